@@ -1,0 +1,106 @@
+# Postrider. `make` builds build/postrider; `make check` tests it; `make demo` shows it.
+#
+# Variables:  B=DIR            build directory (default build)
+#             SAN=address,undefined   or SAN=thread: sanitizers (give B= as well)
+#             CC=clang         another compiler
+#             M=msg            unit, fuzz: only this module
+
+B      ?= build
+CC     ?= gcc
+SAN    ?=
+M      ?=
+CFLAGS ?= -O2 -g
+
+MODULES := base os engine config msg journal store directory queue policy deliver smtp imap pop3 relay proc cmd
+
+WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla -Wno-missing-field-initializers
+CPPALL := -Isrc -D_GNU_SOURCE
+CALL   := -std=gnu17 $(WARN) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
+LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -lz -lm
+LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
+
+ifneq ($(SAN),)
+CALL   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DARENA_DEBUG
+LDALL  += -fsanitize=$(SAN)
+else
+CPPALL += -D_FORTIFY_SOURCE=2
+endif
+
+src_of = $(wildcard src/$(1)/*.c src/$(1)/*/*.c)
+objs_of = $(patsubst %.c,$(B)/obj/%.o,$(call src_of,$(1)))
+lib_of = $(B)/lib/$(1).a
+
+# A module may use its own row and the rows above it; this is also what its tests are linked with.
+ROW1 := base os engine config msg journal
+MIDDLE := store directory queue policy deliver smtp imap pop3 relay
+USES_base := base
+USES_os := $(USES_base) os
+USES_engine := $(USES_os) engine
+USES_config := $(USES_engine) config
+USES_msg := $(USES_config) msg
+USES_journal := $(USES_msg) journal
+USES_store := $(ROW1) store
+USES_directory := $(ROW1) directory store
+USES_queue := $(ROW1) queue
+USES_policy := $(ROW1) policy directory store queue
+USES_deliver := $(ROW1) deliver store directory queue
+USES_smtp := $(ROW1) smtp deliver store directory queue policy
+USES_imap := $(ROW1) imap store directory
+USES_pop3 := $(ROW1) pop3 store directory
+USES_relay := $(ROW1) relay deliver store directory queue
+USES_proc := $(ROW1) $(MIDDLE) proc
+USES_cmd := $(ROW1) $(MIDDLE) proc cmd
+
+.PHONY: all unit clean
+all: $(B)/postrider
+
+libs_for = $(foreach m,$(USES_$(1)),$(call lib_of,$(m)))
+
+$(B)/postrider: $(B)/obj/src/main.o $(call libs_for,cmd)
+	$(CC) $(LDALL) $(CFLAGS) -o $@ $(B)/obj/src/main.o -Wl,--start-group $(call libs_for,cmd) -Wl,--end-group $(LIBS)
+
+define LIB_RULE
+$(call lib_of,$(1)): $(call objs_of,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	@ar rcs $$@ $(call objs_of,$(1))
+endef
+$(foreach m,$(MODULES),$(eval $(call LIB_RULE,$(m))))
+
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CALL) $(CFLAGS) $(CPPALL) -MMD -MP -c -o $@ $<
+
+# Unit tests: test/unit/MODULE/NAME_test.c, each a cmocka program.
+UNIT_MODULES := $(if $(M),$(M),$(MODULES))
+UNIT := $(foreach m,$(UNIT_MODULES),$(patsubst test/unit/%.c,$(B)/unit/%,$(wildcard test/unit/$(m)/*_test.c)))
+
+define UNIT_RULE
+$(B)/unit/$(1)/%_test: $(B)/obj/test/unit/$(1)/%_test.o $(call libs_for,$(1))
+	@mkdir -p $$(@D)
+	$(CC) $(LDALL) $(CFLAGS) -o $$@ $$< -Wl,--start-group $(call libs_for,$(1)) -Wl,--end-group $(LIBS) -lcmocka
+endef
+$(foreach m,$(MODULES),$(eval $(call UNIT_RULE,$(m))))
+
+unit: $(UNIT)
+	@test/run-unit $(UNIT)
+
+# Fuzz targets: test/fuzz/MODULE_THING.c, built with clang's libFuzzer into $(B)/fuzz/.
+FUZZ_B := $(B)-fuzz
+FUZZ := $(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/$(if $(M),$(M)_*,*).c))
+.PHONY: fuzz-build
+fuzz-build:
+	@$(MAKE) --no-print-directory B=$(FUZZ_B) CC=clang SAN=address,undefined CFLAGS="-O1 -g -fsanitize=fuzzer-no-link" $(patsubst %,$(FUZZ_B)/fuzz/%,$(FUZZ))
+
+define FUZZ_RULE
+$(B)/fuzz/$(1)_%: $(B)/obj/test/fuzz/$(1)_%.o $(call libs_for,$(1))
+	@mkdir -p $$(@D)
+	$(CC) $(LDALL) $(CFLAGS) -fsanitize=fuzzer -o $$@ $$< -Wl,--start-group $(call libs_for,$(1)) -Wl,--end-group $(LIBS)
+endef
+$(foreach m,$(MODULES),$(eval $(call FUZZ_RULE,$(m))))
+
+clean:
+	rm -rf $(B) $(FUZZ_B)
+
+.SECONDARY:
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,93 @@
+/* directory/schema - the calls that the process `directory` answers: who is who, and who may.
+ *
+ * Passwords and hashes never leave directory; SASL runs there, front ends pass opaque challenges. A
+ * successful log-in, and each resolved local recipient, is told to `store` as a grant before the answer
+ * goes out, so that the caller may use it at once. Every look-up can fail for the moment (ERR_TEMP): that is
+ * never "not found". */
+#ifndef DIRECTORY_SCHEMA_H
+#define DIRECTORY_SCHEMA_H
+
+#include "engine/rpc.h"
+
+/* ---- recipients ---- */
+enum rcpt_class {
+	RCPT_LOCAL = 1,     /* every target is here */
+	RCPT_MIXED,         /* an alias: some targets here, some elsewhere */
+	RCPT_REMOTE,        /* the domain is not ours */
+	RCPT_UNKNOWN,       /* the domain is ours, the user is not: 550 5.1.1 */
+	RCPT_DISABLED,      /* the user exists and takes no mail: 550 5.2.1 */
+};
+
+#define DIR_RESOLVE_FIELDS(F, S) \
+	F(S, u64, session)        /* grants RIGHT_DELIVER for it to each local target */ \
+	F(S, bytes, address)      /* local@domain as given (quotes removed, domain in A-labels or U-labels) */
+RPC_DECLARE(dir_resolve, DIR_RESOLVE_FIELDS)
+
+#define DIR_TARGET_FIELDS(F, S)                                   \
+	F(S, u64, account)        /* 0: a remote address */       \
+	F(S, bytes, address)      /* where it ends up: user@domain without extension, or the remote address */ \
+	F(S, bytes, extension)    /* what stood behind the recipient delimiter, or "" */
+RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
+
+#define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)
+RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
+
+/* ---- log-in ---- */
+#define DIR_MECHANISMS_FIELDS(F, S) F(S, u8, tls) F(S, u8, loopback) F(S, bytes, service)
+RPC_DECLARE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
+
+enum dir_auth_status { AUTH_CONTINUE = 1, AUTH_OK, AUTH_FAILED, AUTH_TEMP, AUTH_INVALID /* not base64, no such mechanism */ };
+
+/* One exchange a (peer, session) at a time; a new start replaces an old one. */
+#define DIR_AUTH_START_FIELDS(F, S)                               \
+	F(S, u64, session)                                        \
+	F(S, bytes, service)      /* "smtp", "imap", "pop3" */    \
+	F(S, bytes, mechanism)                                    \
+	F(S, u8, has_initial)                                     \
+	F(S, bytes, initial)      /* decoded initial response */  \
+	F(S, bytes, client)       /* address, for delays and the log */ \
+	F(S, u8, tls)                                             \
+	F(S, bytes, binding_exporter) /* tls-exporter, or "" */   \
+	F(S, bytes, binding_unique)   /* tls-unique, or "" */
+RPC_DECLARE(dir_auth_start, DIR_AUTH_START_FIELDS)
+
+/* User name and password that a command carried in clear: IMAP LOGIN, POP3 USER/PASS. Answered like a start. */
+#define DIR_AUTH_PLAIN_FIELDS(F, S) \
+	F(S, u64, session) F(S, bytes, service) F(S, bytes, user) F(S, bytes, password) F(S, bytes, client) F(S, u8, tls)
+RPC_DECLARE(dir_auth_plain, DIR_AUTH_PLAIN_FIELDS)
+
+#define DIR_AUTH_STEP_FIELDS(F, S) F(S, u64, session) F(S, bytes, response)
+RPC_DECLARE(dir_auth_step, DIR_AUTH_STEP_FIELDS)
+
+#define DIR_AUTH_FIELDS(F, S)                                     \
+	F(S, u8, status)                                          \
+	F(S, bytes, challenge)    /* CONTINUE: next challenge; OK: data for the success reply, or "" */ \
+	F(S, u64, account)                                        \
+	F(S, bytes, user)         /* canonical: alice@example.test */ \
+	F(S, u32, delay_ms)       /* FAILED: how long to hold the reply back (session_delay) */ \
+	F(S, bytes, text)         /* for the log: why */
+RPC_DECLARE(dir_auth, DIR_AUTH_FIELDS)
+
+/* May this account send as that address? Its own addresses and the aliases that lead to it alone. */
+#define DIR_SENDER_FIELDS(F, S) F(S, u64, account) F(S, bytes, address)
+RPC_DECLARE(dir_sender, DIR_SENDER_FIELDS)
+#define DIR_ALLOWED_FIELDS(F, S) F(S, u8, allowed) F(S, u8, known /* the address is ours, whoever owns it */)
+RPC_DECLARE(dir_allowed, DIR_ALLOWED_FIELDS)
+
+/* No reply: everything granted to the session ends. */
+#define DIR_SESSION_END_FIELDS(F, S) F(S, u64, session)
+RPC_DECLARE(dir_session_end, DIR_SESSION_END_FIELDS)
+
+#define DIR_OK_FIELDS(F, S) F(S, u8, unused)
+RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
+
+/* No reply, from master: the database was changed by a command; look for revoked accounts now. */
+extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED;
+extern const struct rpc_call DIR_CALLS[];
+
+/* DIR_MECHANISMS' answer. */
+#define DIR_MECHANISM_LIST_FIELDS(F, S) F(S, bytes, names /* "PLAIN LOGIN SCRAM-SHA-256", space between */)
+RPC_DECLARE(dir_mechanism_list, DIR_MECHANISM_LIST_FIELDS)
+
+#endif

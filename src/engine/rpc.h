@@ -1,0 +1,114 @@
+/* rpc - calls between our own processes over a socketpair that master made.
+ *
+ * A frame is {u32 length, u16 type, u16 fd count, u64 call id}, then the encoded message. A service lists
+ * its calls in one table of rpc_call (request type, reply type, number). Three parties use it:
+ *
+ *   caller   struct rpc_channel: many threads call at once over one channel; each blocks until its reply,
+ *            its deadline, or the loss of the channel. A reader thread a channel hands replies out.
+ *   server   struct rpc_server: an event loop that owns peers, decodes requests, runs handlers. The handler
+ *            answers at once or keeps the request and answers later, from any thread, exactly once.
+ *   events   the server may send a message without a call id (rpc_event); the caller's on_event gets it.
+ *
+ * Decoding failures close the peer: our own processes do not make syntax errors, captured ones do. */
+#ifndef ENGINE_RPC_H
+#define ENGINE_RPC_H
+
+#include "engine/rpc_schema.h"
+
+/* One call or event of a service. Numbers are the service's own and never reused. */
+struct rpc_call {
+	uint16_t number;
+	const struct rpc_type *request;
+	const struct rpc_type *reply;    /* NULL: an event, or a request without an answer */
+};
+
+/* Every reply is preceded on the wire by its outcome: an rpc_call fails with the server's struct err. */
+
+/* ---- caller ------------------------------------------------------------------------------------------ */
+
+struct rpc_channel;
+
+/* name: for the log ("store"). table: the service's calls, ended by {0}; used to decode events. The channel
+ * starts without a connection; calls made meanwhile wait for one until their deadline. */
+struct rpc_channel *rpc_channel_new(const char *name, const struct rpc_call *table);
+void rpc_channel_free(struct rpc_channel **c);
+/* Gives the channel its socket (now owned by it), replacing a lost one. Calls marked `repeatable` that are
+ * under way are sent again; others have failed with ERR_LOST when the old one broke. */
+void rpc_channel_attach(struct rpc_channel *c, int fd);
+bool rpc_channel_connected(struct rpc_channel *c);
+/* Bumped at each attach: cached state from the peer that carries an older number is stale. */
+uint64_t rpc_channel_generation(struct rpc_channel *c);
+
+struct rpc_reply {
+	struct arena arena;              /* holds what the reply struct points at */
+	char *frame;
+};
+void rpc_reply_init(struct rpc_reply *r);
+void rpc_reply_release(struct rpc_reply *r);
+
+/* Calls and waits at most timeout_ms (engine's block_begin/end included). `reply_r` is a struct of
+ * call->reply; what it points at lives in `hold` until rpc_reply_release(). Returns 0, or -1 with err: the
+ * server's own error, ERR_TEMP on the deadline, ERR_LOST when the channel broke. Descriptors in the request
+ * stay the caller's. Thread-safe. */
+int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
+	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
+/* Sends without waiting for anything. Returns 0, or -1 when there is no connection. */
+int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request);
+/* Set before the first attach. Runs on the reader thread: must not block and must not call on this channel. */
+void rpc_channel_on_event(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t number, const void *msg), void *ctx);
+/* Runs on the attaching thread after each attach (true) and on the reader thread at each loss (false). */
+void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), void *ctx);
+
+/* ---- server ------------------------------------------------------------------------------------------ */
+
+struct rpc_server;
+struct rpc_peer;
+
+struct rpc_request {
+	struct rpc_peer *peer;           /* stays valid (though perhaps closed) until the request is answered */
+	uint16_t number;
+	uint64_t id;
+	void *msg;                       /* decoded request */
+	struct arena arena;              /* the message's; also free for the handler's own use */
+	char *frame;
+};
+
+struct rpc_service {
+	const char *name;
+	const struct rpc_call *table;
+	/* Handles a request on the loop thread. Owns it until it calls rpc_answer() or rpc_refuse().
+	 * Descriptors in msg are the handler's to close. */
+	void (*handle)(void *ctx, struct rpc_request *req);
+	void (*peer_closed)(void *ctx, struct rpc_peer *peer);   /* may be NULL; on the loop thread */
+	void *ctx;
+};
+
+struct rpc_server *rpc_server_new(const struct rpc_service *service);
+void rpc_server_free(struct rpc_server **s);
+/* Adds a connection (now owned). tag: who that is, from master: process number << 8 | role. Loop thread, or any. */
+struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag);
+uint64_t rpc_peer_tag(const struct rpc_peer *p);
+uint64_t rpc_peer_id(const struct rpc_peer *p);  /* unique in this process's life */
+
+/* Runs the loop until rpc_server_stop(). Other descriptors and timers join it by the functions below. */
+void rpc_server_run(struct rpc_server *s);
+void rpc_server_stop(struct rpc_server *s);      /* any thread */
+/* Calls fn on the loop thread when fd is readable. fd stays the caller's. */
+void rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx);
+void rpc_server_unwatch_fd(struct rpc_server *s, int fd);
+/* Calls fn once on the loop thread after delay_ms; also the way for other threads to hand it work (0 ms). */
+void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *ctx), void *ctx);
+/* Runs after each round of events, before the loop sleeps: where a batch is handed to the journal. */
+void rpc_server_on_idle(struct rpc_server *s, void (*fn)(void *ctx), void *ctx);
+
+/* Both end the request's life. Any thread. Descriptors in reply stay the caller's. */
+void rpc_answer(struct rpc_request *req, const void *reply);
+void rpc_refuse(struct rpc_request *req, const struct err *err);
+/* Sends an event. Any thread. Returns -1 (and sends nothing) when the peer's unsent bytes exceed 1 MB: the
+ * server never waits for a peer; the service marks the gap and fills it later. */
+int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg);
+
+/* A server whose handlers block (directory): runs them on a pool of at most `threads` threads instead. */
+void rpc_server_use_threads(struct rpc_server *s, unsigned threads);
+
+#endif

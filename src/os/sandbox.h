@@ -1,0 +1,45 @@
+/* sandbox - giving up rights, once, before the first foreign byte.
+ *
+ * Call order in a process file: open everything, sandbox_enter(), serve. As root: chroot, drop groups and
+ * uid/gid to the pseudo-account, no_new_privs, Landlock, seccomp. Without root: no_new_privs, Landlock and
+ * seccomp only. Anything that the kernel lacks is logged once and told by sandbox_status(); with root, a
+ * chroot or setuid that fails is die(). */
+#ifndef OS_SANDBOX_H
+#define OS_SANDBOX_H
+
+#include "base/err.h"
+#include <sys/types.h>
+
+/* System calls beyond the common base (memory, futex, epoll, read/write on open descriptors, clock, threads,
+ * sendmsg/recvmsg, exit). The filter's default action is EPERM; execve, ptrace, process_vm_*, bpf, keyctl,
+ * mount, setuid and friends are always killed. */
+enum sandbox_allow {
+	SANDBOX_ACCEPT = 1 << 0,    /* accept4 on descriptors it was given */
+	SANDBOX_FILES = 1 << 1,     /* openat, rename, unlink, mkdir, fsync ... below `paths` */
+	SANDBOX_CONNECT = 1 << 2,   /* socket, connect (dns, directory, relay); TCP ports limited by Landlock where it can */
+	SANDBOX_UNIX = 1 << 3,      /* socket and connect for AF_UNIX only */
+};
+
+struct sandbox_path {
+	const char *path;           /* outside view, before chroot */
+	bool writable;
+};
+
+struct sandbox {
+	const char *process;        /* "smtpd", for log and status */
+	const char *account;        /* pseudo-account, or NULL to keep the uid (a root process without a jail is none) */
+	const char *chroot_dir;     /* NULL: no chroot. Must be owned by root and empty or not writable */
+	unsigned allow;             /* enum sandbox_allow */
+	const struct sandbox_path *paths;
+	size_t path_count;
+};
+
+/* Returns after all that the kernel can do is in force, for every later thread too. */
+void sandbox_enter(const struct sandbox *box);
+/* One line for `postrider status`: "chroot seccomp landlock(7)" or what is missing. Static storage. */
+const char *sandbox_status(void);
+
+/* Raises the soft limit of open files to the hard one. Returns the limit in force. */
+uint64_t sandbox_raise_nofile(void);
+
+#endif

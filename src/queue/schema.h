@@ -1,0 +1,87 @@
+/* queue/schema - the calls that the process `queue` answers.
+ *
+ * A queued message is an envelope (sender, recipients, DSN parameters) and contents. It was accepted: it
+ * leaves only by delivery, by a bounce that is itself safe, or by an administrator's hand. `relay` claims due
+ * messages, tries, and reports each recipient's result; a claim that is not reported (relay died) comes
+ * back by itself. */
+#ifndef QUEUE_SCHEMA_H
+#define QUEUE_SCHEMA_H
+
+#include "engine/rpc.h"
+
+enum dsn_notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 };   /* 0: not given */
+enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
+enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
+
+#define QUEUE_RCPT_FIELDS(F, S)                                   \
+	F(S, u32, index)          /* names the recipient within the message */ \
+	F(S, bytes, address)      /* resolved */                  \
+	F(S, bytes, original)     /* as given in RCPT TO */       \
+	F(S, bytes, orcpt)        /* ORCPT parameter, decoded "type;address", or "" */ \
+	F(S, u32, notify)                                         \
+	F(S, u64, account)        /* local account, or 0 */       \
+	F(S, u32, attempts)                                       \
+	F(S, bytes, last_code) F(S, bytes, last_text)  /* why it waits */
+RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
+
+/* ID, envelope and where the contents are. In a commit: id "", times 0, contents inline or a finished blob. */
+#define QUEUE_MESSAGE_FIELDS(F, S)                                \
+	F(S, bytes, id)           /* queue id as logs show it */  \
+	F(S, bytes, delivery_id)  /* 16 bytes, goes with every attempt */ \
+	F(S, bytes, sender)       /* "" is the null sender */     \
+	F(S, bytes, auth_user)                                    \
+	F(S, bytes, client)       /* "name[address]" */           \
+	F(S, bytes, envid) F(S, u8, ret)                          \
+	F(S, u8, smtputf8)                                        \
+	F(S, u64, arrival)                                        \
+	F(S, list, rcpts, queue_rcpt)                             \
+	F(S, bytes, prefix)       /* Received: and what submission added, without Return-Path and Delivered-To */ \
+	F(S, bytes, body)         /* LF form, or as received with as_is */ \
+	F(S, u64, blob)                                           \
+	F(S, fd, body_fd)         /* in a claim, for bodies over 64 KB: read-only, body at offset 0 */ \
+	F(S, u64, size) F(S, u8, as_is)                           \
+	F(S, bytes, summary)
+RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
+
+#define QUEUE_ID_FIELDS(F, S) F(S, bytes, id)
+RPC_DECLARE(queue_id, QUEUE_ID_FIELDS)
+
+/* Due messages, at most `max`; waits up to wait_ms for one. */
+#define QUEUE_CLAIM_FIELDS(F, S) F(S, u32, max) F(S, u32, wait_ms)
+RPC_DECLARE(queue_claim, QUEUE_CLAIM_FIELDS)
+#define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message)
+RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
+
+#define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
+RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
+/* Struck off (delivered, failed) or due later (deferred). A bounce goes in the same commit as the failures
+ * it tells of: `bounce` is a whole message, or one without recipients for none. */
+#define QUEUE_RESULT_FIELDS(F, S) \
+	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message)
+RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
+
+#define QUEUE_BLOB_BEGIN_FIELDS(F, S) F(S, u64, size_hint)
+RPC_DECLARE(queue_blob_begin, QUEUE_BLOB_BEGIN_FIELDS)
+#define QUEUE_BLOB_FIELDS(F, S) F(S, u64, blob) F(S, fd, fd)
+RPC_DECLARE(queue_blob, QUEUE_BLOB_FIELDS)
+#define QUEUE_BLOB_FINISH_FIELDS(F, S) F(S, u64, blob) F(S, u64, size) F(S, u32, crc)
+RPC_DECLARE(queue_blob_finish, QUEUE_BLOB_FINISH_FIELDS)
+#define QUEUE_OK_FIELDS(F, S) F(S, u8, unused)
+RPC_DECLARE(queue_ok, QUEUE_OK_FIELDS)
+
+/* Administrator: envelopes without contents, oldest first, from `after` on. */
+#define QUEUE_LIST_FIELDS(F, S) F(S, bytes, after) F(S, u32, max)
+RPC_DECLARE(queue_list, QUEUE_LIST_FIELDS)
+#define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message)
+RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
+enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH };   /* id "": all */
+#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id)
+RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
+#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
+RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
+
+extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
+	QUEUE_LIST, QUEUE_ACT;
+extern const struct rpc_call QUEUE_CALLS[];
+
+#endif

@@ -1,0 +1,19 @@
+/* smtp/server - what a process needs to serve SMTP, submission and LMTP. One instance a process.
+ * The protocol table goes into struct engine_listener, a struct service (config/service.h) into its `service`. */
+#ifndef SMTP_SERVER_H
+#define SMTP_SERVER_H
+
+#include "engine/session.h"
+#include "store/view.h"
+
+struct smtp_server {
+	struct engine *engine;
+	struct store_client *store;
+	struct rpc_channel *directory;   /* calls of directory/schema.h */
+	struct rpc_channel *queue;       /* calls of queue/schema.h */
+};
+
+extern const struct protocol smtp_protocol;      /* smtpd: 25, and with -o also 587 and 465 */
+extern const struct protocol lmtp_protocol;      /* RFC 2033 */
+
+#endif
