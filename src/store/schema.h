@@ -250,6 +250,29 @@ RPC_DECLARE(store_fsck, STORE_FSCK_FIELDS)
 #define STORE_REPORT_FIELDS(F, S) F(S, bytes, text)
 RPC_DECLARE(store_report, STORE_REPORT_FIELDS)
 
+/*      call                  request                reply (none: sent and forgotten)
+ *      STORE_MAILBOXES       store_account          store_mailbox_list
+ *      STORE_MAILBOX         store_mailbox_get      mailbox_info
+ *      STORE_MAILBOX_CHANGE  store_mailbox_change   mailbox_info
+ *      STORE_VIEW_OPEN       store_view_open        store_view
+ *      STORE_VIEW_CLOSE      store_view_close       none
+ *      STORE_CHANGES         store_changes          an event
+ *      STORE_META            store_meta_get         store_meta
+ *      STORE_BODY            store_body_get         store_body
+ *      STORE_SUMMARY_PUT     store_summary_put      none
+ *      STORE_COMMIT          store_commit           store_committed
+ *      STORE_DELIVER         store_deliver          store_delivered
+ *      STORE_CONFIRM         store_confirm          none
+ *      STORE_BLOB_BEGIN      blob_begin             blob
+ *      STORE_BLOB_FINISH     blob_finish            store_ok
+ *      STORE_BLOB_DROP       blob_drop              none
+ *      STORE_QUOTA           store_account          store_quota
+ *      STORE_ADMIT           store_admit            store_ok
+ *      STORE_GRANT           store_grant            store_ok
+ *      STORE_RELEASE         store_release          none
+ *      STORE_REVOKE          store_revoke           store_ok
+ *      STORE_FSCK            store_fsck             store_report
+ *      STORE_STATUS          store_ok               store_report */
 extern const struct rpc_call STORE_MAILBOXES, STORE_MAILBOX, STORE_MAILBOX_CHANGE, STORE_VIEW_OPEN, STORE_VIEW_CLOSE,
 	STORE_CHANGES, STORE_META, STORE_BODY, STORE_SUMMARY_PUT, STORE_COMMIT, STORE_DELIVER, STORE_CONFIRM,
 	STORE_BLOB_BEGIN, STORE_BLOB_FINISH, STORE_BLOB_DROP, STORE_QUOTA, STORE_ADMIT, STORE_GRANT, STORE_RELEASE,
