@@ -20,7 +20,7 @@ LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -lz -
 LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 
 ifneq ($(SAN),)
-CALL   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DARENA_DEBUG
+CALL   += -fsanitize=$(SAN) -fno-omit-frame-pointer -DARENA_DEBUG -DPOSTRIDER_TEST
 LDALL  += -fsanitize=$(SAN)
 else
 CPPALL += -D_FORTIFY_SOURCE=2

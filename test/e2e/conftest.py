@@ -1,0 +1,41 @@
+import os
+import pwd
+
+import pytest
+
+from instance import Instance
+
+
+@pytest.fixture
+def mail(tmp_path):
+    """A running system with alice and bob."""
+    with Instance(tmp_path / "mail") as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        m.start()
+        yield m
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """An instance with alice and bob that was not started."""
+    with Instance(tmp_path / "mail") as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        yield m
+
+
+@pytest.fixture
+def unprivileged(tmp_path):
+    """The same, run by a user without rights (skipped only where the tests themselves are not root)."""
+    if os.getuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    nobody = pwd.getpwnam("nobody")
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:3]:
+        os.chmod(parent, os.stat(parent).st_mode | 0o111)
+    os.chown(tmp_path, nobody.pw_uid, nobody.pw_gid)
+    with Instance(tmp_path / "mail", as_user="nobody") as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        yield m

@@ -1,0 +1,210 @@
+"""A message arrives by SMTP, is durable, lands in a Maildir, and is read over IMAP and POP3."""
+
+import email
+import os
+import smtplib
+import subprocess
+from email.message import EmailMessage
+
+import pytest
+
+from instance import BINARY, Raw, free_ports, wait_for
+
+
+def test_message_by_smtp_is_read_by_imap_pop3_and_file(mail):
+    mail.send("bob@example.test", subject="Staircase")
+    box = mail.imap("bob@example.test")
+    assert box.select("INBOX")[1] == [b"1"]
+    data = box.fetch("1", "(BODY.PEEK[] RFC822.SIZE FLAGS)")[1]
+    text = data[0][1]
+    assert b"Subject: Staircase" in text
+    assert int(data[0][0].split(b"RFC822.SIZE ")[1].split()[0].rstrip(b")")) == len(text)
+    pop = mail.pop3("bob@example.test")
+    assert pop.stat() == (1, len(text))
+    assert b"\r\n".join(pop.retr(1)[1]) + b"\r\n" == text
+    pop.quit()
+    files = mail.messages("bob@example.test")
+    assert len(files) == 1
+    assert open(files[0], "rb").read().replace(b"\n", b"\r\n") == text
+    box.logout()
+
+
+def test_trace_headers_are_there(mail):
+    mail.send("bob+list@example.test", sender="someone@elsewhere.test")
+    box = mail.imap("bob@example.test")
+    box.select()
+    message = email.message_from_bytes(box.fetch("1", "(RFC822)")[1][0][1])
+    assert message["Return-Path"] == "<someone@elsewhere.test>"
+    assert message["Delivered-To"] == "bob@example.test" or message["Delivered-To"] == "bob+list@example.test"
+    assert "from client.test" in message["Received"]
+    box.logout()
+
+
+def test_submission_with_attachment(mail):
+    m = EmailMessage()
+    m["From"], m["To"], m["Subject"] = "alice@example.test", "bob@example.test", "With attachment"
+    m["Bcc"] = "alice@example.test"
+    m.set_content("See attached.\n")
+    blob = os.urandom(200_000)
+    m.add_attachment(blob, maintype="application", subtype="octet-stream", filename="blob.bin")
+    with mail.submission("alice@example.test") as s:
+        s.sendmail("alice@example.test", ["bob@example.test"], m.as_bytes())
+    box = mail.imap("bob@example.test")
+    box.select()
+    got = email.message_from_bytes(box.fetch("1", "(BODY[])")[1][0][1])
+    assert got["Message-ID"] and got["Date"] and got["Bcc"] is None
+    assert got.get_payload()[1].get_payload(decode=True) == blob
+    structure = box.fetch("1", "(BODYSTRUCTURE)")[1][0]
+    assert b'"blob.bin"' in structure and b"BASE64" in structure.upper()
+    box.logout()
+
+
+@pytest.mark.parametrize("recipient,code", [
+    ("nobody@example.test", 550), ("bob@elsewhere.test", 0), ("postmaster", 250), ("PostMaster@Example.TEST", 250),
+    ("bob+folder@example.test", 250), ("BOB@EXAMPLE.TEST", 250), ("bob@example.test.", 250)])
+def test_recipients(mail, recipient, code):
+    with mail.smtp() as s:
+        s.ehlo()
+        s.mail("someone@elsewhere.test")
+        got, text = s.rcpt(recipient)
+        if code:
+            assert got == code, text
+        else:
+            assert 400 <= got < 600, text
+        if code == 550:
+            assert b"5.1.1" in text
+
+
+def test_nothing_relays(mail):
+    """Neither a stranger nor a user without log-in gets mail out."""
+    for sender in ("someone@elsewhere.test", "alice@example.test", ""):
+        with mail.smtp() as s:
+            s.ehlo()
+            s.mail(sender)
+            assert s.rcpt("victim@elsewhere.test")[0] >= 450
+            assert s.rcpt('"victim@elsewhere.test"@example.test')[0] >= 450
+            assert s.rcpt("victim%elsewhere.test@example.test")[0] >= 450
+            assert s.rcpt("@example.test:victim@elsewhere.test")[0] >= 450
+    s = mail.submission()
+    s.ehlo()
+    refused = s.mail("alice@example.test")[0] >= 500 or s.rcpt("bob@example.test")[0] >= 500
+    assert refused
+    s.close()
+
+
+def test_sender_must_be_ones_own(mail):
+    with mail.submission("alice@example.test") as s:
+        s.mail("bob@example.test")
+        assert s.rcpt("bob@example.test")[0] == 553
+
+
+def test_login_mechanisms(mail):
+    for auth in ("auth_plain", "auth_login"):
+        s = mail.submission()
+        s.user, s.password = "alice@example.test", "secret"
+        s.ehlo()
+        mechanism = auth[5:].upper()
+        assert s.auth(mechanism, getattr(s, auth))[0] == 235
+        s.quit()
+    s = mail.submission()
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        s.login("alice@example.test", "wrong")
+    s.close()
+
+
+def test_no_login_in_clear_on_smtp(mail):
+    with Raw(mail.ports["submission"]) as c:
+        c.reply()
+        assert "AUTH" not in c.ask("EHLO x")
+        assert c.ask("AUTH PLAIN AGFsaWNlAHNlY3JldA==").startswith(("538", "530", "503"))
+
+
+def test_alias_to_several(mail):
+    mail.command("alias", "add", "team@example.test", "alice@example.test", "bob@example.test")
+    mail.send("team@example.test", subject="For all")
+    for user in ("alice", "bob"):
+        box = mail.imap(f"{user}@example.test")
+        assert box.select()[1] == [b"1"]
+        box.logout()
+
+
+def test_catch_all(mail):
+    mail.command("alias", "add", "@example.test", "bob@example.test")
+    mail.send("whoever@example.test")
+    box = mail.imap("bob@example.test")
+    assert box.select()[1] == [b"1"]
+    box.logout()
+
+
+def test_lmtp_answers_each_recipient(mail):
+    with Raw(mail.ports["lmtp"]) as c:
+        c.reply()
+        assert c.ask("LHLO x").startswith("250")
+        assert c.ask("MAIL FROM:<a@elsewhere.test>").startswith("250")
+        assert c.ask("RCPT TO:<alice@example.test>").startswith("250")
+        assert c.ask("RCPT TO:<nobody@example.test>").startswith("550")
+        assert c.ask("RCPT TO:<bob@example.test>").startswith("250")
+        assert c.ask("DATA").startswith("354")
+        c.send("Subject: x\r\n\r\nx\r\n.\r\n")
+        assert c.reply().startswith("250")
+        assert c.reply().startswith("250")
+
+
+def test_quota_is_enforced(stopped):
+    stopped.command("user", "set", "bob@example.test", "--quota", "100K")
+    mail = stopped.start()
+    big = "Subject: big\r\n\r\n" + ("x" * 70 + "\r\n") * 1000
+    mail.send("bob@example.test", text=big)
+    with pytest.raises(smtplib.SMTPException):
+        mail.send("bob@example.test", text=big)
+        mail.send("bob@example.test", text=big)
+    mail.send("alice@example.test", text=big)
+
+
+def test_restart_keeps_everything(mail):
+    for i in range(20):
+        mail.send("bob@example.test", subject=f"number {i}")
+    box = mail.imap("bob@example.test")
+    box.select()
+    box.store("3", "+FLAGS", r"(\Flagged Keyword1)")
+    before = box.fetch("1:*", "(UID FLAGS)")[1], box.response("UIDVALIDITY")[1]
+    box.logout()
+    assert mail.stop() == 0
+    mail.start()
+    box = mail.imap("bob@example.test")
+    box.select()
+    after = [x.replace(rb" \Recent", b"").replace(rb"\Recent", b"") for x in box.fetch("1:*", "(UID FLAGS)")[1]]
+    assert after == [x.replace(rb" \Recent", b"").replace(rb"\Recent", b"") for x in before[0]]
+    box.logout()
+
+
+def test_start_stop_status_reload(stopped):
+    stopped.command("start")
+    try:
+        status = wait_for("status", lambda: (lambda d: d.returncode == 0 and d.stdout)(
+            stopped.command("status", check=False)))
+        for process in ("smtpd", "access", "directory", "store", "queue", "relay"):
+            assert process in status
+        c = Raw(stopped.ports["imap"])
+        assert c.line().startswith("* OK")
+        stopped.command("reload")
+        c.send("a NOOP\r\n")
+        assert c.line().startswith("a OK")          # the connection outlives the reload
+        c.close()
+        stopped.configure(message_size_limit="nonsense")
+        assert stopped.command("reload", check=False).returncode != 0
+        with stopped.smtp() as s:                   # and the faulty configuration was refused whole
+            assert s.ehlo()[0] == 250
+    finally:
+        stopped.command("stop")
+    assert stopped.command("status", check=False).returncode != 0
+
+
+def test_init_refuses_to_overwrite(stopped):
+    done = subprocess.run([BINARY, "init", stopped.dir, "--domain", "other.test"], capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr
+    assert "other.test" not in open(os.path.join(stopped.dir, "main.cf")).read()
+
+
+def test_free_ports_differ():
+    assert len(set(free_ports(8))) == 8
