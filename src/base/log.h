@@ -25,6 +25,10 @@ void log_info(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_warning(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* The common form; the level gives no prefix. */
+void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* A finished line that another process of ours wrote into its pipe (without newline): passed on as it is. */
+void log_line(struct str line);
 /* A line under another program name, for formats that other tools know: log_as("dovecot", "imap-login: ..."). */
 void log_as(const char *name, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

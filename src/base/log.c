@@ -1,0 +1,200 @@
+/* log - see base/log.h.
+ *
+ * The line is put together in one buffer on the stack and leaves in one write, which O_APPEND files and
+ * pipes (up to PIPE_BUF, hence the 4 KB) keep whole among writers. The output descriptor is one atomic, so
+ * that reopening never needs a lock. To syslog the library's own time stamp and name are used. */
+#include "base/log.h"
+#include "base/clock.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 4096
+#define TO_SYSLOG (-2)
+
+static char log_name[64] = "postrider";
+static char log_host[64];
+static _Atomic int output = STDERR_FILENO;
+static _Atomic int lowest_level = LOG_LEVEL_INFO;
+
+void log_set_name(const char *name)
+{
+	snprintf(log_name, sizeof(log_name), "%s", name);
+}
+
+void log_init(const char *name)
+{
+	struct timespec now = {.tv_sec = time(NULL)};
+	struct tm tm;
+
+	log_set_name(name);
+	if (gethostname(log_host, sizeof(log_host)) < 0)
+		snprintf(log_host, sizeof(log_host), "localhost");
+	log_host[sizeof(log_host) - 1] = '\0';
+	log_host[strcspn(log_host, ".")] = '\0'; /* as syslogd prints it */
+	localtime_r(&now.tv_sec, &tm);           /* loads the time zone before any jail */
+}
+
+void log_to_stderr(void)
+{
+	output = STDERR_FILENO;
+}
+
+void log_to_syslog(void)
+{
+	openlog(log_name, LOG_PID | LOG_NDELAY, LOG_MAIL);
+	output = TO_SYSLOG;
+}
+
+void log_to_fd(int fd)
+{
+	output = fd;
+}
+
+void log_set_level(enum log_level lowest)
+{
+	lowest_level = (int)lowest;
+}
+
+static void write_whole(int fd, const char *line, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, line, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+			if (poll(&p, 1, 1000) > 0)
+				continue;
+		}
+		if (n <= 0)
+			return; /* nowhere to complain */
+		line += n;
+		len -= (size_t)n;
+	}
+}
+
+static size_t stamp(char *line, size_t size, const char *name)
+{
+	time_t now = (time_t)clock_wall();
+	struct tm tm;
+	size_t len;
+	int more;
+
+	localtime_r(&now, &tm);
+	len = strftime(line, size, "%b %e %H:%M:%S ", &tm);
+	more = snprintf(line + len, size - len, "%s %s[%d]: ", log_host[0] ? log_host : "localhost", name,
+			(int)getpid());
+	return len + (size_t)more;
+}
+
+static int priority(enum log_level level)
+{
+	switch (level) {
+	case LOG_LEVEL_DEBUG:
+		return LOG_DEBUG;
+	case LOG_LEVEL_INFO:
+		return LOG_INFO;
+	case LOG_LEVEL_WARNING:
+		return LOG_WARNING;
+	case LOG_LEVEL_ERROR:
+		return LOG_ERR;
+	case LOG_LEVEL_FATAL:
+		break;
+	}
+	return LOG_CRIT;
+}
+
+static void emit(enum log_level level, const char *name, const char *prefix, const char *fmt, va_list args)
+{
+	int saved = errno, fd = output;
+	char line[LINE_MAX_BYTES];
+	size_t start, len, room;
+	int more;
+
+	if ((int)level < lowest_level)
+		return;
+	start = stamp(line, sizeof(line), name);
+	len = start + (size_t)snprintf(line + start, sizeof(line) - start, "%s", prefix);
+	room = sizeof(line) - 1 - len; /* the newline's place is kept */
+	more = vsnprintf(line + len, room, fmt, args);
+	if (more > 0)
+		len += (size_t)more < room ? (size_t)more : room - 1;
+	for (size_t i = start; i < len; i++)
+		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+			line[i] = '?';
+	if (fd == TO_SYSLOG) {
+		syslog(priority(level), "%.*s", (int)(len - start), line + start);
+	} else {
+		line[len++] = '\n';
+		write_whole(fd, line, len);
+	}
+	errno = saved;
+}
+
+void log_line(struct str line)
+{
+	char whole[LINE_MAX_BYTES];
+	size_t len = line.len < sizeof(whole) - 1 ? line.len : sizeof(whole) - 1;
+	ptrdiff_t text;
+
+	if (output == TO_SYSLOG) {
+		text = str_find(line, STR("]: ")); /* syslogd adds its own stamp */
+		line = text < 0 ? line : str_skip(line, (size_t)text + 3);
+		syslog(LOG_INFO, "%.*s", STR_ARG(line));
+		return;
+	}
+	if (len)
+		memcpy(whole, line.ptr, len);
+	whole[len++] = '\n';
+	write_whole(output, whole, len);
+}
+
+#define EMIT(level, name, prefix)                        \
+	do {                                             \
+		va_list args;                            \
+		va_start(args, fmt);                     \
+		emit(level, name, prefix, fmt, args);    \
+		va_end(args);                            \
+	} while (0)
+
+void log_write(enum log_level level, const char *fmt, ...)
+{
+	EMIT(level, log_name, "");
+}
+
+void log_debug(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_DEBUG, log_name, "");
+}
+
+void log_info(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_INFO, log_name, "");
+}
+
+void log_warning(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_WARNING, log_name, "warning: ");
+}
+
+void log_error(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_ERROR, log_name, "error: ");
+}
+
+void log_fatal(const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_FATAL, log_name, "fatal: ");
+}
+
+void log_as(const char *name, const char *fmt, ...)
+{
+	EMIT(LOG_LEVEL_INFO, name, "");
+}

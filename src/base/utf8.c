@@ -1,0 +1,104 @@
+/* utf8 - see base/utf8.h. RFC 3629 4. */
+#include "base/utf8.h"
+
+#define REPLACEMENT 0xfffd
+
+/* Length of the sequence that begins with byte c, and the smallest code point it may carry; 0 if none does. */
+static unsigned sequence(unsigned char c, uint32_t *value_r, uint32_t *least_r)
+{
+	if (c < 0x80) {
+		*value_r = c;
+		*least_r = 0;
+		return 1;
+	}
+	if (c >= 0xc2 && c <= 0xdf) {
+		*value_r = c & 0x1f;
+		*least_r = 0x80;
+		return 2;
+	}
+	if (c >= 0xe0 && c <= 0xef) {
+		*value_r = c & 0x0f;
+		*least_r = 0x800;
+		return 3;
+	}
+	if (c >= 0xf0 && c <= 0xf4) {
+		*value_r = c & 0x07;
+		*least_r = 0x10000;
+		return 4;
+	}
+	return 0;
+}
+
+int32_t utf8_next(struct str *s)
+{
+	uint32_t value, least;
+	unsigned len;
+
+	if (s->len == 0)
+		return -2;
+	len = sequence((unsigned char)s->ptr[0], &value, &least);
+	if (len == 0 || len > s->len)
+		goto malformed;
+	for (unsigned i = 1; i < len; i++) {
+		unsigned char c = (unsigned char)s->ptr[i];
+
+		if ((c & 0xc0) != 0x80)
+			goto malformed;
+		value = value << 6 | (c & 0x3f);
+	}
+	if (value < least || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff))
+		goto malformed;
+	*s = str_skip(*s, len);
+	return (int32_t)value;
+malformed:
+	*s = str_skip(*s, 1);
+	return -1;
+}
+
+bool utf8_valid(struct str s)
+{
+	int32_t c;
+
+	while ((c = utf8_next(&s)) >= 0)
+		;
+	return c == -2;
+}
+
+void utf8_add(struct buf *out, uint32_t c)
+{
+	char bytes[4];
+	size_t len;
+
+	if (c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
+		c = REPLACEMENT;
+	if (c < 0x80) {
+		bytes[0] = (char)c;
+		len = 1;
+	} else if (c < 0x800) {
+		bytes[0] = (char)(0xc0 | c >> 6);
+		len = 2;
+	} else if (c < 0x10000) {
+		bytes[0] = (char)(0xe0 | c >> 12);
+		len = 3;
+	} else {
+		bytes[0] = (char)(0xf0 | c >> 18);
+		len = 4;
+	}
+	for (size_t i = 1; i < len; i++)
+		bytes[i] = (char)(0x80 | (c >> (6 * (len - 1 - i)) & 0x3f));
+	buf_add(out, bytes, len);
+}
+
+void utf8_sanitize(struct buf *out, struct str s)
+{
+	struct str rest = s;
+	int32_t c;
+
+	while ((c = utf8_next(&rest)) != -2) {
+		if (c == -1)
+			utf8_add(out, REPLACEMENT);
+		else
+			buf_add(out, s.ptr, s.len - rest.len);
+		s = rest;
+	}
+}

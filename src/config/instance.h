@@ -1,0 +1,33 @@
+/* instance - where the files of one Postrider lie. An instance is a directory DIR with main.cf and master.cf.
+ *
+ *   DIR/main.cf, DIR/master.cf      configuration
+ *   DIR/directory.sqlite            accounts, domains, aliases
+ *   DIR/tls/cert.pem, tls/key.pem   written by init
+ *   queue_directory/store           journal, index, spool of the store   (default DIR/spool/...)
+ *   queue_directory/queue           journal and deferred contents of the queue
+ *   queue_directory/empty           the chroot of every jailed process
+ *   virtual_mailbox_base            the mail, one Maildir an account     (default DIR/mail)
+ *   DIR/run/control                 the control socket of master
+ *   DIR/run/master.pid              pid file, locked while master runs
+ *   DIR/log/postrider.log           the log, by maillog_file */
+#ifndef CONFIG_INSTANCE_H
+#define CONFIG_INSTANCE_H
+
+#define INSTANCE_DIR_DEFAULT "/etc/postrider"
+
+#define INSTANCE_MAIN_CF "main.cf"
+#define INSTANCE_MASTER_CF "master.cf"
+#define INSTANCE_DIRECTORY "directory.sqlite"
+#define INSTANCE_TLS_CERT "tls/cert.pem"
+#define INSTANCE_TLS_KEY "tls/key.pem"
+#define INSTANCE_SPOOL "spool"
+#define INSTANCE_SPOOL_STORE "store"     /* below queue_directory */
+#define INSTANCE_SPOOL_QUEUE "queue"     /* below queue_directory */
+#define INSTANCE_SPOOL_EMPTY "empty"     /* below queue_directory */
+#define INSTANCE_MAIL "mail"
+#define INSTANCE_RUN "run"
+#define INSTANCE_CONTROL "run/control"
+#define INSTANCE_PID_FILE "run/master.pid"
+#define INSTANCE_LOG "log/postrider.log"
+
+#endif
