@@ -12,7 +12,7 @@
 /* ---- recipients ---- */
 enum rcpt_class {
 	RCPT_LOCAL = 1,     /* every target is here */
-	RCPT_MIXED,         /* an alias: some targets here, some elsewhere */
+	RCPT_MIXED,         /* an alias of ours: some or all targets elsewhere (account 0) */
 	RCPT_REMOTE,        /* the domain is not ours */
 	RCPT_UNKNOWN,       /* the domain is ours, the user is not: 550 5.1.1 */
 	RCPT_DISABLED,      /* the user exists and takes no mail: 550 5.2.1 */
@@ -81,7 +81,13 @@ RPC_DECLARE(dir_session_end, DIR_SESSION_END_FIELDS)
 #define DIR_OK_FIELDS(F, S) F(S, u8, unused)
 RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
 
-/* No reply, from master: the database was changed by a command; look for revoked accounts now. */
+/* DIR_AUTH_START, DIR_AUTH_PLAIN and DIR_AUTH_STEP answer dir_auth. SCRAM's last server message (RFC 5802 7,
+ * "v=...") is a CONTINUE whose right response is empty, because SMTP, IMAP and POP3 have no room for data in
+ * their success reply; so `challenge` is "" with OK. After FAILED and INVALID the exchange is over.
+ *
+ * DIR_AUTH_ABORT, DIR_SESSION_END (both dir_session_end) and DIR_CHANGED (dir_ok) have no reply. ABORT drops an
+ * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
+ * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
 	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED;
 extern const struct rpc_call DIR_CALLS[];

@@ -1,0 +1,35 @@
+/* schema - the tables of directory/schema.h: how each message travels, and the numbers of the calls. */
+#include "directory/schema.h"
+
+RPC_DEFINE(dir_resolve, DIR_RESOLVE_FIELDS)
+RPC_DEFINE(dir_target, DIR_TARGET_FIELDS)
+RPC_DEFINE(dir_resolved, DIR_RESOLVED_FIELDS)
+RPC_DEFINE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
+RPC_DEFINE(dir_mechanism_list, DIR_MECHANISM_LIST_FIELDS)
+RPC_DEFINE(dir_auth_start, DIR_AUTH_START_FIELDS)
+RPC_DEFINE(dir_auth_plain, DIR_AUTH_PLAIN_FIELDS)
+RPC_DEFINE(dir_auth_step, DIR_AUTH_STEP_FIELDS)
+RPC_DEFINE(dir_auth, DIR_AUTH_FIELDS)
+RPC_DEFINE(dir_sender, DIR_SENDER_FIELDS)
+RPC_DEFINE(dir_allowed, DIR_ALLOWED_FIELDS)
+RPC_DEFINE(dir_session_end, DIR_SESSION_END_FIELDS)
+RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
+
+/* Numbers are never reused. Those without a reply are sent and forgotten. */
+#define CALLS(F)                                                                                                       \
+	F(DIR_RESOLVE, 1, &dir_resolve_type, &dir_resolved_type)                                                       \
+	F(DIR_MECHANISMS, 2, &dir_mechanisms_type, &dir_mechanism_list_type)                                           \
+	F(DIR_AUTH_START, 3, &dir_auth_start_type, &dir_auth_type)                                                     \
+	F(DIR_AUTH_PLAIN, 4, &dir_auth_plain_type, &dir_auth_type)                                                     \
+	F(DIR_AUTH_STEP, 5, &dir_auth_step_type, &dir_auth_type)                                                       \
+	F(DIR_AUTH_ABORT, 6, &dir_session_end_type, NULL)                                                              \
+	F(DIR_SENDER, 7, &dir_sender_type, &dir_allowed_type)                                                          \
+	F(DIR_SESSION_END, 8, &dir_session_end_type, NULL)                                                             \
+	F(DIR_CHANGED, 9, &dir_ok_type, NULL)
+
+#define DEFINE(name, number_, request_, reply_)                                                                        \
+	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};
+CALLS(DEFINE)
+
+#define ENTRY(name, number_, request_, reply_) {.number = number_, .request = request_, .reply = reply_},
+const struct rpc_call DIR_CALLS[] = {CALLS(ENTRY){0}};
