@@ -99,8 +99,62 @@ $(B)/fuzz/$(1)_%: $(B)/obj/test/fuzz/$(1)_%.o $(call libs_for,$(1))
 endef
 $(foreach m,$(MODULES),$(eval $(call FUZZ_RULE,$(m))))
 
+# ---- everything that a person or CI calls ------------------------------------------------------------------
+
+JOBS ?= $(shell nproc)
+SUB  := $(MAKE) --no-print-directory -j$(JOBS)
+# Modules whose tests run threads: once more under ThreadSanitizer.
+TSAN_MODULES := engine journal store queue directory
+
+.PHONY: deps check check-build demo bench fuzz torture lint install man
+deps:
+	contrib/install-deps build
+
+check:
+	contrib/install-deps build check
+	$(SUB) check-build
+	test/check $(B)
+
+check-build:
+	$(SUB) B=$(B)
+	$(SUB) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
+	$(SUB) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(foreach m,$(TSAN_MODULES),unit-build-$(m))
+	$(SUB) fuzz-build
+
+.PHONY: unit-build $(foreach m,$(MODULES),unit-build-$(m))
+unit-build: $(UNIT)
+$(foreach m,$(MODULES),$(eval unit-build-$(m): $(filter $(B)/unit/$(m)/%,$(UNIT))))
+
+# make demo DEMO=once ends after the demonstration.
+demo:
+	contrib/install-deps build demo
+	$(SUB)
+	contrib/demo $(DEMO)
+
+# Longer: FUZZ_SECONDS a target.
+FUZZ_SECONDS ?= 120
+fuzz: fuzz-build
+	FUZZ_SECONDS=$(FUZZ_SECONDS) test/check --only-fuzz $(B)
+
+bench:
+	contrib/install-deps build bench
+	$(SUB)
+	test/bench/run
+
+lint:
+	contrib/install-deps build lint
+	test/lint/run
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+install: $(B)/postrider
+	install -D -m 0755 $(B)/postrider $(DESTDIR)$(PREFIX)/sbin/postrider
+	for f in man/*.[1-8]; do install -D -m 0644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}"; done
+	install -d -m 0755 $(DESTDIR)/lib/systemd/system
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.service >$(DESTDIR)/lib/systemd/system/postrider.service
+
 clean:
-	rm -rf $(B) $(FUZZ_B)
+	rm -rf $(B) $(B)-asan $(B)-tsan $(FUZZ_B)
 
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,118 @@
+"""The Maildir as others see it: mutt, rsync, grep and rm may touch it while it is served."""
+
+import os
+import shutil
+import time
+
+from instance import wait_for
+
+
+def flags_of(path):
+    return path.rsplit(":2,", 1)[1] if ":2," in path else ""
+
+
+def open_box(mail, user="bob@example.test"):
+    box = mail.imap(user)
+    box.select()
+    return box
+
+
+def count(box):
+    box.noop()
+    return int(box.select()[1][0])
+
+
+def test_flags_are_projected_and_read_back(mail):
+    mail.send("bob@example.test")
+    box = open_box(mail)
+    box.store("1", "+FLAGS", r"(\Flagged \Seen)")
+    wait_for("flags in the name", lambda: set(flags_of(mail.messages("bob@example.test")[0])) == set("FS"))
+    path = mail.messages("bob@example.test")[0]
+    os.rename(path, path.replace(":2,FS", ":2,RS"))
+    wait_for("flags read back", lambda: box.noop() and b"\\Answered" in box.fetch("1", "(FLAGS)")[1][0])
+    assert b"\\Flagged" not in box.fetch("1", "(FLAGS)")[1][0]
+    box.logout()
+
+
+def test_foreign_files_get_uids_and_vanished_files_are_expunged(mail):
+    for i in range(3):
+        mail.send("bob@example.test", subject=f"message {i}")
+    box = open_box(mail)
+    wait_for("files", lambda: len(mail.messages("bob@example.test")) == 3)
+    uids = box.uid("SEARCH", "ALL")[1]
+    new = os.path.join(mail.maildir("bob@example.test"), "new", "1234567890.foreign.host")
+    tmp = new.replace("/new/", "/tmp/")
+    with open(tmp, "w") as f:
+        f.write("Subject: foreign\nFrom: x@elsewhere.test\n\nhello\n")
+    shutil.copymode(mail.messages("bob@example.test")[0], tmp)
+    st = os.stat(mail.messages("bob@example.test")[0])
+    os.chown(tmp, st.st_uid, st.st_gid)
+    os.rename(tmp, new)
+    wait_for("the new file", lambda: count(box) == 4)
+    data = box.fetch("4", "(ENVELOPE RFC822.SIZE BODY[])")[1]
+    assert b'"foreign"' in data[0][0] and data[0][1].endswith(b"hello\r\n")
+    assert box.uid("SEARCH", "ALL")[1][0].split()[:3] == uids[0].split()
+    os.unlink(mail.messages("bob@example.test")[0])
+    wait_for("the vanished file", lambda: count(box) == 3)
+    box.logout()
+
+
+def test_lost_index_is_rebuilt_with_the_same_uids(mail):
+    for i in range(5):
+        mail.send("bob@example.test", subject=f"message {i}")
+    box = open_box(mail)
+    box.store("2", "+FLAGS", r"(\Flagged KeyWord)")
+    box.store("1", "+FLAGS", r"(\Deleted)")
+    box.expunge()
+    before = box.fetch("1:*", "(UID FLAGS)")[1], box.status("INBOX", "(UIDVALIDITY UIDNEXT)")[1]
+    box.logout()
+    mail.stop()
+    spool = os.path.join(mail.dir, "spool", "store")
+    found = [os.path.join(base, f) for base, _, files in os.walk(spool) for f in files if f.endswith(".mdb")]
+    assert found
+    for path in found:
+        os.unlink(path)
+    mail.start()
+    box = open_box(mail)
+    clean = lambda data: [x.replace(rb"\Recent", b"").replace(b" )", b")").replace(b"( ", b"(") for x in data]
+    assert clean(box.fetch("1:*", "(UID FLAGS)")[1]) == clean(before[0])
+    after = box.status("INBOX", "(UIDVALIDITY UIDNEXT)")[1]
+    assert after[0].split(b"UIDVALIDITY ")[1].split()[0] == before[1][0].split(b"UIDVALIDITY ")[1].split()[0]
+    box.logout()
+
+
+def test_corrupt_index_is_rebuilt(mail):
+    for i in range(5):
+        mail.send("bob@example.test", subject=f"message {i}")
+    mail.stop()
+    spool = os.path.join(mail.dir, "spool", "store")
+    for base, _, files in os.walk(spool):
+        for f in files:
+            if f.endswith("data.mdb"):
+                with open(os.path.join(base, f), "r+b") as fd:
+                    fd.write(os.urandom(65536))
+    mail.start()
+    box = open_box(mail)
+    assert count(box) == 5
+    box.logout()
+
+
+def test_emptied_root_is_no_expunge(mail):
+    """A vanished mount must not make every message disappear."""
+    mail.send("bob@example.test")
+    box = open_box(mail)
+    root = wait_for("Maildir", lambda: mail.maildir("bob@example.test"))
+    wait_for("file", lambda: mail.messages("bob@example.test"))
+    os.rename(root, root + ".away")
+    box.noop()
+    time.sleep(0.2)
+    box.noop()
+    os.rename(root + ".away", root)
+    assert count(box) == 1
+    box.logout()
+
+
+def test_fsck_command(mail):
+    mail.send("bob@example.test")
+    wait_for("file", lambda: mail.messages("bob@example.test"))
+    assert mail.command("mail", "fsck", "bob@example.test").returncode == 0
