@@ -1,0 +1,246 @@
+"""The systems that the benchmark compares: Postrider, and Debian's Postfix with Dovecot's LMTP.
+
+Each runs in a directory of its own on kernel-chosen loopback ports and is stopped by its pid. Both write
+Maildirs on the same file system, sync as they do by default, and log to a file."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "e2e"))
+from instance import Instance, free_ports, wait_for          # noqa: E402
+
+DOMAIN = "example.test"
+
+
+def count_files(directory):
+    n = 0
+    for name in ("new", "cur"):
+        try:
+            n += len(os.listdir(os.path.join(directory, name)))
+        except FileNotFoundError:
+            pass
+    return n
+
+
+def greets(port):
+    import socket
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as s:
+            return s.recv(100)[:3] == b"220"
+    except OSError:
+        return False
+
+
+class Postrider:
+    name = "postrider"
+
+    def __init__(self, directory):
+        self.instance = Instance(os.path.join(directory, "postrider"), DOMAIN, settings={
+            "message_size_limit": "102400000"})
+
+    def start(self):
+        self.instance.init()
+        self.instance.user(f"bob@{DOMAIN}")
+        self.instance.start()
+        self.port = self.instance.ports["smtp"]
+        self.imaps = self.instance.ports["imaps"]
+        self.imap = self.instance.ports["imap"]
+
+    def delivered(self):
+        try:
+            return count_files(self.instance.maildir(f"bob@{DOMAIN}"))
+        except AssertionError:
+            return 0
+
+    def pids(self):
+        return [self.instance.master.pid, *self.instance.children()]
+
+    def stop(self):
+        self.instance.stop()
+
+
+DOVECOT = """
+base_dir = {dir}/run
+state_dir = {dir}/state
+log_path = {dir}/log
+protocols = imap lmtp
+listen = 127.0.0.1
+ssl = yes
+ssl_cert = <{dir}/cert.pem
+ssl_key = <{dir}/key.pem
+disable_plaintext_auth = no
+default_login_user = dovenull
+default_internal_user = dovecot
+mail_location = maildir:{dir}/mail/%n
+mail_uid = {user}
+mail_gid = {user}
+first_valid_uid = 1
+auth_username_format = %n
+passdb {{
+  driver = static
+  args = password=secret
+}}
+userdb {{
+  driver = static
+  args = uid={user} gid={user} home={dir}/home/%n allow_all_users=yes
+}}
+service lmtp {{
+  unix_listener {dir}/lmtp {{
+    mode = 0666
+  }}
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = {imap}
+  }}
+  inet_listener imaps {{
+    port = {imaps}
+  }}
+  service_count = 0
+  client_limit = 2000
+}}
+service imap {{
+  process_limit = 2000
+}}
+service anvil {{
+  client_limit = 5000
+}}
+service auth {{
+  client_limit = 5000
+}}
+"""
+
+POSTFIX_MAIN = """
+compatibility_level = 3.6
+queue_directory = {dir}/spool
+data_directory = {dir}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+maillog_file = /var/log/postrider-bench-postfix.log
+myhostname = bench.{domain}
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+virtual_mailbox_domains = {domain}
+virtual_mailbox_maps = static:yes
+virtual_transport = lmtp:unix:{dovecot}/lmtp
+alias_maps =
+smtpd_recipient_restrictions = permit_mynetworks, reject
+message_size_limit = 102400000
+default_process_limit = 200
+"""
+
+POSTFIX_MASTER = """
+127.0.0.1:{port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+local unix - n n - - local
+virtual unix - n n - - virtual
+lmtp unix - - n - - lmtp
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+
+class PostfixDovecot:
+    name = "postfix+dovecot"
+
+    def __init__(self, directory):
+        self.postfix = os.path.join(directory, "postfix")
+        self.dovecot = os.path.join(directory, "dovecot")
+        self.processes = []
+
+    def start(self):
+        if os.getuid() != 0:
+            raise SystemExit("The comparison with Postfix and Dovecot must be run as root: they start as root.")
+        self.port, self.imap, self.imaps = free_ports(3)
+        self._start_dovecot()
+        self._start_postfix()
+
+    def _start_dovecot(self):
+        os.makedirs(os.path.join(self.dovecot, "mail"))
+        user = pwd.getpwnam("nobody")
+        for name in ("mail", "home"):
+            path = os.path.join(self.dovecot, name)
+            os.makedirs(path, exist_ok=True)
+            os.chown(path, user.pw_uid, user.pw_gid)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=bench",
+                        "-keyout", f"{self.dovecot}/key.pem", "-out", f"{self.dovecot}/cert.pem"], check=True, capture_output=True)
+        conf = os.path.join(self.dovecot, "dovecot.conf")
+        with open(conf, "w") as f:
+            f.write(DOVECOT.format(dir=self.dovecot, user=user.pw_uid, imap=self.imap, imaps=self.imaps))
+        self.processes.append(subprocess.Popen(["dovecot", "-F", "-c", conf]))
+        wait_for("dovecot", lambda: os.path.exists(f"{self.dovecot}/lmtp"))
+
+    def _start_postfix(self):
+        for name in ("spool", "data", "etc"):
+            os.makedirs(os.path.join(self.postfix, name))
+        shutil.chown(os.path.join(self.postfix, "data"), "postfix", "postfix")
+        etc = os.path.join(self.postfix, "etc")
+        with open(os.path.join(etc, "main.cf"), "w") as f:
+            f.write(POSTFIX_MAIN.format(dir=self.postfix, domain=DOMAIN, dovecot=self.dovecot))
+        with open(os.path.join(etc, "master.cf"), "w") as f:
+            f.write(POSTFIX_MASTER.format(port=self.port))
+        self.processes.append(subprocess.Popen(["postfix", "-c", etc, "start-fg"], stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.DEVNULL))
+        wait_for("postfix", lambda: greets(self.port))
+
+    def delivered(self):
+        return count_files(os.path.join(self.dovecot, "mail", "bob"))
+
+    def pids(self):
+        roots = {p.pid for p in self.processes}
+        found = set(roots)
+        while True:
+            more = set()
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    ppid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+                except OSError:
+                    continue
+                if ppid in found and int(pid) not in found:
+                    more.add(int(pid))
+            if not more:
+                return sorted(found)
+            found |= more
+
+    def stop(self):
+        subprocess.run(["postfix", "-c", os.path.join(self.postfix, "etc"), "stop"], capture_output=True)
+        for p in reversed(self.processes):
+            if p.poll() is None:
+                p.terminate()
+            p.wait(30)
+        time.sleep(0)
+
+
+def memory_pss(pids):
+    """Sum of the proportional set sizes, in bytes."""
+    total = 0
+    for pid in pids:
+        try:
+            for line in open(f"/proc/{pid}/smaps_rollup"):
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+        except OSError:
+            continue
+    return total
