@@ -3,7 +3,9 @@
  * Call order in a process file: open everything, sandbox_enter(), serve. As root: chroot, drop groups and
  * uid/gid to the pseudo-account, no_new_privs, Landlock, seccomp. Without root: no_new_privs, Landlock and
  * seccomp only. Anything that the kernel lacks is logged once and told by sandbox_status(); with root, a
- * chroot or setuid that fails is die(). */
+ * chroot or setuid that fails is die(). Landlock binds threads: start none before. Directories that a jailed
+ * process uses are opened before and reached through their descriptors (openat), because a chroot hides
+ * their names. */
 #ifndef OS_SANDBOX_H
 #define OS_SANDBOX_H
 
