@@ -1,7 +1,7 @@
 /* instance - where the files of one Postrider lie. An instance is a directory DIR with main.cf and master.cf.
  *
  *   DIR/main.cf, DIR/master.cf      configuration
- *   DIR/directory.sqlite            accounts, domains, aliases
+ *   DIR/directory/accounts.sqlite   accounts, domains, aliases, with what SQLite puts beside it
  *   DIR/tls/cert.pem, tls/key.pem   written by init
  *   queue_directory/store           journal, index, spool of the store   (default DIR/spool/...)
  *   queue_directory/queue           journal and deferred contents of the queue
@@ -17,7 +17,8 @@
 
 #define INSTANCE_MAIN_CF "main.cf"
 #define INSTANCE_MASTER_CF "master.cf"
-#define INSTANCE_DIRECTORY "directory.sqlite"
+#define INSTANCE_DIRECTORY_DIR "directory"            /* belongs to the account of `directory`, mode 0700 */
+#define INSTANCE_DIRECTORY "directory/accounts.sqlite"
 #define INSTANCE_TLS_CERT "tls/cert.pem"
 #define INSTANCE_TLS_KEY "tls/key.pem"
 #define INSTANCE_SPOOL "spool"
