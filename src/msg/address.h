@@ -19,15 +19,18 @@ enum {
 };
 
 /* Parses the path at the front of `in` (behind "MAIL FROM:" or "RCPT TO:"): "<a@b>", with a source route
- * that is dropped, quoted local parts, and without ADDRESS_STRICT also " <a@b>" and "a@b". rest_r: what
- * follows. Strings point into `in` or the arena. Local part <= 64 bytes, domain <= 255 (RFC 5321 4.5.3.1);
- * a domain is a dotted list of labels or a valid address literal. */
+ * that is dropped, quoted local parts, and without ADDRESS_STRICT also " <a@b>", "a@b", comments, dots at
+ * odd places and any local part without a domain (domain ""). rest_r: what follows. Strings are copied to the
+ * arena. Local part <= 64 bytes (255 without ADDRESS_STRICT), domain <= 255 (RFC 5321 4.5.3.1); a domain is a
+ * dotted list of labels or a valid address literal. err: ERR_SYNTAX with 5.1.3, or 5.6.7 where only
+ * ADDRESS_UTF8 is missing. */
 int address_parse_path(struct str in, unsigned flags, struct arena *arena, struct address *a_r, struct str *rest_r,
 		       struct err *err) WARN_UNUSED;
 /* "local@domain", quoting the local part where needed; the form for paths and logs. */
 void address_write(struct buf *out, const struct address *a);
 struct str address_str(struct arena *arena, const struct address *a);
-/* Splits a plain "local@domain" (as stored and resolved) at the last '@'; domain "" without one. */
+/* Splits a plain "local@domain" (as stored and resolved) at the last '@'; domain "" without one. Quotes
+ * around the local part are taken off (not when it holds a backslash: that stays as written). */
 struct address address_split(struct str text);
 
 /* The key by which domains are compared: lower case, A-labels (IDNA2008 by libidn2), no trailing dot.
@@ -50,7 +53,10 @@ struct mailbox_addr_list {
 	size_t n, cap;
 };
 #define ADDRESS_LIST_MAX 10000
-/* As forgiving as IMAP ENVELOPE needs: malformed pieces become what can be saved of them, never an error. */
+/* As forgiving as IMAP ENVELOPE needs: malformed pieces become what can be saved of them, never an error.
+ * A name without any address gives an empty local part and domain (not NULL). */
 void address_list_parse(struct str value, struct arena *arena, struct mailbox_addr_list *list_r);
+/* The same with a limit of the caller's. */
+void address_list_parse_max(struct str value, size_t max, struct arena *arena, struct mailbox_addr_list *list_r);
 
 #endif

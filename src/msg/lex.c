@@ -69,3 +69,11 @@ struct str lex_run(struct str *rest, bool (*is)(char))
 	*rest = str_skip(*rest, n);
 	return run;
 }
+
+int lex_hex(char c)
+{
+	if (ascii_digit(c))
+		return c - '0';
+	c = ascii_lower(c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}

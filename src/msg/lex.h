@@ -20,6 +20,8 @@ void lex_skip_cfws(struct str *rest, struct str *last_comment_r);
 /* Takes a quoted string, *rest begins with '"'; an open one ends with the text. The contents, without quotes,
  * backslashes and line ends, are appended to out. */
 void lex_quoted(struct str *rest, struct buf *out);
+/* The value of a hex digit, or -1. */
+int lex_hex(char c);
 /* Takes the longest run of bytes for which `is` holds. */
 struct str lex_run(struct str *rest, bool (*is)(char));
 

@@ -1,0 +1,18 @@
+/* charset - text in other character sets to UTF-8, with tables of our own (a jail loads nothing).
+ *
+ * Known: UTF-8, US-ASCII, ISO-8859-1 .. -16, windows-1250 .. -1258, KOI8-R and -U, UTF-16 in both orders, and the
+ * aliases mail uses for them. */
+#ifndef MSG_CHARSET_H
+#define MSG_CHARSET_H
+
+#include "base/buf.h"
+
+/* True if charset_decode() knows the name. */
+bool charset_known(struct str name);
+/* Appends `bytes` in the charset `name` as UTF-8. What means nothing becomes U+FFFD. An unknown charset is read as
+ * UTF-8 where the bytes are that; otherwise its bytes above 0x7f become U+FFFD, and the result is false. */
+bool charset_decode(struct buf *out, struct str name, struct str bytes);
+/* Unlabelled text: UTF-8 if it is that, else windows-1252, which is what such mail mostly is. */
+void charset_guess(struct buf *out, struct str bytes);
+
+#endif
