@@ -21,6 +21,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "journal/step.h"
 
 struct store_engine;
 
@@ -35,12 +36,9 @@ struct store_engine;
 #define STORE_EXPUNGED_DIR "postrider-expunged"
 #define STORE_UIDLIST_NAME "postrider-uidlist"
 
-/* Hands fn(arg) to the loop thread, to be called once, soon. Called from any thread, and never reentered:
+/* `post` hands fn(arg) to the loop thread, to be called once, soon. Called from any thread, and never reentered:
  * rpc_server_after(server, 0, fn, arg) is one. */
-struct store_loop {
-	void (*post)(void *ctx, void (*fn)(void *arg), void *arg);
-	void *ctx;
-};
+#define store_loop step_loop
 
 /* ---- keys and values ---------------------------------------------------------------------------------- */
 
@@ -86,7 +84,11 @@ struct store_file_op {
 	struct str folder;
 	struct str base;
 	bool cur;                /* PUT, MOVE, COPY: in cur/ as base:2,flags; else in new/ as base */
-	struct str flags;        /* letters in ASCII order: "FS" */
+	struct str flags;        /* letters in ASCII order: "FS". REMOVE: cur and flags are where it was, as a hint */
+	bool was_cur;            /* MOVE, COPY: where it is, as the caller last knew: a wrong hint costs a directory scan */
+	struct str was_flags;
+	bool was_cur;            /* MOVE, COPY, REMOVE: where the caller believes the file to be; */
+	struct str was_flags;    /* a wrong guess costs a directory scan */
 	struct str to_folder;
 	struct str to_base;
 	struct str prefix;       /* PUT: first bytes of the file. NOTE: the lines */

@@ -1,0 +1,376 @@
+#include "journal/index.h"
+#include "journal/record.h"
+
+#include "base/encode.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/io.h"
+#include <errno.h>
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#define INDEX_NAME "index.mdb"
+#define INDEX_DAMAGED "index.damaged"
+#define MAP_INITIAL ((size_t)256 << 20)
+#define VALUE_VERSION 1
+#define VALUE_HEADER 5u
+
+struct index {
+	MDB_env *env;
+	MDB_dbi kv, meta;
+	MDB_txn *read;           /* reset between uses; the loop's */
+	pthread_rwlock_t map;    /* read: a read transaction is active; write: the map is being replaced */
+	atomic_ullong lsn;
+};
+
+struct index_cursor {
+	struct index *ix;
+	MDB_cursor *cursor;
+	MDB_val key, value;
+	bool reverse;
+	int rc;
+};
+
+static int index_err(struct err *err, int rc, const char *what)
+{
+	return err_set(err, rc == ENOSPC || rc == EDQUOT ? ERR_FULL : ERR_TEMP, rc == ENOSPC || rc == EDQUOT ? "4.3.1" : "4.3.0",
+		       "%s the index: %s", what, mdb_strerror(rc));
+}
+
+static MDB_val lsn_key(void)
+{
+	static char name[] = "lsn";
+
+	return (MDB_val){sizeof(name), name};
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------ */
+
+static int open_tables(struct index *ix)
+{
+	MDB_val key = lsn_key(), value;
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
+
+	if (rc)
+		return rc;
+	if ((rc = mdb_dbi_open(txn, "kv", MDB_CREATE, &ix->kv)) || (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &ix->meta))) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	rc = mdb_get(txn, ix->meta, &key, &value);
+	if (rc == 0 && value.mv_size == 8)
+		ix->lsn = le64_get(value.mv_data);
+	else if (rc == 0)
+		rc = MDB_CORRUPTED;
+	if (rc && rc != MDB_NOTFOUND) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	return mdb_txn_commit(txn);
+}
+
+static int open_env(struct index *ix)
+{
+	unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS;
+	int rc = mdb_env_create(&ix->env);
+
+	if (rc)
+		return rc;
+	if ((rc = mdb_env_set_maxdbs(ix->env, 4)) || (rc = mdb_env_set_mapsize(ix->env, MAP_INITIAL)) ||
+	    (rc = mdb_env_open(ix->env, INDEX_NAME, flags, 0600)) || (rc = open_tables(ix)) ||
+	    (rc = mdb_txn_begin(ix->env, NULL, MDB_RDONLY, &ix->read))) {
+		mdb_env_close(ix->env);
+		ix->env = NULL;
+		return rc;
+	}
+	mdb_txn_reset(ix->read);
+	return 0;
+}
+
+static bool is_damage(int rc)
+{
+	return rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_VERSION_MISMATCH || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC ||
+	       rc == MDB_INCOMPATIBLE || rc == MDB_BAD_TXN;
+}
+
+/* LMDB trusts the number of pages that its meta pages tell and would be killed by SIGBUS in a file cut short.
+ * Zeros behind the end turn that into an error it can report. Pages at the very end that a transaction gave
+ * back were never written, so a shorter file alone is not damage. Returns false when it cannot be an index. */
+static bool pad_to_pages(int dirfd)
+{
+	uint8_t page[4096];
+	uint64_t last = 0;
+	struct stat st;
+	int fd, rc = 0;
+
+	if (io_fstatat(dirfd, INDEX_NAME, &st, 0) < 0 || st.st_size == 0)
+		return true;
+	if (st.st_size < 2 * (off_t)sizeof(page))
+		return false;
+	fd = io_open(dirfd, INDEX_NAME, O_RDWR, 0);
+	if (fd < 0)
+		return true;
+	for (int i = 0; i < 2; i++) {
+		/* Page header 16; meta: magic 4, version 4, address 8, map size 8, two tables of 48, last page. */
+		uint64_t n;
+		if (io_pread(fd, page, sizeof(page), (off_t)i * (off_t)sizeof(page)) != (ssize_t)sizeof(page))
+			continue;
+		memcpy(&n, page + 16 + 24 + 96, sizeof(n));
+		last = n > last ? n : last;
+	}
+	if (last < ((uint64_t)1 << 40) && (last + 1) * sizeof(page) > (uint64_t)st.st_size)
+		rc = io_ftruncate(fd, (off_t)((last + 1) * sizeof(page)));
+	io_close(fd);
+	return rc == 0;
+}
+
+static int open_in_cwd(struct index *ix, int dirfd, struct err *err)
+{
+	int rc = pad_to_pages(dirfd) ? open_env(ix) : MDB_CORRUPTED;
+
+	if (is_damage(rc)) {
+		log_error("the index is damaged (%s): set aside as %s, a new one is begun", mdb_strerror(rc), INDEX_DAMAGED);
+		if (io_rename(dirfd, INDEX_NAME, dirfd, INDEX_DAMAGED) < 0)
+			return err_errno(err, "cannot set the damaged index aside");
+		ix->lsn = 0;
+		rc = open_env(ix);
+	}
+	if (rc)
+		return index_err(err, rc, "cannot open");
+	if (io_fsync(dirfd) < 0)
+		return err_errno(err, "cannot sync the directory of the index");
+	return 0;
+}
+
+int index_open(int dirfd, struct index **ix_r, struct err *err)
+{
+	static pthread_mutex_t cwd_lock = PTHREAD_MUTEX_INITIALIZER;
+	struct index *ix = NEW(struct index);
+	int rc = -1, back;
+
+	pthread_rwlock_init(&ix->map, NULL);
+	pthread_mutex_lock(&cwd_lock);
+	back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fchdir(dirfd) < 0)
+		err_errno(err, "cannot enter the directory of the index");
+	else
+		rc = open_in_cwd(ix, dirfd, err);
+	if (back >= 0) {
+		if (fchdir(back) < 0)
+			log_warning("cannot return to the working directory: %s", strerror(errno));
+		close(back);
+	}
+	pthread_mutex_unlock(&cwd_lock);
+	if (rc < 0) {
+		index_close(&ix);
+		return -1;
+	}
+	*ix_r = ix;
+	return 0;
+}
+
+void index_close(struct index **ixp)
+{
+	struct index *ix = *ixp;
+
+	*ixp = NULL;
+	if (!ix)
+		return;
+	if (ix->read)
+		mdb_txn_abort(ix->read);
+	if (ix->env)
+		mdb_env_close(ix->env);
+	pthread_rwlock_destroy(&ix->map);
+	free(ix);
+}
+
+uint64_t index_lsn(const struct index *ix)
+{
+	return ix->lsn;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+static int read_begin(struct index *ix, struct err *err)
+{
+	int rc;
+
+	pthread_rwlock_rdlock(&ix->map);
+	rc = mdb_txn_renew(ix->read);
+	if (rc) {
+		pthread_rwlock_unlock(&ix->map);
+		return index_err(err, rc, "cannot read");
+	}
+	return 0;
+}
+
+static void read_end(struct index *ix)
+{
+	mdb_txn_reset(ix->read);
+	pthread_rwlock_unlock(&ix->map);
+}
+
+static uint32_t value_crc(struct str key, struct str value)
+{
+	return crc32c(crc32c(0, key.ptr, key.len), value.ptr, value.len);
+}
+
+static int unwrap(struct str key, const MDB_val *stored, struct str *value_r, struct err *err)
+{
+	const uint8_t *p = stored->mv_data;
+
+	if (stored->mv_size < VALUE_HEADER || p[0] != VALUE_VERSION)
+		return err_set(err, ERR_PERM, "5.3.0", "the index holds a value of unknown form");
+	*value_r = str_of(p + VALUE_HEADER, stored->mv_size - VALUE_HEADER);
+	if (le32_get(p + 1) != value_crc(key, *value_r))
+		return err_set(err, ERR_PERM, "5.3.0", "the index holds a damaged value");
+	return 1;
+}
+
+int index_get(struct index *ix, struct str key, struct arena *a, struct str *value_r, struct err *err)
+{
+	MDB_val k = {key.len, (void *)key.ptr}, v;
+	int rc;
+
+	if (read_begin(ix, err) < 0)
+		return -1;
+	rc = mdb_get(ix->read, ix->kv, &k, &v);
+	if (rc == 0) {
+		rc = unwrap(key, &v, value_r, err);
+		if (rc > 0)
+			*value_r = arena_str(a, *value_r);
+	} else {
+		rc = rc == MDB_NOTFOUND ? 0 : index_err(err, rc, "cannot read");
+	}
+	read_end(ix);
+	return rc;
+}
+
+int index_cursor_open(struct index *ix, struct str from, bool reverse, struct index_cursor **c_r, struct err *err)
+{
+	struct index_cursor *c;
+	MDB_cursor *cursor;
+	int rc;
+
+	if (read_begin(ix, err) < 0)
+		return -1;
+	rc = mdb_cursor_open(ix->read, ix->kv, &cursor);
+	if (rc) {
+		read_end(ix);
+		return index_err(err, rc, "cannot read");
+	}
+	c = NEW(struct index_cursor);
+	c->ix = ix;
+	c->cursor = cursor;
+	c->reverse = reverse;
+	c->key = (MDB_val){from.len, (void *)from.ptr};
+	if (from.len)
+		c->rc = mdb_cursor_get(cursor, &c->key, &c->value, MDB_SET_RANGE);
+	else
+		c->rc = mdb_cursor_get(cursor, &c->key, &c->value, reverse ? MDB_LAST : MDB_FIRST);
+	if (reverse && from.len)
+		c->rc = mdb_cursor_get(cursor, &c->key, &c->value, c->rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+	*c_r = c;
+	return 0;
+}
+
+int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value_r, struct err *err)
+{
+	if (c->rc == MDB_NOTFOUND)
+		return 0;
+	if (c->rc)
+		return index_err(err, c->rc, "cannot read");
+	*key_r = str_of(c->key.mv_data, c->key.mv_size);
+	return unwrap(*key_r, &c->value, value_r, err);
+}
+
+void index_cursor_step(struct index_cursor *c)
+{
+	if (c->rc == 0)
+		c->rc = mdb_cursor_get(c->cursor, &c->key, &c->value, c->reverse ? MDB_PREV : MDB_NEXT);
+}
+
+void index_cursor_close(struct index_cursor **cp)
+{
+	struct index_cursor *c = *cp;
+
+	*cp = NULL;
+	mdb_cursor_close(c->cursor);
+	read_end(c->ix);
+	free(c);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------ */
+
+static int apply_node(struct index *ix, MDB_txn *txn, const struct overlay_node *n)
+{
+	struct str key = overlay_key(n), value;
+	MDB_val k = {key.len, (void *)key.ptr}, v;
+	uint8_t *p;
+	int rc;
+
+	if (!overlay_value(n, &value)) {
+		rc = mdb_del(txn, ix->kv, &k, NULL);
+		return rc == MDB_NOTFOUND ? 0 : rc;
+	}
+	v = (MDB_val){VALUE_HEADER + value.len, NULL};
+	rc = mdb_put(txn, ix->kv, &k, &v, MDB_RESERVE);
+	if (rc)
+		return rc;
+	p = v.mv_data;
+	p[0] = VALUE_VERSION;
+	le32_put(p + 1, value_crc(key, value));
+	if (value.len)
+		memcpy(p + VALUE_HEADER, value.ptr, value.len);
+	return 0;
+}
+
+static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn)
+{
+	uint8_t bytes[8];
+	MDB_val k = lsn_key(), v = {sizeof(bytes), bytes};
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
+
+	if (rc)
+		return rc;
+	for (const struct overlay_node *n = overlay_first(o); n && !rc; n = overlay_next(n))
+		rc = apply_node(ix, txn, n);
+	le64_put(bytes, lsn);
+	if (!rc)
+		rc = mdb_put(txn, ix->meta, &k, &v, 0);
+	if (rc) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	return mdb_txn_commit(txn);
+}
+
+static int map_double(struct index *ix)
+{
+	MDB_envinfo info;
+	int rc = mdb_env_info(ix->env, &info);
+
+	if (rc)
+		return rc;
+	pthread_rwlock_wrlock(&ix->map);
+	rc = mdb_env_set_mapsize(ix->env, info.me_mapsize * 2);
+	pthread_rwlock_unlock(&ix->map);
+	return rc;
+}
+
+int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, struct err *err)
+{
+	int rc;
+
+	while ((rc = apply_once(ix, o, lsn)) == MDB_MAP_FULL)
+		if ((rc = map_double(ix)) != 0)
+			break;
+	if (rc)
+		return index_err(err, rc, "cannot write");
+	ix->lsn = lsn;
+	return 0;
+}

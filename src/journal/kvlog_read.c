@@ -1,0 +1,121 @@
+/* Reading: active over frozen over index. */
+#include "journal/kvlog_private.h"
+
+int kvlog_get(struct kvlog *k, struct str key, struct arena *a, struct str *value_r, struct err *err)
+{
+	const struct overlay *layers[2] = {k->active, k->frozen};
+
+	for (size_t i = 0; i < ARRAY_SIZE(layers); i++) {
+		const struct overlay_node *n = layers[i] ? overlay_find(layers[i], key) : NULL;
+		struct str value;
+
+		if (!n)
+			continue;
+		if (!overlay_value(n, &value))
+			return 0;
+		*value_r = arena_str(a, value);
+		return 1;
+	}
+	return index_get(k->index, key, a, value_r, err);
+}
+
+/* A walk over both overlays and the index at once. */
+struct walk {
+	bool reverse;
+	const struct overlay_node *node[2];
+	struct index_cursor *cursor;
+	struct str key, value;           /* where the cursor stands */
+	bool have;
+};
+
+static const struct overlay_node *overlay_start(const struct overlay *o, struct str first, struct str end, bool reverse)
+{
+	if (!o)
+		return NULL;
+	if (!reverse)
+		return overlay_seek(o, first);
+	return end.ptr ? overlay_before(o, end) : overlay_last(o);
+}
+
+static int cursor_look(struct walk *w, struct err *err)
+{
+	int rc = index_cursor_at(w->cursor, &w->key, &w->value, err);
+
+	w->have = rc > 0;
+	return rc;
+}
+
+static int walk_begin(struct walk *w, struct kvlog *k, struct str first, struct str end, bool reverse, struct err *err)
+{
+	*w = (struct walk){.reverse = reverse};
+	w->node[0] = overlay_start(k->active, first, end, reverse);
+	w->node[1] = overlay_start(k->frozen, first, end, reverse);
+	if (index_cursor_open(k->index, reverse ? end : first, reverse, &w->cursor, err) < 0)
+		return -1;
+	return cursor_look(w, err);
+}
+
+/* The key that comes next; false at the end. */
+static bool walk_key(const struct walk *w, struct str *key_r)
+{
+	bool found = w->have;
+
+	if (found)
+		*key_r = w->key;
+	for (int i = 0; i < 2; i++) {
+		int cmp;
+
+		if (!w->node[i])
+			continue;
+		cmp = found ? str_cmp(overlay_key(w->node[i]), *key_r) : 0;
+		if (!found || (w->reverse ? cmp > 0 : cmp < 0))
+			*key_r = overlay_key(w->node[i]);
+		found = true;
+	}
+	return found;
+}
+
+/* What the topmost layer says of it; false for a tombstone. */
+static bool walk_value(const struct walk *w, struct str key, struct str *value_r)
+{
+	for (int i = 0; i < 2; i++)
+		if (w->node[i] && str_eq(overlay_key(w->node[i]), key))
+			return overlay_value(w->node[i], value_r);
+	*value_r = w->value;
+	return true;
+}
+
+static int walk_step(struct walk *w, struct str key, struct err *err)
+{
+	bool at_cursor = w->have && str_eq(w->key, key);
+
+	for (int i = 0; i < 2; i++)
+		if (w->node[i] && str_eq(overlay_key(w->node[i]), key))
+			w->node[i] = w->reverse ? overlay_prev(w->node[i]) : overlay_next(w->node[i]);
+	if (!at_cursor)
+		return 0;
+	index_cursor_step(w->cursor);
+	return cursor_look(w, err);
+}
+
+int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse,
+		int (*fn)(void *ctx, struct str key, struct str value), void *ctx, struct err *err)
+{
+	struct str key, value;
+	struct walk w;
+	int rc = 0;
+
+	if (walk_begin(&w, k, first, end, reverse, err) < 0)
+		rc = -1;
+	while (rc == 0 && walk_key(&w, &key)) {
+		if (reverse ? str_cmp(key, first) < 0 : end.ptr && str_cmp(key, end) >= 0)
+			break;
+		if (walk_value(&w, key, &value))
+			rc = fn(ctx, key, value);
+		if (rc == 0 && walk_step(&w, key, err) < 0)
+			rc = -1;
+	}
+	if (w.cursor)
+		index_cursor_close(&w.cursor);
+	return rc;
+}

@@ -1,0 +1,101 @@
+/* The payload of a commit record, and what is done with those that the index does not hold yet.
+ *
+ *	payload = u32 count, count times { u8 del, u16 key length, u32 value length, key, value }, extra */
+#include "journal/kvlog_private.h"
+
+#include "base/log.h"
+
+#define OP_HEADER 7u
+
+bool kvlog_payload_parse(struct str in, void (*fn)(void *ctx, const struct kvlog_op *op), void *ctx, struct str *extra_r)
+{
+	uint32_t count;
+
+	if (in.len < 4)
+		return false;
+	count = le32_get(in.ptr);
+	in = str_skip(in, 4);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *p = (const uint8_t *)in.ptr;
+		struct kvlog_op op;
+		size_t key_len, value_len;
+
+		if (in.len < OP_HEADER || p[0] > 1)
+			return false;
+		key_len = (size_t)(p[1] | p[2] << 8);
+		value_len = le32_get(p + 3);
+		in = str_skip(in, OP_HEADER);
+		if (key_len == 0 || key_len > KVLOG_KEY_MAX || key_len > in.len || value_len > in.len - key_len)
+			return false;
+		op = (struct kvlog_op){str_sub(in, 0, key_len), str_sub(in, key_len, value_len), p[0] == 1};
+		in = str_skip(in, key_len + value_len);
+		if (fn)
+			fn(ctx, &op);
+	}
+	*extra_r = in;
+	return true;
+}
+
+struct replay {
+	struct kvlog *k;
+	uint64_t first, last;
+	bool gap;                /* index gone, and the journal begins too late to stand for it */
+};
+
+static void replay_op(void *ctx, const struct kvlog_op *op)
+{
+	struct overlay *o = ctx;
+
+	if (op->del)
+		overlay_del(o, op->key);
+	else
+		overlay_put(o, op->key, op->value);
+}
+
+static int replay_record(void *ctx, const struct journal_record *record, struct err *err)
+{
+	struct replay *r = ctx;
+	struct kvlog *k = r->k;
+	struct str extra;
+
+	if (!r->first) {
+		r->first = record->lsn;
+		r->gap = index_lsn(k->index) == 0 && record->lsn != 1;
+	}
+	r->last = record->lsn;
+	if (record->type != RECORD_COMMIT || !kvlog_payload_parse(record->payload, NULL, NULL, &extra))
+		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is of unknown form", (unsigned long long)record->lsn);
+	/* Parsed twice: nothing of a record is applied before all of it is known to be well-formed. */
+	if (!r->gap && !kvlog_payload_parse(record->payload, replay_op, k->active, &extra))
+		return -1;
+	if (k->o.hooks.replay)
+		return k->o.hooks.replay(k->o.hooks.ctx, record->lsn, extra, err);
+	return 0;
+}
+
+/* Everything valid into the overlay and through the owner, then into the index, then a fresh journal. */
+int kvlog_recover(struct kvlog *k, struct err *err)
+{
+	struct replay r = {.k = k};
+	struct kvlog_hooks *h = &k->o.hooks;
+
+	if (journal_recover(k->journal, index_lsn(k->index), replay_record, &r, &k->lsn, err) < 0) {
+		k->lsn = r.last > index_lsn(k->index) ? r.last : index_lsn(k->index);
+		return -1;
+	}
+	k->index_lost = r.gap;
+	if (r.first)
+		log_info("journal: recovered %llu commits up to %llu%s", (unsigned long long)(r.last - r.first + 1),
+			 (unsigned long long)r.last, r.gap ? "; the index was lost and has to be rebuilt" : "");
+	if (h->recovered && h->recovered(h->ctx, err) < 0)
+		return -1;
+	if (k->lsn > index_lsn(k->index)) {
+		if (index_apply(k->index, k->active, k->lsn, err) < 0)
+			return -1;
+		overlay_free(&k->active);
+		k->active = overlay_new();
+	}
+	if (h->settled)
+		h->settled(h->ctx, k->lsn);
+	return journal_start(k->journal, k->lsn + 1, err);
+}
