@@ -87,8 +87,6 @@ struct store_file_op {
 	struct str flags;        /* letters in ASCII order: "FS". REMOVE: cur and flags are where it was, as a hint */
 	bool was_cur;            /* MOVE, COPY: where it is, as the caller last knew: a wrong hint costs a directory scan */
 	struct str was_flags;
-	bool was_cur;            /* MOVE, COPY, REMOVE: where the caller believes the file to be; */
-	struct str was_flags;    /* a wrong guess costs a directory scan */
 	struct str to_folder;
 	struct str to_base;
 	struct str prefix;       /* PUT: first bytes of the file. NOTE: the lines */
@@ -97,7 +95,7 @@ struct store_file_op {
 	uint64_t time;           /* PUT: mtime of the file (INTERNALDATE), 0: now. PURGE: the limit */
 };
 
-struct store_commit {
+struct store_batch {
 	const struct store_kv_op *kv;
 	size_t kv_count;
 	const struct store_file_op *files;
@@ -111,7 +109,7 @@ struct store_commit {
 /* Takes the commit (copying all of it) and applies its key operations in order. A blob that it names is used
  * up: it belongs to the engine from now on. Returns 0, or -1 with err and nothing done: ERR_FULL 4.3.1 (only
  * for commits with PUT or COPY as long as the journal has room), ERR_TEMP when the engine is read-only. */
-int store_engine_commit(struct store_engine *e, const struct store_commit *c, struct err *err) WARN_UNUSED;
+int store_engine_commit(struct store_engine *e, const struct store_batch *c, struct err *err) WARN_UNUSED;
 /* Calls fn when everything committed so far is durable; at once, before returning, if it is. */
 void store_engine_barrier(struct store_engine *e, void (*fn)(void *ctx), void *ctx);
 
@@ -124,7 +122,7 @@ bool store_engine_read_only(const struct store_engine *e);
 
 /* ---- files -------------------------------------------------------------------------------------------- */
 
-struct store_body {
+struct store_file {
 	int fd;              /* read-only, the file, prefix included (offset 0); or -1 */
 	struct str bytes;    /* all of it, in the arena, when fd is -1 */
 	uint64_t size;
@@ -133,7 +131,7 @@ struct store_body {
 /* The file `base` of a folder, with `cur` and `flags` as the caller last knew them (a wrong guess costs a
  * directory scan). Expunged ones are found too. Returns 1 (fd is the caller's to close), 0 no such file, -1 err. */
 int store_engine_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
-		      bool cur, struct str flags, struct arena *a, struct store_body *body_r, struct err *err) WARN_UNUSED;
+		      bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err) WARN_UNUSED;
 
 /* File operations of the account that are not done yet. A directory scan means something only at 0. */
 size_t store_engine_files_pending(struct store_engine *e, uint64_t account);
