@@ -35,7 +35,9 @@ struct engine_listener {
 	const struct protocol *protocol;
 	void *service;                   /* session_service(): the protocol's view of this listener (its conf) */
 	bool tls_wrapper;                /* implicit TLS: 465, 993, 995 */
-	bool proxy_protocol;             /* a PROXY v1/v2 header comes first, from trusted peers only */
+	bool proxy_protocol;             /* a PROXY v1/v2 header comes first ... */
+	const struct net_cidr *proxy_from;   /* ... from these peers (others are direct clients); borrowed for the engine's life */
+	size_t proxy_from_count;             /* 0: from every peer */
 };
 void engine_listen(struct engine *e, const struct engine_listener *listener);
 /* Takes over one connected socket (tests; sendmail on a UNIX socket). Returns 0, or -1 when a limit says no. */
@@ -54,5 +56,8 @@ size_t engine_session_count(const struct engine *e);
 enum block_kind { BLOCK_STORE, BLOCK_DIRECTORY, BLOCK_DNS, BLOCK_QUEUE, BLOCK_FILTER, BLOCK_KINDS };
 void engine_block_begin(enum block_kind kind);
 void engine_block_end(enum block_kind kind);
+/* Like begin, but returns false (and nothing is to be ended) when too many already wait for this kind: the
+ * caller answers "try again later" rather than take one of the last threads. */
+bool engine_block_try(enum block_kind kind) WARN_UNUSED;
 
 #endif

@@ -4,7 +4,8 @@
  * its calls in one table of rpc_call (request type, reply type, number). Three parties use it:
  *
  *   caller   struct rpc_channel: many threads call at once over one channel; each blocks until its reply,
- *            its deadline, or the loss of the channel. A reader thread a channel hands replies out.
+ *            its deadline, or the loss of the channel. One of the waiting callers reads for all; a reader
+ *            thread a channel does so while nobody calls.
  *   server   struct rpc_server: an event loop that owns peers, decodes requests, runs handlers. The handler
  *            answers at once or keeps the request and answers later, from any thread, exactly once.
  *   events   the server may send a message without a call id (rpc_event); the caller's on_event gets it.
@@ -54,9 +55,11 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
 /* Sends without waiting for anything. Returns 0, or -1 when there is no connection. */
 int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request);
-/* Set before the first attach. Runs on the reader thread: must not block and must not call on this channel. */
+/* Set before the first attach. Runs on whichever thread reads the channel at that moment (the channel's own, or
+ * one inside rpc_call()), one at a time, in the order of the wire, and before any later reply is handed out: must
+ * not block, must not call on this channel, must not take a lock that somebody holds during an rpc_call(). */
 void rpc_channel_on_event(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t number, const void *msg), void *ctx);
-/* Runs on the attaching thread after each attach (true) and on the reader thread at each loss (false). */
+/* Runs on the attaching thread after each attach (true) and on the thread that noticed at each loss (false). */
 void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), void *ctx);
 
 /* ---- server ------------------------------------------------------------------------------------------ */
@@ -79,6 +82,9 @@ struct rpc_service {
 	/* Handles a request on the loop thread. Owns it until it calls rpc_answer() or rpc_refuse().
 	 * Descriptors in msg are the handler's to close. */
 	void (*handle)(void *ctx, struct rpc_request *req);
+	/* May be NULL. With rpc_server_use_threads: asked first, on the loop thread, in the order of the wire; true:
+	 * it has taken the request. For what must not be overtaken by the peer's next request. */
+	bool (*handle_early)(void *ctx, struct rpc_request *req);
 	void (*peer_closed)(void *ctx, struct rpc_peer *peer);   /* may be NULL; on the loop thread */
 	void *ctx;
 };

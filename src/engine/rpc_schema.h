@@ -92,7 +92,7 @@ int rpc_encode(const struct rpc_type *type, const void *msg, struct buf *out, in
  * Descriptors are taken from fds in order; all must be used. Returns 0, or -1 with err, taking nothing. */
 int rpc_decode(const struct rpc_type *type, struct str in, const int *fds, size_t fd_count, struct arena *arena,
 	       void *msg_r, struct err *err) WARN_UNUSED;
-/* Sets every descriptor field (in lists too) to -1. Call before filling a message in. */
+/* Sets every descriptor field (in lists that are there too) to -1. Call on a zeroed message, before filling it in. */
 void rpc_init(const struct rpc_type *type, void *msg);
 
 #endif

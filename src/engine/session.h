@@ -50,7 +50,8 @@ struct protocol {
 	enum next (*change)(struct session *s);                  /* session_wake() was called; may be NULL */
 	enum next (*timeout)(struct session *s);                 /* nothing came for session_set_timeout(); NULL: close */
 	enum next (*stop)(struct session *s);                    /* the system stops: 421, BYE; NULL: close */
-	/* The context for a handshake that starts now; NULL (or a NULL function): TLS is not to be had. */
+	/* The context for a handshake that starts now; the engine takes over the reference (service_tls() gives
+	 * one). NULL (or a NULL function): TLS is not to be had. */
 	struct tls_context *(*tls)(struct session *s);
 	void (*close)(struct session *s);                        /* release the state; nothing can be written; may be NULL */
 };
@@ -123,7 +124,8 @@ bool session_channel_binding(struct session *s, struct str type, char out[64], s
 
 /* ---- time and events ---- */
 void session_set_timeout(struct session *s, int64_t idle_ms);    /* from now on, while parked; bulk input counts a read as life */
-/* The next unit is not run before delay_ms have passed: failed log-ins, error floods. Holds no thread. */
+/* What this handler has written leaves, and the next unit runs (or the connection closes), only after delay_ms:
+ * failed log-ins, error floods. Holds no thread. */
 void session_delay(struct session *s, int64_t delay_ms);
 /* Sets CHANGE and runs protocol->change soon. Any thread, any time. */
 void session_wake(struct engine *e, struct session_ref ref);
@@ -132,5 +134,6 @@ void session_skip_line(struct session *s);                       /* drop input u
 /* From now on every line in and out is logged (debug_peer_list); secrets: pass the count of bytes of the
  * unit to show to session_transcript_hide(). */
 void session_transcript(struct session *s, bool on);
+void session_transcript_hide(struct session *s, size_t shown);   /* before the handler's first output */
 
 #endif

@@ -1,0 +1,198 @@
+/* New connections: accepting, counting per client, and what to do when descriptors run out.
+ *
+ * A listener is armed once at a time (EPOLLONESHOT): the thread that got it takes a few connections, puts
+ * all into the line, and arms it again. When there is no descriptor left, the reserve is given up to accept
+ * and close one connection, so that its client does not wait for nothing, and accepting pauses. */
+#include "engine/private.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPT_BATCH 16
+
+void listener_arm(struct listener *l)
+{
+	struct engine *e = l->engine;
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT};
+
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->listeners.n; i++)
+		if (e->listeners.v[i] == l)
+			ev.data.u64 = (uint64_t)i << 32 | EVENT_LISTENER;
+	if (l->l.fd >= 0 && epoll_ctl(e->epfd, EPOLL_CTL_MOD, l->l.fd, &ev) < 0)
+		log_error("epoll_ctl: %m");
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* A stopped engine has no listening sockets; a thread that still accepts sees the descriptor gone. */
+void listeners_close(struct engine *e)
+{
+	pthread_mutex_lock(&e->lock);
+	for (size_t i = 0; i < e->listeners.n; i++)
+		fd_close(&e->listeners.v[i]->l.fd);
+	e->listening_ended = true;
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- how many a client has ---- */
+
+/* IPv4 as mapped IPv6; of IPv6 the /64, which one customer has whole. */
+static void client_key(const struct net_addr *a, uint8_t key[16])
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	memset(key, 0, 16);
+	if (a->len == 0)
+		return;
+	if (a->any.sa_family == AF_INET) {
+		memcpy(key, mapped, sizeof(mapped));
+		memcpy(key + 12, &a->v4.sin_addr, 4);
+	} else if (a->any.sa_family == AF_INET6) {
+		bool is_mapped = memcmp(&a->v6.sin6_addr, mapped, sizeof(mapped)) == 0;
+		memcpy(key, &a->v6.sin6_addr, is_mapped ? 16 : 8);
+	}
+}
+
+bool client_admit(struct session *s)
+{
+	struct engine *e = s->engine;
+	struct str key;
+	uintptr_t count;
+	bool over;
+
+	client_release(s);
+	if (e->limits.sessions_per_client == 0 || s->peer.len == 0)
+		return true;
+	client_key(&s->peer, s->client_key);
+	key = str_of(s->client_key, sizeof(s->client_key));
+	pthread_mutex_lock(&e->lock);
+	count = (uintptr_t)map_get(e->clients, key);
+	over = count >= e->limits.sessions_per_client;
+	if (!over) {
+		map_set(e->clients, key, (void *)(count + 1));
+		s->client_counted = true;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (over)
+		log_warning("Connection concurrency limit exceeded: %zu from %s for service %s", (size_t)count + 1,
+			    s->peer_text, s->protocol->name);
+	return !over;
+}
+
+void client_release(struct session *s)
+{
+	struct engine *e = s->engine;
+	struct str key = str_of(s->client_key, sizeof(s->client_key));
+	uintptr_t count;
+
+	if (!s->client_counted)
+		return;
+	s->client_counted = false;
+	pthread_mutex_lock(&e->lock);
+	count = (uintptr_t)map_get(e->clients, key);
+	if (count > 1)
+		map_set(e->clients, key, (void *)(count - 1));
+	else
+		map_remove(e->clients, key);
+	pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- accepting ---- */
+
+static struct session *session_begin(struct engine *e, int fd, const struct engine_listener *l)
+{
+	struct slot *slot;
+
+	if (atomic_fetch_add(&e->sessions, 1) >= e->limits.sessions || (slot = slot_take(e)) == NULL) {
+		atomic_fetch_sub(&e->sessions, 1);
+		return NULL;
+	}
+	return session_new(e, slot, fd, l);
+}
+
+static int adopt(struct engine *e, int fd, const struct engine_listener *listener)
+{
+	struct session *s = session_begin(e, fd, listener);
+
+	if (s == NULL)
+		return -1;
+	ready_push(e, s);
+	return 0;
+}
+
+int engine_adopt(struct engine *e, int fd, const struct engine_listener *listener)
+{
+	fd_nonblocking(fd, true);
+	return adopt(e, fd, listener);
+}
+
+static void listener_pause(struct listener *l)
+{
+	timer_resume_listeners_at(l->engine, l, clock_ms() + ACCEPT_PAUSE_MS);
+}
+
+/* No descriptor left: sheds one client with the reserve. */
+static void accept_without_descriptors(struct listener *l, int fd)
+{
+	struct engine *e = l->engine;
+	int reserve = atomic_exchange(&e->reserve, -1);
+	int client;
+
+	log_warning("%s: out of descriptors: %m; accepting pauses", l->l.protocol->name);
+	if (reserve < 0)
+		return;
+	close(reserve);
+	client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+	if (client >= 0)
+		close(client);
+	atomic_store(&e->reserve, fcntl(e->kick, F_DUPFD_CLOEXEC, 0));
+}
+
+/* Returns false when accepting should pause. */
+static bool accept_one(struct listener *l, bool *more)
+{
+	struct engine *e = l->engine;
+	int listening, fd;
+
+	pthread_mutex_lock(&e->lock);
+	listening = l->l.fd;
+	fd = listening < 0 ? -1 : accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	pthread_mutex_unlock(&e->lock);
+	if (fd < 0) {
+		*more = false;
+		if (listening >= 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+			accept_without_descriptors(l, listening);
+			return false;
+		}
+		return true;
+	}
+	*more = true;
+	if (adopt(e, fd, &l->l) == 0)
+		return true;
+	log_warning("%s: %u connections are open, which is the limit; accepting pauses", l->l.protocol->name,
+		    e->limits.sessions);
+	close(fd);
+	*more = false;
+	return false;
+}
+
+void listener_ready(struct listener *l)
+{
+	bool more = true;
+
+	for (int i = 0; i < ACCEPT_BATCH && more; i++) {
+		if (!accept_one(l, &more)) {
+			listener_pause(l);
+			return;
+		}
+	}
+	listener_arm(l);
+}

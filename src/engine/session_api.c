@@ -1,0 +1,84 @@
+/* What a protocol may ask of its session, where it is no more than a look or a note. */
+#include "engine/private.h"
+
+#include "base/clock.h"
+
+void *session_state(struct session *s)
+{
+	return s->state;
+}
+
+void *session_service(struct session *s)
+{
+	return s->service;
+}
+
+uint64_t session_id(struct session *s)
+{
+	return s->id;
+}
+
+struct engine *session_engine(struct session *s)
+{
+	return s->engine;
+}
+
+struct session_ref session_ref(struct session *s)
+{
+	return (struct session_ref){.index = s->slot->index, .generation = s->generation};
+}
+
+const struct net_addr *session_peer(struct session *s)
+{
+	return &s->peer;
+}
+
+const struct net_addr *session_local(struct session *s)
+{
+	return &s->local;
+}
+
+const char *session_peer_text(struct session *s)
+{
+	return s->peer_text;
+}
+
+size_t session_unsent(struct session *s)
+{
+	return s->unsent;
+}
+
+void session_flush(struct session *s)
+{
+	if (output_flush(s) == IO_BROKEN_)
+		s->phase = PHASE_DEAD;
+}
+
+void session_produce(struct session *s, bool (*fn)(struct session *s, void *arg), void *arg,
+		     enum next (*then)(struct session *s, void *arg))
+{
+	s->produce = fn;
+	s->produce_arg = arg;
+	s->produce_then = then;
+}
+
+bool session_input_pending(struct session *s)
+{
+	return session_input(s).len > s->unit_len || session_unread(s);
+}
+
+void session_set_timeout(struct session *s, int64_t idle_ms)
+{
+	s->idle_ms = idle_ms;
+}
+
+void session_delay(struct session *s, int64_t delay_ms)
+{
+	if (delay_ms > 0)
+		s->delay_until = clock_ms() + delay_ms;
+}
+
+void session_skip_line(struct session *s)
+{
+	s->skip_line = true;
+}
