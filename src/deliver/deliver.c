@@ -1,0 +1,350 @@
+/* Local delivery. See deliver.h.
+ *
+ * The store answers a STORE_DELIVER whole: either every target is written, or it lists who refused and wrote
+ * nothing. deliver_store() then asks again without them; deliver_accept() does not, because a client's one
+ * reply must not depend on two flushes: as soon as one target refuses while others would take it, the queue
+ * gets the whole message in one commit, and relay delivers to those who take it and bounces to the sender for
+ * those who do not. */
+#include "deliver/deliver.h"
+#include "base/encode.h"
+#include "base/log.h"
+#include "msg/date.h"
+#include "msg/summary.h"
+#include <openssl/evp.h>
+
+#define QUEUE_TIMEOUT_MS 60000
+#define PREFIX_MAX (256u * 1024)
+#define SUMMARY_MAX (2u << 20)
+#define ROUNDS_MAX 1000          /* each round decides at least one recipient; a store that lies ends here */
+
+void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE])
+{
+	random_bytes(id_r, DELIVERY_ID_SIZE);
+}
+
+/* ---- summary and fingerprint ----------------------------------------------------------------------------- */
+
+/* SHA-256 over sender and bytes: what a client repeats exactly when it did not hear our 250. */
+static struct str fingerprint_make(const struct delivery *d, struct str bytes, struct arena *arena)
+{
+	unsigned char *hash = arena_alloc(arena, EVP_MAX_MD_SIZE);
+	unsigned int len = 0;
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool good = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
+		    EVP_DigestUpdate(ctx, d->sender.ptr, d->sender.len) == 1 && EVP_DigestUpdate(ctx, "", 1) == 1 &&
+		    EVP_DigestUpdate(ctx, bytes.ptr, bytes.len) == 1 && EVP_DigestFinal_ex(ctx, hash, &len) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	/* Without a hash nothing is recognised as a repetition: a copy too much, never one too little. */
+	return good ? str_of(hash, len) : STR("");
+}
+
+/* What submission added stands in the prefix, where the summary's parser does not look. */
+static struct str summary_of(const struct delivery *d, struct str bytes, struct arena *arena)
+{
+	struct buf out;
+	struct str copy;
+	struct summary s;
+	struct arena scratch;
+
+	buf_init(&out, SUMMARY_MAX);
+	if (d->added_date.len == 0 && d->added_message_id.len == 0 && d->added_from.len == 0) {
+		summary_make(bytes, &out);
+	} else {
+		arena_init(&scratch);
+		summary_parse(bytes, &scratch, &s);
+		if (d->added_date.len > 0)
+			s.root->envelope->date = d->added_date;
+		if (d->added_date.len > 0 && !date_parse(d->added_date, &s.sent_date, &s.sent_zone))
+			s.sent_date = INT64_MIN;
+		if (d->added_message_id.len > 0)
+			s.root->envelope->message_id = d->added_message_id;
+		if (d->added_from.len > 0)
+			address_list_parse(d->added_from, &scratch, &s.root->envelope->from);
+		summary_encode(&s, &out);
+		arena_release(&scratch);
+	}
+	copy = buf_failed(&out) ? STR("") : arena_str(arena, buf_str(&out));
+	buf_release(&out);
+	return copy;
+}
+
+int deliver_prepare(struct delivery *d, struct arena *arena, struct err *err)
+{
+	struct str bytes;
+
+	if (content_map(&d->content, &bytes, err) < 0)
+		return -1;
+	d->fingerprint = fingerprint_make(d, bytes, arena);
+	if (d->summary.len == 0)
+		d->summary = summary_of(d, bytes, arena);
+	content_unmap(&d->content, bytes);
+	return 0;
+}
+
+/* ---- prefix and loops ------------------------------------------------------------------------------------ */
+
+struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *rcpt, struct arena *arena)
+{
+	const char *eol = d->content.as_is ? "\r\n" : "\n";
+	struct str rest = d->prefix, line, out;
+	struct buf prefix;
+
+	buf_init(&prefix, PREFIX_MAX);
+	buf_addf(&prefix, "Return-Path: <%.*s>%s", STR_ARG(d->sender), eol);
+	if (rcpt->original.len > 0 && !str_ieq(rcpt->original, rcpt->address))
+		buf_addf(&prefix, "X-Original-To: %.*s%s", STR_ARG(rcpt->original), eol);
+	buf_addf(&prefix, "Delivered-To: %.*s%s", STR_ARG(rcpt->address), eol);
+	while (rest.len > 0) {
+		ptrdiff_t nl = str_chr(rest, '\n');
+
+		line = str_sub(rest, 0, nl < 0 ? rest.len : (size_t)nl);
+		buf_add_str(&prefix, line);
+		buf_addz(&prefix, eol);
+		rest = str_skip(rest, line.len + 1);
+	}
+	out = arena_str(arena, buf_str(&prefix));
+	buf_release(&prefix);
+	return out;
+}
+
+bool deliver_is_loop(const struct delivery *d, struct str address)
+{
+	for (size_t i = 0; i < d->delivered_to_count; i++)
+		if (str_ieq(d->delivered_to[i], address))
+			return true;
+	return false;
+}
+
+static void mark_loops(struct delivery *d)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++) {
+		struct delivery_rcpt *r = &d->rcpts[i];
+
+		if (r->state != DELIVERY_OPEN || !deliver_is_loop(d, r->address))
+			continue;
+		r->state = DELIVERY_FAILED;
+		err_set(&r->err, ERR_PERM, "5.4.6", "mail forwarding loop for %.*s", STR_ARG(r->address));
+	}
+}
+
+/* ---- the store ------------------------------------------------------------------------------------------- */
+
+static bool is_lasting(const struct err *err)
+{
+	return !err_is_temp(err) && err->code[0] != '4';
+}
+
+static void decide(struct delivery_rcpt *r, const struct err *err)
+{
+	r->err = *err;
+	r->state = is_lasting(err) ? DELIVERY_FAILED : DELIVERY_DEFERRED;
+}
+
+static void decide_open(struct delivery *d, enum delivery_state state, const struct err *err)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++) {
+		if (d->rcpts[i].state != DELIVERY_OPEN)
+			continue;
+		d->rcpts[i].state = state;
+		if (err != NULL)
+			d->rcpts[i].err = *err;
+	}
+}
+
+static size_t count_state(const struct delivery *d, enum delivery_state state)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		n += d->rcpts[i].state == state;
+	return n;
+}
+
+/* What the store said about single targets; `map` leads from target to recipient. Returns how many refused. */
+static size_t note_refusals(struct delivery *d, const struct store_delivered *done, const size_t *map, size_t count)
+{
+	size_t refused = 0;
+
+	for (size_t i = 0; i < done->refusals.n; i++) {
+		const struct deliver_refusal *why = &done->refusals.v[i];
+		struct err err = ERR_NONE;
+
+		if (why->target >= count || d->rcpts[map[why->target]].state != DELIVERY_OPEN)
+			continue;
+		err_set(&err, why->kind == ERR_OK ? ERR_TEMP : (enum err_kind)why->kind, "", "%.*s", STR_ARG(why->text));
+		snprintf(err.code, sizeof(err.code), "%.*s", STR_ARG(why->code));
+		decide(&d->rcpts[map[why->target]], &err);
+		refused++;
+	}
+	return refused;
+}
+
+/* One STORE_DELIVER for all OPEN recipients. 1: all are DONE. 0: some refused and are decided, nothing was
+ * written. -1 with err: the call failed, and (on ERR_LOST or a deadline) nobody knows whether it was done. */
+static int store_attempt(const struct deliver_env *env, struct delivery *d, struct err *err)
+{
+	size_t open = count_state(d, DELIVERY_OPEN), n = 0;
+	struct store_deliver ask = {
+		.session = d->session, .delivery_id = str_of(d->id, DELIVERY_ID_SIZE), .fingerprint = d->fingerprint,
+		.size = d->content.size, .as_is = d->content.as_is, .date = d->arrival, .summary = d->summary,
+		.body = d->content.place == CONTENT_MEMORY ? d->content.bytes : STR(""),
+		.blob = d->content.place == CONTENT_STORE ? d->content.blob : 0,
+	};
+	struct store_delivered done;
+	struct rpc_reply hold;
+	struct arena arena;
+	size_t *map;
+	int result;
+
+	arena_init(&arena);
+	map = ARENA_ARRAY(&arena, size_t, open);
+	ask.targets.v = ARENA_ARRAY(&arena, struct deliver_target, open);
+	ask.targets.n = open;
+	for (size_t i = 0; i < d->rcpt_count; i++) {
+		if (d->rcpts[i].state != DELIVERY_OPEN)
+			continue;
+		ask.targets.v[n] = (struct deliver_target){
+			.account = d->rcpts[i].account, .recipient = d->rcpts[i].address, .mailbox = STR(""),
+			.prefix = deliver_prefix(d, &d->rcpts[i], &arena),
+		};
+		map[n++] = i;
+	}
+	rpc_reply_init(&hold);
+	result = store_call(env->store, &STORE_DELIVER, &ask, &done, &hold, err);
+	if (result == 0 && note_refusals(d, &done, map, open) == 0) {
+		decide_open(d, DELIVERY_DONE, NULL);
+		result = 1;
+	}
+	rpc_reply_release(&hold);
+	arena_release(&arena);
+	return result;
+}
+
+void deliver_store(const struct deliver_env *env, struct delivery *d)
+{
+	struct err err = ERR_NONE;
+
+	mark_loops(d);
+	if (count_state(d, DELIVERY_OPEN) > 0 && d->content.place != CONTENT_MEMORY &&
+	    content_move(&d->content, env, d->session, CONTENT_STORE, &err) < 0)
+		decide_open(d, DELIVERY_DEFERRED, &err);
+	for (int round = 0; count_state(d, DELIVERY_OPEN) > 0; round++) {
+		int result = store_attempt(env, d, &err);
+
+		if (result > 0 && d->content.place == CONTENT_STORE)
+			content_taken(&d->content);
+		if (result < 0)
+			decide_open(d, is_lasting(&err) ? DELIVERY_FAILED : DELIVERY_DEFERRED, &err);
+		else if (round > ROUNDS_MAX)
+			decide_open(d, DELIVERY_DEFERRED, &err);
+	}
+}
+
+/* ---- the queue ------------------------------------------------------------------------------------------- */
+
+static int queue_commit(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+			struct err *err)
+{
+	struct queue_message m = {
+		.id = d->queue_id, .delivery_id = str_of(d->id, DELIVERY_ID_SIZE), .sender = d->sender,
+		.auth_user = d->auth_user, .client = d->client, .envid = d->envid, .ret = d->ret,
+		.smtputf8 = d->smtputf8, .arrival = d->arrival, .prefix = d->prefix, .body_fd = -1,
+		.size = d->content.stored_size, .as_is = d->content.as_is, .summary = d->summary,
+	};
+	struct rpc_reply hold;
+	struct queue_id id;
+	int result;
+
+	if (env->queue == NULL)
+		return err_set(err, ERR_TEMP, "4.3.0", "no queue to take the message");
+	if (content_move(&d->content, env, d->session, CONTENT_QUEUE, err) < 0)
+		return -1;
+	m.body = d->content.place == CONTENT_MEMORY ? d->content.bytes : STR("");
+	m.blob = d->content.place == CONTENT_QUEUE ? d->content.blob : 0;
+	m.rcpts.v = ARENA_ARRAY(arena, struct queue_rcpt, d->rcpt_count);
+	m.rcpts.n = d->rcpt_count;
+	for (size_t i = 0; i < d->rcpt_count; i++) {
+		const struct delivery_rcpt *r = &d->rcpts[i];
+
+		m.rcpts.v[i] = (struct queue_rcpt){
+			.index = (uint32_t)i, .address = r->address, .original = r->original, .orcpt = r->orcpt,
+			.notify = r->notify, .account = r->account, .last_code = str_from(r->err.code),
+			.last_text = str_from(r->err.text),
+		};
+	}
+	rpc_reply_init(&hold);
+	result = rpc_call(env->queue, &QUEUE_COMMIT, &m, &id, &hold, true, QUEUE_TIMEOUT_MS, err);
+	if (result == 0) {
+		*queue_id_r = arena_str(arena, id.id);
+		if (d->content.place == CONTENT_QUEUE)
+			content_taken(&d->content);
+	}
+	rpc_reply_release(&hold);
+	return result;
+}
+
+static bool wants_success_report(const struct delivery *d)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		if (d->rcpts[i].notify & NOTIFY_SUCCESS)
+			return d->sender.len > 0;
+	return false;
+}
+
+/* Everybody refuses, and for reasons that are the client's to hear: a lasting one, or a full mailbox (its own
+ * queue is the better place to wait). Reports the first. */
+static bool all_refuse(const struct delivery *d, struct err *err)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++) {
+		const struct delivery_rcpt *r = &d->rcpts[i];
+
+		if (r->state != DELIVERY_FAILED && !(r->state == DELIVERY_DEFERRED && r->err.kind == ERR_FULL))
+			return false;
+	}
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		if (i == 0 || (d->rcpts[i].state == DELIVERY_DEFERRED && is_lasting(err)))
+			*err = d->rcpts[i].err;
+	return true;
+}
+
+int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+		   struct err *err)
+{
+	struct err why = ERR_NONE;
+
+	*queue_id_r = STR("");
+	mark_loops(d);
+	if (all_refuse(d, err))
+		return -1;
+	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
+	 * that went to the queue's spool did so because the store was not there. */
+	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && d->content.place != CONTENT_QUEUE) {
+		int result = content_finish(&d->content, env, &why);
+
+		if (result == 0)
+			result = store_attempt(env, d, &why);
+		if (result > 0) {
+			if (d->content.place == CONTENT_STORE)
+				content_taken(&d->content);
+			return DELIVER_STORED;
+		}
+		if (result == 0 && all_refuse(d, err))
+			return -1;
+		if (result < 0)
+			log_info("%.*s: the store did not take it (%s), the queue will", STR_ARG(d->queue_id), why.text);
+	}
+	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
+		return DELIVER_QUEUED;
+	log_warning("%.*s: cannot be kept now: %s", STR_ARG(d->queue_id), why.text);
+	if (why.kind == ERR_FULL)
+		return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
+	return err_set(err, ERR_TEMP, "4.3.0", "Error: queue file write error");
+}
+
+void deliver_confirm(const struct deliver_env *env, const uint8_t id[DELIVERY_ID_SIZE])
+{
+	struct store_confirm confirm = {.delivery_id = str_of(id, DELIVERY_ID_SIZE)};
+
+	(void)!rpc_send(store_client_channel(env->store), &STORE_CONFIRM, &confirm);
+}

@@ -1,0 +1,74 @@
+/* deliver - what happens to a message at its local recipients: in the store with one flush, or safe in the
+ * queue, or refused; never half. Used by smtpd, which answers a client with the result, and by relay, which
+ * tries again what the queue holds.
+ *
+ * A delivery has a 128-bit id before its first attempt, and (id, recipient) goes with every attempt: the
+ * store does each once. Functions block in RPC and must run on a thread that may. Nothing here is shared. */
+#ifndef DELIVER_DELIVER_H
+#define DELIVER_DELIVER_H
+
+#include "deliver/content.h"
+#include "queue/schema.h"
+
+#define DELIVERY_ID_SIZE 16
+
+enum delivery_state {
+	DELIVERY_OPEN,       /* not tried, or nothing known */
+	DELIVERY_DONE,       /* durable in the store */
+	DELIVERY_DEFERRED,   /* not now: err says why */
+	DELIVERY_FAILED,     /* never: err says why */
+};
+
+struct delivery_rcpt {
+	uint64_t account;
+	struct str address;              /* resolved; the store's key together with the id */
+	struct str original;             /* as given in RCPT TO */
+	struct str orcpt;
+	uint32_t notify;
+	uint32_t index;                  /* the caller's own name for it */
+	enum delivery_state state;
+	struct err err;
+};
+
+struct delivery {
+	uint8_t id[DELIVERY_ID_SIZE];
+	uint64_t session;                /* under which directory granted the recipients */
+	struct str queue_id;             /* as logs show it */
+	struct str sender, auth_user, client, envid;
+	uint8_t ret;                     /* enum dsn_ret */
+	bool smtputf8;
+	uint64_t arrival;                /* seconds */
+	struct str prefix;               /* Received and what submission added, LF line ends */
+	struct str added_date, added_message_id, added_from;   /* values that `prefix` adds to the header, or "" */
+	struct content content;
+	const struct str *delivered_to;  /* Delivered-To values that it came with */
+	size_t delivered_to_count;
+	struct delivery_rcpt *rcpts;
+	size_t rcpt_count;
+	struct str summary, fingerprint; /* by deliver_prepare(); live in the arena given there */
+};
+
+void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE]);
+/* Summary (unless there is one) and fingerprint, from one look at the contents. 0, or -1 with err (the contents cannot be read). */
+int deliver_prepare(struct delivery *d, struct arena *arena, struct err *err) WARN_UNUSED;
+
+/* Tries every OPEN recipient in the store and leaves each DONE, DEFERRED or FAILED. Those that the store
+ * refuses do not hold up the others. Always all recipients are decided. */
+void deliver_store(const struct deliver_env *env, struct delivery *d);
+
+enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
+/* Takes responsibility for the whole message, or for nothing of it (DESIGN 4, "The reply"): one commit in the
+ * store; else one in the queue, from where relay delivers and bounces; else -1 with err and nothing written:
+ * the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now. Contents are
+ * the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
+int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+		   struct err *err) WARN_UNUSED;
+/* The front end has written its answer: the store may forget the delivery id. */
+void deliver_confirm(const struct deliver_env *env, const uint8_t id[DELIVERY_ID_SIZE]);
+
+/* "Return-Path: ..", "Delivered-To: ..", (X-Original-To), then d->prefix. CRLF when the contents are as_is. */
+struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *rcpt, struct arena *arena);
+/* Whether the message has been at this address before. */
+bool deliver_is_loop(const struct delivery *d, struct str address);
+
+#endif

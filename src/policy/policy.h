@@ -1,0 +1,44 @@
+/* policy - the restriction language of Postfix (smtpd_*_restrictions in postconf(5)), as far as it needs
+ * nothing from outside but the directory's answers.
+ *
+ * A list is walked from left to right; the first restriction that decides ends it. Nothing decides: dunno,
+ * and the mail goes on. A list never lets through what a later list refuses. Names nobody knows are an error
+ * when the configuration is read (policy_check), never a guess at run time. Thread-safe: no state. */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+
+#include "config/conf.h"
+#include "directory/schema.h"
+#include "msg/address.h"
+
+enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
+
+/* What is known when a list is evaluated. Strings are borrowed. */
+struct policy_request {
+	const struct conf *conf;
+	const struct net_addr *client;
+	struct str client_name;          /* "unknown[192.0.2.1]" */
+	struct str helo;
+	const struct address *sender;    /* NULL before MAIL */
+	struct str sender_text;
+	const struct address *recipient; /* NULL before RCPT */
+	struct str recipient_text;
+	enum rcpt_class recipient_class; /* 0: not resolved */
+	struct str sasl_user;            /* "": not authenticated */
+	bool tls;
+	bool pipelining;                 /* the client sent more before it was time to */
+	/* Asks directory whether sasl_user may send as sender (DIR_SENDER); called at most once a list.
+	 * 0 with the answer, or -1: nobody knows now. */
+	int (*sender_owned)(void *ctx, struct dir_allowed *allowed_r, struct err *err);
+	void *ctx;
+};
+
+/* Evaluates `list`. On POLICY_REFUSE: *code_r and err (enhanced code and sentence) are the reply; a temporary
+ * one is a 4xx. What warn_if_reject lets through is logged. */
+enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err);
+
+/* Every restriction list of the configuration names only what exists, and smtpd_relay_restrictions or
+ * smtpd_recipient_restrictions refuse strangers' relaying. 0, or -1 with the parameter and the name in err. */
+int policy_check(const struct conf *conf, struct err *err) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,155 @@
+/* RCPT TO. RFC 5321 4.1.1.3; NOTIFY and ORCPT: RFC 3461 4.1, 4.2.
+ *
+ * Everything that can be known of a recipient is known here: unknown users, relaying and full mailboxes are
+ * answered while the client still holds the message, never by a bounce afterwards. */
+#include "smtp/smtp.h"
+
+static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err *err, struct str text)
+{
+	code = smtp_code_of(code, err);
+	smtp_log_reject(c, "RCPT", code, err, text);
+	return smtp_reply(c, code, err->code[0] != '\0' ? err->code : "5.0.0", "%s", err->text);
+}
+
+/* A local part without domain belongs to $myorigin (Postfix's append_at_myorigin); <postmaster> among them
+ * (RFC 5321 4.5.1). */
+static struct str lookup_address(struct smtp_session *c, const struct address *rcpt)
+{
+	struct address full = *rcpt;
+	struct buf text;
+	struct str copy;
+
+	if (full.domain.len == 0)
+		full.domain = c->conf->myorigin;
+	/* The directory wants it without quotes. */
+	buf_init(&text, full.local.len + full.domain.len + 2);
+	buf_add_str(&text, full.local);
+	buf_addc(&text, '@');
+	buf_add_str(&text, full.domain);
+	copy = arena_str(&c->mail.arena, buf_str(&text));
+	buf_release(&text);
+	return copy;
+}
+
+static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, struct dir_resolved *found_r,
+			struct rpc_reply *hold, struct err *err)
+{
+	struct dir_resolve ask = {.session = c->mail.grant, .address = lookup_address(c, rcpt)};
+	struct err why = ERR_NONE;
+
+	c->mail.granted = true;
+	if (smtp_directory(c, &DIR_RESOLVE, &ask, found_r, hold, &why) == 0)
+		return 0;
+	smtp_log(c, "warning: %.*s: recipient look-up failed: %s", STR_ARG(ask.address), why.text);
+	return err_set(err, ERR_TEMP, "4.3.0", "<%.*s>: Temporary lookup failure", STR_ARG(ask.address));
+}
+
+/* Would the mailboxes take a message of that size now? When the store cannot say, the queue will keep it. */
+static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, struct str text, struct err *err)
+{
+	for (size_t i = 0; i < found->targets.n; i++) {
+		struct store_admit ask = {.session = c->mail.grant, .account = found->targets.v[i].account,
+					  .size = c->mail.args.size};
+		struct store_ok ok;
+		struct rpc_reply hold;
+		struct err why = ERR_NONE;
+		int result;
+
+		rpc_reply_init(&hold);
+		result = store_call(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, &why);
+		rpc_reply_release(&hold);
+		if (result == 0 || why.kind != ERR_FULL)
+			continue;
+		if (str_starts(str_from(why.code), STR("4.3")))
+			return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
+		return err_set(err, ERR_FULL, why.code[0] == '5' ? "5.2.2" : "4.2.2", "<%.*s>: Recipient address rejected: %s",
+			       STR_ARG(text), why.text);
+	}
+	return 0;
+}
+
+/* Adds a recipient of the delivery, once: whom two addresses lead to gets one copy. Returns its index. */
+static size_t target_add(struct smtp_session *c, const struct dir_target *target, const struct rcpt_args *rcpt, struct str given)
+{
+	struct smtp_mail *m = &c->mail;
+	struct delivery_rcpt add = {.account = target->account, .index = (uint32_t)m->targets.n, .notify = rcpt->notify};
+
+	for (size_t i = 0; i < m->targets.n; i++)
+		if (m->targets.v[i].account == target->account && str_ieq(m->targets.v[i].address, target->address))
+			return i;
+	add.address = arena_str(&m->arena, target->address);
+	add.original = given;
+	add.orcpt = arena_str(&m->arena, rcpt->orcpt);
+	vec_push_arena(&m->arena, &m->targets, add);
+	return m->targets.n - 1;
+}
+
+static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, const struct dir_resolved *found, struct str given)
+{
+	struct smtp_mail *m = &c->mail;
+	struct smtp_rcpt add = {.given = given, .target_count = found->targets.n};
+
+	if (m->queue_id.len == 0) {
+		m->queue_id = smtp_queue_id(&m->arena);
+		smtp_log_client(c);
+	}
+	add.targets = ARENA_ARRAY(&m->arena, size_t, found->targets.n);
+	for (size_t i = 0; i < found->targets.n; i++)
+		add.targets[i] = target_add(c, &found->targets.v[i], rcpt, given);
+	vec_push_arena(&m->arena, &m->rcpts, add);
+	return smtp_reply(c, 250, "2.1.5", "Ok");
+}
+
+/* Answers what directory and policy say of a recipient; *code_r and err when they refuse. */
+static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct str text, const struct dir_resolved *found,
+		      int *code_r, struct err *err)
+{
+	if (smtp_policy_rcpt(c, rcpt, text, found->class, code_r, err) < 0)
+		return -1;
+	*code_r = 550;
+	if (found->class == RCPT_REMOTE)
+		return err_set(err, ERR_PERM, "5.4.4", "<%.*s>: Recipient address rejected: this server does not deliver to "
+			       "other mail systems", STR_ARG(text));
+	if (found->class == RCPT_MIXED)
+		return err_set(err, ERR_PERM, "5.4.4", "<%.*s>: Recipient address rejected: the alias has members on other "
+			       "mail systems, to which this server does not deliver", STR_ARG(text));
+	if (found->class != RCPT_LOCAL || found->targets.n == 0)
+		return err_set(err, ERR_PERM, "5.1.1", "<%.*s>: Recipient address rejected: User unknown", STR_ARG(text));
+	*code_r = 552;
+	return rcpt_admit(c, found, text, err);
+}
+
+static enum next rcpt_run(struct smtp_session *c, const struct rcpt_args *rcpt)
+{
+	struct str text = address_str(&c->mail.arena, &rcpt->recipient);
+	struct dir_resolved found;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+	int code = 451;
+	enum next next;
+
+	rpc_reply_init(&hold);
+	if (rcpt_resolve(c, &rcpt->recipient, &found, &hold, &err) < 0 ||
+	    rcpt_judge(c, &rcpt->recipient, text, &found, &code, &err) < 0)
+		next = rcpt_refuse(c, code, &err, text);
+	else
+		next = rcpt_accept(c, rcpt, &found, text);
+	rpc_reply_release(&hold);
+	return next;
+}
+
+enum next smtp_cmd_rcpt(struct smtp_session *c, struct str args)
+{
+	struct rcpt_args rcpt;
+	struct err err = ERR_NONE;
+
+	if (!c->mail.open)
+		return smtp_reply(c, 503, "5.5.1", "Error: need MAIL command");
+	if (c->mail.chunking)
+		return smtp_reply(c, 503, "5.5.1", "Error: RCPT after BDAT");
+	if (c->mail.rcpts.n >= (size_t)c->conf->smtpd_recipient_limit)
+		return smtp_reply(c, 452, "4.5.3", "Error: too many recipients");
+	if (smtp_rcpt_parse(args, c->conf->strict_rfc821_envelopes, c->mail.args.smtputf8, &c->mail.arena, &rcpt, &err) < 0)
+		return smtp_reply_err(c, err.kind == ERR_PERM ? 555 : str_eq(str_from(err.code), STR("5.6.7")) ? 553 : 501, &err);
+	return rcpt_run(c, &rcpt);
+}

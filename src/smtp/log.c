@@ -1,0 +1,106 @@
+/* The log lines of Postfix, word for word: pflogsumm, fail2ban and people's eyes know them. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "smtp/smtp.h"
+#include <stdarg.h>
+
+static const char *const command_names[CMD_COUNT] = {
+	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data", "bdat", "rset", "noop", "vrfy", "etrn", "quit",
+	"help", "expn", "unknown",
+};
+
+void smtp_log(struct smtp_session *c, const char *fmt, ...)
+{
+	char text[3000];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	log_as(c->log_name, "%s", text);
+}
+
+void smtp_log_client(struct smtp_session *c)
+{
+	if (c->user.len > 0)
+		smtp_log(c, "%.*s: client=%.*s, sasl_method=%.*s, sasl_username=%.*s", STR_ARG(c->mail.queue_id),
+			 STR_ARG(c->client), STR_ARG(c->method), STR_ARG(c->user));
+	else
+		smtp_log(c, "%.*s: client=%.*s", STR_ARG(c->mail.queue_id), STR_ARG(c->client));
+}
+
+void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient)
+{
+	struct str id = c->mail.queue_id.len > 0 ? c->mail.queue_id : STR("NOQUEUE");
+	char dsn[sizeof(err->code)], tail[1200] = "";
+	int n = 0;
+
+	snprintf(dsn, sizeof(dsn), "%s", err->code);
+	dsn[0] = (char)('0' + code / 100);
+	if (c->mail.open)
+		n = snprintf(tail, sizeof(tail), " from=<%.*s>", STR_ARG(c->mail.sender));
+	if (recipient.len > 0)
+		n += snprintf(tail + n, sizeof(tail) - (size_t)n, " to=<%.*s>", STR_ARG(str_sub(recipient, 0, 400)));
+	smtp_log(c, "%.*s: reject: %s from %.*s: %d %s %s;%s proto=%s helo=<%.*s>", STR_ARG(id), stage, STR_ARG(c->client), code,
+		 dsn, err->text, tail, c->lmtp ? "LMTP" : c->esmtp ? "ESMTP" : "SMTP", STR_ARG(c->helo));
+}
+
+static void add_count(struct buf *out, const char *name, unsigned total, unsigned failed)
+{
+	if (total == 0)
+		return;
+	buf_addf(out, " %s=%u", name, total - failed);
+	if (failed > 0)
+		buf_addf(out, "/%u", total);
+}
+
+void smtp_log_disconnect(struct smtp_session *c)
+{
+	unsigned total = 0, failed = 0;
+	struct buf text;
+
+	buf_init(&text, 1000);
+	for (int i = 0; i < CMD_COUNT; i++) {
+		unsigned bad = c->failures[i] < c->counts[i] ? c->failures[i] : c->counts[i];
+
+		add_count(&text, command_names[i], c->counts[i], bad);
+		total += c->counts[i];
+		failed += bad;
+	}
+	buf_addf(&text, " commands=%u", total - failed);
+	if (failed > 0)
+		buf_addf(&text, "/%u", total);
+	smtp_log(c, "disconnect from %.*s%s", STR_ARG(c->client), text.ptr);
+	buf_release(&text);
+}
+
+void smtp_log_message(struct smtp_session *c, struct delivery *d)
+{
+	struct str id = d->added_message_id.len > 0 ? d->added_message_id : c->mail.filter.message_id;
+
+	log_as("postrider/cleanup", "%.*s: message-id=%.*s", STR_ARG(d->queue_id), STR_ARG(id));
+	log_as("postrider/qmgr", "%.*s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", STR_ARG(d->queue_id),
+	       STR_ARG(d->sender), (unsigned long long)(d->content.size + d->prefix.len), d->rcpt_count);
+}
+
+static double seconds(int64_t us)
+{
+	return us < 0 ? 0 : (double)us / 1e6;
+}
+
+void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r, const char *relay,
+		       const char *status, const char *dsn, const char *text)
+{
+	int64_t now = clock_us();
+	struct buf line;
+
+	buf_init(&line, 3000);
+	buf_addf(&line, "%.*s: to=<%.*s>", STR_ARG(d->queue_id), STR_ARG(r->address));
+	if (r->original.len > 0 && !str_ieq(r->original, r->address))
+		buf_addf(&line, ", orig_to=<%.*s>", STR_ARG(str_sub(r->original, 0, 400)));
+	buf_addf(&line, ", relay=%s, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%s, status=%s (%s)", relay,
+		 seconds(now - c->mail.started_us), seconds(c->mail.data_us - c->mail.started_us),
+		 seconds(now - c->mail.data_us), dsn, status, text);
+	log_as("postrider/virtual", "%s", line.ptr);
+	buf_release(&line);
+}

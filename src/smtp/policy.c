@@ -1,0 +1,77 @@
+/* Where the protocol asks the restriction language. */
+#include "smtp/smtp.h"
+
+static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *err)
+{
+	struct smtp_session *c = ctx;
+	struct dir_sender ask = {.account = c->account, .address = c->mail.sender};
+	struct rpc_reply hold;
+	int result;
+
+	rpc_reply_init(&hold);
+	result = smtp_directory(c, &DIR_SENDER, &ask, allowed_r, &hold, err);
+	rpc_reply_release(&hold);
+	return result;
+}
+
+static struct policy_request request_of(struct smtp_session *c)
+{
+	return (struct policy_request){
+		.conf = c->conf, .client = session_peer(c->s), .client_name = c->client, .helo = c->helo,
+		.sender = c->mail.open ? &c->mail.args.sender : NULL, .sender_text = c->mail.sender,
+		.sasl_user = c->user, .tls = session_is_tls(c->s), .sender_owned = sender_owned, .ctx = c,
+	};
+}
+
+/* LMTP speaks to our own hosts only, and delivers only here: it has no relaying to guard. */
+int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class, int *code_r,
+		     struct err *err)
+{
+	struct policy_request r = request_of(c);
+	const struct str lists[] = {
+		c->conf->smtpd_client_restrictions, c->conf->smtpd_helo_restrictions, c->conf->smtpd_sender_restrictions,
+		c->conf->smtpd_relay_restrictions, c->conf->smtpd_recipient_restrictions,
+		c->conf->smtpd_reject_unlisted_recipient ? STR("reject_unlisted_recipient") : STR(""),
+	};
+
+	r.recipient = rcpt;
+	r.recipient_text = text;
+	r.recipient_class = class;
+	for (size_t i = c->lmtp ? ARRAY_SIZE(lists) - 1 : 0; i < ARRAY_SIZE(lists); i++)
+		if (policy_eval(lists[i], &r, code_r, err) == POLICY_REFUSE)
+			return -1;
+	return 0;
+}
+
+int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
+{
+	struct policy_request r = request_of(c);
+
+	if (c->lmtp)
+		return 0;
+	/* With CHUNKING a client may pipeline whatever it likes (RFC 3030 4.2), so only DATA can be improper. */
+	r.pipelining = c->command == CMD_DATA && session_input_pending(c->s);
+	return policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err) == POLICY_REFUSE ? -1 : 0;
+}
+
+static bool is_excluded(struct smtp_session *c)
+{
+	struct str list = c->conf->smtpd_forbid_bare_newline_exclusions, item;
+	struct net_cidr cidr;
+
+	while (conf_list_next(&list, &item))
+		if (net_cidr_parse(item, &cidr, NULL) == 0 && net_cidr_match(&cidr, session_peer(c->s)))
+			return !cidr.negate;
+	return false;
+}
+
+bool smtp_rejects_bare_lf(struct smtp_session *c)
+{
+	struct buf mode;
+	bool yes;
+
+	buf_init(&mode, 64);
+	yes = conf_text(c->conf, STR("smtpd_forbid_bare_newline"), &mode) && str_ieq(buf_str(&mode), STR("reject"));
+	buf_release(&mode);
+	return yes && !is_excluded(c);
+}

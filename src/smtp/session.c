@@ -1,0 +1,255 @@
+/* The SMTP and LMTP protocols of the engine: from the greeting to the last word, and which line is whose.
+ *
+ *	open -> unit* -> close          a unit is one command line, or one line of an AUTH exchange
+ *	         |  \-> bulk            the body of DATA or of one BDAT chunk, collected by the engine
+ *	         \----> secured         STARTTLS: everything said before is forgotten
+ *
+ * The body never passes through unit(): after 354 the engine feeds the filter, so that no byte of a message
+ * can be taken for a command, whatever the client does with its line ends. */
+#include "base/log.h"
+#include "smtp/smtp.h"
+
+/* ---- commands -------------------------------------------------------------------------------------------- */
+
+enum { FOR_SMTP = 1, FOR_LMTP = 2, JUNK = 4 };
+
+static const struct command {
+	const char *name;
+	enum smtp_command id;
+	smtp_command_fn *fn;
+	unsigned flags;
+} commands[] = {
+	{"HELO", CMD_HELO, smtp_cmd_helo, FOR_SMTP},
+	{"EHLO", CMD_EHLO, smtp_cmd_ehlo, FOR_SMTP},
+	{"LHLO", CMD_LHLO, smtp_cmd_lhlo, FOR_LMTP},
+	{"STARTTLS", CMD_STARTTLS, smtp_cmd_starttls, FOR_SMTP | FOR_LMTP},
+	{"AUTH", CMD_AUTH, smtp_cmd_auth, FOR_SMTP},
+	{"MAIL", CMD_MAIL, smtp_cmd_mail, FOR_SMTP | FOR_LMTP},
+	{"RCPT", CMD_RCPT, smtp_cmd_rcpt, FOR_SMTP | FOR_LMTP},
+	{"DATA", CMD_DATA, smtp_cmd_data, FOR_SMTP | FOR_LMTP},
+	{"BDAT", CMD_BDAT, smtp_cmd_bdat, FOR_SMTP | FOR_LMTP},
+	{"RSET", CMD_RSET, smtp_cmd_rset, FOR_SMTP | FOR_LMTP | JUNK},
+	{"NOOP", CMD_NOOP, smtp_cmd_noop, FOR_SMTP | FOR_LMTP | JUNK},
+	{"VRFY", CMD_VRFY, smtp_cmd_vrfy, FOR_SMTP | FOR_LMTP | JUNK},
+	{"ETRN", CMD_ETRN, smtp_cmd_etrn, FOR_SMTP | JUNK},
+	{"QUIT", CMD_QUIT, smtp_cmd_quit, FOR_SMTP | FOR_LMTP},
+	{"HELP", CMD_HELP, smtp_cmd_help, FOR_SMTP | FOR_LMTP | JUNK},
+	{"EXPN", CMD_EXPN, smtp_cmd_expn, FOR_SMTP | FOR_LMTP | JUNK},
+};
+
+static const struct command *command_find(const struct smtp_session *c, struct str verb)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (str_ieq(verb, str_from(commands[i].name)))
+			return commands[i].flags & (c->lmtp ? FOR_LMTP : FOR_SMTP) ? &commands[i] : NULL;
+	return NULL;
+}
+
+/* A browser, a proxy or a TLS hello, not a mail client: nothing that follows can make sense. */
+static bool is_foreign(const struct smtp_session *c, struct str verb)
+{
+	struct str list = c->conf->smtpd_forbidden_commands, item;
+
+	if (verb.len > 0 && !ascii_alpha(verb.ptr[0]))
+		return true;
+	while (conf_list_next(&list, &item))
+		if (str_ieq(verb, item))
+			return true;
+	return false;
+}
+
+static enum next reply_foreign(struct smtp_session *c, struct str line)
+{
+	smtp_log(c, "warning: non-SMTP command from %.*s: %.*s", STR_ARG(c->client), STR_ARG(str_sub(line, 0, 100)));
+	c->ending = true;
+	c->failures[CMD_UNKNOWN]++;
+	smtp_reply_line(c, 221, "2.7.0", STR("Error: I can break rules, too. Goodbye."));
+	return NEXT_CLOSE;
+}
+
+static enum next run_command(struct smtp_session *c, struct str line)
+{
+	const struct command *cmd;
+	struct str verb, args;
+
+	smtp_line_split(line, &verb, &args);
+	cmd = command_find(c, verb);
+	c->command = cmd != NULL ? cmd->id : CMD_UNKNOWN;
+	c->where = cmd != NULL ? cmd->name : "UNKNOWN";
+	c->counts[c->command]++;
+	if (cmd == NULL && is_foreign(c, verb))
+		return reply_foreign(c, line);
+	if (!smtp_line_is_clean(line) || verb.len == 0)
+		return smtp_reply(c, 500, "5.5.2", "Error: bad syntax");
+	if (line.len > (size_t)c->conf->line_length_limit && c->command != CMD_AUTH)
+		return smtp_reply(c, 500, "5.5.2", "Error: command line too long");
+	if (cmd == NULL)
+		return smtp_reply(c, 502, "5.5.2", "Error: command not recognized");
+	if ((cmd->flags & JUNK) && c->junk++ >= (unsigned)c->conf->smtpd_junk_command_limit) {
+		c->errors++;
+		if (c->errors >= (unsigned)c->conf->smtpd_hard_error_limit)
+			return smtp_reply(c, 502, "5.5.0", "Error: too many commands without mail");
+	}
+	return cmd->fn(c, args);
+}
+
+/* ---- the engine's side ----------------------------------------------------------------------------------- */
+
+static struct smtp_session *state(struct session *s)
+{
+	return session_state(s);
+}
+
+static void name_client(struct smtp_session *c)
+{
+	const struct net_addr *peer = session_peer(c->s);
+
+	/* Names of clients come from DNS; this process asks none. Loopback needs no asking. */
+	c->client_name = peer->len == 0 || net_addr_is_loopback(peer) ? STR("localhost") : STR("unknown");
+	c->client = arena_printf(&c->arena, "%.*s[%s]", STR_ARG(c->client_name), session_peer_text(c->s));
+}
+
+static enum next open_any(struct session *s, bool lmtp)
+{
+	struct smtp_session *c = state(s);
+
+	c->s = s;
+	c->service = session_service(s);
+	c->server = c->service->server;
+	c->conf = service_conf(c->service);
+	c->env = (struct deliver_env){.store = c->server->store, .queue = c->server->queue};
+	c->lmtp = lmtp;
+	c->where = "CONNECT";
+	c->helo = c->user = c->method = STR("");
+	arena_init(&c->arena);
+	arena_init(&c->auth_arena);
+	arena_init(&c->mail.arena);
+	c->mail.content = CONTENT_NONE;
+	c->mail.sender = c->mail.queue_id = STR("");
+	c->log_name = arena_printf(&c->arena, "postrider/%s", c->service->name != NULL ? c->service->name : "smtpd").ptr;
+	name_client(c);
+	session_set_timeout(s, c->conf->smtpd_timeout);
+	smtp_log(c, "connect from %.*s", STR_ARG(c->client));
+	c->greeted = true;
+	smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
+	return NEXT_UNIT;
+}
+
+static enum next smtp_open(struct session *s)
+{
+	return open_any(s, false);
+}
+
+static enum next lmtp_open(struct session *s)
+{
+	return open_any(s, true);
+}
+
+static ssize_t smtp_frame(struct session *s, struct str in, size_t *scanned)
+{
+	const char *nl = in.len > *scanned ? memchr(in.ptr + *scanned, '\n', in.len - *scanned) : NULL;
+	size_t len = nl != NULL ? (size_t)(nl - in.ptr) + 1 : in.len;
+
+	(void)s;
+	*scanned = in.len;
+	if (len > SMTP_AUTH_LINE_MAX + 2)
+		return FRAME_TOO_LONG;
+	return nl != NULL ? (ssize_t)len : FRAME_MORE;
+}
+
+static enum next smtp_unit(struct session *s, struct str unit)
+{
+	struct smtp_session *c = state(s);
+	bool bare;
+	struct str line = smtp_line_strip(unit, &bare);
+
+	smtp_confirm(c);
+	if (bare && smtp_rejects_bare_lf(c)) {
+		smtp_log(c, "warning: bare <LF> received after %s from %.*s", c->where, STR_ARG(c->client));
+		c->ending = true;
+		smtp_reply_line(c, 521, "5.5.2", STR("Error: bare <LF> received"));
+		return NEXT_CLOSE;
+	}
+	if (c->auth_state != AUTH_IDLE)
+		return smtp_auth_line(c, line);
+	return run_command(c, line);
+}
+
+static enum next smtp_too_long(struct session *s)
+{
+	struct smtp_session *c = state(s);
+
+	session_skip_line(s);
+	if (c->auth_state != AUTH_IDLE) {
+		smtp_auth_reset(c);
+		return smtp_reply(c, 500, "5.5.6", "Authentication exchange line is too long");
+	}
+	c->command = CMD_UNKNOWN;
+	c->where = "UNKNOWN";
+	c->counts[CMD_UNKNOWN]++;
+	return smtp_reply(c, 500, "5.5.2", "Error: line too long");
+}
+
+static enum next smtp_bulk(struct session *s)
+{
+	struct smtp_session *c = state(s);
+
+	return c->command == CMD_BDAT ? smtp_bdat_bulk(c) : smtp_data_bulk(c);
+}
+
+static enum next smtp_secured(struct session *s)
+{
+	struct smtp_session *c = state(s);
+	struct session_tls info;
+
+	smtp_session_forget(c);
+	if (session_tls_info(s, &info))
+		log_debug("TLS connection established from %.*s: %s with cipher %s", STR_ARG(c->client), info.protocol,
+			  info.cipher);
+	return NEXT_UNIT;
+}
+
+static enum next smtp_timeout(struct session *s)
+{
+	struct smtp_session *c = state(s);
+
+	smtp_log(c, "timeout after %s from %.*s", c->where, STR_ARG(c->client));
+	return smtp_reply_close(c, "4.4.2", "Error: timeout exceeded");
+}
+
+static enum next smtp_stop(struct session *s)
+{
+	return smtp_reply_close(state(s), "4.3.2", "Service shutting down and closing transmission channel");
+}
+
+static struct tls_context *smtp_tls(struct session *s)
+{
+	return service_tls(session_service(s));
+}
+
+static void smtp_close(struct session *s)
+{
+	struct smtp_session *c = state(s);
+
+	if (!c->greeted)
+		return;
+	if (!c->ending)
+		smtp_log(c, "lost connection after %s from %.*s", c->where, STR_ARG(c->client));
+	smtp_log_disconnect(c);
+	smtp_session_forget(c);
+	arena_release(&c->mail.arena);
+	arena_release(&c->auth_arena);
+	arena_release(&c->arena);
+	conf_unref(&c->conf);
+}
+
+#define PROTOCOL(name_, open_)                                                                                         \
+	{                                                                                                              \
+		.name = name_, .state_size = sizeof(struct smtp_session), .input_max = SMTP_AUTH_LINE_MAX + 4,         \
+		.open = open_, .frame = smtp_frame, .unit = smtp_unit, .too_long = smtp_too_long, .bulk = smtp_bulk,   \
+		.secured = smtp_secured, .timeout = smtp_timeout, .stop = smtp_stop, .tls = smtp_tls,                  \
+		.close = smtp_close,                                                                                   \
+	}
+
+const struct protocol smtp_protocol = PROTOCOL("smtp", smtp_open);
+const struct protocol lmtp_protocol = PROTOCOL("lmtp", lmtp_open);
