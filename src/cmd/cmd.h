@@ -52,5 +52,6 @@ int cmd_restart(struct cmd *c);
 int cmd_status(struct cmd *c);
 int cmd_queue(struct cmd *c);
 int cmd_mail(struct cmd *c);
+int cmd_probe(struct cmd *c);      /* test builds only */
 
 #endif

@@ -1,0 +1,181 @@
+/* cmd - the table of commands, and what they have in common. */
+#include "cmd/cmd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include <limits.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#define VERSION "0.1.0"
+
+const struct cmd_entry cmd_table[] = {
+	{"init", cmd_init, "DIR --domain DOMAIN [--port-offset N]",
+	 "Make a new instance: configuration, account database, certificate."},
+	{"run", cmd_run, "", "Run in the foreground until Ctrl-C."},
+	{"start", cmd_start, "", "Start in the background; returns when everything serves."},
+	{"stop", cmd_stop, "", "Stop orderly; returns when everything has ended."},
+	{"reload", cmd_reload, "", "Read configuration and certificates again, without dropping a connection."},
+	{"restart", cmd_restart, "", "Stop and start anew, as after an upgrade; clients wait instead of being refused."},
+	{"status", cmd_status, "[--json]", "Show the processes, their uptime and what their jails hold."},
+	{"check", cmd_check, "[--json]", "Read the configuration and tell what is wrong, unknown or not used yet."},
+	{"config", cmd_config, "[-n | -d] [--json] [NAME ...]",
+	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some."},
+	{"domain", cmd_domain, "add | list | show | set | delete ... [--json]", "The domains that mail is taken for."},
+	{"user", cmd_user, "add | list | show | set | delete ... [--json]", "The users: addresses, passwords, quota."},
+	{"alias", cmd_alias, "add | list | show | set | delete ... [--json]", "Addresses that lead to other addresses."},
+	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID [--json]", "The messages that wait to be delivered."},
+	{"mail", cmd_mail, "fsck [--json] [USER]", "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
+#ifdef POSTRIDER_TEST
+	{"probe", cmd_probe, "PROCESS WHAT [ARGUMENT]", "Make a process try what its jail forbids (test builds only)."},
+#endif
+};
+const size_t cmd_count = ARRAY_SIZE(cmd_table);
+
+int cmd_error(int sysexit, const char *fmt, ...)
+{
+	va_list args;
+
+	fputs("postrider: ", stderr);
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return sysexit;
+}
+
+static const struct cmd_entry *find(const char *noun)
+{
+	for (size_t i = 0; i < cmd_count; i++)
+		if (strcmp(cmd_table[i].noun, noun) == 0)
+			return &cmd_table[i];
+	return NULL;
+}
+
+static void print_usage(FILE *out, const struct cmd_entry *e)
+{
+	fprintf(out, "usage: postrider [-c DIR] %s %s\n%s\n", e->noun, e->usage, e->help);
+}
+
+int cmd_usage(const struct cmd *c)
+{
+	const struct cmd_entry *e = find(c->name);
+
+	if (e)
+		print_usage(stderr, e);
+	return EX_USAGE;
+}
+
+int cmd_status_of(const struct err *err)
+{
+	switch (err->kind) {
+	case ERR_OK:
+		return EX_OK;
+	case ERR_TEMP:
+	case ERR_FULL:
+	case ERR_LOST:
+		return EX_TEMPFAIL;
+	case ERR_SYNTAX:
+	case ERR_EXISTS:
+		return EX_DATAERR;
+	case ERR_DENIED:
+		return EX_NOPERM;
+	case ERR_NOT_FOUND:
+		return EX_UNAVAILABLE;
+	case ERR_PERM:
+	case ERR_LIMIT:
+		break;
+	}
+	return EX_DATAERR;
+}
+
+static int help(FILE *out)
+{
+	fputs("usage: postrider [-c DIR] COMMAND ...\n\n", out);
+	for (size_t i = 0; i < cmd_count; i++)
+		fprintf(out, "  %-9s %s\n", cmd_table[i].noun, cmd_table[i].help);
+	fputs("\nDIR is the instance, " INSTANCE_DIR_DEFAULT " unless -c or $POSTRIDER_CONFIG names another.\n"
+	      "`postrider COMMAND --help` says more. A new instance: postrider init DIR --domain DOMAIN\n", out);
+	return out == stdout ? EX_OK : EX_USAGE;
+}
+
+/* The absolute path, also of what does not exist yet. */
+static const char *absolute(const char *dir)
+{
+	char resolved[PATH_MAX], cwd[PATH_MAX];
+
+	if (realpath(dir, resolved))
+		return mem_strdup(resolved);
+	if (dir[0] == '/' || getcwd(cwd, sizeof(cwd)) == NULL)
+		return dir;
+	return mem_printf("%s/%s", cwd, dir);
+}
+
+/* Takes --json and --help out of the arguments, wherever they stand (but not behind "--"). */
+static bool take_flags(struct cmd *c)
+{
+	bool help_wanted = false, ended = false;
+	int kept = 0;
+
+	for (int i = 0; i < c->argc; i++) {
+		ended = ended || strcmp(c->argv[i], "--") == 0;
+		if (!ended && strcmp(c->argv[i], "--json") == 0)
+			c->json = true;
+		else if (!ended && (strcmp(c->argv[i], "--help") == 0 || strcmp(c->argv[i], "-h") == 0))
+			help_wanted = true;
+		else
+			c->argv[kept++] = c->argv[i];
+	}
+	c->argc = kept;
+	c->argv[kept] = NULL;
+	return help_wanted;
+}
+
+/* The options in front of the noun; their number, or a sysexits status as -status - 1. */
+static int global_options(struct cmd *c, int argc, char **argv, const char **dir)
+{
+	int at = 1;
+
+	for (; at < argc && argv[at][0] == '-'; at++) {
+		if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0)
+			return -help(stdout) - 1;
+		if (strcmp(argv[at], "--version") == 0)
+			return printf("postrider %s\n", VERSION) < 0 ? -EX_IOERR - 1 : -EX_OK - 1;
+		if (strcmp(argv[at], "--json") == 0)
+			c->json = true;
+		else if (strcmp(argv[at], "-c") == 0 && at + 1 < argc)
+			*dir = argv[++at];
+		else
+			return -cmd_error(EX_USAGE, "unknown option \"%s\"; see postrider --help", argv[at]) - 1;
+	}
+	return at;
+}
+
+int cmd_main(int argc, char **argv)
+{
+	const char *dir = getenv("POSTRIDER_CONFIG");
+	const struct cmd_entry *e;
+	struct cmd c = {0};
+	int at = global_options(&c, argc, argv, &dir), status;
+
+	if (at < 0)
+		return -at - 1;
+	if (at == argc)
+		return help(stderr);
+	e = find(argv[at]);
+	if (e == NULL)
+		return cmd_error(EX_USAGE, "there is no command \"%s\"; see postrider --help", argv[at]);
+	log_init("postrider");
+	c.dir = absolute(dir && *dir ? dir : INSTANCE_DIR_DEFAULT);
+	c.name = argv[at];
+	c.argc = argc - at - 1;
+	c.argv = argv + at + 1;
+	if (take_flags(&c)) {
+		print_usage(stdout, e);
+		return EX_OK;
+	}
+	status = e->run(&c);
+	if (fflush(stdout) != 0 && status == EX_OK)
+		return cmd_error(EX_IOERR, "cannot write the result");
+	return status;
+}

@@ -1,0 +1,92 @@
+/* control - see cmd/control.h. */
+#include "cmd/control.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "os/fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static int connect_master(const char *dir, struct err *err)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int len = snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s", dir, INSTANCE_CONTROL);
+
+	if (len >= (int)sizeof(a.sun_path)) {
+		err_set(err, ERR_LIMIT, "", "%s/%s: longer than the %zu bytes of a socket name", dir, INSTANCE_CONTROL,
+			sizeof(a.sun_path) - 1);
+		fd_close(&fd);
+	} else if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		if (errno == ENOENT || errno == ECONNREFUSED)
+			err_set(err, ERR_NOT_FOUND, "", "%s is not running; start it: postrider -c %s start", dir, dir);
+		else
+			err_errno(err, "cannot reach the running system by %s", a.sun_path);
+		fd_close(&fd);
+	}
+	return fd;
+}
+
+int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r, struct rpc_reply *hold,
+		 int64_t timeout_ms, struct err *err)
+{
+	int fd = connect_master(dir, err), result;
+	struct rpc_channel *channel;
+
+	rpc_reply_init(hold);
+	if (fd < 0)
+		return -1;
+	signal(SIGPIPE, SIG_IGN);
+	channel = rpc_channel_new("master", CONTROL_CALLS);
+	rpc_channel_attach(channel, fd);
+	result = rpc_call(channel, call, request, reply_r, hold, false, timeout_ms, err);
+	rpc_channel_free(&channel);
+	return result;
+}
+
+int64_t control_master_pid(const char *dir)
+{
+	char *path = mem_printf("%s/%s", dir, INSTANCE_PID_FILE), text[32] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int64_t pid = 0;
+
+	free(path);
+	if (fd < 0)
+		return 0;
+	if (flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK && pread(fd, text, sizeof(text) - 1, 0) > 0)
+		pid = strtoll(text, NULL, 10);
+	close(fd);
+	return pid;
+}
+
+bool control_wait_stopped(const char *dir, int64_t timeout_ms)
+{
+	int64_t until = clock_ms() + timeout_ms;
+	struct timespec pause = {.tv_nsec = 20000000};
+
+	/* The lock announces nothing when it goes. */
+	while (control_master_pid(dir) != 0) {
+		if (clock_ms() > until)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+void control_directory_changed(const char *dir)
+{
+	struct control_ok request = {0}, reply;
+	struct rpc_reply hold;
+
+	if (control_master_pid(dir) == 0)
+		return;
+	/* Not told is not lost: directory looks for itself every few seconds. */
+	(void)!control_call(dir, &CONTROL_DIR_CHANGED, &request, &reply, &hold, 5000, NULL);
+	rpc_reply_release(&hold);
+}

@@ -1,0 +1,22 @@
+/* postrider reload: the configuration and certificates are read again; no connection is dropped. */
+#include "cmd/control.h"
+
+#define RELOAD_TIMEOUT_MS 60000
+
+int cmd_reload(struct cmd *c)
+{
+	struct control_ok request = {0}, reply;
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+	int result;
+
+	if (c->argc > 0)
+		return cmd_usage(c);
+	result = control_call(c->dir, &CONTROL_RELOAD, &request, &reply, &hold, RELOAD_TIMEOUT_MS, &err);
+	rpc_reply_release(&hold);
+	if (result == 0)
+		return EX_OK;
+	if (err.kind == ERR_NOT_FOUND)
+		return cmd_error(EX_UNAVAILABLE, "%s", err.text);
+	return cmd_error(EX_CONFIG, "not reloaded, everything stays as it was: %s", err.text);
+}

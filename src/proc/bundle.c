@@ -1,0 +1,289 @@
+/* bundle - see proc/bundle.h. */
+#include "proc/bundle.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "config/instance.h"
+#include "config/roles.h"
+#include "os/fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define CF_MAX ((size_t)1 << 20)
+#define FILE_MAX ((size_t)1 << 20)
+#define CERTS_MAX 16
+
+int bundle_role_of(struct str command)
+{
+	if (str_eq(command, STR("smtpd")) || str_eq(command, STR("lmtp")))
+		return PROCESS_SMTPD;
+	if (str_eq(command, STR("imap")) || str_eq(command, STR("pop3")))
+		return PROCESS_ACCESS;
+	return 0;
+}
+
+static bool ours(const struct master_service *s)
+{
+	/* In Postfix a unix service "lmtp" or "smtp" is a client; only listeners are front ends. */
+	return s->type == SERVICE_INET && bundle_role_of(s->command) != 0;
+}
+
+/* ---- files ---- */
+
+static int read_file(struct arena *arena, const char *path, size_t max, struct str *out_r, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	char *data = NULL;
+	ssize_t len;
+
+	if (fd < 0)
+		return err_errno(err, "cannot open %s", path);
+	len = fd_read_all(fd, max, &data, err);
+	close(fd);
+	if (len < 0)
+		return err_context(err, "%s", path);
+	*out_r = arena_str(arena, str_of(data, (size_t)len));
+	mem_wipe(data, (size_t)len);
+	free(data);
+	return 0;
+}
+
+static const struct str *find_file(const struct bundle *b, struct str path)
+{
+	for (size_t i = 0; i < b->wire.files.n; i++)
+		if (str_eq(b->wire.files.v[i].path, path))
+			return &b->wire.files.v[i].contents;
+	return NULL;
+}
+
+typedef VEC(struct proc_file) file_vec;
+
+static int collect_file(struct bundle *b, file_vec *files, struct str path, struct err *err)
+{
+	struct proc_file file = {.path = arena_str(&b->arena, path)};
+
+	b->wire.files.v = files->v;
+	b->wire.files.n = files->n;
+	if (path.len == 0 || find_file(b, path))
+		return 0;
+	if (path.ptr[0] != '/')
+		return err_set(err, ERR_PERM, "", "\"%.*s\" must be an absolute path", STR_ARG(path));
+	if (read_file(&b->arena, file.path.ptr, FILE_MAX, &file.contents, err) < 0)
+		return -1;
+	vec_push_arena(&b->arena, files, file);
+	b->wire.files.v = files->v;
+	b->wire.files.n = files->n;
+	return 0;
+}
+
+static int collect_files(struct bundle *b, file_vec *files, const struct conf *conf, struct err *err)
+{
+	struct str rest = conf->smtpd_tls_chain_files, path;
+
+	while (conf_list_next(&rest, &path))
+		if (collect_file(b, files, path, err) < 0)
+			return -1;
+	if (collect_file(b, files, conf->smtpd_tls_cert_file, err) < 0)
+		return -1;
+	return conf->smtpd_tls_cert_file.len ? collect_file(b, files, conf->smtpd_tls_key_file, err) : 0;
+}
+
+/* Every listener's configuration is made and its certificates are loaded, as its process will do. */
+static int check_service(struct bundle *b, file_vec *files, const struct master_service *s, struct err *err)
+{
+	struct conf *conf = bundle_service_conf(b, s, err);
+	struct tls_context *tls = NULL;
+	int result = -1;
+
+	if (conf && collect_files(b, files, conf, err) == 0)
+		result = bundle_tls(b, conf, &tls, err);
+	tls_context_unref(&tls);
+	conf_unref(&conf);
+	return result < 0 ? err_context(err, "%s line %u (%.*s)", INSTANCE_MASTER_CF, s->line, STR_ARG(s->name)) : 0;
+}
+
+/* ---- making one ---- */
+
+static struct bundle *bundle_new(void)
+{
+	struct bundle *b = NEW(struct bundle);
+
+	arena_init(&b->arena);
+	b->refs = 1;
+	return b;
+}
+
+static int parse(struct bundle *b, const char *dir, struct buf *warnings, struct err *err)
+{
+	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF), *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
+	int result = -1;
+
+	b->conf = conf_parse(b->wire.main_cf, main_cf, warnings, err);
+	if (b->conf)
+		result = master_cf_parse(b->wire.master_cf, master_cf, &b->arena, &b->master_cf, err);
+	free(main_cf);
+	free(master_cf);
+	return result;
+}
+
+struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
+{
+	struct bundle *b = bundle_new();
+	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF), *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
+	file_vec files = {0};
+	int result = -1;
+
+	if (read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
+	    read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0)
+		result = parse(b, dir, warnings, err);
+	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
+		if (ours(&b->master_cf.services[i]))
+			result = check_service(b, &files, &b->master_cf.services[i], err);
+	free(main_cf);
+	free(master_cf);
+	if (result < 0)
+		bundle_unref(&b);
+	return b;
+}
+
+struct bundle *bundle_open(int fd, const char *dir, struct err *err)
+{
+	struct bundle *b = bundle_new();
+	off_t size = lseek(fd, 0, SEEK_END);
+	char *bytes;
+
+	/* pread: the descriptor's offset is shared with every other process that was given it. */
+	if (size >= 0) {
+		bytes = arena_alloc(&b->arena, (size_t)size + 1);
+		if (pread(fd, bytes, (size_t)size, 0) == size &&
+		    rpc_decode(&proc_bundle_type, str_of(bytes, (size_t)size), NULL, 0, &b->arena, &b->wire, err) == 0 &&
+		    parse(b, dir, NULL, err) == 0)
+			return b;
+	}
+	if (err && err->kind == ERR_OK)
+		err_errno(err, "cannot read the configuration");
+	bundle_unref(&b);
+	return NULL;
+}
+
+struct bundle *bundle_ref(struct bundle *b)
+{
+	__atomic_fetch_add(&b->refs, 1, __ATOMIC_RELAXED);
+	return b;
+}
+
+void bundle_unref(struct bundle **b)
+{
+	if (*b && __atomic_sub_fetch(&(*b)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+		conf_unref(&(*b)->conf);
+		for (size_t i = 0; i < (*b)->wire.files.n; i++) /* keys */
+			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr, (*b)->wire.files.v[i].contents.len);
+		arena_release(&(*b)->arena);
+		free(*b);
+	}
+	*b = NULL;
+}
+
+int bundle_seal(const struct bundle *b, bool secrets, struct err *err)
+{
+	struct proc_bundle wire = b->wire;
+	size_t fd_count = 0;
+	struct buf out;
+	int fd = -1;
+
+	if (!secrets)
+		wire.files.n = 0;
+	buf_init(&out, RPC_BYTES_MAX);
+	if (rpc_encode(&proc_bundle_type, &wire, &out, NULL, &fd_count, err) == 0) {
+		if (buf_failed(&out))
+			err_set(err, ERR_LIMIT, "", "the configuration is larger than %u bytes", RPC_BYTES_MAX);
+		else if ((fd = fd_sealed("postrider-conf", buf_str(&out))) < 0)
+			err_errno(err, "cannot make a memory file");
+	}
+	mem_wipe(out.ptr, out.len);
+	buf_release(&out);
+	return fd;
+}
+
+/* ---- asking ---- */
+
+const struct master_service *bundle_service(const struct bundle *b, struct str name)
+{
+	for (size_t i = 0; i < b->master_cf.count; i++)
+		if (ours(&b->master_cf.services[i]) && str_eq(b->master_cf.services[i].name, name))
+			return &b->master_cf.services[i];
+	return NULL;
+}
+
+struct conf *bundle_service_conf(const struct bundle *b, const struct master_service *s, struct err *err)
+{
+	return conf_override(b->conf, s->overrides, s->override_count, err);
+}
+
+/* ">=TLSv1.2", "<=TLSv1.3"; also several, separated by blanks or commas. */
+static int protocol_range(struct arena *arena, struct str list, struct tls_options *o, struct err *err)
+{
+	struct str item;
+
+	while (conf_list_next(&list, &item)) {
+		if (str_starts(item, STR(">=")))
+			o->min_protocol = arena_strz(arena, str_skip(item, 2));
+		else if (str_starts(item, STR("<=")))
+			o->max_protocol = arena_strz(arena, str_skip(item, 2));
+		else if (!str_starts(item, STR("!")))
+			return err_set(err, ERR_PERM, "", "smtpd_tls_protocols: \"%.*s\": say >=TLSv1.2 or <=TLSv1.3",
+				       STR_ARG(item));
+	}
+	return 0;
+}
+
+static int named_cert(const struct bundle *b, struct str chain, struct str key, struct tls_cert *cert_r, struct err *err)
+{
+	const struct str *chain_pem = find_file(b, chain), *key_pem = find_file(b, key);
+
+	if (chain_pem == NULL || key_pem == NULL)
+		return err_set(err, ERR_TEMP, "", "the certificate %.*s was not passed on", STR_ARG(chain));
+	*cert_r = (struct tls_cert){*chain_pem, *key_pem};
+	return 0;
+}
+
+int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_context **tls_r, struct err *err)
+{
+	struct tls_cert certs[CERTS_MAX];
+	struct tls_options options = {.certs = certs, .min_protocol = "TLSv1.2"};
+	struct str rest = conf->smtpd_tls_chain_files, path;
+	struct arena arena;
+	int result = 0;
+
+	*tls_r = NULL;
+	arena_init(&arena);
+	while (result == 0 && options.cert_count < CERTS_MAX && conf_list_next(&rest, &path))
+		result = named_cert(b, path, path, &certs[options.cert_count++], err);
+	if (result == 0 && options.cert_count == 0 && conf->smtpd_tls_cert_file.len)
+		result = named_cert(b, conf->smtpd_tls_cert_file, conf->smtpd_tls_key_file, &certs[options.cert_count++], err);
+	if (result == 0 && options.cert_count) {
+		options.prefer_server_ciphers = conf->tls_preempt_cipherlist;
+		if (conf->tls_high_cipherlist.len)
+			options.ciphers = arena_strz(&arena, conf->tls_high_cipherlist);
+		result = protocol_range(&arena, conf->smtpd_tls_protocols, &options, err);
+		if (result == 0 && (*tls_r = tls_context_new(&options, err)) == NULL)
+			result = -1;
+	}
+	arena_release(&arena);
+	return result;
+}
+
+static char *directory(struct str configured, const char *dir, const char *fallback)
+{
+	return configured.len ? str_dup(configured) : mem_printf("%s/%s", dir, fallback);
+}
+
+char *bundle_queue_directory(const struct bundle *b, const char *dir)
+{
+	return directory(b->conf->queue_directory, dir, INSTANCE_SPOOL);
+}
+
+char *bundle_mailbox_base(const struct bundle *b, const char *dir)
+{
+	return directory(b->conf->virtual_mailbox_base, dir, INSTANCE_MAIL);
+}

@@ -1,0 +1,46 @@
+/* bundle - one consistent configuration: main.cf, master.cf, and the files that they name, read at one moment.
+ *
+ * Master reads and checks it and passes it in a sealed memory file; a process opens it without touching a
+ * path. Reference-counted and immutable. */
+#ifndef PROC_BUNDLE_H
+#define PROC_BUNDLE_H
+
+#include "config/conf.h"
+#include "config/master_cf.h"
+#include "engine/tls.h"
+#include "proc/schema.h"
+
+struct bundle {
+	struct arena arena;
+	struct proc_bundle wire;
+	struct conf *conf;
+	struct master_cf master_cf;
+	unsigned refs;
+};
+
+/* Reads DIR/main.cf and DIR/master.cf, and every certificate and key that a listener of ours names. Whole or
+ * not at all: whatever would keep a listener from serving is an error with a sentence. warnings may be NULL. */
+struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err);
+/* From what bundle_seal() made. The descriptor stays the caller's. */
+struct bundle *bundle_open(int fd, const char *dir, struct err *err);
+struct bundle *bundle_ref(struct bundle *b);
+void bundle_unref(struct bundle **b);
+
+/* A sealed memory file; without `secrets` the named files stay out of it. Descriptor or -1. */
+int bundle_seal(const struct bundle *b, bool secrets, struct err *err) WARN_UNUSED;
+
+/* The type inet service of that name, or NULL. */
+const struct master_service *bundle_service(const struct bundle *b, struct str name);
+/* main.cf with the service's -o on top. The caller's reference; NULL with err. */
+struct conf *bundle_service_conf(const struct bundle *b, const struct master_service *s, struct err *err);
+/* The TLS context that conf asks for. 0 with *tls_r NULL when it names no certificate; -1 with err. */
+int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_context **tls_r, struct err *err) WARN_UNUSED;
+
+/* Directories, absolute: as configured, or the default below `dir`. The caller frees. */
+char *bundle_queue_directory(const struct bundle *b, const char *dir);
+char *bundle_mailbox_base(const struct bundle *b, const char *dir);
+
+/* Which process serves a command of master.cf: PROCESS_SMTPD, PROCESS_ACCESS, or 0 for none yet. */
+int bundle_role_of(struct str command);
+
+#endif

@@ -1,0 +1,77 @@
+/* directory - knows who is who: accounts, aliases, passwords. Front ends ask it; it tells store who may do what.
+ *
+ * The database is opened by name, again and again (each connection, and SQLite its own files beside it), so the
+ * chroot is the instance's directory instead of the empty one, and Landlock leaves nothing of it but the
+ * database's own. */
+#include "directory/service.h"
+#include "base/fatal.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "engine/tls.h"
+#include "proc/proc.h"
+#include <sys/stat.h>
+#include <sysexits.h>
+
+static void on_peer(void *ctx, int fd, uint64_t tag)
+{
+	if (process_tag_role(tag) == PROCESS_STORE)
+		directory_service_attach_store(ctx, fd);
+	else
+		directory_service_add_peer(ctx, fd, tag);
+}
+
+static int on_reload(void *ctx, struct bundle *b, struct err *err)
+{
+	(void)err;
+	directory_service_reload(ctx, b->conf);
+	return 0;
+}
+
+static void on_stop(void *ctx, int64_t grace_ms)
+{
+	(void)grace_ms;
+	directory_service_stop(ctx);
+}
+
+/* Inside the chroot the instance's directory is the root, and its permissions apply. */
+static void check_searchable(const struct proc *p)
+{
+	struct stat st;
+
+	if (p->privileged && (stat(p->dir, &st) < 0 || !(st.st_mode & S_IXOTH)))
+		die(EX_NOPERM, "%s must be searchable by the account of `directory`: chmod o+x %s", p->dir, p->dir);
+}
+
+int proc_directory(struct proc *p)
+{
+	const char *account = proc_text(p, p->bundle->conf->directory_owner);
+	char *own = mem_printf("%s/%s", p->dir, INSTANCE_DIRECTORY_DIR);
+	char *database = mem_printf("%s/%s", p->privileged ? "" : p->dir, INSTANCE_DIRECTORY);
+	struct sandbox_path paths[] = {{own, true}};
+	struct directory_service *service;
+	struct err err = ERR_NONE;
+
+	/* account, jail */
+	tls_init();
+	check_searchable(p);
+	proc_own_directory(p, own, account);
+	proc_jail(p, (struct sandbox){.account = account,
+				      .chroot_dir = p->dir,
+				      .allow = SANDBOX_FILES,
+				      .paths = paths,
+				      .path_count = ARRAY_SIZE(paths)});
+
+	/* services */
+	service = directory_service_new(&(struct directory_options){.database = database, .conf = p->bundle->conf}, &err);
+	if (service == NULL)
+		die(err_is_temp(&err) ? EX_TEMPFAIL : EX_CONFIG, "%s", err.text);
+
+	/* peers: smtpd, access, relay, master; store is asked */
+	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
+
+	/* loop */
+	directory_service_run(service);
+	directory_service_free(&service);
+	proc_done(p);
+	return EX_OK;
+}

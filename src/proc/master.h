@@ -1,0 +1,113 @@
+/* master - starts, connects, watches and stops the processes of one instance. Private to proc/master*.c; the
+ * commands use master_run() and the control socket (cmd/control.h).
+ *
+ * One thread runs everything on one rpc_server loop: the control socket's requests, packets and log lines of
+ * children, signals (signalfd), timers. Only requests relayed to another process (store, queue) wait on threads
+ * of their own. Nothing from outside is read here.
+ *
+ * Invariants:
+ *   1. At most one process a role; a child is running exactly while its pid is not 0.
+ *   2. Two running processes that may talk (master_graph) have exactly one channel, made when the second of them
+ *      started. Master holds no end of it.
+ *   3. `bundle` is the last configuration that was found without fault; every running child was given it.
+ *   4. A listening socket is open from the first moment its service is configured until it no longer is, through
+ *      restarts of its process and of master itself. */
+#ifndef PROC_MASTER_H
+#define PROC_MASTER_H
+
+#include "base/vec.h"
+#include "config/roles.h"
+#include "proc/bundle.h"
+#include "proc/wire.h"
+#include <sys/types.h>
+
+struct master;
+
+struct child {
+	struct master *master;
+	const char *name;
+	enum process_role role;
+	unsigned phase;                  /* of the stop: lower ends first */
+	pid_t pid;                       /* 0: not running */
+	uint64_t serial;
+	int control, log_fd;
+	struct buf log_line;             /* what came of an unfinished line */
+	bool ready, told_to_stop;
+	int64_t started_ms;
+	unsigned restarts;               /* in master's life */
+	unsigned quick_ends;             /* in a row, for the back-off */
+	char *jail;                      /* sandbox_status() */
+	uint64_t sessions;
+	struct rpc_request *probe;       /* test builds: who waits for PROC_PROBED */
+};
+
+struct listening {
+	char *service;                   /* master_service.name */
+	char *address;                   /* "127.0.0.1:10025": what a restart finds it by */
+	enum process_role role;
+	int fd;
+	bool wanted;                     /* by the configuration being taken */
+};
+
+enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
+
+struct master {
+	char *dir;
+	struct bundle *bundle;
+	int bundle_full, bundle_plain;   /* sealed, with and without keys */
+	bool privileged, detached, foreground_log;
+	enum master_phase phase;
+	unsigned stop_phase;
+	bool restart;                    /* begin anew, by exec, after the stop */
+	int exit_status;
+	int ready_fd;                    /* a byte goes there once everything serves; -1 */
+	struct rpc_server *server;
+	int signal_fd, control_fd, pid_fd, exe_fd, log_fd;
+	char *exe_path;
+	struct child children[PROCESS_ROLES];
+	struct rpc_channel *callees[PROCESS_ROLES];   /* store, queue, directory: master's own calls */
+	VEC(struct listening *) sockets;
+	VEC(struct rpc_request *) stop_waiters;
+	VEC(struct rpc_request *) status_waiters;
+	uint64_t next_serial, reloads;
+	int64_t started_ms;
+};
+
+/* ---- master_child.c ---- */
+void child_init(struct master *m, enum process_role role, const char *name, unsigned phase);
+/* Starts it, connects it with every running peer, gives it its listening sockets. */
+void child_start(struct child *c);
+/* Sends one packet; a child that does not take it is killed. */
+void child_send(struct child *c, enum proc_message number, const struct rpc_type *type, const void *msg);
+void child_send_config(struct child *c);
+void child_send_listening(struct child *c, const struct listening *l);
+/* The process is gone: reads its last words, closes its ends. */
+void child_ended(struct child *c, int status);
+
+/* ---- master_listen.c ---- */
+/* Opens what the bundle's services listen on and is not open; on error nothing has changed. *fresh_r: index of
+ * the first socket that is new. */
+int listening_open(struct master *m, const struct bundle *b, size_t *fresh_r, struct err *err) WARN_UNUSED;
+/* Closes, for everybody, what the last listening_open() did not want. */
+void listening_close_unwanted(struct master *m);
+void listening_close_from(struct master *m, size_t first);
+/* For exec: the environment variable that hands the sockets over, and taking them back. */
+void listening_export(struct master *m);
+void listening_import(struct master *m);
+
+/* ---- master_control.c ---- */
+void control_open(struct master *m);
+void control_answer_status(struct master *m);
+void control_answer_stopped(struct master *m);
+
+/* ---- master_log.c ---- */
+int master_log_open(struct master *m, const struct conf *conf, struct err *err) WARN_UNUSED;
+
+/* ---- master.c ---- */
+void master_child_ready(struct child *c);
+void master_child_refused(struct child *c, struct str why);
+int master_reload(struct master *m, struct err *err) WARN_UNUSED;
+void master_stop(struct master *m, int exit_status);
+int master_restart(struct master *m, struct err *err) WARN_UNUSED;
+
+#endif

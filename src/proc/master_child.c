@@ -1,0 +1,340 @@
+/* master_child - one process: starting it, talking to it, hearing of its end. */
+#include "base/clock.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/fd.h"
+#include "proc/master.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 4096
+
+/* Who may talk to whom. The caller asks, the callee answers. */
+static const struct {
+	enum process_role caller, callee;
+} graph[] = {
+	{PROCESS_SMTPD, PROCESS_STORE},     {PROCESS_SMTPD, PROCESS_DIRECTORY}, {PROCESS_SMTPD, PROCESS_QUEUE},
+	{PROCESS_ACCESS, PROCESS_STORE},    {PROCESS_ACCESS, PROCESS_DIRECTORY},
+	{PROCESS_RELAY, PROCESS_STORE},     {PROCESS_RELAY, PROCESS_DIRECTORY}, {PROCESS_RELAY, PROCESS_QUEUE},
+	{PROCESS_DIRECTORY, PROCESS_STORE},
+};
+
+void child_init(struct master *m, enum process_role role, const char *name, unsigned phase)
+{
+	struct child *c = &m->children[role];
+
+	*c = (struct child){.master = m, .name = name, .role = role, .phase = phase, .control = -1, .log_fd = -1};
+	buf_init(&c->log_line, LINE_MAX_BYTES);
+}
+
+/* ---- packets ---- */
+
+void child_send(struct child *c, enum proc_message number, const struct rpc_type *type, const void *msg)
+{
+	if (c->pid == 0 || c->control < 0)
+		return;
+	if (proc_send(c->control, number, type, msg) == 0 || errno == EPIPE || errno == ECONNRESET)
+		return; /* its end is noticed by itself */
+	log_error("process %s[%d] does not read its control channel (%s); killing it", c->name, (int)c->pid,
+		  strerror(errno));
+	kill(c->pid, SIGKILL);
+}
+
+void child_send_config(struct child *c)
+{
+	const struct master *m = c->master;
+	bool keys = c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS;
+	struct proc_config config = {.serial = c->serial, .dir = str_from(m->dir),
+				     .bundle = keys ? m->bundle_full : m->bundle_plain};
+
+	child_send(c, PROC_CONFIG, &proc_config_type, &config);
+}
+
+void child_send_listening(struct child *c, const struct listening *l)
+{
+	struct proc_listen listener = {.name = str_from(l->service), .fd = l->fd};
+
+	child_send(c, PROC_LISTEN, &proc_listen_type, &listener);
+}
+
+static void send_peer(struct child *to, uint64_t tag, int fd)
+{
+	struct proc_peer peer = {.tag = tag, .fd = fd};
+
+	child_send(to, PROC_PEER, &proc_peer_type, &peer);
+}
+
+/* The callee first: it knows the tag before the caller's first request can arrive anywhere. */
+static void connect_pair(struct child *caller, struct child *callee)
+{
+	int pair[2];
+
+	if (fd_socketpair(pair) < 0) {
+		log_error("cannot connect %s with %s: %s", caller->name, callee->name, strerror(errno));
+		return;
+	}
+	send_peer(callee, process_tag(caller->serial, caller->role), pair[0]);
+	send_peer(caller, process_tag(callee->serial, callee->role), pair[1]);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void connect_master(struct child *c)
+{
+	struct master *m = c->master;
+	int pair[2];
+
+	if (m->callees[c->role] == NULL || fd_socketpair(pair) < 0)
+		return;
+	send_peer(c, process_tag(0, PROCESS_MASTER), pair[0]);
+	close(pair[0]);
+	rpc_channel_attach(m->callees[c->role], pair[1]);
+}
+
+static void connect_all(struct child *c)
+{
+	struct child *children = c->master->children;
+
+	connect_master(c);
+	for (size_t i = 0; i < ARRAY_SIZE(graph); i++) {
+		struct child *caller = &children[graph[i].caller], *callee = &children[graph[i].callee];
+
+		if ((caller == c || callee == c) && caller->pid && callee->pid)
+			connect_pair(caller, callee);
+	}
+}
+
+/* ---- what it tells us ---- */
+
+static void on_ready(struct child *c, struct proc_packet *packet)
+{
+	struct proc_note note;
+
+	if (proc_unpack(packet, &proc_note_type, &note, NULL) < 0)
+		return;
+	free(c->jail);
+	c->jail = str_dup(note.text);
+	c->ready = true;
+	log_info("process %s[%d] is ready: %s", c->name, (int)c->pid, c->jail);
+	master_child_ready(c);
+}
+
+static void on_state(struct child *c, struct proc_packet *packet)
+{
+	struct proc_state state;
+
+	if (proc_unpack(packet, &proc_state_type, &state, NULL) == 0)
+		c->sessions = state.sessions;
+}
+
+static void on_note(struct child *c, struct proc_packet *packet)
+{
+	struct proc_note note;
+
+	if (proc_unpack(packet, &proc_note_type, &note, NULL) < 0)
+		return;
+	if (packet->number == PROC_REFUSED) {
+		master_child_refused(c, note.text);
+	} else if (c->probe) {
+		rpc_answer(c->probe, &note);
+		c->probe = NULL;
+	}
+}
+
+static void on_control(void *ctx, int fd)
+{
+	struct child *c = ctx;
+	struct proc_packet packet;
+	int n = proc_recv(fd, &packet);
+
+	if (n == 0) {
+		/* Closed: it is ending. SIGCHLD tells the rest. */
+		rpc_server_unwatch_fd(c->master->server, fd);
+		return;
+	}
+	if (n < 0)
+		return;
+	if (packet.number == PROC_READY)
+		on_ready(c, &packet);
+	else if (packet.number == PROC_STATE)
+		on_state(c, &packet);
+	else if (packet.number == PROC_PROBED || packet.number == PROC_REFUSED)
+		on_note(c, &packet);
+	proc_packet_release(&packet);
+}
+
+/* Whole lines go to the log as they are. */
+static void pass_lines(struct child *c, bool all)
+{
+	struct str rest = buf_str(&c->log_line), line, after;
+
+	while (str_split(rest, '\n', &line, &after)) {
+		log_line(line);
+		rest = after;
+	}
+	if (rest.len && (all || rest.len == LINE_MAX_BYTES)) {
+		log_line(rest);
+		rest.len = 0;
+	}
+	buf_consume(&c->log_line, c->log_line.len - rest.len);
+}
+
+static ssize_t read_log(struct child *c)
+{
+	char bytes[LINE_MAX_BYTES];
+	ssize_t n = read(c->log_fd, bytes, LINE_MAX_BYTES - c->log_line.len);
+
+	if (n > 0) {
+		buf_add(&c->log_line, bytes, (size_t)n);
+		pass_lines(c, false);
+	}
+	return n;
+}
+
+static void on_log(void *ctx, int fd)
+{
+	struct child *c = ctx;
+
+	if (read_log(c) == 0)
+		rpc_server_unwatch_fd(c->master->server, fd);
+}
+
+/* ---- start ---- */
+
+/* Kept from our environment: the time zone, and what tests and sanitizers need. */
+static bool wanted_variable(const char *variable)
+{
+	static const char *const prefixes[] = {"TZ=", "POSTRIDER_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
+					       "LLVM_PROFILE_FILE=", "GCOV_PREFIX"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+		if (str_starts(str_from(variable), str_from(prefixes[i])))
+			return true;
+	return false;
+}
+
+struct launch {
+	int control, log, null, exe;
+	char *argv[4];
+	char *envp[32];
+};
+
+/* In the new process: only calls that are safe after fork() in a process with threads. */
+static void launch(const struct launch *l, bool detached) NORETURN;
+static void launch(const struct launch *l, bool detached)
+{
+	if (dup2(l->control, PROC_CONTROL_FD) < 0 || dup2(l->log, PROC_LOG_FD) < 0 || dup2(l->null, STDIN_FILENO) < 0)
+		_exit(EX_OSERR);
+	if (detached && (dup2(l->log, STDERR_FILENO) < 0 || dup2(l->null, STDOUT_FILENO) < 0))
+		_exit(EX_OSERR);
+	fexecve(l->exe, l->argv, l->envp);
+	_exit(EX_OSERR);
+}
+
+/* Descriptors that dup2() to 0 .. 4 cannot hit. */
+static int move_up(int fd)
+{
+	int moved = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+
+	close(fd);
+	return moved;
+}
+
+static pid_t fork_child(struct child *c, int control, int log)
+{
+	const struct master *m = c->master;
+	struct launch l = {.control = move_up(control), .log = move_up(log), .exe = m->exe_fd};
+	char name[32];
+	size_t variables = 0;
+	pid_t pid;
+
+	l.null = move_up(open("/dev/null", O_RDWR | O_CLOEXEC));
+	snprintf(name, sizeof(name), "%s", c->name);
+	l.argv[0] = (char *)(uintptr_t)"postrider";
+	l.argv[1] = (char *)(uintptr_t)"--process";
+	l.argv[2] = name;
+	for (char **v = environ; *v && variables + 1 < ARRAY_SIZE(l.envp); v++)
+		if (wanted_variable(*v))
+			l.envp[variables++] = *v;
+	pid = fork();
+	if (pid == 0)
+		launch(&l, m->detached);
+	close(l.control);
+	close(l.log);
+	close(l.null);
+	return pid;
+}
+
+static int make_pipes(int control[2], int log[2])
+{
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) < 0)
+		return -1;
+	if (pipe2(log, O_CLOEXEC) < 0) {
+		close(control[0]);
+		close(control[1]);
+		return -1;
+	}
+	fd_nonblocking(control[0], true);
+	fd_nonblocking(log[0], true);
+	return 0;
+}
+
+void child_start(struct child *c)
+{
+	struct master *m = c->master;
+	int control[2], log[2];
+
+	invariant(c->pid == 0);
+	if (make_pipes(control, log) < 0)
+		die(EX_OSERR, "cannot make the channels of %s: %s", c->name, strerror(errno));
+	c->serial = ++m->next_serial;
+	c->ready = c->told_to_stop = false;
+	c->started_ms = clock_ms();
+	c->pid = fork_child(c, control[1], log[1]);
+	c->control = control[0];
+	c->log_fd = log[0];
+	if (c->pid < 0)
+		die(EX_OSERR, "cannot start %s: %s", c->name, strerror(errno));
+	rpc_server_watch_fd(m->server, c->control, on_control, c);
+	rpc_server_watch_fd(m->server, c->log_fd, on_log, c);
+	child_send_config(c);
+	connect_all(c);
+	for (size_t i = 0; i < m->sockets.n; i++)
+		if (m->sockets.v[i]->role == c->role)
+			child_send_listening(c, m->sockets.v[i]);
+}
+
+/* ---- end ---- */
+
+void child_ended(struct child *c, int status)
+{
+	struct master *m = c->master;
+	pid_t pid = c->pid;
+
+	while (read_log(c) > 0)
+		;
+	pass_lines(c, true);
+	rpc_server_unwatch_fd(m->server, c->control);
+	rpc_server_unwatch_fd(m->server, c->log_fd);
+	fd_close(&c->control);
+	fd_close(&c->log_fd);
+	c->pid = 0;
+	c->ready = false;
+	c->sessions = 0;
+	if (c->probe) {
+		struct proc_note note = {.text = STR("killed")};
+
+		rpc_answer(c->probe, &note);
+		c->probe = NULL;
+	}
+	if (WIFSIGNALED(status))
+		log_warning("process %s pid %d killed by signal %d", c->name, (int)pid, WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0 || !c->told_to_stop)
+		log_warning("process %s pid %d exit status %d", c->name, (int)pid, WEXITSTATUS(status));
+}

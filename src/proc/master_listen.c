@@ -1,0 +1,158 @@
+/* master_listen - listening sockets: opened once, kept by master, lent to the front ends. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/fd.h"
+#include "os/net.h"
+#include "proc/master.h"
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 1024
+#define HANDOVER "POSTRIDER_LISTENING"
+
+static void listening_free(struct listening *l)
+{
+	fd_close(&l->fd);
+	free(l->service);
+	free(l->address);
+	free(l);
+}
+
+static struct listening *find(struct master *m, struct str service, const char *address)
+{
+	for (size_t i = 0; i < m->sockets.n; i++) {
+		struct listening *l = m->sockets.v[i];
+
+		if (strcmp(l->address, address) == 0 && str_eq(str_from(l->service), service))
+			return l;
+	}
+	return NULL;
+}
+
+static int open_one(struct master *m, const struct master_service *s, struct str host, struct err *err)
+{
+	char *address = mem_printf("%.*s:%u", STR_ARG(host), s->port);
+	struct listening *l = find(m, s->name, address);
+
+	if (l == NULL) {
+		int fd = net_listen_tcp(host, s->port, BACKLOG, err);
+
+		if (fd < 0) {
+			free(address);
+			return err_context(err, "service %.*s", STR_ARG(s->name));
+		}
+		l = NEW(struct listening);
+		*l = (struct listening){.service = str_dup(s->name), .address = mem_strdup(address), .fd = fd};
+		vec_push(&m->sockets, l);
+	}
+	l->role = (enum process_role)bundle_role_of(s->command);
+	l->wanted = true;
+	free(address);
+	return 0;
+}
+
+/* Where there is no IPv6, IPv4 has to do. */
+static int open_loopback(struct master *m, const struct master_service *s, struct err *err)
+{
+	if (open_one(m, s, STR("127.0.0.1"), err) < 0)
+		return -1;
+	if (open_one(m, s, STR("::1"), NULL) < 0)
+		log_debug("service %.*s: no IPv6 loopback", STR_ARG(s->name));
+	return 0;
+}
+
+/* inet_interfaces: all, loopback-only, or addresses; for a service that names no host itself. */
+static int open_service(struct master *m, const struct bundle *b, const struct master_service *s, struct err *err)
+{
+	struct str rest = b->conf->inet_interfaces, host;
+
+	if (s->host.len)
+		return open_one(m, s, s->host, err);
+	while (conf_list_next(&rest, &host)) {
+		int result;
+
+		if (str_ieq(host, STR("all")))
+			result = open_one(m, s, STR(""), err);
+		else if (str_ieq(host, STR("loopback-only")))
+			result = open_loopback(m, s, err);
+		else
+			result = open_one(m, s, host, err);
+		if (result < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int listening_open(struct master *m, const struct bundle *b, size_t *fresh_r, struct err *err)
+{
+	*fresh_r = m->sockets.n;
+	for (size_t i = 0; i < m->sockets.n; i++)
+		m->sockets.v[i]->wanted = false;
+	for (size_t i = 0; i < b->master_cf.count; i++) {
+		const struct master_service *s = &b->master_cf.services[i];
+
+		if (s->type != SERVICE_INET || bundle_role_of(s->command) == 0)
+			continue;
+		if (open_service(m, b, s, err) < 0) {
+			listening_close_from(m, *fresh_r);
+			return -1;
+		}
+	}
+	return 0;
+}
+
+void listening_close_from(struct master *m, size_t first)
+{
+	while (m->sockets.n > first)
+		listening_free(m->sockets.v[--m->sockets.n]);
+}
+
+void listening_close_unwanted(struct master *m)
+{
+	for (size_t i = m->sockets.n; i-- > 0;) {
+		struct listening *l = m->sockets.v[i];
+
+		if (l->wanted)
+			continue;
+		log_info("no longer listening on %s", l->address);
+		shutdown(l->fd, SHUT_RDWR); /* ends the listening for its process, too */
+		listening_free(l);
+		vec_remove(&m->sockets, i);
+	}
+}
+
+void listening_export(struct master *m)
+{
+	struct buf list;
+
+	buf_init(&list, 100000);
+	for (size_t i = 0; i < m->sockets.n; i++) {
+		const struct listening *l = m->sockets.v[i];
+		int fd = fcntl(l->fd, F_DUPFD, 10); /* without close-on-exec */
+
+		if (fd >= 0)
+			buf_addf(&list, "%d=%s=%s ", fd, l->address, l->service);
+	}
+	setenv(HANDOVER, list.ptr, 1);
+	buf_release(&list);
+}
+
+void listening_import(struct master *m)
+{
+	const char *value = getenv(HANDOVER);
+	struct str rest = str_from(value), item, number, address, service;
+	uint32_t fd;
+
+	while (str_token(&rest, " ", &item)) {
+		struct listening *l;
+
+		if (!str_split(item, '=', &number, &item) || !str_split(item, '=', &address, &service) ||
+		    !str_to_u32(number, &fd) || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+			continue;
+		l = NEW(struct listening);
+		*l = (struct listening){.service = str_dup(service), .address = str_dup(address), .fd = (int)fd};
+		vec_push(&m->sockets, l);
+	}
+	unsetenv(HANDOVER);
+}

@@ -1,0 +1,350 @@
+/* proc - see proc/proc.h. */
+#include "proc/proc.h"
+#include "base/clock.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "os/fault.h"
+#include "os/fd.h"
+#include "proc/wire.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* How long a process may take to end after its grace, before it ends itself. Only a last resort. */
+#define END_MS 20000
+/* Grace for sessions when master is gone: nobody waits for them. */
+#define ORPHAN_GRACE_MS 500
+
+static const struct {
+	const char *name;
+	enum process_role role;
+	int (*run)(struct proc *p);
+} processes[] = {
+	{"smtpd", PROCESS_SMTPD, proc_smtpd},     {"access", PROCESS_ACCESS, proc_access},
+	{"relay", PROCESS_RELAY, proc_relay},     {"directory", PROCESS_DIRECTORY, proc_directory},
+	{"queue", PROCESS_QUEUE, proc_queue},     {"store", PROCESS_STORE, proc_store},
+};
+
+/* Written before the control thread starts, read by it alone afterwards. */
+static struct rpc_channel *callees[PROCESS_ROLES];
+static struct proc_hooks hooks;
+
+/* ---- before the jail ---- */
+
+const char *proc_text(const struct proc *p, struct str value)
+{
+	(void)p;
+	return value.len ? str_dup(value) : NULL;
+}
+
+int proc_open_directory(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		die(EX_NOINPUT, "cannot open the directory %s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* mkdir -p; parents get the ordinary mode. */
+static void make_directory(const char *path)
+{
+	char *copy = mem_strdup(path);
+
+	for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		mkdir(copy, 0755); /* what cannot be made is found out below */
+		*slash = '/';
+	}
+	free(copy);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		die(EX_CANTCREAT, "cannot make the directory %s: %s", path, strerror(errno));
+}
+
+/* What an administrator's command left there as root. Not deeper: mail is many files, and has the right owner. */
+static void own_entries(int dirfd, const struct passwd *pw)
+{
+	DIR *dir = fdopendir(dup(dirfd));
+	const struct dirent *entry;
+
+	if (dir == NULL)
+		die(EX_OSERR, "cannot read a directory: %s", strerror(errno));
+	while ((entry = readdir(dir)) != NULL)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    fchownat(dirfd, entry->d_name, pw->pw_uid, pw->pw_gid, AT_SYMLINK_NOFOLLOW) < 0)
+			die(EX_NOPERM, "cannot give %s to %s: %s", entry->d_name, pw->pw_name, strerror(errno));
+	closedir(dir);
+}
+
+void proc_own_directory(const struct proc *p, const char *path, const char *account)
+{
+	const struct passwd *pw;
+	int fd;
+
+	make_directory(path);
+	if (!p->privileged)
+		return;
+	pw = getpwnam(account);
+	if (pw == NULL)
+		die(EX_NOUSER, "there is no account \"%s\": run `postrider init` or `make install` as root, or "
+		    "useradd --system --shell /usr/sbin/nologin %s", account, account);
+	fd = proc_open_directory(path);
+	own_entries(fd, pw);
+	if (fchown(fd, pw->pw_uid, pw->pw_gid) < 0 || fchmod(fd, 0700) < 0)
+		die(EX_NOPERM, "cannot give %s to %s: %s", path, account, strerror(errno));
+	close(fd);
+}
+
+void proc_jail(const struct proc *p, struct sandbox box)
+{
+	box.process = p->name;
+	if (!p->privileged) {
+		box.account = NULL;
+		box.chroot_dir = NULL;
+	}
+	sandbox_raise_nofile();
+	fault_init();
+	sandbox_enter(&box);
+}
+
+void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c)
+{
+	(void)p;
+	callees[role] = c;
+}
+
+/* ---- the control thread ---- */
+
+static void reply(enum proc_message number, struct str text)
+{
+	struct proc_note note = {.text = text};
+
+	if (proc_send(PROC_CONTROL_FD, number, &proc_note_type, &note) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+}
+
+static int on_config(struct proc_packet *packet, const struct proc *p, struct err *err)
+{
+	struct proc_config config;
+	struct err why = ERR_NONE;
+	struct bundle *b;
+	int result = 0;
+
+	if (proc_unpack(packet, &proc_config_type, &config, err) < 0)
+		return -1;
+	b = bundle_open(config.bundle, p->dir, &why);
+	fd_close(&config.bundle);
+	if (b == NULL || (hooks.reload && hooks.reload(hooks.ctx, b, &why) < 0))
+		result = -1;
+	bundle_unref(&b);
+	if (result < 0) {
+		log_error("the new configuration is not used: %s", why.text);
+		reply(PROC_REFUSED, str_from(why.text));
+	}
+	return 0;
+}
+
+static int on_listen(struct proc_packet *packet, struct err *err)
+{
+	struct proc_listen listener;
+
+	if (proc_unpack(packet, &proc_listen_type, &listener, err) < 0)
+		return -1;
+	if (hooks.listen)
+		hooks.listen(hooks.ctx, listener.name, listener.fd);
+	else
+		fd_close(&listener.fd);
+	return 0;
+}
+
+static int on_peer(struct proc_packet *packet, struct err *err)
+{
+	struct proc_peer peer;
+	struct rpc_channel *c;
+
+	if (proc_unpack(packet, &proc_peer_type, &peer, err) < 0)
+		return -1;
+	c = process_tag_role(peer.tag) < PROCESS_ROLES ? callees[process_tag_role(peer.tag)] : NULL;
+	if (c)
+		rpc_channel_attach(c, peer.fd);
+	else if (hooks.peer)
+		hooks.peer(hooks.ctx, peer.fd, peer.tag);
+	else
+		fd_close(&peer.fd);
+	return 0;
+}
+
+static int on_ask(void)
+{
+	struct proc_state state = {.sessions = hooks.sessions ? hooks.sessions(hooks.ctx) : 0};
+
+	return proc_send(PROC_CONTROL_FD, PROC_STATE, &proc_state_type, &state);
+}
+
+#ifdef POSTRIDER_TEST
+static int on_probe(struct proc_packet *packet, struct err *err)
+{
+	struct proc_note note;
+	struct buf out;
+
+	if (proc_unpack(packet, &proc_note_type, &note, err) < 0)
+		return -1;
+	buf_init(&out, 1000);
+	proc_probe(note.text, &out);
+	reply(PROC_PROBED, buf_str(&out));
+	buf_release(&out);
+	return 0;
+}
+#endif
+
+/* Orders the end and watches over it: a loop that does not return must not keep the process. */
+static void order_end(int64_t grace_ms) NORETURN;
+static void order_end(int64_t grace_ms)
+{
+	struct timespec wait = {.tv_sec = (grace_ms + END_MS) / 1000};
+
+	if (hooks.stop)
+		hooks.stop(hooks.ctx, grace_ms);
+	else
+		_exit(EX_OK);
+	while (nanosleep(&wait, &wait) < 0 && errno == EINTR)
+		;
+	log_error("did not end within %d seconds of being told to; ending now", (int)((grace_ms + END_MS) / 1000));
+	_exit(EX_TEMPFAIL);
+}
+
+static int on_stop(struct proc_packet *packet, struct err *err)
+{
+	struct proc_stop stop;
+
+	if (proc_unpack(packet, &proc_stop_type, &stop, err) < 0)
+		return -1;
+	proc_packet_release(packet);
+	order_end((int64_t)stop.grace_ms);
+}
+
+static int handle(struct proc_packet *packet, const struct proc *p, struct err *err)
+{
+	switch (packet->number) {
+	case PROC_CONFIG:
+		return on_config(packet, p, err);
+	case PROC_LISTEN:
+		return on_listen(packet, err);
+	case PROC_PEER:
+		return on_peer(packet, err);
+	case PROC_STOP:
+		return on_stop(packet, err);
+	case PROC_ASK:
+		return on_ask();
+#ifdef POSTRIDER_TEST
+	case PROC_PROBE:
+		return on_probe(packet, err);
+#endif
+	default:
+		return err_set(err, ERR_SYNTAX, "", "message %u of master is unknown", packet->number);
+	}
+}
+
+static void *control_thread(void *arg)
+{
+	const struct proc *p = arg;
+	struct proc_packet packet;
+	int n;
+
+	while ((n = proc_recv(PROC_CONTROL_FD, &packet)) > 0) {
+		struct err err = ERR_NONE;
+
+		if (handle(&packet, p, &err) < 0 && err.kind != ERR_OK)
+			log_error("master: %s", err.text);
+		proc_packet_release(&packet);
+	}
+	log_warning("master is gone; ending");
+	order_end(ORPHAN_GRACE_MS);
+}
+
+void proc_serve(struct proc *p, const struct proc_hooks *h)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	hooks = *h;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attr, control_thread, p) != 0)
+		die(EX_OSERR, "cannot start a thread: %s", strerror(errno));
+	pthread_attr_destroy(&attr);
+	reply(PROC_READY, str_from(sandbox_status()));
+}
+
+void proc_done(struct proc *p)
+{
+	log_debug("%s ends", p->name);
+}
+
+/* ---- start ---- */
+
+/* The first packet: who we are and what is configured. */
+static void take_config(struct proc *p)
+{
+	struct err err = ERR_NONE;
+	struct proc_packet packet;
+	struct proc_config config;
+
+	if (proc_recv(PROC_CONTROL_FD, &packet) <= 0)
+		die(EX_USAGE, "--process is for master's use; say `postrider -c DIR run`");
+	if (packet.number != PROC_CONFIG || proc_unpack(&packet, &proc_config_type, &config, &err) < 0)
+		die(EX_PROTOCOL, "master's first packet: %s", err.text);
+	p->serial = config.serial;
+	p->dir = str_dup(config.dir);
+	p->bundle = bundle_open(config.bundle, p->dir, &err);
+	if (p->bundle == NULL)
+		die(EX_CONFIG, "%s", err.text);
+	fd_close(&config.bundle);
+	proc_packet_release(&packet);
+	p->queue_directory = bundle_queue_directory(p->bundle, p->dir);
+	p->mailbox_base = bundle_mailbox_base(p->bundle, p->dir);
+	p->empty_directory = mem_printf("%s/%s", p->queue_directory, INSTANCE_SPOOL_EMPTY);
+}
+
+static void settle(const char *name)
+{
+	char *log_name = mem_printf("postrider/%s", name), *title = mem_printf("pr-%s", name);
+	sigset_t none;
+
+	log_init(log_name);
+	log_to_fd(PROC_LOG_FD);
+	prctl(PR_SET_NAME, title);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* the terminal's; a reload comes from master */
+	signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole group; master decides the order */
+	umask(077);
+	free(log_name);
+	free(title);
+}
+
+int proc_main(const char *name)
+{
+	struct proc p = {.name = name, .privileged = getuid() == 0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(processes); i++) {
+		if (strcmp(processes[i].name, name) != 0)
+			continue;
+		settle(name);
+		p.role = processes[i].role;
+		take_config(&p);
+		return processes[i].run(&p);
+	}
+	die(EX_USAGE, "there is no process \"%s\"", name);
+}

@@ -1,0 +1,65 @@
+/* proc - the life of a process of the running system, from its first packet to its exit.
+ *
+ * Master starts `postrider --process NAME` with a control channel on descriptor 3 and the log pipe on 4. The
+ * process takes its configuration from the channel, opens what it needs, enters its jail, says READY, and from
+ * then on a thread of its own takes what comes over the channel: listening sockets, channels to peers, new
+ * configurations, the order to stop. When the channel closes, the process ends. Each process file shows, in
+ * this order: account, jail, peers, services, loop. */
+#ifndef PROC_PROC_H
+#define PROC_PROC_H
+
+#include "config/roles.h"
+#include "os/sandbox.h"
+#include "proc/bundle.h"
+
+struct proc {
+	const char *name;                /* "smtpd" */
+	enum process_role role;
+	uint64_t serial;
+	char *dir;                       /* the instance, outside view */
+	struct bundle *bundle;           /* the configuration it was started with */
+	char *queue_directory, *mailbox_base, *empty_directory;
+	bool privileged;                 /* started as root */
+};
+
+/* What a process does about the packets it is sent. Any may be NULL. All run on the control thread. */
+struct proc_hooks {
+	void (*listen)(void *ctx, struct str service, int fd);   /* takes over fd */
+	void (*peer)(void *ctx, int fd, uint64_t tag);           /* takes over fd: somebody who will call us */
+	int (*reload)(void *ctx, struct bundle *b, struct err *err);
+	uint64_t (*sessions)(void *ctx);
+	void (*stop)(void *ctx, int64_t grace_ms);               /* the loop returns soon */
+	void *ctx;
+};
+
+/* Starts the process NAME; its exit status is returned. */
+int proc_main(const char *name);
+
+/* Gives a text parameter NUL-terminated; lives as long as the process. */
+const char *proc_text(const struct proc *p, struct str value);
+/* A directory of the account's own, made if it is missing (mode 0700), with what lies directly in it. Before
+ * the jail. Dies with a sentence. */
+void proc_own_directory(const struct proc *p, const char *path, const char *account);
+/* An open descriptor of a directory, to be used from inside the jail. */
+int proc_open_directory(const char *path);
+/* sandbox_enter() with what all have in common: name, and only for root account and chroot. */
+void proc_jail(const struct proc *p, struct sandbox box);
+/* From now on channels to that role are attached to c. Before proc_serve(). */
+void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c);
+/* Starts the control thread and tells master READY. */
+void proc_serve(struct proc *p, const struct proc_hooks *hooks);
+/* The loop has returned: the process is about to end in good order. */
+void proc_done(struct proc *p);
+
+/* The process files. Each returns an exit status. */
+int proc_smtpd(struct proc *p);
+int proc_access(struct proc *p);
+int proc_relay(struct proc *p);
+int proc_directory(struct proc *p);
+int proc_queue(struct proc *p);
+int proc_store(struct proc *p);
+
+/* Tries one thing that the jail forbids ("open", "exec", ...); a text for the tests. Test builds only. */
+void proc_probe(struct str what, struct buf *out);
+
+#endif

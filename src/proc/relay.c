@@ -1,0 +1,47 @@
+/* relay - tries again what waits in the queue, and makes the bounces. Owns nothing: a message is claimed from
+ * queue, its recipients are asked of directory, it is handed to store. */
+#include "relay/relay.h"
+#include "proc/proc.h"
+#include "queue/schema.h"
+#include <sysexits.h>
+
+static int on_reload(void *ctx, struct bundle *b, struct err *err)
+{
+	(void)err;
+	relay_conf(ctx, b->conf);
+	return 0;
+}
+
+static void on_stop(void *ctx, int64_t grace_ms)
+{
+	(void)grace_ms;
+	relay_stop(ctx);
+}
+
+int proc_relay(struct proc *p)
+{
+	struct store_client *store;
+	struct rpc_channel *directory, *queue;
+	struct relay *relay;
+
+	/* account, jail */
+	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
+				      .chroot_dir = p->empty_directory});
+
+	/* peers */
+	store = store_client_new(NULL);
+	directory = rpc_channel_new("directory", DIR_CALLS);
+	queue = rpc_channel_new("queue", QUEUE_CALLS);
+	proc_calls(p, PROCESS_STORE, store_client_channel(store));
+	proc_calls(p, PROCESS_DIRECTORY, directory);
+	proc_calls(p, PROCESS_QUEUE, queue);
+
+	/* services */
+	relay = relay_new(store, queue, directory, p->bundle->conf);
+	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .stop = on_stop, .ctx = relay});
+
+	/* loop */
+	relay_run(relay);
+	proc_done(p);
+	return EX_OK;
+}

@@ -1,0 +1,35 @@
+/* proc/schema - see proc/schema.h. */
+#include "proc/schema.h"
+
+RPC_DEFINE(proc_config, PROC_CONFIG_FIELDS)
+RPC_DEFINE(proc_file, PROC_FILE_FIELDS)
+RPC_DEFINE(proc_bundle, PROC_BUNDLE_FIELDS)
+RPC_DEFINE(proc_listen, PROC_LISTEN_FIELDS)
+RPC_DEFINE(proc_peer, PROC_PEER_FIELDS)
+RPC_DEFINE(proc_stop, PROC_STOP_FIELDS)
+RPC_DEFINE(proc_note, PROC_NOTE_FIELDS)
+RPC_DEFINE(proc_state, PROC_STATE_FIELDS)
+RPC_DEFINE(control_ok, CONTROL_OK_FIELDS)
+RPC_DEFINE(control_process, CONTROL_PROCESS_FIELDS)
+RPC_DEFINE(control_status, CONTROL_STATUS_FIELDS)
+RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
+
+/* Numbers are never reused: an old `postrider stop` speaks to a new master and the other way round. */
+#define CALLS(F)                                                                \
+	F(CONTROL_STATUS, 1, &control_ok_type, &control_status_type)            \
+	F(CONTROL_STOP, 2, &control_ok_type, &control_ok_type)                  \
+	F(CONTROL_RELOAD, 3, &control_ok_type, &control_ok_type)                \
+	F(CONTROL_RESTART, 4, &control_ok_type, &control_ok_type)               \
+	F(CONTROL_STORE_STATUS, 5, &store_ok_type, &store_report_type)          \
+	F(CONTROL_STORE_FSCK, 6, &store_fsck_type, &store_report_type)          \
+	F(CONTROL_QUEUE_LIST, 7, &queue_list_type, &queue_listed_type)          \
+	F(CONTROL_QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)             \
+	F(CONTROL_DIR_CHANGED, 9, &control_ok_type, &control_ok_type)           \
+	F(CONTROL_PROBE, 10, &control_probe_type, &proc_note_type)
+
+#define DEFINE(name, number_, request_, reply_) \
+	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};
+CALLS(DEFINE)
+
+#define ENTRY(name, number_, request_, reply_) {.number = number_, .request = request_, .reply = reply_},
+const struct rpc_call CONTROL_CALLS[] = {CALLS(ENTRY){0}};

@@ -1,0 +1,96 @@
+/* proc/schema - what master and its processes tell each other, and what the control socket answers.
+ *
+ * Between master and a child: packets on the child's descriptor 3 (SOCK_SEQPACKET: one message a packet), a
+ * u16 number and the encoded message. Requests by an administrator: engine/rpc on DIR/run/control. */
+#ifndef PROC_SCHEMA_H
+#define PROC_SCHEMA_H
+
+#include "engine/rpc.h"
+#include "queue/schema.h"
+#include "store/schema.h"
+
+/* ---- master to child ---- */
+
+enum proc_message {
+	PROC_CONFIG = 1,     /* the first message; again at each reload */
+	PROC_LISTEN,
+	PROC_PEER,
+	PROC_STOP,
+	PROC_ASK,            /* wants a PROC_STATE */
+	PROC_PROBE,          /* test builds only: try what the jail forbids; wants a PROC_PROBED */
+	/* child to master */
+	PROC_READY = 32,     /* jailed, and serving from now on */
+	PROC_STATE,
+	PROC_PROBED,
+	PROC_REFUSED,        /* a reload's configuration cannot be used; the old one stays */
+};
+
+/* bundle: a sealed memory file with an encoded proc_bundle. */
+#define PROC_CONFIG_FIELDS(F, S)                                  \
+	F(S, u64, serial)                                         \
+	F(S, bytes, dir)          /* the instance, outside view */ \
+	F(S, fd, bundle)
+RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
+
+/* Files that the configuration names and a jailed process cannot open: certificates and keys. */
+#define PROC_FILE_FIELDS(F, S) F(S, bytes, path) F(S, bytes, contents)
+RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
+#define PROC_BUNDLE_FIELDS(F, S) F(S, bytes, main_cf) F(S, bytes, master_cf) F(S, list, files, proc_file)
+RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
+
+/* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet). */
+#define PROC_LISTEN_FIELDS(F, S) F(S, bytes, name) F(S, fd, fd)
+RPC_DECLARE(proc_listen, PROC_LISTEN_FIELDS)
+
+/* One end of a fresh channel to a peer. tag: process_tag() of that peer (config/roles.h). */
+#define PROC_PEER_FIELDS(F, S) F(S, u64, tag) F(S, fd, fd)
+RPC_DECLARE(proc_peer, PROC_PEER_FIELDS)
+
+#define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
+RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)
+
+#define PROC_NOTE_FIELDS(F, S) F(S, bytes, text)  /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
+RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
+
+#define PROC_STATE_FIELDS(F, S) F(S, u64, sessions)
+RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
+
+/* ---- the control socket ---- */
+
+#define CONTROL_OK_FIELDS(F, S) F(S, u8, unused)
+RPC_DECLARE(control_ok, CONTROL_OK_FIELDS)
+
+#define CONTROL_PROCESS_FIELDS(F, S)                              \
+	F(S, bytes, name) F(S, u64, pid)                          \
+	F(S, u64, uptime_s) F(S, u32, restarts)                   \
+	F(S, u8, ready)                                           \
+	F(S, bytes, jail)                                         \
+	F(S, u64, sessions)
+RPC_DECLARE(control_process, CONTROL_PROCESS_FIELDS)
+
+#define CONTROL_STATUS_FIELDS(F, S)                               \
+	F(S, u64, pid) F(S, u64, uptime_s) F(S, bytes, version)   \
+	F(S, u8, privileged) F(S, u8, stopping)                   \
+	F(S, u64, reloads)                                        \
+	F(S, list, processes, control_process)
+RPC_DECLARE(control_status, CONTROL_STATUS_FIELDS)
+
+#define CONTROL_PROBE_FIELDS(F, S) F(S, bytes, process) F(S, bytes, what)
+RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
+
+/*      call                  request          reply
+ *      CONTROL_STATUS        control_ok       control_status
+ *      CONTROL_STOP          control_ok       control_ok         answered when everything has stopped
+ *      CONTROL_RELOAD        control_ok       control_ok         or why it was refused
+ *      CONTROL_RESTART       control_ok       control_ok         answered before the new master begins
+ *      CONTROL_STORE_STATUS  store_ok         store_report       relayed to store
+ *      CONTROL_STORE_FSCK    store_fsck       store_report       relayed to store
+ *      CONTROL_QUEUE_LIST    queue_list       queue_listed       relayed to queue
+ *      CONTROL_QUEUE_ACT     queue_act        queue_acted        relayed to queue
+ *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
+ *      CONTROL_PROBE         control_probe    proc_note          test builds only */
+extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
+	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_DIR_CHANGED, CONTROL_PROBE;
+extern const struct rpc_call CONTROL_CALLS[];
+
+#endif

@@ -1,0 +1,47 @@
+/* smtpd - speaks SMTP, submission and LMTP with anybody. Owns nothing: accounts are asked of directory, mail is
+ * handed to store and queue. */
+#include "directory/schema.h"
+#include "engine/tls.h"
+#include "proc/frontend.h"
+#include "queue/schema.h"
+#include "smtp/server.h"
+#include <sysexits.h>
+
+static bool wrapper(const struct conf *conf)
+{
+	return conf->smtpd_tls_wrappermode;
+}
+
+int proc_smtpd(struct proc *p)
+{
+	static struct smtp_server server;
+	static const struct frontend_protocol protocols[] = {
+		{"smtpd", &smtp_protocol, wrapper, &server}, {"lmtp", &lmtp_protocol, wrapper, &server}, {0}};
+	struct frontend *f;
+	struct proc_hooks hooks;
+
+	/* account, jail */
+	tls_init();
+	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
+				      .chroot_dir = p->empty_directory,
+				      .allow = SANDBOX_ACCEPT});
+
+	/* peers */
+	f = frontend_new(p, p->bundle->conf->smtpd_thread_limit, protocols);
+	server.engine = frontend_engine(f);
+	server.store = store_client_new(server.engine);
+	server.directory = rpc_channel_new("directory", DIR_CALLS);
+	server.queue = rpc_channel_new("queue", QUEUE_CALLS);
+	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
+	proc_calls(p, PROCESS_DIRECTORY, server.directory);
+	proc_calls(p, PROCESS_QUEUE, server.queue);
+
+	/* services: listening sockets come from master */
+	hooks = frontend_hooks(f);
+	proc_serve(p, &hooks);
+
+	/* loop */
+	frontend_run(&f);
+	proc_done(p);
+	return EX_OK;
+}

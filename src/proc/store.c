@@ -1,0 +1,55 @@
+/* store - keeps the mail: journals, indexes, Maildirs. Reads nothing from outside and never parses a message. */
+#include "base/fatal.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "proc/proc.h"
+#include "store/service.h"
+#include <sysexits.h>
+
+static void on_peer(void *ctx, int fd, uint64_t tag)
+{
+	enum process_role role = process_tag_role(tag);
+
+	store_service_add_peer(ctx, fd, tag, role == PROCESS_DIRECTORY, role == PROCESS_MASTER);
+}
+
+static void on_stop(void *ctx, int64_t grace_ms)
+{
+	(void)grace_ms;
+	store_service_stop(ctx);
+}
+
+int proc_store(struct proc *p)
+{
+	const char *account = proc_text(p, p->bundle->conf->store_owner);
+	char *state = mem_printf("%s/%s", p->queue_directory, INSTANCE_SPOOL_STORE);
+	struct sandbox_path paths[] = {{state, true}, {p->mailbox_base, true}};
+	struct store_options options = {.conf = p->bundle->conf};
+	struct store_service *service;
+	struct err err = ERR_NONE;
+
+	/* account, jail */
+	proc_own_directory(p, state, account);
+	proc_own_directory(p, p->mailbox_base, account);
+	options.state_dirfd = proc_open_directory(state);
+	options.mail_dirfd = proc_open_directory(p->mailbox_base);
+	proc_jail(p, (struct sandbox){.account = account,
+				      .chroot_dir = p->empty_directory,
+				      .allow = SANDBOX_FILES,
+				      .paths = paths,
+				      .path_count = ARRAY_SIZE(paths)});
+
+	/* services: recovery comes first */
+	service = store_service_new(&options, &err);
+	if (service == NULL)
+		die(EX_TEMPFAIL, "%s", err.text);
+
+	/* peers: smtpd, access, relay, directory, master */
+	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .stop = on_stop, .ctx = service});
+
+	/* loop; the last checkpoint */
+	store_service_run(service);
+	store_service_free(&service);
+	proc_done(p);
+	return EX_OK;
+}
