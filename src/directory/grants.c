@@ -1,0 +1,473 @@
+/* grants - see grants.h. */
+#include "directory/grants.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "store/schema.h"
+#include <pthread.h>
+
+#define CALL_MS 5000             /* a store that is there answers at once */
+#define AWAY_MS 5000             /* a store that is away for longer is not waited for */
+
+struct grant {
+	uint64_t account, serial;
+	uint8_t rights;
+	uint64_t quota_bytes, quota_messages;
+	char *path;
+	uint64_t told;           /* generation of the store's channel at which the store has acknowledged it; 0: none */
+};
+
+struct session {
+	uint64_t peer, tag, session;
+	VEC(struct grant) grants;
+};
+
+struct grants {
+	pthread_mutex_t lock;
+	struct rpc_channel *store;
+	struct map *sessions;    /* {peer, session} to struct session */
+	struct map *peers;       /* peer to a malloc'ed tag */
+	size_t count;
+	uint64_t epoch;
+	bool store_up;
+	int64_t store_down_ms;   /* since when */
+};
+
+struct key {
+	uint64_t peer, session;
+};
+#define KEY_STR(k) str_of(&(k), sizeof(k))
+
+struct grants *grants_new(struct rpc_channel *store)
+{
+	struct grants *g = NEW(struct grants);
+
+	pthread_mutex_init(&g->lock, NULL);
+	g->store = store;
+	g->sessions = map_new();
+	g->peers = map_new();
+	g->epoch = 1;
+	g->store_down_ms = clock_ms();
+	return g;
+}
+
+static void session_free(struct grants *g, struct session *s)
+{
+	for (size_t i = 0; i < s->grants.n; i++)
+		free(s->grants.v[i].path);
+	g->count -= s->grants.n;
+	vec_release(&s->grants);
+	free(s);
+}
+
+void grants_free(struct grants **gp)
+{
+	struct grants *g = *gp;
+	struct str key;
+	void *value;
+
+	if (!g)
+		return;
+	*gp = NULL;
+	for (size_t at = 0; map_next(g->sessions, &at, &key, &value);)
+		session_free(g, value);
+	for (size_t at = 0; map_next(g->peers, &at, &key, &value);)
+		free(value);
+	map_free(&g->sessions);
+	map_free(&g->peers);
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+}
+
+/* ---- peers ---- */
+
+void grants_peer_open(struct grants *g, uint64_t peer, uint64_t tag)
+{
+	pthread_mutex_lock(&g->lock);
+	free(map_set_u64(g->peers, peer, mem_dup(&tag, sizeof(tag))));
+	pthread_mutex_unlock(&g->lock);
+}
+
+bool grants_peer_live(struct grants *g, uint64_t peer)
+{
+	bool live;
+
+	pthread_mutex_lock(&g->lock);
+	live = map_get_u64(g->peers, peer) != NULL;
+	pthread_mutex_unlock(&g->lock);
+	return live;
+}
+
+static void release_send(struct grants *g, uint64_t tag, uint64_t session)
+{
+	struct store_release release = {.peer_tag = tag, .session = session};
+
+	/* Without a connection there is nothing to release: the store forgets with the channel. */
+	(void)rpc_send(g->store, &STORE_RELEASE, &release);
+}
+
+void grants_peer_closed(struct grants *g, uint64_t peer)
+{
+	VEC(struct key) ended = {0};
+	struct str key;
+	void *value;
+
+	pthread_mutex_lock(&g->lock);
+	free(map_remove_u64(g->peers, peer));
+	for (size_t at = 0; map_next(g->sessions, &at, &key, &value);) {
+		struct session *s = value;
+
+		if (s->peer != peer)
+			continue;
+		vec_push(&ended, ((struct key){s->tag, s->session}));
+		map_remove(g->sessions, key);
+		session_free(g, s);
+	}
+	pthread_mutex_unlock(&g->lock);
+	for (size_t i = 0; i < ended.n; i++)
+		release_send(g, ended.v[i].peer, ended.v[i].session);
+	vec_release(&ended);
+}
+
+void grants_session_end(struct grants *g, uint64_t peer, uint64_t session)
+{
+	struct key key = {peer, session};
+	struct session *s;
+	uint64_t tag = 0;
+
+	pthread_mutex_lock(&g->lock);
+	s = map_remove(g->sessions, KEY_STR(key));
+	if (s) {
+		tag = s->tag;
+		session_free(g, s);
+	}
+	pthread_mutex_unlock(&g->lock);
+	if (s)
+		release_send(g, tag, session);
+}
+
+/* ---- telling the store ---- */
+
+void grants_store_link(struct grants *g, bool up)
+{
+	pthread_mutex_lock(&g->lock);
+	g->store_up = up;
+	if (!up)
+		g->store_down_ms = clock_ms();
+	pthread_mutex_unlock(&g->lock);
+}
+
+/* How long a call may take now. */
+static int64_t patience(struct grants *g)
+{
+	int64_t left = CALL_MS;
+
+	pthread_mutex_lock(&g->lock);
+	if (!g->store_up)
+		left = AWAY_MS - (clock_ms() - g->store_down_ms);
+	pthread_mutex_unlock(&g->lock);
+	return left;
+}
+
+/* One grant, copied so that it can be sent without the lock. */
+struct message {
+	struct key key;
+	struct store_grant grant;
+	char *path;
+};
+
+static struct message message_of(const struct session *s, const struct grant *grant)
+{
+	char *path = mem_strdup(grant->path);
+
+	return (struct message){
+		.key = {s->peer, s->session},
+		.path = path,
+		.grant = {.peer_tag = s->tag,
+			  .session = s->session,
+			  .account = grant->account,
+			  .rights = grant->rights,
+			  .quota_bytes = grant->quota_bytes,
+			  .quota_messages = grant->quota_messages,
+			  .path = str_from(path)},
+	};
+}
+
+static struct grant *find_grant(struct grants *g, struct key key, uint64_t account)
+{
+	struct session *s = map_get(g->sessions, KEY_STR(key));
+
+	for (size_t i = 0; s && i < s->grants.n; i++)
+		if (s->grants.v[i].account == account)
+			return &s->grants.v[i];
+	return NULL;
+}
+
+static void account_tell_anew(struct grants *g, uint64_t account);
+
+/* Sends and frees the message. Afterwards the grant is marked; if it is gone meanwhile, the store must not keep it. */
+static void tell(struct grants *g, struct message *m)
+{
+	uint64_t generation = rpc_channel_generation(g->store), account = m->grant.account;
+	int64_t timeout_ms = patience(g);
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+	struct store_ok ok;
+	struct grant *grant;
+	bool gone;
+	int rc = -1;
+
+	rpc_reply_init(&hold);
+	if (timeout_ms > 0)
+		rc = rpc_call(g->store, &STORE_GRANT, &m->grant, &ok, &hold, true, timeout_ms, &err);
+	rpc_reply_release(&hold);
+	if (rc < 0 && timeout_ms > 0)
+		log_warning("cannot tell the store about account %llu: %s", (unsigned long long)account, err.text);
+	pthread_mutex_lock(&g->lock);
+	grant = find_grant(g, m->key, account);
+	gone = grant == NULL;
+	if (grant && rc == 0 && grant->rights == m->grant.rights)
+		grant->told = generation;
+	pthread_mutex_unlock(&g->lock);
+	free(m->path);
+	m->path = NULL;
+	if (gone && rc == 0)
+		account_tell_anew(g, account);
+}
+
+struct messages {
+	struct message *v;
+	size_t n, cap;
+};
+
+static void collect(struct grants *g, uint64_t account, struct messages *out)
+{
+	struct str key;
+	void *value;
+
+	pthread_mutex_lock(&g->lock);
+	for (size_t at = 0; map_next(g->sessions, &at, &key, &value);) {
+		struct session *s = value;
+
+		for (size_t i = 0; i < s->grants.n; i++)
+			if (account == 0 || s->grants.v[i].account == account)
+				vec_push(out, message_of(s, &s->grants.v[i]));
+	}
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void tell_all(struct grants *g, struct messages *messages)
+{
+	for (size_t i = 0; i < messages->n; i++)
+		tell(g, &messages->v[i]);
+	vec_release(messages);
+}
+
+/* Takes every right on the account back, then gives again those that stand. */
+static void account_tell_anew(struct grants *g, uint64_t account)
+{
+	struct store_revoke revoke = {.account = account};
+	struct messages messages = {0};
+	int64_t timeout_ms = patience(g);
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+	struct store_ok ok;
+
+	rpc_reply_init(&hold);
+	if (timeout_ms > 0 && rpc_call(g->store, &STORE_REVOKE, &revoke, &ok, &hold, true, timeout_ms, &err) < 0)
+		log_warning("cannot revoke account %llu in the store: %s", (unsigned long long)account, err.text);
+	rpc_reply_release(&hold);
+	collect(g, account, &messages);
+	tell_all(g, &messages);
+}
+
+void grants_repeat(struct grants *g)
+{
+	struct messages messages = {0};
+
+	collect(g, 0, &messages);
+	tell_all(g, &messages);
+}
+
+/* ---- granting ---- */
+
+uint64_t grants_epoch(struct grants *g)
+{
+	uint64_t epoch;
+
+	pthread_mutex_lock(&g->lock);
+	epoch = g->epoch;
+	pthread_mutex_unlock(&g->lock);
+	return epoch;
+}
+
+/* Takes over what the account says now. Returns whether the store must hear of it. */
+static bool grant_update(struct grant *grant, const struct account *account, uint8_t rights)
+{
+	bool news = (grant->rights | rights) != grant->rights || grant->quota_bytes != account->quota_bytes ||
+		    grant->quota_messages != account->quota_messages;
+
+	grant->rights |= rights;
+	grant->serial = account->serial;
+	grant->quota_bytes = account->quota_bytes;
+	grant->quota_messages = account->quota_messages;
+	return news;
+}
+
+/* Under the lock. NULL: too many. */
+static struct grant *note(struct grants *g, struct key key, uint64_t tag, const struct account *account, uint8_t rights)
+{
+	struct session *s = map_get(g->sessions, KEY_STR(key));
+	struct grant *grant = find_grant(g, key, account->id), fresh = {0};
+
+	if (grant) {
+		if (grant_update(grant, account, rights))
+			grant->told = 0;
+		return grant;
+	}
+	if (!s) {
+		s = NEW(struct session);
+		s->peer = key.peer;
+		s->tag = tag;
+		s->session = key.session;
+		map_set(g->sessions, KEY_STR(key), s);
+	}
+	if (s->grants.n >= GRANTS_SESSION_MAX)
+		return NULL;
+	fresh.account = account->id;
+	fresh.path = str_dup(account->path);
+	(void)grant_update(&fresh, account, rights);
+	vec_push(&s->grants, fresh);
+	g->count++;
+	return &s->grants.v[s->grants.n - 1];
+}
+
+int grants_add(struct grants *g, uint64_t peer, uint64_t session, const struct account *account, uint8_t rights,
+	       uint64_t epoch, struct err *err)
+{
+	struct key key = {peer, session};
+	uint64_t generation = rpc_channel_generation(g->store);
+	struct message message = {.path = NULL};
+	struct grant *grant = NULL;
+	const uint64_t *tag;
+	bool stale, live;
+
+	pthread_mutex_lock(&g->lock);
+	tag = map_get_u64(g->peers, peer);
+	live = tag != NULL;
+	if (live)
+		grant = note(g, key, *tag, account, rights);
+	if (grant && grant->told != generation)
+		message = message_of(map_get(g->sessions, KEY_STR(key)), grant);
+	stale = g->epoch != epoch;
+	pthread_mutex_unlock(&g->lock);
+	if (live && !grant)
+		return err_set(err, ERR_LIMIT, "4.5.3", "too many recipients in one session");
+	if (message.path)
+		tell(g, &message);
+	return stale;
+}
+
+/* ---- looking for what has changed ---- */
+
+struct ids {
+	uint64_t *v;
+	size_t n, cap;
+};
+
+static void accounts_granted(struct grants *g, struct ids *ids)
+{
+	struct map *seen = map_new();
+	struct str key;
+	void *value;
+
+	pthread_mutex_lock(&g->lock);
+	g->epoch++;
+	for (size_t at = 0; map_next(g->sessions, &at, &key, &value);) {
+		struct session *s = value;
+
+		for (size_t i = 0; i < s->grants.n; i++)
+			if (!map_set_u64(seen, s->grants.v[i].account, g))
+				vec_push(ids, s->grants.v[i].account);
+	}
+	pthread_mutex_unlock(&g->lock);
+	map_free(&seen);
+}
+
+/* What the account's grants are now: dropped when he is gone, or a log-in of an older serial; else brought up to date.
+ * 2: some were dropped, 1: some have changed, 0: all is as it was. */
+static int account_review(struct grants *g, uint64_t id, const struct account *now)
+{
+	struct str key;
+	void *value;
+	int result = 0;
+
+	pthread_mutex_lock(&g->lock);
+	for (size_t at = 0; map_next(g->sessions, &at, &key, &value);) {
+		struct session *s = value;
+
+		for (size_t i = s->grants.n; i-- > 0;) {
+			struct grant *grant = &s->grants.v[i];
+			bool login = grant->rights & (RIGHT_READ | RIGHT_WRITE | RIGHT_ADMIN);
+
+			if (grant->account != id)
+				continue;
+			if (!now || (login && grant->serial != now->serial)) {
+				free(grant->path);
+				vec_remove(&s->grants, i);
+				g->count--;
+				result = 2;
+			} else if (grant_update(grant, now, 0)) {
+				grant->told = 0;
+				if (result == 0)
+					result = 1;
+			}
+		}
+	}
+	pthread_mutex_unlock(&g->lock);
+	return result;
+}
+
+int grants_check(struct grants *g, struct db *db, struct err *err)
+{
+	struct ids ids = {0};
+	struct arena arena;
+	int revoked = 0;
+
+	arena_init(&arena);
+	accounts_granted(g, &ids);
+	for (size_t i = 0; i < ids.n && revoked >= 0; i++) {
+		struct account account;
+		int found = user_get(db, ids.v[i], &arena, &account, err);
+		int review = found < 0 ? 0 : account_review(g, ids.v[i], found > 0 && account.active ? &account : NULL);
+
+		if (found < 0)
+			revoked = -1;
+		else if (review == 2) {
+			log_info("account %llu: rights revoked", (unsigned long long)ids.v[i]);
+			account_tell_anew(g, ids.v[i]);
+			revoked++;
+		} else if (review == 1) {
+			struct messages messages = {0};
+
+			collect(g, ids.v[i], &messages);
+			tell_all(g, &messages);
+		}
+		arena_clear(&arena);
+	}
+	vec_release(&ids);
+	arena_release(&arena);
+	return revoked;
+}
+
+size_t grants_count(struct grants *g)
+{
+	size_t count;
+
+	pthread_mutex_lock(&g->lock);
+	count = g->count;
+	pthread_mutex_unlock(&g->lock);
+	return count;
+}

@@ -1,0 +1,42 @@
+/* directory/resolve - where mail for an address goes.
+ *
+ * Order of look-up (as Postfix's virtual(5)): user+extension@domain, user@domain, @domain. An alias is expanded
+ * until only users and remote addresses are left, each named once. `postmaster` and `abuse` of every domain of
+ * ours lead somewhere even if nobody said where (RFC 5321 4.5.1, RFC 2142): to the domain's first administrator,
+ * else to its first user, else to those of the whole system. */
+#ifndef DIRECTORY_RESOLVE_H
+#define DIRECTORY_RESOLVE_H
+
+#include "directory/accounts.h"
+#include "directory/schema.h"
+
+struct resolve_rules {
+	struct str delimiter;            /* recipient_delimiter: any of these characters */
+	bool propagate;                  /* an alias hands the extension on */
+	unsigned recursion_limit;        /* aliases behind one another */
+	unsigned expansion_limit;        /* addresses looked at for one recipient */
+	struct str default_domain;       /* of <postmaster> */
+	struct str local_domains;        /* mydestination: ours besides those of the database, but only for postmaster
+					    and abuse; a list as conf_list_next() walks it */
+};
+
+struct resolved_target {
+	uint64_t account;                /* 0: remote */
+	struct str address, extension;
+	struct account *user;            /* NULL: remote */
+};
+
+struct resolved {
+	enum rcpt_class class;
+	struct {
+		struct resolved_target *v;
+		size_t n, cap;
+	} targets;
+};
+
+/* Returns 0, or -1 with ERR_TEMP: the database, an alias that leads only to itself or past a limit, or a
+ * postmaster for whom there is no user yet. Everything in *r_r lives in the arena. */
+int resolve(struct db *db, const struct resolve_rules *rules, struct str address, struct arena *arena,
+	    struct resolved *r_r, struct err *err) WARN_UNUSED;
+
+#endif

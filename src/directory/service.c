@@ -1,0 +1,406 @@
+/* service - see service.h. */
+#include "base/clock.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "directory/resolve.h"
+#include "directory/service_private.h"
+#include "msg/address.h"
+#include "os/fd.h"
+#include <errno.h>
+#include <time.h>
+
+#define PENALTY_ENTRIES 20000
+#define WATCH_MS 3000            /* between questions whether the database has changed */
+
+/* ---- one request ---- */
+
+static struct db *db_take(struct directory_service *s, struct err *err)
+{
+	struct db *db = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->idle.n > 0)
+		db = s->idle.v[--s->idle.n];
+	pthread_mutex_unlock(&s->lock);
+	if (!db && db_open(s->database, 0, &db, err) < 0) {
+		/* Not there or not ours: for a client that is a failure of the moment, never "no such user". */
+		if (err->kind != ERR_TEMP) {
+			log_error("%s", err->text);
+			err->kind = ERR_TEMP;
+		}
+		return NULL;
+	}
+	return db;
+}
+
+static void db_give(struct directory_service *s, struct db *db)
+{
+	pthread_mutex_lock(&s->lock);
+	vec_push(&s->idle, db);
+	pthread_mutex_unlock(&s->lock);
+}
+
+struct str work_login_name(const struct work *w, struct str user)
+{
+	if (str_chr(user, '@') >= 0 || w->conf->auth_default_domain.len == 0)
+		return user;
+	return arena_printf(&w->req->arena, "%.*s@%.*s", STR_ARG(user), STR_ARG(w->conf->auth_default_domain));
+}
+
+static struct resolve_rules rules_of(const struct conf *conf)
+{
+	struct resolve_rules rules = {
+		.delimiter = conf->recipient_delimiter,
+		.recursion_limit = (unsigned)conf->virtual_alias_recursion_limit,
+		.expansion_limit = (unsigned)conf->virtual_alias_expansion_limit,
+		.default_domain = conf->auth_default_domain,
+		.local_domains = conf->mydestination,
+	};
+	struct str rest = conf->propagate_unmatched_extensions, item;
+
+	while (conf_list_next(&rest, &item))
+		if (str_ieq(item, STR("virtual")))
+			rules.propagate = true;
+	return rules;
+}
+
+/* The grants stand before the answer goes out, so that the caller may use them at once. */
+static void handle_resolve(struct work *w)
+{
+	const struct dir_resolve *ask = w->req->msg;
+	uint64_t epoch = grants_epoch(w->service->grants);
+	struct resolve_rules rules = rules_of(w->conf);
+	struct dir_resolved answer = {0};
+	struct err err = ERR_NONE;
+	struct resolved r;
+
+	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
+		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
+			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
+		rpc_refuse(w->req, &err);
+		return;
+	}
+	answer.class = (uint8_t)r.class;
+	answer.targets.n = r.targets.n;
+	answer.targets.v = ARENA_ARRAY(&w->req->arena, struct dir_target, r.targets.n ? r.targets.n : 1);
+	for (size_t i = 0; i < r.targets.n; i++) {
+		const struct resolved_target *t = &r.targets.v[i];
+
+		if (t->user) {
+			int added = grants_add(w->service->grants, w->peer, ask->session, t->user, RIGHT_DELIVER, epoch, &err);
+
+			if (added < 0) {
+				rpc_refuse(w->req, &err);
+				return;
+			}
+			if (added > 0)
+				service_check_soon(w->service);
+		}
+		answer.targets.v[i] =
+			(struct dir_target){.account = t->account, .address = t->address, .extension = t->extension};
+	}
+	rpc_answer(w->req, &answer);
+}
+
+/* May the account send as the address? Mail to it must reach that account and nobody else. */
+static void handle_sender(struct work *w)
+{
+	const struct dir_sender *ask = w->req->msg;
+	struct resolve_rules rules = rules_of(w->conf);
+	struct dir_allowed answer = {0};
+	struct err err = ERR_NONE;
+	struct account account;
+	struct resolved r;
+	int found = user_get(w->db, ask->account, &w->req->arena, &account, &err);
+
+	if (found < 0 || (ask->address.len > 0 && resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0)) {
+		rpc_refuse(w->req, &err);
+		return;
+	}
+	if (ask->address.len == 0) {
+		answer.allowed = found > 0 && account.active;
+	} else {
+		answer.known = r.class != RCPT_REMOTE && r.class != RCPT_UNKNOWN;
+		answer.allowed = found > 0 && account.active && r.class == RCPT_LOCAL && r.targets.n == 1 &&
+				 r.targets.v[0].account == ask->account;
+	}
+	rpc_answer(w->req, &answer);
+}
+
+/* ---- dispatch ---- */
+
+static const struct {
+	const struct rpc_call *call;
+	void (*handle)(struct work *w);
+} handlers[] = {
+	{&DIR_RESOLVE, handle_resolve},         {&DIR_MECHANISMS, service_mechanisms},
+	{&DIR_AUTH_START, service_auth_start},  {&DIR_AUTH_PLAIN, service_auth_plain},
+	{&DIR_AUTH_STEP, service_auth_step},    {&DIR_SENDER, handle_sender},
+};
+
+static void handle(void *ctx, struct rpc_request *req)
+{
+	struct directory_service *s = ctx;
+	struct work w = {.service = s, .req = req, .peer = rpc_peer_id(req->peer)};
+	struct err err = ERR_NONE;
+
+	w.db = db_take(s, &err);
+	if (!w.db) {
+		rpc_refuse(req, &err);
+		return;
+	}
+	pthread_mutex_lock(&s->lock);
+	w.conf = conf_ref(s->conf);
+	pthread_mutex_unlock(&s->lock);
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
+		if (handlers[i].call->number == req->number) {
+			handlers[i].handle(&w);
+			req = NULL;
+			break;
+		}
+	if (req) {
+		err_set(&err, ERR_PERM, "5.5.1", "directory has no call %u", req->number);
+		rpc_refuse(req, &err);
+	}
+	conf_unref(&w.conf);
+	db_give(s, w.db);
+}
+
+/* On the loop thread: in memory only, and before the session's next request starts. */
+static bool handle_early(void *ctx, struct rpc_request *req)
+{
+	struct directory_service *s = ctx;
+	const struct dir_session_end *end = req->msg;
+	uint64_t peer = rpc_peer_id(req->peer);
+
+	if (req->number == DIR_SESSION_END.number) {
+		service_exchange_drop(s, peer, &end->session);
+		grants_session_end(s->grants, peer, end->session);
+	} else if (req->number == DIR_AUTH_ABORT.number) {
+		service_exchange_drop(s, peer, &end->session);
+	} else if (req->number == DIR_CHANGED.number) {
+		service_check_soon(s);
+	} else {
+		return false;
+	}
+	rpc_answer(req, NULL);
+	return true;
+}
+
+static void peer_closed(void *ctx, struct rpc_peer *peer)
+{
+	struct directory_service *s = ctx;
+
+	grants_peer_closed(s->grants, rpc_peer_id(peer));
+	service_exchange_drop(s, rpc_peer_id(peer), NULL);
+}
+
+/* ---- the watcher ---- */
+
+static void watch_set(struct directory_service *s, bool *flag)
+{
+	pthread_mutex_lock(&s->watch_lock);
+	*flag = true;
+	pthread_cond_signal(&s->watch_cond);
+	pthread_mutex_unlock(&s->watch_lock);
+}
+
+void service_check_soon(struct directory_service *s)
+{
+	watch_set(s, &s->check_wanted);
+}
+
+static void store_link(void *ctx, bool up)
+{
+	struct directory_service *s = ctx;
+
+	grants_store_link(s->grants, up);
+	if (up)
+		watch_set(s, &s->repeat_wanted);
+}
+
+/* Sleeps until there is something to do. With nothing granted there is nothing to revoke: no polling. */
+static void watch_wait(struct directory_service *s)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += WATCH_MS / 1000;
+	while (!s->check_wanted && !s->repeat_wanted && !s->watch_end) {
+		if (grants_count(s->grants) == 0)
+			pthread_cond_wait(&s->watch_cond, &s->watch_lock);
+		else if (pthread_cond_timedwait(&s->watch_cond, &s->watch_lock, &until) == ETIMEDOUT)
+			break;
+	}
+}
+
+/* Has another connection changed the database? Opens the watcher's connection when there is none. */
+static bool watch_changed(struct directory_service *s, uint64_t *seen, struct err *err)
+{
+	uint64_t version;
+
+	if (!s->watch_db && db_open(s->database, 0, &s->watch_db, err) < 0)
+		return false;
+	if (db_data_version(s->watch_db, &version, err) < 0)
+		return false;
+	if (version == *seen)
+		return false;
+	*seen = version;
+	return true;
+}
+
+static void *watch(void *arg)
+{
+	struct directory_service *s = arg;
+	uint64_t seen = 0;
+	bool failed = false;
+
+	pthread_mutex_lock(&s->watch_lock);
+	for (;;) {
+		struct err err = ERR_NONE;
+		bool check, repeat;
+
+		watch_wait(s);
+		if (s->watch_end)
+			break;
+		check = s->check_wanted;
+		repeat = s->repeat_wanted;
+		s->check_wanted = s->repeat_wanted = false;
+		pthread_mutex_unlock(&s->watch_lock);
+		if (repeat)
+			grants_repeat(s->grants);
+		check |= watch_changed(s, &seen, &err) || failed;
+		failed = err.kind != ERR_OK || (check && grants_check(s->grants, s->watch_db, &err) < 0);
+		if (failed)
+			log_warning("cannot look for revoked accounts: %s", err.text);
+		pthread_mutex_lock(&s->watch_lock);
+	}
+	pthread_mutex_unlock(&s->watch_lock);
+	return NULL;
+}
+
+/* ---- life ---- */
+
+static const struct rpc_service service_template = {
+	.name = "directory", .table = DIR_CALLS, .handle = handle, .handle_early = handle_early, .peer_closed = peer_closed};
+
+struct directory_service *directory_service_new(const struct directory_options *options, struct err *err)
+{
+	struct directory_service *s;
+	struct rpc_service service = service_template;
+	struct db *db;
+	uint8_t secret[DB_SECRET_LEN];
+	pthread_condattr_t attr;
+
+	if (db_open(options->database, 0, &db, err) < 0)
+		return NULL;
+	if (db_secret(db, secret, err) < 0) {
+		db_close(&db);
+		return NULL;
+	}
+	s = NEW(struct directory_service);
+	s->database = mem_strdup(options->database);
+	memcpy(s->secret, secret, sizeof(secret));
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->watch_lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->watch_cond, &attr);
+	pthread_condattr_destroy(&attr);
+	vec_push(&s->idle, db);
+	s->conf = conf_ref(options->conf);
+	s->exchanges = map_new();
+	s->penalty = penalty_new(PENALTY_ENTRIES);
+	s->store = rpc_channel_new("store", STORE_CALLS);
+	s->grants = grants_new(s->store);
+	rpc_channel_on_link(s->store, store_link, s);
+	service.ctx = s;
+	s->server = rpc_server_new(&service);
+	rpc_server_use_threads(s->server, (unsigned)options->conf->directory_thread_limit);
+	return s;
+}
+
+struct add_peer {
+	struct directory_service *service;
+	int fd;
+	uint64_t tag;
+};
+
+/* On the loop thread, so that the peer is known before its first request is read. */
+static void add_peer_now(void *ctx)
+{
+	struct add_peer *add = ctx;
+	struct rpc_peer *peer = rpc_server_add_peer(add->service->server, add->fd, add->tag);
+
+	grants_peer_open(add->service->grants, rpc_peer_id(peer), add->tag);
+	free(add);
+}
+
+void directory_service_add_peer(struct directory_service *s, int fd, uint64_t tag)
+{
+	struct add_peer *add = NEW(struct add_peer);
+
+	*add = (struct add_peer){.service = s, .fd = fd, .tag = tag};
+	rpc_server_after(s->server, 0, add_peer_now, add);
+}
+
+void directory_service_attach_store(struct directory_service *s, int fd)
+{
+	rpc_channel_attach(s->store, fd);
+}
+
+void directory_service_reload(struct directory_service *s, struct conf *conf)
+{
+	struct conf *old;
+
+	pthread_mutex_lock(&s->lock);
+	old = s->conf;
+	s->conf = conf_ref(conf);
+	pthread_mutex_unlock(&s->lock);
+	conf_unref(&old);
+}
+
+struct rpc_server *directory_service_server(struct directory_service *s)
+{
+	return s->server;
+}
+
+void directory_service_run(struct directory_service *s)
+{
+	if (pthread_create(&s->watcher, NULL, watch, s) != 0)
+		die(71, "directory: cannot start a thread");
+	rpc_server_run(s->server);
+	watch_set(s, &s->watch_end);
+	pthread_join(s->watcher, NULL);
+}
+
+void directory_service_stop(struct directory_service *s)
+{
+	rpc_server_stop(s->server);
+}
+
+void directory_service_free(struct directory_service **sp)
+{
+	struct directory_service *s = *sp;
+
+	if (!s)
+		return;
+	*sp = NULL;
+	rpc_server_free(&s->server);
+	rpc_channel_free(&s->store);
+	service_exchanges_free(s);
+	grants_free(&s->grants);
+	penalty_free(&s->penalty);
+	for (size_t i = 0; i < s->idle.n; i++)
+		db_close(&s->idle.v[i]);
+	vec_release(&s->idle);
+	db_close(&s->watch_db);
+	conf_unref(&s->conf);
+	mem_wipe(s->secret, sizeof(s->secret));
+	pthread_cond_destroy(&s->watch_cond);
+	pthread_mutex_destroy(&s->watch_lock);
+	pthread_mutex_destroy(&s->lock);
+	free(s->database);
+	free(s);
+}

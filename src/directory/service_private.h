@@ -1,0 +1,56 @@
+/* directory/service_private - what service.c and service_auth.c share. */
+#ifndef DIRECTORY_SERVICE_PRIVATE_H
+#define DIRECTORY_SERVICE_PRIVATE_H
+
+#include "base/map.h"
+#include "base/vec.h"
+#include "config/roles.h"
+#include "directory/grants.h"
+#include "directory/penalty.h"
+#include "directory/sasl.h"
+#include "directory/service.h"
+#include "store/schema.h"
+#include <pthread.h>
+
+struct directory_service {
+	char *database;
+	uint8_t secret[DB_SECRET_LEN];
+	struct rpc_server *server;
+	struct rpc_channel *store;
+	struct grants *grants;
+	struct penalty *penalty;
+
+	pthread_mutex_t lock;            /* conf, idle, exchanges */
+	struct conf *conf;
+	VEC(struct db *) idle;           /* connections nobody works with */
+	struct map *exchanges;           /* {peer, session} to struct sasl; not there while a thread is at it */
+
+	pthread_t watcher;
+	pthread_mutex_t watch_lock;      /* the flags */
+	pthread_cond_t watch_cond;
+	bool check_wanted, repeat_wanted, watch_end;
+	struct db *watch_db;             /* the watcher's */
+};
+
+/* A request at work: connection, configuration and rules. */
+struct work {
+	struct directory_service *service;
+	struct rpc_request *req;
+	struct db *db;
+	struct conf *conf;
+	uint64_t peer;
+};
+
+/* Adds $auth_default_domain where there is no '@'. */
+struct str work_login_name(const struct work *w, struct str user);
+void service_check_soon(struct directory_service *s);
+
+void service_mechanisms(struct work *w);
+void service_auth_start(struct work *w);
+void service_auth_plain(struct work *w);
+void service_auth_step(struct work *w);
+/* On the loop thread. session NULL: all of the peer. */
+void service_exchange_drop(struct directory_service *s, uint64_t peer, const uint64_t *session);
+void service_exchanges_free(struct directory_service *s);
+
+#endif

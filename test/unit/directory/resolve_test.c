@@ -1,0 +1,308 @@
+/* Where mail goes: order of look-up, extensions, aliases and their limits, postmaster, catch-all, IDN. */
+#include "directory/resolve.h"
+#include "base/vec.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+struct fixture {
+	char dir[64];
+	struct db *db;
+	struct arena arena;
+	struct err err;
+	struct resolve_rules rules;
+	struct resolved r;
+	uint64_t alice, bob;
+};
+
+static uint64_t add_user(struct fixture *f, const char *address, bool admin)
+{
+	struct user_new user = {.address = str_from(address), .admin = admin};
+	uint64_t id = 0;
+
+	assert_int_equal(user_add(f->db, &user, &id, &f->err), 0);
+	return id;
+}
+
+static void add_alias(struct fixture *f, const char *address, const char *one, const char *two)
+{
+	struct str targets[] = {str_from(one), str_from(two)};
+
+	if (alias_add(f->db, str_from(address), targets, two ? 2 : 1, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	char path[96];
+
+	snprintf(f->dir, sizeof(f->dir), "/tmp/resolve-XXXXXX");
+	if (!mkdtemp(f->dir))
+		return -1;
+	snprintf(path, sizeof(path), "%s/directory.sqlite", f->dir);
+	arena_init(&f->arena);
+	if (db_open(path, DB_CREATE, &f->db, &f->err) < 0 || domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
+		return -1;
+	f->alice = add_user(f, "Alice@example.test", false);
+	f->bob = add_user(f, "bob@example.test", false);
+	f->rules = (struct resolve_rules){.delimiter = STR("+"),
+					  .propagate = true,
+					  .recursion_limit = 100,
+					  .expansion_limit = 100,
+					  .default_domain = STR("example.test"),
+					  .local_domains = STR("mail.example.test, localhost")};
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char cmd[128];
+
+	db_close(&f->db);
+	arena_release(&f->arena);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", f->dir);
+	free(f);
+	return system(cmd);
+}
+
+static enum rcpt_class class_of(struct fixture *f, const char *address)
+{
+	f->err = ERR_NONE;
+	if (resolve(f->db, &f->rules, str_from(address), &f->arena, &f->r, &f->err) < 0)
+		return 0;
+	return f->r.class;
+}
+
+/* Exactly one target: this one. */
+static void leads_to(struct fixture *f, const char *address, const char *target, const char *extension)
+{
+	class_of(f, address);
+	assert_int_equal(f->r.targets.n, 1);
+	assert_true(str_eq(f->r.targets.v[0].address, str_from(target)));
+	assert_true(str_eq(f->r.targets.v[0].extension, str_from(extension)));
+}
+
+static void the_case_of_an_address_does_not_matter(void **state)
+{
+	struct fixture *f = *state;
+
+	leads_to(f, "aLICE@EXAMPLE.test", "Alice@example.test", "");
+	assert_int_equal(f->r.class, RCPT_LOCAL);
+	assert_int_equal(f->r.targets.v[0].account, f->alice);
+	assert_non_null(f->r.targets.v[0].user);
+}
+
+static void unknown_remote_and_disabled_are_told_apart(void **state)
+{
+	struct fixture *f = *state;
+	bool no = false;
+
+	assert_int_equal(class_of(f, "nobody@example.test"), RCPT_UNKNOWN);
+	assert_int_equal(f->r.targets.n, 0);
+	assert_int_equal(class_of(f, "nobody@elsewhere.test"), RCPT_REMOTE);
+	assert_int_equal(f->r.targets.n, 1);
+	assert_int_equal(f->r.targets.v[0].account, 0);
+	assert_int_equal(class_of(f, "x@[127.0.0.1]"), RCPT_REMOTE);
+	assert_int_equal(class_of(f, "x@sub.example.test"), RCPT_REMOTE);
+	assert_int_equal(user_set(f->db, f->bob, &(struct user_change){.enabled = &no}, &f->err), 0);
+	assert_int_equal(class_of(f, "bob@example.test"), RCPT_DISABLED);
+	assert_int_equal(domain_set(f->db, STR("example.test"), &no, NULL, &f->err), 0);
+	assert_int_equal(class_of(f, "alice@example.test"), RCPT_DISABLED);
+}
+
+static void an_extension_is_looked_up_whole_first(void **state)
+{
+	struct fixture *f = *state;
+
+	leads_to(f, "alice+News@example.test", "Alice@example.test", "News");
+	leads_to(f, "alice+a+b@example.test", "Alice@example.test", "a+b");
+	leads_to(f, "alice+@example.test", "Alice@example.test", "");
+	add_alias(f, "alice+secret@example.test", "bob@example.test", NULL);
+	leads_to(f, "alice+secret@example.test", "bob@example.test", "");
+	assert_int_equal(class_of(f, "+alice@example.test"), RCPT_UNKNOWN);
+	f->rules.delimiter = STR("-=");
+	leads_to(f, "alice=x@example.test", "Alice@example.test", "x");
+	assert_int_equal(class_of(f, "alice+x@example.test"), RCPT_UNKNOWN);
+	f->rules.delimiter = STR("");
+	assert_int_equal(class_of(f, "alice-x@example.test"), RCPT_UNKNOWN);
+}
+
+static void u_labels_and_a_labels_are_one_domain(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(domain_add(f->db, STR("xn--bcher-kva.example"), STR_NULL, &f->err), 0);
+	add_user(f, "carol@b\xc3\xbc" "cher.example", false);
+	leads_to(f, "carol@B\xc3\xbc" "cher.example", "carol@xn--bcher-kva.example", "");
+	leads_to(f, "carol@XN--BCHER-KVA.example", "carol@xn--bcher-kva.example", "");
+}
+
+static void an_alias_leads_to_each_user_once(void **state)
+{
+	struct fixture *f = *state;
+
+	add_alias(f, "team@example.test", "alice@example.test", "bob@example.test");
+	add_alias(f, "all@example.test", "team@example.test", "BOB@example.test");
+	assert_int_equal(class_of(f, "all@example.test"), RCPT_LOCAL);
+	assert_int_equal(f->r.targets.n, 2);
+	leads_to(f, "alice@example.test", "Alice@example.test", "");
+	add_alias(f, "one@example.test", "alice@example.test", NULL);
+	leads_to(f, "one+tag@example.test", "Alice@example.test", "tag");
+	f->rules.propagate = false;
+	leads_to(f, "one+tag@example.test", "Alice@example.test", "");
+}
+
+static void an_alias_to_elsewhere_is_mixed(void **state)
+{
+	struct fixture *f = *state;
+
+	add_alias(f, "out@example.test", "someone@elsewhere.test", NULL);
+	add_alias(f, "both@example.test", "someone@elsewhere.test", "alice@example.test");
+	assert_int_equal(class_of(f, "out@example.test"), RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 1);
+	assert_int_equal(class_of(f, "both@example.test"), RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 2);
+}
+
+static void circles_end_and_limits_hold(void **state)
+{
+	struct fixture *f = *state;
+	struct str back = STR("a@example.test");
+	char name[64], next[64];
+
+	add_alias(f, "a@example.test", "alice@example.test", NULL);
+	add_alias(f, "b@example.test", "a@example.test", "bob@example.test");
+	/* a to b to a, with somebody on the way */
+	assert_int_equal(alias_set(f->db, STR("a@example.test"), &STR("b@example.test"), 1, NULL, &f->err), 0);
+	leads_to(f, "a@example.test", "bob@example.test", "");
+	/* and with nobody */
+	assert_int_equal(alias_set(f->db, STR("b@example.test"), &back, 1, NULL, &f->err), 0);
+	assert_int_equal(class_of(f, "a@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+
+	for (int i = 20; i > 0; i--) {
+		snprintf(name, sizeof(name), "n%d@example.test", i);
+		snprintf(next, sizeof(next), "n%d@example.test", i + 1);
+		add_alias(f, name, i == 20 ? "alice@example.test" : next, NULL);
+	}
+	assert_int_equal(class_of(f, "n1@example.test"), RCPT_LOCAL);
+	f->rules.recursion_limit = 10;
+	assert_int_equal(class_of(f, "n1@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+	f->rules.recursion_limit = 100;
+	f->rules.expansion_limit = 10;
+	assert_int_equal(class_of(f, "n1@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+}
+
+static void a_catch_all_takes_what_nobody_else_has(void **state)
+{
+	struct fixture *f = *state;
+	bool no = false;
+
+	add_alias(f, "@example.test", "bob@example.test", NULL);
+	leads_to(f, "whoever@example.test", "bob@example.test", "");
+	leads_to(f, "whoever+tag@example.test", "bob@example.test", "");
+	leads_to(f, "alice+tag@example.test", "Alice@example.test", "tag");
+	leads_to(f, "postmaster@example.test", "Alice@example.test", "");
+	assert_int_equal(alias_set(f->db, STR("@example.test"), NULL, 0, &no, &f->err), 0);
+	assert_int_equal(class_of(f, "whoever@example.test"), RCPT_DISABLED);
+}
+
+static void a_whole_domain_can_stand_for_another(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(domain_add(f->db, STR("old.test"), STR_NULL, &f->err), 0);
+	add_alias(f, "@old.test", "@example.test", NULL);
+	leads_to(f, "alice@old.test", "Alice@example.test", "");
+	assert_int_equal(class_of(f, "nobody@old.test"), RCPT_UNKNOWN);
+	/* in a circle: bounded */
+	add_alias(f, "@example.test", "@old.test", NULL);
+	assert_int_equal(class_of(f, "nobody@old.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+}
+
+static void postmaster_is_always_accepted(void **state)
+{
+	struct fixture *f = *state;
+
+	leads_to(f, "PostMaster@example.test", "Alice@example.test", "");
+	leads_to(f, "abuse@example.test", "Alice@example.test", "");
+	leads_to(f, "postmaster", "Alice@example.test", "");
+	leads_to(f, "postmaster@mail.example.test", "Alice@example.test", "");
+	assert_int_equal(class_of(f, "alice@mail.example.test"), RCPT_UNKNOWN);
+	add_user(f, "root@example.test", true);
+	leads_to(f, "postmaster@example.test", "root@example.test", "");
+	/* a domain without users of its own */
+	assert_int_equal(domain_add(f->db, STR("empty.test"), STR_NULL, &f->err), 0);
+	leads_to(f, "postmaster@empty.test", "root@example.test", "");
+	add_alias(f, "postmaster@example.test", "bob@example.test", NULL);
+	leads_to(f, "postmaster@example.test", "bob@example.test", "");
+	leads_to(f, "abuse@example.test", "bob@example.test", "");
+}
+
+static void postmaster_without_any_user_comes_again_later(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(user_delete(f->db, f->alice, &f->err), 0);
+	assert_int_equal(user_delete(f->db, f->bob, &f->err), 0);
+	assert_int_equal(class_of(f, "postmaster@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+}
+
+static void a_broken_database_is_never_an_unknown_user(void **state)
+{
+	struct fixture *f = *state;
+	char path[96];
+	sqlite3 *sq;
+
+	snprintf(path, sizeof(path), "%s/directory.sqlite", f->dir);
+	assert_int_equal(sqlite3_open(path, &sq), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(sq);
+	assert_int_equal(class_of(f, "nobody@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+}
+
+static void odd_addresses_are_unknown(void **state)
+{
+	struct fixture *f = *state;
+	char huge[400];
+
+	assert_int_equal(class_of(f, "a\tb@example.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "\xff\xfe@example.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "@example.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, ""), RCPT_REMOTE);
+	memset(huge, 'a', sizeof(huge));
+	memcpy(huge + sizeof(huge) - 14, "@example.test", 14);
+	assert_int_equal(class_of(f, huge), RCPT_UNKNOWN);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(the_case_of_an_address_does_not_matter),
+		T(unknown_remote_and_disabled_are_told_apart),
+		T(an_extension_is_looked_up_whole_first),
+		T(u_labels_and_a_labels_are_one_domain),
+		T(an_alias_leads_to_each_user_once),
+		T(an_alias_to_elsewhere_is_mixed),
+		T(circles_end_and_limits_hold),
+		T(a_catch_all_takes_what_nobody_else_has),
+		T(a_whole_domain_can_stand_for_another),
+		T(postmaster_is_always_accepted),
+		T(postmaster_without_any_user_comes_again_later),
+		T(a_broken_database_is_never_an_unknown_user),
+		T(odd_addresses_are_unknown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
