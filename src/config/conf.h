@@ -6,6 +6,7 @@
 #ifndef CONFIG_CONF_H
 #define CONFIG_CONF_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "os/net.h"
 
@@ -50,8 +51,14 @@ struct conf *conf_parse(struct str main_cf, const char *file_name, struct buf *w
 struct conf *conf_override(const struct conf *base, const struct str *settings, size_t count, struct err *err);
 /* The text of a parameter, expanded, whatever its type; user-defined ones too. False if there is none. */
 bool conf_text(const struct conf *c, struct str name, struct buf *out);
+/* The file (or -o) sets it. */
+bool conf_is_set(const struct conf *c, struct str name);
+/* For who reads main.cf from the disk (master): appends "myhostname = ..." from gethostname(2) to the text when it
+ * does not set it, so that every process sees the same name. A text that does not parse is left alone. */
+void conf_add_hostname(struct buf *main_cf);
 
-/* Next element of a list value (separated by comma or blanks, { } keeps blanks together). */
+/* Next element of a list value (separated by comma or blanks; { } keeps blanks and commas together and is part
+ * of the element, as in Postfix). */
 bool conf_list_next(struct str *rest, struct str *item_r);
 bool conf_in_mynetworks(const struct conf *c, const struct net_addr *a);
 

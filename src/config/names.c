@@ -1,0 +1,68 @@
+/* Which of the names in a main.cf mean something: parameters, Postfix's that wait for their turn, names that other
+ * values mention, restriction classes. The rest is most often a spelling mistake. */
+#include "config/names.h"
+#include "base/map.h"
+#include "config/expand.h"
+#include "config/params.h"
+#include "config/private.h"
+
+static void mention(void *ctx, struct str name)
+{
+	map_set(ctx, name, ctx);
+}
+
+static struct map *mentioned_names(const struct conf *c, const struct str *more, size_t more_count)
+{
+	struct map *names = map_new();
+	struct str rest, item;
+	struct buf classes;
+
+	for (size_t i = 0; i < c->p->count; i++)
+		expand_names(c->p->settings[i].raw, mention, names);
+	for (size_t i = 0; i < more_count; i++)
+		expand_names(more[i], mention, names);
+	buf_init(&classes, 1 << 20);
+	(void)conf_text(c, STR("smtpd_restriction_classes"), &classes);
+	for (rest = buf_str(&classes); conf_list_next(&rest, &item);)
+		mention(names, item);
+	buf_release(&classes);
+	return names;
+}
+
+void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
+		    void (*f)(void *ctx, const struct conf_name *name), void *ctx)
+{
+	struct map *mentioned = mentioned_names(c, more, more_count);
+
+	for (size_t i = 0; i < c->p->count; i++) {
+		const struct setting *s = &c->p->settings[i];
+		struct conf_name name = {.name = s->name, .raw = s->raw, .line = s->line};
+
+		name.status = param_find(s->name) != NULL ? CONF_NAME_USED
+			      : param_is_postfix(s->name) ? CONF_NAME_NOT_YET
+			      : map_get(mentioned, s->name) != NULL ? CONF_NAME_USER
+			      : CONF_NAME_UNKNOWN;
+		f(ctx, &name);
+	}
+	map_free(&mentioned);
+}
+
+struct warn_ctx {
+	struct buf *out;
+	const char *file_name;
+};
+
+static void warn(void *ctx, const struct conf_name *name)
+{
+	struct warn_ctx *w = ctx;
+
+	if (name->status == CONF_NAME_UNKNOWN)
+		buf_addf(w->out, "%s, line %u: unused parameter: %.*s\n", w->file_name, name->line, STR_ARG(name->name));
+}
+
+void conf_warn_unknown(const struct conf *c, struct buf *warnings)
+{
+	struct warn_ctx w = {warnings, c->p->file_name};
+
+	conf_each_name(c, NULL, 0, warn, &w);
+}

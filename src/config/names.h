@@ -1,0 +1,24 @@
+/* names - what each name set in a main.cf means to us, for `postrider config -n` and `postrider check`. */
+#ifndef CONFIG_NAMES_H
+#define CONFIG_NAMES_H
+
+#include "config/conf.h"
+
+enum conf_name_status {
+	CONF_NAME_USED,          /* a parameter */
+	CONF_NAME_NOT_YET,       /* a parameter of Postfix, accepted and not used yet */
+	CONF_NAME_USER,          /* user-defined: another value mentions it */
+	CONF_NAME_UNKNOWN,
+};
+
+struct conf_name {
+	struct str name, raw;    /* raw: as set, not expanded */
+	unsigned line;
+	enum conf_name_status status;
+};
+
+/* Every name that is set, in alphabetical order. `more`: texts whose $names count as uses (-o of master.cf). */
+void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
+		    void (*f)(void *ctx, const struct conf_name *name), void *ctx);
+
+#endif
