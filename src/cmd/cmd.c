@@ -24,7 +24,7 @@ const struct cmd_entry cmd_table[] = {
 	{"domain", cmd_domain, "add | list | show | set | delete ... [--json]", "The domains that mail is taken for."},
 	{"user", cmd_user, "add | list | show | set | delete ... [--json]", "The users: addresses, passwords, quota."},
 	{"alias", cmd_alias, "add | list | show | set | delete ... [--json]", "Addresses that lead to other addresses."},
-	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID [--json]", "The messages that wait to be delivered."},
+	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]", "The messages that wait to be delivered."},
 	{"mail", cmd_mail, "fsck [--json] [USER]", "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
 #ifdef POSTRIDER_TEST
 	{"probe", cmd_probe, "PROCESS WHAT [ARGUMENT]", "Make a process try what its jail forbids (test builds only)."},

@@ -1,0 +1,74 @@
+/* postrider mail: what concerns the mail itself. fsck makes store compare its index with the files and rebuild
+ * what differs; the files win. */
+#include "cmd/control.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "directory/accounts.h"
+#include <jansson.h>
+
+#define FSCK_TIMEOUT_MS 3600000
+
+/* The account of one address; 0 or an exit status, told. */
+static int find_account(const struct cmd *c, const char *address, struct arena *arena, struct account *account_r)
+{
+	char *path = mem_printf("%s/%s", c->dir, INSTANCE_DIRECTORY);
+	struct err err = ERR_NONE;
+	struct db *db = NULL;
+	int found = -1;
+
+	if (db_open(path, 0, &db, &err) == 0)
+		found = user_find(db, str_from(address), arena, account_r, &err);
+	db_close(&db);
+	free(path);
+	if (found < 0)
+		return cmd_error(cmd_status_of(&err), "%s", err.text);
+	if (found == 0)
+		return cmd_error(EX_NOUSER, "there is no user %s", address);
+	return EX_OK;
+}
+
+static void print_report(const struct cmd *c, struct str text)
+{
+	if (c->json) {
+		json_t *report = json_pack("{s:o}", "report", json_stringn(text.ptr ? text.ptr : "", text.len));
+
+		json_dumpf(report, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(report);
+	} else {
+		printf("%.*s%s", STR_ARG(text), text.len && !str_ends(text, STR("\n")) ? "\n" : "");
+	}
+}
+
+static int fsck(struct cmd *c, const char *address)
+{
+	struct store_fsck request = {0};
+	struct store_report reply;
+	struct account account = {0};
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+	struct arena arena;
+	int status = EX_OK;
+
+	arena_init(&arena);
+	if (address && (status = find_account(c, address, &arena, &account)) == EX_OK) {
+		request.account = account.id;
+		request.path = account.path;
+	}
+	if (status == EX_OK) {
+		if (control_call(c->dir, &CONTROL_STORE_FSCK, &request, &reply, &hold, FSCK_TIMEOUT_MS, &err) < 0)
+			status = cmd_error(cmd_status_of(&err), "%s", err.text);
+		else
+			print_report(c, reply.text);
+		rpc_reply_release(&hold);
+	}
+	arena_release(&arena);
+	return status;
+}
+
+int cmd_mail(struct cmd *c)
+{
+	if (c->argc < 1 || c->argc > 2 || strcmp(c->argv[0], "fsck") != 0)
+		return cmd_usage(c);
+	return fsck(c, c->argc == 2 ? c->argv[1] : NULL);
+}
