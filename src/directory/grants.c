@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #define CALL_MS 5000             /* a store that is there answers at once */
+#define NONE_YET UINT64_MAX      /* a generation that no store has */
 #define AWAY_MS 5000             /* a store that is away for longer is not waited for */
 
 struct grant {
@@ -242,7 +243,8 @@ struct messages {
 	size_t n, cap;
 };
 
-static void collect(struct grants *g, uint64_t account, struct messages *out)
+/* Every grant of the account (0: of all), but for those that the store of this `generation` has acknowledged. */
+static void collect(struct grants *g, uint64_t account, uint64_t generation, struct messages *out)
 {
 	struct str key;
 	void *value;
@@ -252,7 +254,7 @@ static void collect(struct grants *g, uint64_t account, struct messages *out)
 		struct session *s = value;
 
 		for (size_t i = 0; i < s->grants.n; i++)
-			if (account == 0 || s->grants.v[i].account == account)
+			if ((account == 0 || s->grants.v[i].account == account) && s->grants.v[i].told != generation)
 				vec_push(out, message_of(s, &s->grants.v[i]));
 	}
 	pthread_mutex_unlock(&g->lock);
@@ -279,7 +281,7 @@ static void account_tell_anew(struct grants *g, uint64_t account)
 	if (timeout_ms > 0 && rpc_call(g->store, &STORE_REVOKE, &revoke, &ok, &hold, true, timeout_ms, &err) < 0)
 		log_warning("cannot revoke account %llu in the store: %s", (unsigned long long)account, err.text);
 	rpc_reply_release(&hold);
-	collect(g, account, &messages);
+	collect(g, account, NONE_YET, &messages);
 	tell_all(g, &messages);
 }
 
@@ -287,7 +289,7 @@ void grants_repeat(struct grants *g)
 {
 	struct messages messages = {0};
 
-	collect(g, 0, &messages);
+	collect(g, 0, rpc_channel_generation(g->store), &messages);
 	tell_all(g, &messages);
 }
 
@@ -452,7 +454,7 @@ int grants_check(struct grants *g, struct db *db, struct err *err)
 		} else if (review == 1) {
 			struct messages messages = {0};
 
-			collect(g, ids.v[i], &messages);
+			collect(g, ids.v[i], NONE_YET, &messages);
 			tell_all(g, &messages);
 		}
 		arena_clear(&arena);

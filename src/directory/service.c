@@ -65,6 +65,22 @@ static struct resolve_rules rules_of(const struct conf *conf)
 	return rules;
 }
 
+int work_grant(struct work *w, uint64_t session, const struct account *account, uint8_t rights, uint64_t epoch,
+	       struct err *err)
+{
+	struct directory_service *s = w->service;
+	int added = grants_add(s->grants, w->peer, session, account, rights, epoch, err);
+
+	if (added < 0)
+		return -1;
+	pthread_mutex_lock(&s->watch_lock);
+	s->check_wanted |= added > 0;
+	if (added > 0 || s->watch_asleep)
+		pthread_cond_signal(&s->watch_cond);
+	pthread_mutex_unlock(&s->watch_lock);
+	return 0;
+}
+
 /* The grants stand before the answer goes out, so that the caller may use them at once. */
 static void handle_resolve(struct work *w)
 {
@@ -87,15 +103,9 @@ static void handle_resolve(struct work *w)
 	for (size_t i = 0; i < r.targets.n; i++) {
 		const struct resolved_target *t = &r.targets.v[i];
 
-		if (t->user) {
-			int added = grants_add(w->service->grants, w->peer, ask->session, t->user, RIGHT_DELIVER, epoch, &err);
-
-			if (added < 0) {
-				rpc_refuse(w->req, &err);
-				return;
-			}
-			if (added > 0)
-				service_check_soon(w->service);
+		if (t->user && work_grant(w, ask->session, t->user, RIGHT_DELIVER, epoch, &err) < 0) {
+			rpc_refuse(w->req, &err);
+			return;
 		}
 		answer.targets.v[i] =
 			(struct dir_target){.account = t->account, .address = t->address, .extension = t->extension};
@@ -228,11 +238,13 @@ static void watch_wait(struct directory_service *s)
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += WATCH_MS / 1000;
 	while (!s->check_wanted && !s->repeat_wanted && !s->watch_end) {
-		if (grants_count(s->grants) == 0)
+		s->watch_asleep = grants_count(s->grants) == 0;
+		if (s->watch_asleep)
 			pthread_cond_wait(&s->watch_cond, &s->watch_lock);
 		else if (pthread_cond_timedwait(&s->watch_cond, &s->watch_lock, &until) == ETIMEDOUT)
 			break;
 	}
+	s->watch_asleep = false;
 }
 
 /* Has another connection changed the database? Opens the watcher's connection when there is none. */

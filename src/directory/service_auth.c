@@ -160,15 +160,9 @@ static void answer_ok(struct work *w, uint64_t session, struct str service, cons
 	uint8_t rights = rights_of(w, service);
 	struct err err = ERR_NONE;
 
-	if (rights) {
-		int added = grants_add(w->service->grants, w->peer, session, account, rights, epoch, &err);
-
-		if (added < 0) {
-			answer_refusal(w, AUTH_TEMP, account->address, STR_NULL, &err);
-			return;
-		}
-		if (added > 0)
-			service_check_soon(w->service);
+	if (rights && work_grant(w, session, account, rights, epoch, &err) < 0) {
+		answer_refusal(w, AUTH_TEMP, account->address, STR_NULL, &err);
+		return;
 	}
 	penalty_passed(w->service->penalty, account->address);
 	rpc_answer(w->req, &answer);

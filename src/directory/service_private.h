@@ -29,6 +29,7 @@ struct directory_service {
 	pthread_mutex_t watch_lock;      /* the flags */
 	pthread_cond_t watch_cond;
 	bool check_wanted, repeat_wanted, watch_end;
+	bool watch_asleep;               /* nothing was granted: it waits for the first grant */
 	struct db *watch_db;             /* the watcher's */
 };
 
@@ -44,6 +45,9 @@ struct work {
 /* Adds $auth_default_domain where there is no '@'. */
 struct str work_login_name(const struct work *w, struct str user);
 void service_check_soon(struct directory_service *s);
+/* grants_add() for the session, and what the watcher must hear of it. */
+int work_grant(struct work *w, uint64_t session, const struct account *account, uint8_t rights, uint64_t epoch,
+	       struct err *err) WARN_UNUSED;
 
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);

@@ -1,0 +1,582 @@
+/* The service over real channels: grants before answers, log-in, delays, revocation, a store that comes back. */
+#include "directory/service.h"
+#include "config/roles.h"
+#include "directory/accounts.h"
+#include "directory/schema.h"
+#include "os/fd.h"
+#include "store/schema.h"
+#include "../test/unit/directory/scram_client.h"
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#define WAIT_MS 20000
+
+/* A store that notes what it is told. */
+struct note {
+	uint16_t number;
+	uint64_t tag, session, account;
+	uint8_t rights;
+	uint64_t quota;
+	char path[64];
+};
+
+struct fixture {
+	char dir[64], path[96];
+	struct db *db;
+	struct arena arena;
+	struct err err;
+	struct conf *conf;
+	struct directory_service *service;
+	pthread_t service_thread;
+	struct rpc_channel *smtpd, *access;
+	uint64_t alice, bob;
+	/* the store */
+	struct rpc_server *store;
+	pthread_t store_thread;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	struct note notes[200];
+	size_t note_count, life;         /* life: count when this store began */
+};
+
+static void note(struct fixture *f, struct note n)
+{
+	bool again = false;
+
+	pthread_mutex_lock(&f->lock);
+	/* A grant may be told twice when a store has just begun: it means the same. */
+	for (size_t i = f->life; n.number == STORE_GRANT.number && i < f->note_count; i++)
+		again |= memcmp(&f->notes[i], &n, sizeof(n)) == 0 && i + 1 == f->note_count;
+	if (!again && f->note_count < ARRAY_SIZE(f->notes))
+		f->notes[f->note_count++] = n;
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void store_handle(void *ctx, struct rpc_request *req)
+{
+	struct fixture *f = ctx;
+	struct store_ok ok = {0};
+	struct note n;
+
+	memset(&n, 0, sizeof(n));
+	n.number = req->number;
+	if (req->number == STORE_GRANT.number) {
+		const struct store_grant *g = req->msg;
+
+		n.tag = g->peer_tag;
+		n.session = g->session;
+		n.account = g->account;
+		n.rights = g->rights;
+		n.quota = g->quota_bytes;
+		snprintf(n.path, sizeof(n.path), "%.*s", STR_ARG(g->path));
+	} else if (req->number == STORE_RELEASE.number) {
+		const struct store_release *r = req->msg;
+
+		n.tag = r->peer_tag;
+		n.session = r->session;
+	} else if (req->number == STORE_REVOKE.number) {
+		n.account = ((const struct store_revoke *)req->msg)->account;
+	}
+	note(f, n);
+	rpc_answer(req, &ok);
+}
+
+static void *run_store(void *arg)
+{
+	rpc_server_run(arg);
+	return NULL;
+}
+
+static void *run_service(void *arg)
+{
+	directory_service_run(arg);
+	return NULL;
+}
+
+static void store_start(struct fixture *f)
+{
+	struct rpc_service service = {.name = "store", .table = STORE_CALLS, .handle = store_handle, .ctx = f};
+	int pair[2];
+
+	f->life = f->note_count;
+	assert_int_equal(fd_socketpair(pair), 0);
+	f->store = rpc_server_new(&service);
+	rpc_server_add_peer(f->store, pair[0], 1);
+	assert_int_equal(pthread_create(&f->store_thread, NULL, run_store, f->store), 0);
+	directory_service_attach_store(f->service, pair[1]);
+}
+
+static void store_stop(struct fixture *f)
+{
+	rpc_server_stop(f->store);
+	pthread_join(f->store_thread, NULL);
+	rpc_server_free(&f->store);
+}
+
+static struct rpc_channel *front_end(struct fixture *f, uint64_t serial, enum process_role role)
+{
+	struct rpc_channel *c = rpc_channel_new("directory", DIR_CALLS);
+	int pair[2];
+
+	assert_int_equal(fd_socketpair(pair), 0);
+	directory_service_add_peer(f->service, pair[0], process_tag(serial, role));
+	rpc_channel_attach(c, pair[1]);
+	return c;
+}
+
+static uint64_t add_user(struct fixture *f, const char *address)
+{
+	struct user_new user = {.address = str_from(address), .quota_bytes = 1000000};
+	uint64_t id = 0;
+
+	if (password_hash(STR("pencil"), &f->arena, &user.password.hash, &f->err) < 0 ||
+	    scram_keys_new(STR("pencil"), 4096, &user.password.scram, &f->err) < 0 ||
+	    user_add(f->db, &user, &id, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	return id;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	snprintf(f->dir, sizeof(f->dir), "/tmp/service-XXXXXX");
+	if (!mkdtemp(f->dir))
+		return -1;
+	snprintf(f->path, sizeof(f->path), "%s/directory.sqlite", f->dir);
+	arena_init(&f->arena);
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->cond, NULL);
+	if (db_open(f->path, DB_CREATE, &f->db, &f->err) < 0 || domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
+		return -1;
+	f->alice = add_user(f, "alice@example.test");
+	f->bob = add_user(f, "bob@example.test");
+	f->conf = conf_parse(STR("myhostname = mail.example.test\nrecipient_delimiter = +\n"), "main.cf", NULL, &f->err);
+	if (!f->conf)
+		return -1;
+	f->service = directory_service_new(&(struct directory_options){.database = f->path, .conf = f->conf}, &f->err);
+	if (!f->service || pthread_create(&f->service_thread, NULL, run_service, f->service) != 0)
+		return -1;
+	store_start(f);
+	f->smtpd = front_end(f, 7, PROCESS_SMTPD);
+	f->access = front_end(f, 8, PROCESS_ACCESS);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	char cmd[128];
+
+	rpc_channel_free(&f->smtpd);
+	rpc_channel_free(&f->access);
+	directory_service_stop(f->service);
+	pthread_join(f->service_thread, NULL);
+	directory_service_free(&f->service);
+	store_stop(f);
+	conf_unref(&f->conf);
+	db_close(&f->db);
+	arena_release(&f->arena);
+	pthread_cond_destroy(&f->cond);
+	pthread_mutex_destroy(&f->lock);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", f->dir);
+	free(f);
+	return system(cmd);
+}
+
+/* Waits for the n-th note (from 0) and returns it. */
+static struct note note_at(struct fixture *f, size_t n)
+{
+	struct timespec until;
+	struct note result = {0};
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_MS / 1000;
+	pthread_mutex_lock(&f->lock);
+	while (f->note_count <= n && pthread_cond_timedwait(&f->cond, &f->lock, &until) == 0)
+		;
+	if (f->note_count > n)
+		result = f->notes[n];
+	pthread_mutex_unlock(&f->lock);
+	return result;
+}
+
+static size_t notes(struct fixture *f)
+{
+	size_t n;
+
+	pthread_mutex_lock(&f->lock);
+	n = f->note_count;
+	pthread_mutex_unlock(&f->lock);
+	return n;
+}
+
+static struct dir_resolved resolve_as(struct fixture *f, uint64_t session, const char *address, struct rpc_reply *hold)
+{
+	struct dir_resolve ask = {.session = session, .address = str_from(address)};
+	struct dir_resolved answer = {0};
+
+	f->err = ERR_NONE;
+	rpc_reply_init(hold);
+	if (rpc_call(f->smtpd, &DIR_RESOLVE, &ask, &answer, hold, true, WAIT_MS, &f->err) < 0)
+		answer.class = 0;
+	return answer;
+}
+
+/* Status of a log-in with a password in clear; the answer's numbers in *answer_r. */
+static enum dir_auth_status login(struct fixture *f, struct rpc_channel *c, const char *service, const char *user,
+				  const char *password, struct dir_auth *answer_r)
+{
+	struct dir_auth_plain ask = {.session = 5,
+				     .service = str_from(service),
+				     .user = str_from(user),
+				     .password = str_from(password),
+				     .client = STR("192.0.2.1")};
+	struct rpc_reply hold;
+
+	rpc_reply_init(&hold);
+	if (rpc_call(c, &DIR_AUTH_PLAIN, &ask, answer_r, &hold, true, WAIT_MS, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	if (answer_r->status == AUTH_OK)
+		assert_true(str_starts(answer_r->user, STR("alice@")));
+	answer_r->user = answer_r->challenge = answer_r->text = STR_NULL;
+	rpc_reply_release(&hold);
+	return answer_r->status;
+}
+
+static void a_recipient_is_granted_before_the_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+	struct dir_resolved r = resolve_as(f, 42, "alice+x@example.test", &hold);
+	struct note n;
+
+	assert_int_equal(notes(f), 1);
+	n = note_at(f, 0);
+	assert_int_equal(r.class, RCPT_LOCAL);
+	assert_int_equal(r.targets.n, 1);
+	assert_int_equal(r.targets.v[0].account, f->alice);
+	assert_true(str_eq(r.targets.v[0].extension, STR("x")));
+	assert_int_equal(n.number, STORE_GRANT.number);
+	assert_int_equal(n.tag, process_tag(7, PROCESS_SMTPD));
+	assert_int_equal(n.session, 42);
+	assert_int_equal(n.account, f->alice);
+	assert_int_equal(n.rights, RIGHT_DELIVER);
+	assert_int_equal(n.quota, 1000000);
+	assert_string_equal(n.path, "example.test/alice");
+	rpc_reply_release(&hold);
+
+	/* The same again needs no second word; nothing is granted for others. */
+	r = resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	r = resolve_as(f, 42, "nobody@example.test", &hold);
+	assert_int_equal(r.class, RCPT_UNKNOWN);
+	rpc_reply_release(&hold);
+	r = resolve_as(f, 42, "x@elsewhere.test", &hold);
+	assert_int_equal(r.class, RCPT_REMOTE);
+	rpc_reply_release(&hold);
+	assert_int_equal(notes(f), 1);
+}
+
+static void a_session_that_ends_gives_its_rights_back(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_session_end end = {.session = 42};
+	struct rpc_reply hold;
+	struct note n;
+
+	resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	assert_int_equal(rpc_send(f->smtpd, &DIR_SESSION_END, &end), 0);
+	n = note_at(f, 1);
+	assert_int_equal(n.number, STORE_RELEASE.number);
+	assert_int_equal(n.tag, process_tag(7, PROCESS_SMTPD));
+	assert_int_equal(n.session, 42);
+	/* Asked right behind the end: granted anew, and behind the release. */
+	assert_int_equal(rpc_send(f->smtpd, &DIR_SESSION_END, &end), 0);
+	resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	assert_int_equal(note_at(f, 2).number, STORE_GRANT.number);
+	assert_int_equal(notes(f), 3);
+}
+
+static void a_front_end_that_goes_loses_everything(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+
+	resolve_as(f, 1, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	resolve_as(f, 2, "bob@example.test", &hold);
+	rpc_reply_release(&hold);
+	rpc_channel_free(&f->smtpd);
+	assert_int_equal(note_at(f, 2).number, STORE_RELEASE.number);
+	assert_int_equal(note_at(f, 3).number, STORE_RELEASE.number);
+	f->smtpd = front_end(f, 9, PROCESS_SMTPD);
+}
+
+static void a_log_in_by_password_is_granted_full_rights(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_auth answer;
+	struct note n;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	assert_int_equal(answer.account, f->alice);
+	n = note_at(f, 0);
+	assert_int_equal(n.number, STORE_GRANT.number);
+	assert_int_equal(n.rights, RIGHTS_FULL);
+	assert_int_equal(n.tag, process_tag(8, PROCESS_ACCESS));
+	/* A bare name means the default domain, $mydomain. */
+	assert_int_equal(login(f, f->access, "pop3", "Alice", "pencil", &answer), AUTH_OK);
+}
+
+static void smtp_log_ins_are_granted_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_auth answer;
+
+	assert_int_equal(login(f, f->smtpd, "smtp", "alice@example.test", "pencil", &answer), AUTH_OK);
+	assert_int_equal(login(f, f->smtpd, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	assert_int_equal(notes(f), 0);
+}
+
+static void failures_look_alike_and_are_slowed(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_auth wrong, unknown, disabled;
+	bool no = false;
+
+	assert_int_equal(user_set(f->db, f->bob, &(struct user_change){.enabled = &no}, &f->err), 0);
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "Pencil", &wrong), AUTH_FAILED);
+	assert_int_equal(login(f, f->access, "imap", "nobody@example.test", "pencil", &unknown), AUTH_FAILED);
+	assert_int_equal(login(f, f->access, "imap", "bob@example.test", "pencil", &disabled), AUTH_FAILED);
+	assert_int_equal(wrong.delay_ms, 1000);
+	assert_int_equal(unknown.delay_ms, 2000);
+	assert_int_equal(disabled.delay_ms, 4000);
+	assert_int_equal(wrong.account + unknown.account + disabled.account, 0);
+	assert_int_equal(notes(f), 0);
+}
+
+static struct dir_auth sasl(struct fixture *f, const struct rpc_call *call, const void *ask, struct buf *challenge)
+{
+	struct dir_auth answer = {0};
+	struct rpc_reply hold;
+
+	rpc_reply_init(&hold);
+	if (rpc_call(f->access, call, ask, &answer, &hold, true, WAIT_MS, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	buf_clear(challenge);
+	buf_add_str(challenge, answer.challenge);
+	answer.user = answer.challenge = answer.text = STR_NULL;
+	rpc_reply_release(&hold);
+	return answer;
+}
+
+static void scram_plus_runs_over_three_calls(void **state)
+{
+	struct fixture *f = *state;
+	struct scram_client client = {
+		.gs2 = "p=tls-exporter,,", .user = "alice", .password = "pencil", .binding = STR("exported")};
+	struct dir_auth_start start = {.session = 5,
+				       .service = STR("imap"),
+				       .mechanism = STR("SCRAM-SHA-256-PLUS"),
+				       .has_initial = 1,
+				       .client = STR("192.0.2.1"),
+				       .tls = 1,
+				       .binding_exporter = STR("exported")};
+	struct dir_auth_step step = {.session = 5};
+	struct buf challenge, message;
+
+	buf_init(&challenge, 4096);
+	buf_init(&message, 4096);
+	start.initial = scram_first(&client, &message);
+	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_CONTINUE);
+	step.response = scram_final(&client, buf_str(&challenge), &message);
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).status, AUTH_CONTINUE);
+	assert_true(scram_verifier_fits(&client, buf_str(&challenge)));
+	assert_int_equal(notes(f), 0);
+	step.response = STR_NULL;
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).account, f->alice);
+	assert_int_equal(note_at(f, 0).rights, RIGHTS_FULL);
+	/* The exchange is over. */
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).status, AUTH_INVALID);
+	/* Without TLS there is no -PLUS. */
+	start.tls = 0;
+	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_INVALID);
+	buf_release(&challenge);
+	buf_release(&message);
+}
+
+static void an_aborted_exchange_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_auth_start start = {.session = 5, .service = STR("imap"), .mechanism = STR("LOGIN"), .client = STR("192.0.2.1")};
+	struct dir_auth_step step = {.session = 5, .response = STR("alice")};
+	struct dir_session_end end = {.session = 5};
+	struct buf challenge;
+
+	buf_init(&challenge, 4096);
+	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_CONTINUE);
+	assert_string_equal(challenge.ptr, "Username:");
+	assert_int_equal(rpc_send(f->access, &DIR_AUTH_ABORT, &end), 0);
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).status, AUTH_INVALID);
+	buf_release(&challenge);
+}
+
+static void mechanisms_with_and_without_tls(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_mechanism_list list;
+	struct rpc_reply hold;
+
+	rpc_reply_init(&hold);
+	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS, &(struct dir_mechanisms){.tls = 1, .service = STR("imap")}, &list,
+				  &hold, true, WAIT_MS, &f->err),
+			 0);
+	assert_true(str_eq(list.names, STR("SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN")));
+	rpc_reply_release(&hold);
+	rpc_reply_init(&hold);
+	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS, &(struct dir_mechanisms){.service = STR("imap")}, &list, &hold,
+				  true, WAIT_MS, &f->err),
+			 0);
+	assert_true(str_eq(list.names, STR("SCRAM-SHA-256 PLAIN LOGIN")));
+	rpc_reply_release(&hold);
+}
+
+static struct dir_allowed may_send(struct fixture *f, uint64_t account, const char *address)
+{
+	struct dir_sender ask = {.account = account, .address = str_from(address)};
+	struct dir_allowed answer = {0};
+	struct rpc_reply hold;
+
+	rpc_reply_init(&hold);
+	if (rpc_call(f->smtpd, &DIR_SENDER, &ask, &answer, &hold, true, WAIT_MS, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	rpc_reply_release(&hold);
+	return answer;
+}
+
+static void senders_own_what_leads_to_them_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct str both[] = {STR("alice@example.test"), STR("bob@example.test")};
+
+	assert_int_equal(alias_add(f->db, STR("team@example.test"), both, 2, &f->err), 0);
+	assert_int_equal(alias_add(f->db, STR("sales@example.test"), both, 1, &f->err), 0);
+	assert_true(may_send(f, f->alice, "Alice@Example.test").allowed);
+	assert_true(may_send(f, f->alice, "alice+list@example.test").allowed);
+	assert_true(may_send(f, f->alice, "sales@example.test").allowed);
+	assert_true(may_send(f, f->alice, "").allowed);
+	assert_false(may_send(f, f->alice, "team@example.test").allowed);
+	assert_true(may_send(f, f->alice, "team@example.test").known);
+	assert_false(may_send(f, f->alice, "bob@example.test").allowed);
+	assert_false(may_send(f, f->alice, "someone@elsewhere.test").allowed);
+	assert_false(may_send(f, f->alice, "someone@elsewhere.test").known);
+	assert_false(may_send(f, 999, "alice@example.test").allowed);
+	assert_int_equal(notes(f), 0);
+}
+
+static void disabling_a_user_revokes_him(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_ok changed = {0};
+	struct dir_auth answer;
+	bool no = false;
+	struct note n;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	assert_int_equal(user_set(f->db, f->alice, &(struct user_change){.enabled = &no}, &f->err), 0);
+	assert_int_equal(rpc_send(f->access, &DIR_CHANGED, &changed), 0);
+	n = note_at(f, 1);
+	assert_int_equal(n.number, STORE_REVOKE.number);
+	assert_int_equal(n.account, f->alice);
+}
+
+static void a_changed_password_ends_log_ins_but_not_deliveries(void **state)
+{
+	struct fixture *f = *state;
+	struct password_set password = {.hash = STR("{PLAIN}other")};
+	struct dir_auth answer;
+	struct rpc_reply hold;
+	struct note n;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	assert_int_equal(user_set(f->db, f->alice, &(struct user_change){.password = &password}, &f->err), 0);
+	/* Not told: noticed. */
+	assert_int_equal(note_at(f, 2).number, STORE_REVOKE.number);
+	n = note_at(f, 3);
+	assert_int_equal(n.number, STORE_GRANT.number);
+	assert_int_equal(n.session, 42);
+	assert_int_equal(n.rights, RIGHT_DELIVER);
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_FAILED);
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "other", &answer), AUTH_OK);
+}
+
+static void a_store_that_comes_back_is_told_again(void **state)
+{
+	struct fixture *f = *state;
+	struct dir_auth answer;
+	struct rpc_reply hold;
+	size_t before;
+	uint64_t seen = 0;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	resolve_as(f, 42, "bob@example.test", &hold);
+	rpc_reply_release(&hold);
+	store_stop(f);
+	before = notes(f);
+	store_start(f);
+	for (size_t i = 0; i < 2; i++) {
+		struct note n = note_at(f, before + i);
+
+		assert_int_equal(n.number, STORE_GRANT.number);
+		seen |= n.account;
+	}
+	assert_int_equal(seen, f->alice | f->bob);
+}
+
+static void a_broken_database_is_told_as_a_failure_of_the_moment(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+	sqlite3 *sq;
+
+	assert_int_equal(sqlite3_open(f->path, &sq), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(sq);
+	assert_int_equal(resolve_as(f, 42, "nobody@example.test", &hold).class, 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+	rpc_reply_release(&hold);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_recipient_is_granted_before_the_answer),
+		T(a_session_that_ends_gives_its_rights_back),
+		T(a_front_end_that_goes_loses_everything),
+		T(a_log_in_by_password_is_granted_full_rights),
+		T(smtp_log_ins_are_granted_nothing),
+		T(failures_look_alike_and_are_slowed),
+		T(scram_plus_runs_over_three_calls),
+		T(an_aborted_exchange_is_gone),
+		T(mechanisms_with_and_without_tls),
+		T(senders_own_what_leads_to_them_alone),
+		T(disabling_a_user_revokes_him),
+		T(a_changed_password_ends_log_ins_but_not_deliveries),
+		T(a_store_that_comes_back_is_told_again),
+		T(a_broken_database_is_told_as_a_failure_of_the_moment),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
