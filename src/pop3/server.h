@@ -3,6 +3,7 @@
 #ifndef POP3_SERVER_H
 #define POP3_SERVER_H
 
+#include "directory/login.h"
 #include "engine/session.h"
 #include "store/view.h"
 
@@ -10,6 +11,7 @@ struct pop3_server {
 	struct engine *engine;
 	struct store_client *store;
 	struct rpc_channel *directory;   /* calls of directory/schema.h */
+	struct login_mechanisms mechanisms;      /* login_mechanisms_init() before the first session */
 };
 
 extern const struct protocol pop3_protocol;
