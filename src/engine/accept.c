@@ -32,6 +32,16 @@ void listener_arm(struct listener *l)
 	pthread_mutex_unlock(&e->lock);
 }
 
+struct listener *listener_at(struct engine *e, size_t i)
+{
+	struct listener *l;
+
+	pthread_mutex_lock(&e->lock);
+	l = i < e->listeners.n ? e->listeners.v[i] : NULL;
+	pthread_mutex_unlock(&e->lock);
+	return l;
+}
+
 /* A stopped engine has no listening sockets; a thread that still accepts sees the descriptor gone. */
 void listeners_close(struct engine *e)
 {
@@ -165,6 +175,10 @@ static bool accept_one(struct listener *l, bool *more)
 	pthread_mutex_lock(&e->lock);
 	listening = l->l.fd;
 	fd = listening < 0 ? -1 : accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (listening >= 0 && fd < 0 && errno == EINVAL) {
+		fd_close(&l->l.fd);      /* shut down: whoever lent the socket has taken the service away */
+		listening = -1;
+	}
 	pthread_mutex_unlock(&e->lock);
 	if (fd < 0) {
 		*more = false;

@@ -105,14 +105,17 @@ void engine_listen(struct engine *e, const struct engine_listener *listener)
 	struct listener *l = NEW(struct listener);
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLONESHOT};
 
-	invariant(!e->running);
 	l->l = *listener;
 	l->engine = e;
+	fd_nonblocking(l->l.fd, true);
+	pthread_mutex_lock(&e->lock);
 	ev.data.u64 = (uint64_t)e->listeners.n << 32 | EVENT_LISTENER;
 	vec_push(&e->listeners, l);
-	fd_nonblocking(l->l.fd, true);
-	if (epoll_ctl(e->epfd, EPOLL_CTL_ADD, l->l.fd, &ev) < 0)
+	if (e->stopping)
+		fd_close(&l->l.fd);
+	else if (epoll_ctl(e->epfd, EPOLL_CTL_ADD, l->l.fd, &ev) < 0)
 		die(71, "cannot listen: %m");
+	pthread_mutex_unlock(&e->lock);
 }
 
 void engine_run(struct engine *e)

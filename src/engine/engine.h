@@ -39,6 +39,8 @@ struct engine_listener {
 	const struct net_cidr *proxy_from;   /* ... from these peers (others are direct clients); borrowed for the engine's life */
 	size_t proxy_from_count;             /* 0: from every peer */
 };
+/* Any thread, also while the engine runs. A socket that is shut down (SHUT_RDWR, by another process that holds
+ * it) is closed here, too. */
 void engine_listen(struct engine *e, const struct engine_listener *listener);
 /* Takes over one connected socket (tests; sendmail on a UNIX socket). Returns 0, or -1 when a limit says no. */
 int engine_adopt(struct engine *e, int fd, const struct engine_listener *listener);

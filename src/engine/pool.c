@@ -190,7 +190,7 @@ static void event_take(struct engine *e, uint64_t data)
 	if (data == EVENT_TIMER) {
 		timers_fire(e);
 	} else if ((uint32_t)data == EVENT_LISTENER) {
-		listener_ready(e->listeners.v[data >> 32]);
+		listener_ready(listener_at(e, data >> 32));
 	} else {
 		s = slot_win(e, (uint32_t)data, (uint32_t)(data >> 32), BIT_INPUT);
 		if (s)

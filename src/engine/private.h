@@ -78,7 +78,7 @@ struct engine {
 	struct map *clients;
 	_Atomic size_t sessions;
 	_Atomic uint64_t next_id;
-	VEC(struct listener *) listeners;
+	VEC(struct listener *) listeners;      /* lock */
 
 	pthread_mutex_t ready_lock;
 	struct session *ready_first, *ready_last;
@@ -195,6 +195,7 @@ void timers_fire(struct engine *e);
 void listener_ready(struct listener *l);
 void listener_arm(struct listener *l);
 void listeners_close(struct engine *e);
+struct listener *listener_at(struct engine *e, size_t i);      /* NULL behind the last */
 void client_release(struct session *s);
 /* Counts the session for its (perhaps new) address. False: over the limit. */
 bool client_admit(struct session *s);

@@ -134,8 +134,9 @@ void timer_kill_at(struct engine *e, int64_t at)
 
 static void listeners_resume(struct engine *e)
 {
-	for (size_t i = 0; i < e->listeners.n; i++) {
-		struct listener *l = e->listeners.v[i];
+	struct listener *l;
+
+	for (size_t i = 0; (l = listener_at(e, i)) != NULL; i++) {
 		bool paused;
 
 		pthread_mutex_lock(&e->timer_lock);
