@@ -67,16 +67,19 @@ static int load(const struct bundle *b, struct str name, struct conf **conf_r, s
 	return 0;
 }
 
-/* What log lines call it: Postfix's syslog_name, as in "-o syslog_name=postfix/submission". */
+/* What log lines call it behind "postrider/": "smtpd", or with Postfix's "-o syslog_name=postfix/submission"
+ * "submission/smtpd". */
 static char *log_name(const struct conf *conf, const char *command)
 {
+	struct str before, after;
 	struct buf name;
 	char *text;
 
 	buf_init(&name, 200);
-	if (!conf_text(conf, STR("syslog_name"), &name) || name.len == 0)
-		buf_addz(&name, "postrider");
-	text = mem_printf("%s/%s", name.ptr, command);
+	if (conf_text(conf, STR("syslog_name"), &name) && str_split(buf_str(&name), '/', &before, &after) && after.len)
+		text = mem_printf("%.*s/%s", STR_ARG(after), command);
+	else
+		text = mem_strdup(command);
 	buf_release(&name);
 	return text;
 }

@@ -371,8 +371,11 @@ static void find_executable(struct master *m)
 {
 	char path[4096];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
-	m->exe_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	/* Above what a new child's own descriptors replace. */
+	m->exe_fd = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+	fd_close(&fd);
 	if (len < 0 || m->exe_fd < 0)
 		die(EX_OSERR, "cannot find the program file: %s", strerror(errno));
 	m->exe_path = str_dup(str_of(path, (size_t)len));
