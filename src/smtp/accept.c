@@ -20,10 +20,12 @@ static void delivery_fill(struct smtp_session *c, struct delivery *d)
 	d->prefix = smtp_received(c, d);
 }
 
-/* Our answer leaves now; the store may forget the id once it has left. */
-static void answer_sent(struct smtp_session *c, const uint8_t id[DELIVERY_ID_SIZE])
+/* Our answer leaves now; the store may forget the delivery once it has left. Before the transaction's grants
+ * end: an unconfirmed delivery of a session that is gone looks to the store like a client that never heard us,
+ * and an equal message from elsewhere like its second try. */
+static void answer_sent(struct smtp_session *c, const struct delivery *d)
 {
-	memcpy(c->unconfirmed, id, DELIVERY_ID_SIZE);
+	memcpy(c->unconfirmed, d->id, DELIVERY_ID_SIZE);
 	c->confirm_pending = true;
 	session_flush(c->s);
 	if (session_unsent(c->s) == 0)
@@ -71,7 +73,6 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 	struct str queued_as, id = arena_str(&c->mail.arena, d->queue_id);
 	struct err err = ERR_NONE;
 	int how = deliver_accept(&c->env, d, &c->mail.arena, &queued_as, &err);
-	uint8_t delivery_id[DELIVERY_ID_SIZE];
 
 	c->mail.content = d->content;
 	if (how < 0)
@@ -82,10 +83,9 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 		smtp_reply(c, 250, "2.0.0", "Ok: %lld bytes queued as %.*s", (long long)chunk_size, STR_ARG(id));
 	else
 		smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));
-	memcpy(delivery_id, d->id, sizeof(delivery_id));
-	smtp_mail_reset(c);
 	if (how == DELIVER_STORED)
-		answer_sent(c, delivery_id);
+		answer_sent(c, d);
+	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }
 
@@ -124,7 +124,6 @@ static void answer_rcpt(struct smtp_session *c, const struct delivery *d, const 
 
 static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 {
-	uint8_t delivery_id[DELIVERY_ID_SIZE];
 	bool all_done = true;
 
 	deliver_store(&c->env, d);
@@ -140,12 +139,11 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 	for (size_t i = 0; i < c->mail.rcpts.n; i++)
 		answer_rcpt(c, d, &c->mail.rcpts.v[i]);
 	c->errors = c->junk = 0;
-	memcpy(delivery_id, d->id, sizeof(delivery_id));
-	smtp_mail_reset(c);
 	/* Not confirmed while something was put off: the client comes again with the same bytes, and those who
 	 * have them must not get them twice. */
 	if (all_done)
-		answer_sent(c, delivery_id);
+		answer_sent(c, d);
+	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }
 

@@ -11,14 +11,16 @@ static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err 
 	return smtp_reply(c, code, err->code[0] != '\0' ? err->code : "5.0.0", "%s", err->text);
 }
 
-/* A local part without domain belongs to $myorigin (Postfix's append_at_myorigin); <postmaster> among them
- * (RFC 5321 4.5.1). */
+/* A local part without domain belongs to $myorigin (Postfix's append_at_myorigin); but <postmaster> is whoever
+ * the directory says (RFC 5321 4.5.1). */
 static struct str lookup_address(struct smtp_session *c, const struct address *rcpt)
 {
 	struct address full = *rcpt;
 	struct buf text;
 	struct str copy;
 
+	if (full.domain.len == 0 && str_ieq(full.local, STR("postmaster")))
+		return full.local;
 	if (full.domain.len == 0)
 		full.domain = c->conf->myorigin;
 	/* The directory wants it without quotes. */
