@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -40,6 +41,7 @@ struct engine *engine_new(const struct engine_limits *limits)
 	struct engine *e = NEW(struct engine);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
+	signal(SIGPIPE, SIG_IGN);        /* OpenSSL writes without MSG_NOSIGNAL */
 	e->limits = *limits;
 	if (e->limits.threads == 0)
 		e->limits.threads = 256;

@@ -123,6 +123,8 @@ static void peer_unref(struct rpc_peer *p)
 
 static void out_fds_drop(struct rpc_peer *p, size_t first_n)
 {
+	if (first_n == 0)
+		return;
 	for (size_t i = 0; i < first_n; i++)
 		for (size_t k = 0; k < p->fds.v[i].count; k++)
 			fd_close(&p->fds.v[i].fds[k]);
@@ -180,6 +182,8 @@ static void peer_close(struct rpc_peer *p)
 			s->dirty.v[i] = NULL;
 	pthread_mutex_lock(&p->lock);
 	p->closed = true;
+	/* By name: a process that is just being forked may hold the socket a moment longer, and epoll with it. */
+	epoll_ctl(s->epfd, EPOLL_CTL_DEL, p->fd, NULL);
 	close(p->fd);
 	p->fd = -1;
 	out_fds_drop(p, p->fds.n);
