@@ -117,7 +117,8 @@ static void take_word(struct list_parser *p)
 		lex_quoted(&p->rest, &p->name);
 	else
 		buf_add_str(&p->name, lex_run(&p->rest, is_word_char));
-	buf_add(&p->local, p->name.ptr + start, p->name.len - start);
+	if (!p->have_at)
+		buf_add(&p->local, p->name.ptr + start, p->name.len - start);
 	p->words++;
 	p->gap = false;
 }

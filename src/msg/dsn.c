@@ -1,0 +1,320 @@
+#include "msg/dsn.h"
+#include "base/encode.h"
+#include "base/utf8.h"
+#include "msg/date.h"
+#include "msg/header.h"
+#include "msg/xtext.h"
+
+static const char *const ACTIONS[] = {[DSN_FAILED] = "failed", [DSN_DELAYED] = "delayed", [DSN_DELIVERED] = "delivered",
+				      [DSN_RELAYED] = "relayed", [DSN_EXPANDED] = "expanded"};
+
+struct writer {
+	const struct dsn *d;
+	struct buf *out;
+	char boundary[48];
+	bool utf8;               /* write UTF-8 outside of the returned message */
+	bool original_8bit;
+	bool original_utf8_header;
+};
+
+/* ---- fields ---- */
+
+/* One field; ASCII unless the writer may write UTF-8. */
+static void field(struct writer *w, const char *name, const char *type, struct str value)
+{
+	struct buf text;
+
+	buf_init(&text, 4 * value.len + 64);
+	buf_addz(&text, type);
+	if (w->utf8 && utf8_valid(value)) {
+		buf_add_str(&text, value);
+	} else {
+		for (size_t i = 0; i < value.len; i++)
+			buf_addc(&text, (unsigned char)value.ptr[i] < 0x80 ? value.ptr[i] : '?');
+	}
+	header_write(w->out, name, buf_str(&text), false);
+	buf_release(&text);
+}
+
+/* "rfc822; a@b", or "utf-8; ..." in the form that fits the part it stands in (RFC 6533 3). */
+static void address_field(struct writer *w, const char *name, struct str address)
+{
+	struct buf encoded;
+
+	if (str_is_ascii(address)) {
+		field(w, name, "rfc822; ", address);
+	} else if (w->utf8) {
+		field(w, name, "utf-8; ", address);
+	} else {
+		buf_init(&encoded, 12 * address.len + 16);
+		xtext_utf8_encode(&encoded, address);
+		field(w, name, "utf-8; ", buf_str(&encoded));
+		buf_release(&encoded);
+	}
+}
+
+/* ORCPT keeps its own type: "rfc822;a@b". */
+static void original_field(struct writer *w, struct str original)
+{
+	struct str type, address;
+
+	if (!str_split(original, ';', &type, &address) || str_ieq(str_trim(type), STR("rfc822")) ||
+	    str_ieq(str_trim(type), STR("utf-8")))
+		address_field(w, "Original-Recipient", str_trim(address.len > 0 ? address : original));
+	else
+		field(w, "Original-Recipient", "", original);
+}
+
+static void date_field(struct writer *w, const char *name, int64_t time)
+{
+	struct buf text;
+
+	buf_init(&text, 100);
+	date_write(&text, time, 0);
+	field(w, name, "", buf_str(&text));
+	buf_release(&text);
+}
+
+/* class "." subject "." detail, the class fitting the action (RFC 3463 2, RFC 3464 2.3.4). */
+static bool status_is_valid(struct str status, char class)
+{
+	struct str head, rest, subject, detail;
+	uint32_t n;
+
+	if (!str_split(status, '.', &head, &rest) || head.len != 1 || head.ptr[0] != class)
+		return false;
+	return str_split(rest, '.', &subject, &detail) && subject.len <= 3 && detail.len <= 3 &&
+	       str_to_u32(subject, &n) && str_to_u32(detail, &n);
+}
+
+static void status_field(struct writer *w, const struct dsn_recipient *r)
+{
+	char class = r->action == DSN_FAILED ? '5' : r->action == DSN_DELAYED ? '4' : '2';
+	char fallback[] = {class, '.', '0', '.', '0', '\0'};
+	/* A failure may tell of what was temporary until time ran out. */
+	bool valid = status_is_valid(r->status, class) || (r->action == DSN_FAILED && status_is_valid(r->status, '4'));
+
+	field(w, "Status", "", valid ? r->status : str_from(fallback));
+}
+
+/* ---- parts ---- */
+
+static void boundary_line(struct writer *w, const char *end)
+{
+	buf_addf(w->out, "\n--%s%s\n", w->boundary, end);
+}
+
+static const char *subject_of(enum dsn_action action)
+{
+	switch (action) {
+	case DSN_FAILED:
+		return "Undelivered Mail Returned to Sender";
+	case DSN_DELAYED:
+		return "Delayed Mail (still being retried)";
+	case DSN_DELIVERED:
+	case DSN_RELAYED:
+	case DSN_EXPANDED:
+		break;
+	}
+	return "Successful Mail Delivery Report";
+}
+
+/* What the whole notification is about: the worst that happened. */
+static enum dsn_action main_action(const struct dsn *d)
+{
+	enum dsn_action worst = DSN_EXPANDED;
+
+	for (size_t i = 0; i < d->count; i++)
+		if (d->recipients[i].action < worst)
+			worst = d->recipients[i].action;
+	return d->count > 0 ? worst : DSN_FAILED;
+}
+
+static void write_header(struct writer *w)
+{
+	struct buf text;
+
+	buf_init(&text, 2000 + 4 * (w->d->to.len + w->d->reporting_mta.len + w->d->message_id.len));
+	buf_addf(&text, "Mail Delivery System <MAILER-DAEMON@%.*s>", STR_ARG(w->d->reporting_mta));
+	field(w, "From", "", buf_str(&text));
+	buf_clear(&text);
+	buf_addf(&text, "<%.*s>", STR_ARG(w->d->to));
+	field(w, "To", "", buf_str(&text));
+	field(w, "Subject", "", str_from(subject_of(main_action(w->d))));
+	date_field(w, "Date", w->d->date);
+	buf_clear(&text);
+	buf_addf(&text, "<%.*s>", STR_ARG(w->d->message_id));
+	field(w, "Message-ID", "", buf_str(&text));
+	buf_addz(w->out, "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n"); /* RFC 3834 5 */
+	buf_addf(w->out, "Content-Type: multipart/report; report-type=%sdelivery-status;\n\tboundary=\"%s\"\n",
+		 w->utf8 ? "global-" : "", w->boundary);
+	if (w->utf8 || w->original_8bit)
+		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
+	buf_addz(w->out, "\nThis is a MIME-encapsulated message.\n");
+	buf_release(&text);
+}
+
+static const char *explanation(enum dsn_action action)
+{
+	switch (action) {
+	case DSN_FAILED:
+		return "Your message could not be delivered to one or more recipients. It is attached below.\n\n"
+		       "If you need help, forward this notice to your postmaster; you may leave out\nyour own text.\n";
+	case DSN_DELAYED:
+		return "Your message could not be delivered to one or more recipients so far.\n"
+		       "Delivery is tried again by itself: you need not send it once more.\n";
+	case DSN_DELIVERED:
+	case DSN_RELAYED:
+	case DSN_EXPANDED:
+		break;
+	}
+	return "Your message was delivered to the recipients below. Where it was relayed to a\n"
+	       "system that sends no reports, no further notice will come.\n";
+}
+
+/* Text for people: control characters and foreign bytes as '?', lines as they come. */
+static void plain(struct writer *w, struct str text)
+{
+	bool may_8bit = w->utf8 && utf8_valid(text);
+
+	for (size_t i = 0; i < text.len; i++) {
+		unsigned char c = (unsigned char)text.ptr[i];
+
+		buf_addc(w->out, c < 0x20 || c == 0x7f || (c >= 0x80 && !may_8bit) ? '?' : (char)c);
+	}
+}
+
+static void write_text(struct writer *w)
+{
+	const struct dsn *d = w->d;
+
+	boundary_line(w, "");
+	buf_addf(w->out, "Content-Description: Notification\nContent-Type: text/plain; charset=%s\n",
+		 w->utf8 ? "utf-8" : "us-ascii");
+	if (w->utf8)
+		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
+	buf_addz(w->out, "\nThis is the mail system at host ");
+	plain(w, d->reporting_mta);
+	buf_addz(w->out, ".\n\n");
+	buf_addz(w->out, explanation(main_action(d)));
+	for (size_t i = 0; i < d->count; i++) {
+		const struct dsn_recipient *r = &d->recipients[i];
+
+		buf_addz(w->out, "\n<");
+		plain(w, r->address);
+		buf_addf(w->out, ">: %s", ACTIONS[r->action]);
+		if (r->remote_mta.len > 0) {
+			buf_addz(w->out, "; host ");
+			plain(w, r->remote_mta);
+			buf_addz(w->out, " said");
+		}
+		if (r->diagnostic.len > 0) {
+			buf_addz(w->out, ":\n    ");
+			plain(w, r->diagnostic);
+		}
+		buf_addc(w->out, '\n');
+	}
+}
+
+static void write_recipient(struct writer *w, const struct dsn_recipient *r)
+{
+	buf_addc(w->out, '\n');
+	if (r->original.len > 0)
+		original_field(w, r->original);
+	address_field(w, "Final-Recipient", r->address);
+	field(w, "Action", "", str_from(ACTIONS[r->action]));
+	status_field(w, r);
+	if (r->remote_mta.len > 0)
+		field(w, "Remote-MTA", "dns; ", r->remote_mta);
+	if (r->diagnostic.len > 0)
+		field(w, "Diagnostic-Code", r->remote_mta.len > 0 ? "smtp; " : "x-postrider; ", r->diagnostic);
+	if (r->last_attempt != 0)
+		date_field(w, "Last-Attempt-Date", r->last_attempt);
+	if (r->will_retry_until != 0 && r->action == DSN_DELAYED)
+		date_field(w, "Will-Retry-Until", r->will_retry_until);
+}
+
+/* message/delivery-status, RFC 3464 2; message/global-delivery-status, RFC 6533 4.1. */
+static void write_status(struct writer *w)
+{
+	const struct dsn *d = w->d;
+
+	boundary_line(w, "");
+	buf_addf(w->out, "Content-Description: Delivery report\nContent-Type: message/%sdelivery-status\n",
+		 w->utf8 ? "global-" : "");
+	if (w->utf8)
+		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
+	buf_addc(w->out, '\n');
+	if (d->envelope_id.len > 0)
+		field(w, "Original-Envelope-Id", "", d->envelope_id);
+	field(w, "Reporting-MTA", "dns; ", d->reporting_mta);
+	if (d->queue_id.len > 0)
+		field(w, "X-Postrider-Queue-ID", "", d->queue_id);
+	if (d->arrival != 0)
+		date_field(w, "Arrival-Date", d->arrival);
+	for (size_t i = 0; i < d->count; i++)
+		write_recipient(w, &d->recipients[i]);
+}
+
+/* CRLF to LF; whatever else stands there stays. Ends with a line end. */
+static void add_lines(struct buf *out, struct str text)
+{
+	while (text.len > 0) {
+		ptrdiff_t crlf = str_find(text, STR("\r\n"));
+		size_t n = crlf < 0 ? text.len : (size_t)crlf;
+
+		buf_add_str(out, str_sub(text, 0, n));
+		if (crlf >= 0)
+			buf_addc(out, '\n');
+		text = str_skip(text, crlf < 0 ? n : n + 2);
+	}
+	if (out->len > 0 && out->ptr[out->len - 1] != '\n')
+		buf_addc(out, '\n');
+}
+
+/* The message, or its header as text/rfc822-headers (RFC 6522 4, RFC 6533 5 and 6). */
+static void write_original(struct writer *w)
+{
+	const struct dsn *d = w->d;
+	struct str content = d->headers_only ? str_sub(d->message, 0, header_size(d->message)) : d->message;
+	const char *type = d->headers_only ? (w->original_utf8_header ? "message/global-headers" : "text/rfc822-headers")
+			   : w->original_utf8_header ? "message/global" : "message/rfc822";
+
+	boundary_line(w, "");
+	buf_addf(w->out, "Content-Description: %s\nContent-Type: %s\n",
+		 main_action(d) == DSN_FAILED ? (d->headers_only ? "Undelivered Message Headers" : "Undelivered Message")
+					      : (d->headers_only ? "Message Headers" : "Message"), type);
+	if (!str_is_ascii(content))
+		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
+	buf_addc(w->out, '\n');
+	add_lines(w->out, content);
+}
+
+static bool needs_utf8(const struct dsn *d)
+{
+	if (!str_is_ascii(d->to))
+		return true;
+	for (size_t i = 0; i < d->count; i++)
+		if (!str_is_ascii(d->recipients[i].address) || !str_is_ascii(d->recipients[i].original) ||
+		    !str_is_ascii(d->recipients[i].diagnostic))
+			return true;
+	return false;
+}
+
+void dsn_write(const struct dsn *d, struct buf *out)
+{
+	struct str header = str_sub(d->message, 0, header_size(d->message));
+	struct writer w = {.d = d, .out = out};
+
+	w.utf8 = d->utf8 && needs_utf8(d);
+	w.original_8bit = !str_is_ascii(d->headers_only ? header : d->message);
+	w.original_utf8_header = !str_is_ascii(header);
+	/* 128 random bits stand in no message that was written before. */
+	snprintf(w.boundary, sizeof(w.boundary), "=_%016llx%016llx", (unsigned long long)random_u64(),
+		 (unsigned long long)random_u64());
+	write_header(&w);
+	write_text(&w);
+	write_status(&w);
+	write_original(&w);
+	boundary_line(&w, "--");
+}

@@ -1,0 +1,145 @@
+#include "msg/dsn.h"
+#include "msg/header.h"
+#include "msg/mime.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static struct dsn_recipient bob = {
+	.address = STR("bob@example.test"),
+	.original = STR("rfc822;Bob@example.test"),
+	.action = DSN_FAILED,
+	.status = STR("5.1.1"),
+	.diagnostic = STR("User unknown\r\nInjected: yes"),
+	.last_attempt = 880127706,
+};
+
+static struct dsn make(const struct dsn_recipient *r)
+{
+	return (struct dsn){.reporting_mta = STR("mail.example.test"), .mail_name = STR("Postrider"), .to = STR("alice@example.test"),
+			    .message_id = STR("1@mail.example.test"), .date = 880127800, .arrival = 880127000,
+			    .envelope_id = STR("QQ314159"), .queue_id = STR("4XyZ"), .recipients = r, .count = 1,
+			    .message = STR("From: a\r\nSubject: x\r\n\r\nbody\r\n--=_\r\n")};
+}
+
+static struct str part(struct str message, const struct mime_part *p) { return str_sub(message, p->body_offset, p->body_len); }
+
+static bool has(struct str text, const char *line)
+{
+	if (str_find(text, str_from(line)) >= 0)
+		return true;
+	fail_msg("\"%s\" is not in\n%.*s", line, STR_ARG(text));
+	return false;
+}
+
+static void test_a_bounce_is_a_report_with_three_parts(void **state)
+{
+	struct dsn d = make(&bob);
+	struct buf out;
+	struct arena arena;
+	struct mime_part *root, *p;
+	struct str text;
+
+	(void)state;
+	buf_init(&out, 100000);
+	arena_init(&arena);
+	dsn_write(&d, &out);
+	text = buf_str(&out);
+	assert_true(str_chr(text, '\r') < 0);
+	root = mime_parse(text, &arena);
+	assert_true(str_ieq(root->subtype, STR("report")));
+	assert_true(str_eq(mime_param(root->params, root->param_count, "report-type"), STR("delivery-status")));
+	assert_int_equal(root->child_count, 3);
+	assert_true(str_eq(root->envelope->message_id, STR("<1@mail.example.test>")));
+	assert_true(str_eq(root->envelope->to.v[0].local, STR("alice")));
+	has(text, "Auto-Submitted: auto-replied\n");
+	p = root->first->next;
+	assert_true(str_eq(p->subtype, STR("delivery-status")));
+	has(part(text, p), "Original-Envelope-Id: QQ314159\nReporting-MTA: dns; mail.example.test\n");
+	has(part(text, p), "\n\nOriginal-Recipient: rfc822; Bob@example.test\nFinal-Recipient: rfc822; bob@example.test\n"
+			   "Action: failed\nStatus: 5.1.1\n"
+			   "Diagnostic-Code: x-postrider; User unknown Injected: yes\n"
+			   "Last-Attempt-Date: Fri, 21 Nov 1997 15:55:06 +0000");
+	p = p->next;
+	assert_true(p->message);
+	assert_true(str_eq(part(text, p), STR("From: a\nSubject: x\n\nbody\n--=_\n")));
+	buf_release(&out);
+	arena_release(&arena);
+}
+
+static void test_headers_only_when_asked(void **state)
+{
+	struct dsn d = make(&bob);
+	struct buf out;
+	struct arena arena;
+	struct mime_part *p;
+
+	(void)state;
+	buf_init(&out, 100000);
+	arena_init(&arena);
+	d.headers_only = true;
+	dsn_write(&d, &out);
+	p = mime_parse(buf_str(&out), &arena)->first->next->next;
+	assert_true(str_eq(p->subtype, STR("rfc822-headers")));
+	assert_true(str_find(buf_str(&out), STR("body")) < 0);
+	buf_release(&out);
+	arena_release(&arena);
+}
+
+static void test_foreign_addresses_in_both_variants(void **state)
+{
+	struct dsn_recipient r = bob;
+	struct dsn d = make(&r);
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 100000);
+	r.address = STR("j\xc3\xb6rg@example.test");
+	r.original = STR("");
+	r.status = STR("4.2.2 nonsense");
+	r.remote_mta = STR("mx.example.test");
+	dsn_write(&d, &out);
+	has(buf_str(&out), "Final-Recipient: utf-8; j\\x{F6}rg@example.test\n");
+	has(buf_str(&out), "Status: 5.0.0\n");
+	has(buf_str(&out), "Remote-MTA: dns; mx.example.test\nDiagnostic-Code: smtp; User unknown");
+	assert_true(str_is_ascii(buf_str(&out)));
+	buf_clear(&out);
+	d.utf8 = true;
+	d.message = STR("Subject: \xc3\xa4\n\n\xff\n");
+	dsn_write(&d, &out);
+	has(buf_str(&out), "Final-Recipient: utf-8; j\xc3\xb6rg@example.test\n");
+	has(buf_str(&out), "Content-Type: message/global-delivery-status\n");
+	has(buf_str(&out), "Content-Type: message/global\n");
+	has(buf_str(&out), "report-type=global-delivery-status");
+	buf_release(&out);
+}
+
+static void test_a_delay_says_until_when(void **state)
+{
+	struct dsn_recipient r = bob;
+	struct dsn d = make(&r);
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 100000);
+	r.action = DSN_DELAYED;
+	r.status = STR("4.3.0");
+	r.will_retry_until = 880527706;
+	dsn_write(&d, &out);
+	has(buf_str(&out), "Subject: Delayed Mail (still being retried)\n");
+	has(buf_str(&out), "Action: delayed\nStatus: 4.3.0\n");
+	has(buf_str(&out), "Will-Retry-Until: Wed, 26 Nov 1997 ");
+	buf_release(&out);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_bounce_is_a_report_with_three_parts),
+		cmocka_unit_test(test_headers_only_when_asked),
+		cmocka_unit_test(test_foreign_addresses_in_both_variants),
+		cmocka_unit_test(test_a_delay_says_until_when),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
