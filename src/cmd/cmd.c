@@ -100,14 +100,14 @@ static int help(FILE *out)
 }
 
 /* The absolute path, also of what does not exist yet. */
-static const char *absolute(const char *dir)
+static char *absolute(const char *dir)
 {
 	char resolved[PATH_MAX], cwd[PATH_MAX];
 
 	if (realpath(dir, resolved))
 		return mem_strdup(resolved);
 	if (dir[0] == '/' || getcwd(cwd, sizeof(cwd)) == NULL)
-		return dir;
+		return mem_strdup(dir);
 	return mem_printf("%s/%s", cwd, dir);
 }
 
@@ -157,6 +157,7 @@ int cmd_main(int argc, char **argv)
 	const struct cmd_entry *e;
 	struct cmd c = {0};
 	int at = global_options(&c, argc, argv, &dir), status;
+	char *instance;
 
 	if (at < 0)
 		return -at - 1;
@@ -166,15 +167,17 @@ int cmd_main(int argc, char **argv)
 	if (e == NULL)
 		return cmd_error(EX_USAGE, "there is no command \"%s\"; see postrider --help", argv[at]);
 	log_init("postrider");
-	c.dir = absolute(dir && *dir ? dir : INSTANCE_DIR_DEFAULT);
+	c.dir = instance = absolute(dir && *dir ? dir : INSTANCE_DIR_DEFAULT);
 	c.name = argv[at];
 	c.argc = argc - at - 1;
 	c.argv = argv + at + 1;
 	if (take_flags(&c)) {
 		print_usage(stdout, e);
-		return EX_OK;
+		status = EX_OK;
+	} else {
+		status = e->run(&c);
 	}
-	status = e->run(&c);
+	free(instance);
 	if (fflush(stdout) != 0 && status == EX_OK)
 		return cmd_error(EX_IOERR, "cannot write the result");
 	return status;

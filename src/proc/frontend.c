@@ -110,7 +110,8 @@ static struct listener *listener_new(struct frontend *f, struct str name, struct
 		log_warning("service %.*s wants TLS from the first byte, but smtpd_tls_cert_file names no certificate",
 			    STR_ARG(name));
 	full_name = log_name(conf, l->protocol->command);
-	l->service = service_new(full_name, l->protocol->server, conf, tls); /* keeps the name */
+	l->service = service_new(full_name, l->protocol->server, conf, tls);
+	free(full_name);
 	vec_push(&f->listeners, l);
 	return l;
 }
