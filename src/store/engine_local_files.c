@@ -1,0 +1,598 @@
+/* Doing file operations: on a file thread, or again at recovery.
+ *
+ * Every operation may be repeated: recovery does all that came after the last checkpoint once more, in order,
+ * and ends where the first time ended. A PUT is written again where its file is missing or not whole; a MOVE
+ * whose source is gone and whose target is there was done already; removing twice is removing once. A source
+ * that is nowhere was deleted by another tool: that is not an error. */
+#include "store/engine_local_private.h"
+
+#include "base/encode.h"
+#include "base/log.h"
+#include "os/io.h"
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TMP_PREFIX "postrider."
+#define TMP_STALE_SECONDS (36 * 3600)
+#define DIR_MODE 0700
+#define FILE_MODE 0600
+#define PIECE ((size_t)256 << 10)
+
+/* ---- directories -------------------------------------------------------------------------------------- */
+
+static int make_dir(struct local *l, const char *path, struct err *err)
+{
+	if (io_mkdir(l->o.rootfd, path, DIR_MODE) < 0 && errno != EEXIST)
+		return err_errno(err, "cannot make directory %s", path);
+	return 0;
+}
+
+static int make_parents(struct local *l, struct str path, struct err *err)
+{
+	char part[STORE_PATH_MAX];
+
+	for (size_t i = 1; i <= path.len; i++) {
+		if (i < path.len && path.ptr[i] != '/')
+			continue;
+		local_path(part, str_sub(path, 0, i), STR_NULL, "");
+		if (make_dir(l, part, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int folder_make(struct local *l, struct str path, struct str folder, struct err *err)
+{
+	static const char *const subs[] = {"", "tmp", "new", "cur"};
+	char full[STORE_PATH_MAX];
+	int fd;
+
+	if (make_parents(l, path, err) < 0)
+		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++)
+		if (make_dir(l, local_path(full, path, folder, subs[i]), err) < 0)
+			return -1;
+	if (folder.len == 0)
+		return 0;
+	fd = io_open(l->o.rootfd, local_path(full, path, folder, "maildirfolder"), O_WRONLY | O_CREAT, FILE_MODE);
+	if (fd < 0)
+		return err_errno(err, "cannot create %s", full);
+	io_close(fd);
+	return 0;
+}
+
+/* ---- renaming ----------------------------------------------------------------------------------------- */
+
+/* Renames within an account, making the directory it goes to if that is missing. 1, 0 no source, -1. */
+static int rename_into(struct local *l, const char *from, struct str path, struct str to_folder, const char *to, struct err *err)
+{
+	char full[STORE_PATH_MAX];
+
+	local_path(full, path, to_folder, to);
+	if (io_rename(l->o.rootfd, from, l->o.rootfd, full) == 0)
+		return 1;
+	if (errno == ENOENT) {
+		if (folder_make(l, path, to_folder, err) < 0)
+			return -1;
+		if (io_rename(l->o.rootfd, from, l->o.rootfd, full) == 0)
+			return 1;
+		if (errno == ENOENT)
+			return 0;
+	}
+	return err_errno(err, "cannot rename %s to %s", from, full);
+}
+
+static void target_name(char out[FOUND_MAX], struct str base, bool cur, struct str flags)
+{
+	char name[STORE_NAME_MAX];
+
+	store_file_name(name, base, cur, flags);
+	snprintf(out, FOUND_MAX, "%s/%s", cur ? "cur" : "new", name);
+}
+
+/* ---- PUT ---------------------------------------------------------------------------------------------- */
+
+static void tmp_name(char out[FOUND_MAX], struct str base)
+{
+	snprintf(out, FOUND_MAX, "tmp/" TMP_PREFIX "%.*s", STR_ARG(base));
+}
+
+static int put_contents(struct local *l, int fd, const struct file_work *w, struct err *err)
+{
+	size_t prefix = w->op.prefix.len;
+	struct timespec times[2];
+	int from, rc;
+
+	if (prefix && io_pwrite(fd, w->op.prefix.ptr, prefix, 0) < 0)
+		return err_errno(err, "cannot write a message");
+	if (w->op.blob) {
+		from = spool_read(l->spool, w->op.blob, err);
+		if (from < 0)
+			return -1;
+		rc = io_copy(from, 0, fd, (off_t)prefix, w->blob_size);
+		if (rc < 0)
+			err_errno(err, "cannot copy a message out of the spool");
+		io_close(from);
+		if (rc < 0)
+			return -1;
+	} else if (w->body.len && io_pwrite(fd, w->body.ptr, w->body.len, (off_t)prefix) < 0) {
+		return err_errno(err, "cannot write a message");
+	}
+	if (w->op.time) {
+		times[0] = times[1] = (struct timespec){.tv_sec = (time_t)w->op.time};
+		if (futimens(fd, times) < 0)
+			log_warning("cannot set the time of a message: %s", strerror(errno));
+	}
+	return 0;
+}
+
+int file_put_ahead(struct local *l, const struct file_work *w, struct err *err)
+{
+	const struct store_file_op *op = &w->op;
+	char name[FOUND_MAX], full[STORE_PATH_MAX];
+	int fd, rc, flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW;
+
+	tmp_name(name, op->base);
+	if (device_touch(l, op->path, err) < 0)
+		return -1;
+	fd = io_open(l->o.rootfd, local_path(full, op->path, op->folder, name), flags, FILE_MODE);
+	if (fd < 0 && errno == ENOENT) {
+		if (folder_make(l, op->path, op->folder, err) < 0)
+			return -1;
+		fd = io_open(l->o.rootfd, full, flags, FILE_MODE);
+	}
+	if (fd < 0)
+		return err_errno(err, "cannot create %s", full);
+	rc = put_contents(l, fd, w, err);
+	if (io_close(fd) < 0 && rc == 0)
+		rc = err_errno(err, "cannot close %s", full);
+	if (rc < 0 && io_unlink(l->o.rootfd, full) < 0)
+		log_warning("cannot remove unfinished %s: %s", full, strerror(errno));
+	return rc;
+}
+
+static int put_place(struct local *l, const struct store_file_op *op, const char *to, struct err *err)
+{
+	char name[FOUND_MAX], from[STORE_PATH_MAX];
+	int rc;
+
+	tmp_name(name, op->base);
+	rc = rename_into(l, local_path(from, op->path, op->folder, name), op->path, op->folder, to, err);
+	if (rc > 0)
+		cache_note(l, op->path, op->folder, op->base, to);
+	return rc;
+}
+
+static int file_put(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+{
+	char to[FOUND_MAX];
+	int rc = 0;
+
+	target_name(to, w->op.base, w->op.cur, w->op.flags);
+	if (ahead)
+		rc = put_place(l, &w->op, to, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	/* Not written ahead, or swept from tmp/ by another tool. */
+	if (file_put_ahead(l, w, err) < 0)
+		return -1;
+	rc = put_place(l, &w->op, to, err);
+	return rc > 0 ? 0 : rc < 0 ? -1 : err_set(err, ERR_TEMP, "4.3.0", "a message vanished while it was written");
+}
+
+/* ---- PUT at recovery: is the file whole? -------------------------------------------------------------- */
+
+static int crc_fd(int fd, off_t at, uint64_t *len_r, uint32_t *crc)
+{
+	char *piece = mem_alloc(PIECE);
+	ssize_t n;
+
+	/* What stands in the page cache may never have reached the disk if a sync failed: read the disk. */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	*len_r = 0;
+	while ((n = io_pread(fd, piece, PIECE, at + (off_t)*len_r)) > 0) {
+		*crc = crc32c(*crc, piece, (size_t)n);
+		*len_r += (uint64_t)n;
+	}
+	free(piece);
+	return n < 0 ? -1 : 0;
+}
+
+static int expected_crc(struct local *l, const struct file_work *w, uint32_t *crc_r, struct err *err)
+{
+	uint64_t len;
+	int fd, rc;
+
+	*crc_r = crc32c(0, w->op.prefix.ptr, w->op.prefix.len);
+	if (!w->op.blob) {
+		*crc_r = crc32c(*crc_r, w->body.ptr, w->body.len);
+		return 0;
+	}
+	fd = spool_read(l->spool, w->op.blob, err);
+	if (fd < 0)
+		return -1;
+	rc = crc_fd(fd, 0, &len, crc_r);
+	io_close(fd);
+	return rc < 0 ? err_errno(err, "cannot read a blob") : 0;
+}
+
+static bool is_whole(struct local *l, const struct file_work *w, const char *name, uint32_t want)
+{
+	char full[STORE_PATH_MAX];
+	uint32_t crc = 0;
+	uint64_t len = 0;
+	int fd = io_open(l->o.rootfd, local_path(full, w->op.path, w->op.folder, name), O_RDONLY | O_NOFOLLOW, 0), rc;
+
+	if (fd < 0)
+		return false;
+	rc = crc_fd(fd, 0, &len, &crc);
+	io_close(fd);
+	return rc == 0 && len == file_work_size(w) && crc == want;
+}
+
+int file_put_redo(struct local *l, const struct file_work *w, struct err *err)
+{
+	const struct store_file_op *op = &w->op;
+	char found[FOUND_MAX], name[FOUND_MAX], full[STORE_PATH_MAX];
+	uint32_t want;
+	int rc;
+
+	if (device_touch(l, op->path, err) < 0 || expected_crc(l, w, &want, err) < 0)
+		return -1;
+	rc = file_find(l, op->path, op->folder, op->base, op->cur, op->flags, found, err);
+	if (rc < 0)
+		return -1;
+	if (rc > 0 && is_whole(l, w, found, want)) {
+		tmp_name(name, op->base);
+		if (io_unlink(l->o.rootfd, local_path(full, op->path, op->folder, name)) < 0 && errno != ENOENT)
+			return err_errno(err, "cannot remove %s", full);
+		return 0;
+	}
+	if (rc == 0)
+		target_name(found, op->base, op->cur, op->flags);
+	if (file_put_ahead(l, w, err) < 0)
+		return -1;
+	return put_place(l, op, found, err) > 0 ? 0 : -1;
+}
+
+/* ---- MOVE, COPY, REMOVE ------------------------------------------------------------------------------- */
+
+/* Where the message that a MOVE or COPY is about can be taken from: its folder or, at recovery, the expunged
+ * ones (a later operation of the first time put it there). 1 with full path, 0 when there is nothing to do. */
+static int source_find(struct local *l, const struct store_file_op *op, char full_r[STORE_PATH_MAX], struct err *err)
+{
+	char found[FOUND_MAX], name[STORE_NAME_MAX + sizeof(STORE_EXPUNGED_DIR)];
+	struct stat st;
+	int rc = file_find(l, op->path, op->folder, op->base, op->was_cur, op->was_flags, found, err);
+
+	if (rc != 0) {
+		local_path(full_r, op->path, op->folder, found);
+		return rc;
+	}
+	if (!l->recovering)
+		return 0;
+	rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	snprintf(name, sizeof(name), STORE_EXPUNGED_DIR "/%.*s", STR_ARG(op->base));
+	local_path(full_r, op->path, STR_NULL, name);
+	return io_fstatat(l->o.rootfd, full_r, &st, 0) == 0;
+}
+
+/* At recovery the target may be there already under other flags: it must not be there twice. */
+static int drop_other(struct local *l, const struct store_file_op *op, const char *to, struct err *err)
+{
+	char found[FOUND_MAX], full[STORE_PATH_MAX];
+	int rc;
+
+	if (!l->recovering || (str_eq(op->folder, op->to_folder) && str_eq(op->base, op->to_base)))
+		return 0;
+	rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
+	if (rc <= 0 || strcmp(found, to) == 0)
+		return rc < 0 ? -1 : 0;
+	if (io_unlink(l->o.rootfd, local_path(full, op->path, op->to_folder, found)) < 0 && errno != ENOENT)
+		return err_errno(err, "cannot remove %s", full);
+	return 0;
+}
+
+static int file_move(struct local *l, const struct store_file_op *op, struct err *err)
+{
+	char from[STORE_PATH_MAX], to[FOUND_MAX], full[STORE_PATH_MAX];
+	int rc = 0;
+
+	target_name(to, op->to_base, op->cur, op->flags);
+	local_path(full, op->path, op->to_folder, to);
+	/* Twice: another tool may rename it between our looking and our renaming. */
+	for (int attempt = 0; attempt < 2 && rc == 0; attempt++) {
+		rc = source_find(l, op, from, err);
+		if (rc <= 0 || strcmp(from, full) == 0)
+			return rc < 0 ? -1 : 0;
+		if (drop_other(l, op, to, err) < 0)
+			return -1;
+		rc = rename_into(l, from, op->path, op->to_folder, to, err);
+	}
+	if (rc <= 0)
+		return rc;
+	/* Two names of one file: rename() leaves both. */
+	if (l->recovering && io_unlink(l->o.rootfd, from) < 0 && errno != ENOENT)
+		return err_errno(err, "cannot remove %s", from);
+	cache_note(l, op->path, op->folder, op->base, NULL);
+	cache_note(l, op->path, op->to_folder, op->to_base, to);
+	return 0;
+}
+
+/* Where hard links are not to be had. */
+static int copy_file(struct local *l, const struct store_file_op *op, const char *from, const char *full, struct err *err)
+{
+	char name[FOUND_MAX], tmp[STORE_PATH_MAX];
+	int in = io_open(l->o.rootfd, from, O_RDONLY | O_NOFOLLOW, 0), out, rc;
+	struct stat st;
+
+	if (in < 0)
+		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", from);
+	tmp_name(name, op->to_base);
+	out = io_open(l->o.rootfd, local_path(tmp, op->path, op->to_folder, name), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, FILE_MODE);
+	if (out < 0) {
+		err_errno(err, "cannot create %s", tmp);
+		io_close(in);
+		return -1;
+	}
+	rc = fstat(in, &st);
+	if (rc == 0)
+		rc = io_copy(in, 0, out, 0, (size_t)st.st_size);
+	if (rc < 0)
+		err_errno(err, "cannot copy %s", from);
+	io_close(in);
+	io_close(out);
+	if (rc == 0 && io_rename(l->o.rootfd, tmp, l->o.rootfd, full) < 0)
+		rc = err_errno(err, "cannot rename %s", tmp);
+	return rc;
+}
+
+static int file_copy(struct local *l, const struct store_file_op *op, struct err *err)
+{
+	char from[STORE_PATH_MAX], to[FOUND_MAX], full[STORE_PATH_MAX];
+	int rc = source_find(l, op, from, err);
+
+	if (rc <= 0)
+		return rc;
+	target_name(to, op->to_base, op->cur, op->flags);
+	local_path(full, op->path, op->to_folder, to);
+	if (drop_other(l, op, to, err) < 0)
+		return -1;
+	rc = io_link(l->o.rootfd, from, l->o.rootfd, full);
+	if (rc < 0 && errno == ENOENT) {
+		if (folder_make(l, op->path, op->to_folder, err) < 0)
+			return -1;
+		rc = io_link(l->o.rootfd, from, l->o.rootfd, full);
+	}
+	if (rc < 0 && errno != EEXIST && errno != ENOENT) {
+		if (errno != EXDEV && errno != EPERM && errno != EMLINK && errno != EOPNOTSUPP)
+			return err_errno(err, "cannot link %s to %s", from, full);
+		if (copy_file(l, op, from, full, err) < 0)
+			return -1;
+	}
+	cache_note(l, op->path, op->to_folder, op->to_base, to);
+	return 0;
+}
+
+/* Into the hidden directory, under the base name. */
+static int expunge(struct local *l, struct str path, struct str folder, const char *found, struct str base, struct err *err)
+{
+	char from[STORE_PATH_MAX], to[STORE_PATH_MAX], name[STORE_NAME_MAX + sizeof(STORE_EXPUNGED_DIR)];
+	int rc;
+
+	local_path(from, path, folder, found);
+	snprintf(name, sizeof(name), STORE_EXPUNGED_DIR "/%.*s", STR_ARG(base));
+	local_path(to, path, STR_NULL, name);
+	rc = io_rename(l->o.rootfd, from, l->o.rootfd, to);
+	if (rc < 0 && errno == ENOENT) {
+		char dir[STORE_PATH_MAX];
+		if (make_dir(l, local_path(dir, path, STR_NULL, STORE_EXPUNGED_DIR), err) < 0)
+			return -1;
+		rc = io_rename(l->o.rootfd, from, l->o.rootfd, to);
+	}
+	if (rc < 0 && errno != ENOENT)
+		return err_errno(err, "cannot rename %s to %s", from, to);
+	/* A copy of it may be there: two names of one file, and rename() leaves both. */
+	if (io_unlink(l->o.rootfd, from) < 0 && errno != ENOENT)
+		return err_errno(err, "cannot remove %s", from);
+	cache_note(l, path, folder, base, NULL);
+	return 0;
+}
+
+static int file_remove(struct local *l, const struct store_file_op *op, struct err *err)
+{
+	bool cur = op->cur || op->was_cur;
+	char found[FOUND_MAX];
+	int rc = file_find(l, op->path, op->folder, op->base, cur, op->cur ? op->flags : op->was_flags, found, err);
+
+	return rc <= 0 ? rc : expunge(l, op->path, op->folder, found, op->base, err);
+}
+
+/* ---- sweeping ----------------------------------------------------------------------------------------- */
+
+struct sweep {
+	struct local *l;
+	const char *dir;
+	time_t limit;            /* unlinks what is older */
+	bool ours;               /* only names that we gave */
+};
+
+static int sweep_one(void *ctx, const char *name)
+{
+	struct sweep *s = ctx;
+	char full[STORE_PATH_MAX];
+	struct stat st;
+
+	if (s->ours && strncmp(name, TMP_PREFIX, sizeof(TMP_PREFIX) - 1) != 0)
+		return 0;
+	snprintf(full, sizeof(full), "%s/%s", s->dir, name);
+	if (io_fstatat(s->l->o.rootfd, full, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ctime >= s->limit || !S_ISREG(st.st_mode))
+		return 0;
+	if (io_unlink(s->l->o.rootfd, full) < 0 && errno != ENOENT)
+		log_warning("cannot remove %s: %s", full, strerror(errno));
+	return 0;
+}
+
+/* all: every unfinished file of ours (only while nothing is being written); else only those long forgotten. */
+void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all)
+{
+	char dir[STORE_PATH_MAX];
+	struct sweep s = {l, dir, all ? (time_t)INT64_MAX : time(NULL) - TMP_STALE_SECONDS, true};
+
+	local_path(dir, path, folder, "tmp");
+	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
+		log_warning("cannot sweep %s: %s", dir, strerror(errno));
+}
+
+static int file_purge(struct local *l, const struct store_file_op *op)
+{
+	char dir[STORE_PATH_MAX];
+	struct sweep s = {l, dir, (time_t)op->time, false};
+
+	local_path(dir, op->path, STR_NULL, STORE_EXPUNGED_DIR);
+	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
+		log_warning("cannot purge %s: %s", dir, strerror(errno));
+	folder_sweep_tmp(l, op->path, STR_NULL, false);
+	return 0;
+}
+
+/* ---- folders ------------------------------------------------------------------------------------------ */
+
+struct folder_walk {
+	struct local *l;
+	const struct store_file_op *op;
+	const char *sub;
+	struct err *err;
+};
+
+static int remove_message(void *ctx, const char *name)
+{
+	struct folder_walk *f = ctx;
+	struct store_entry e = store_entry_parse(str_from(name), true);
+	char found[FOUND_MAX];
+
+	snprintf(found, sizeof(found), "%s/%s", f->sub, name);
+	return expunge(f->l, f->op->path, f->op->folder, found, e.base, f->err);
+}
+
+static int unlink_one(void *ctx, const char *name)
+{
+	struct folder_walk *f = ctx;
+	char full[STORE_PATH_MAX], dir[STORE_PATH_MAX];
+
+	snprintf(full, sizeof(full), "%s/%s", local_path(dir, f->op->path, f->op->folder, f->sub), name);
+	if (io_unlink(f->l->o.rootfd, full) < 0 && errno != ENOENT && errno != EISDIR && errno != EPERM)
+		return err_errno(f->err, "cannot remove %s", full);
+	return 0;
+}
+
+static int move_message(void *ctx, const char *name)
+{
+	struct folder_walk *f = ctx;
+	char from[STORE_PATH_MAX], found[FOUND_MAX];
+
+	snprintf(found, sizeof(found), "%s/%s", f->sub, name);
+	local_path(from, f->op->path, f->op->folder, found);
+	return rename_into(f->l, from, f->op->path, f->op->to_folder, found, f->err) < 0 ? -1 : 0;
+}
+
+/* What fn does to every entry of the folder's directory `sub`; a folder that is not there has none. */
+static int folder_walk(struct folder_walk *f, const char *sub, int (*fn)(void *ctx, const char *name))
+{
+	char dir[STORE_PATH_MAX];
+	int rc;
+
+	f->sub = sub;
+	errno = 0;
+	rc = dir_each(f->l->o.rootfd, local_path(dir, f->op->path, f->op->folder, sub), fn, f);
+	if (rc < 0 && f->err->kind == ERR_OK && errno != ENOENT)
+		return err_errno(f->err, "cannot read %s", dir);
+	return rc < 0 && f->err->kind != ERR_OK ? -1 : 0;
+}
+
+static int folder_rmdirs(struct folder_walk *f)
+{
+	static const char *const subs[] = {"cur", "new", "tmp", ""};
+
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+		char full[STORE_PATH_MAX];
+		local_path(full, f->op->path, f->op->folder, subs[i]);
+		if (io_rmdir(f->l->o.rootfd, full) == 0 || errno == ENOENT)
+			continue;
+		if (errno != ENOTEMPTY && errno != EEXIST)
+			return err_errno(f->err, "cannot remove directory %s", full);
+		/* Somebody else keeps things there; without cur/ it is no folder any more. */
+		log_info("directory %s is left: it holds files of another program", full);
+	}
+	return 0;
+}
+
+static int folder_remove(struct local *l, const struct store_file_op *op, struct err *err)
+{
+	struct folder_walk f = {.l = l, .op = op, .err = err};
+
+	notes_drop(l, op->path, op->folder);
+	if (folder_walk(&f, "new", remove_message) < 0 || folder_walk(&f, "cur", remove_message) < 0 ||
+	    folder_walk(&f, "tmp", unlink_one) < 0 || folder_walk(&f, "", unlink_one) < 0)
+		return -1;
+	cache_forget_folder(l, op->path, op->folder);
+	return folder_rmdirs(&f);
+}
+
+static int folder_rename_dirs(struct local *l, const struct file_work *w, struct err *err)
+{
+	const struct store_file_op *op = &w->op;
+	struct folder_walk f = {.l = l, .op = op, .err = err};
+	char from[STORE_PATH_MAX], to[STORE_PATH_MAX];
+
+	local_path(from, op->path, op->folder, "");
+	local_path(to, op->path, op->to_folder, "");
+	cache_forget_folder(l, op->path, op->folder);
+	cache_forget_folder(l, op->path, op->to_folder);
+	if (io_rename(l->o.rootfd, from, l->o.rootfd, to) == 0)
+		return 0;
+	if (errno == ENOENT)
+		return folder_make(l, op->path, op->to_folder, err);
+	if (errno != ENOTEMPTY && errno != EEXIST)
+		return err_errno(err, "cannot rename folder %s to %s", from, to);
+	/* Done before and begun again by recovery, or another tool made the target: join them. */
+	if (folder_walk(&f, "new", move_message) < 0 || folder_walk(&f, "cur", move_message) < 0)
+		return -1;
+	return folder_remove(l, op, err);
+}
+
+/* ---- all of them -------------------------------------------------------------------------------------- */
+
+int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+{
+	const struct store_file_op *op = &w->op;
+
+	if (op->kind != FILE_NOTE && op->kind != FILE_NOTE_REPLACE && device_touch(l, op->path, err) < 0)
+		return -1;
+	switch (op->kind) {
+	case FILE_PUT:
+		return file_put(l, w, ahead, err);
+	case FILE_MOVE:
+		return file_move(l, op, err);
+	case FILE_COPY:
+		return file_copy(l, op, err);
+	case FILE_REMOVE:
+		return file_remove(l, op, err);
+	case FILE_PURGE:
+		return file_purge(l, op);
+	case FILE_FOLDER_MAKE:
+		return folder_make(l, op->path, op->folder, err);
+	case FILE_FOLDER_RENAME:
+		return notes_rename(l, w, folder_rename_dirs, err);
+	case FILE_FOLDER_REMOVE:
+		return folder_remove(l, op, err);
+	case FILE_NOTE:
+	case FILE_NOTE_REPLACE:
+		notes_add(l, w);
+		return 0;
+	}
+	return 0;
+}

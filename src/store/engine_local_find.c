@@ -1,0 +1,183 @@
+/* Names in a Maildir, and where a file is by now: other tools may have changed its flags.
+ *
+ * While recovery repeats thousands of operations a scan for each would be quadratic, so it remembers every
+ * directory that it looked at: "path/folder" to a map from base name to "new/..." or "cur/...". */
+#include "store/engine_local_private.h"
+
+#include "os/io.h"
+#include <dirent.h>
+#include <errno.h>
+
+const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name)
+{
+	snprintf(out, STORE_PATH_MAX, "%.*s%s%.*s%s%s", STR_ARG(path), folder.len ? "/" : "", STR_ARG(folder), name[0] ? "/" : "", name);
+	return out;
+}
+
+int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name), void *ctx)
+{
+	int fd = io_open(rootfd, path, O_RDONLY | O_DIRECTORY, 0), rc = 0;
+	struct dirent *d;
+	DIR *dir;
+
+	if (fd < 0)
+		return -1;
+	dir = fdopendir(fd);
+	if (!dir) {
+		io_close(fd);
+		return -1;
+	}
+	while (rc == 0 && (d = readdir(dir)))
+		if (d->d_name[0] != '.')
+			rc = fn(ctx, d->d_name);
+	closedir(dir);
+	return rc;
+}
+
+/* ---- recovery's memory -------------------------------------------------------------------------------- */
+
+static void cache_map_free(struct map **m)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(*m, &at, &key, &value);)
+		free(value);
+	map_free(m);
+}
+
+struct cache_fill {
+	struct map *m;
+	const char *sub;
+};
+
+static int cache_fill_one(void *ctx, const char *name)
+{
+	struct cache_fill *f = ctx;
+	struct store_entry e = store_entry_parse(str_from(name), true);
+
+	if (e.base.len)
+		free(map_set(f->m, e.base, mem_printf("%s/%s", f->sub, name)));
+	return 0;
+}
+
+static struct map *cache_folder(struct local *l, struct str path, struct str folder, bool load)
+{
+	char key[STORE_PATH_MAX], dir[STORE_PATH_MAX];
+	struct cache_fill fill;
+	struct map *m;
+
+	local_path(key, path, folder, "");
+	m = map_get(l->cache, str_from(key));
+	if (m || !load)
+		return m;
+	m = map_new();
+	map_set(l->cache, str_from(key), m);
+	for (int i = 0; i < 2; i++) {
+		fill = (struct cache_fill){m, i ? "cur" : "new"};
+		if (dir_each(l->o.rootfd, local_path(dir, path, folder, fill.sub), cache_fill_one, &fill) < 0 && errno != ENOENT)
+			return NULL;
+	}
+	return m;
+}
+
+void cache_note(struct local *l, struct str path, struct str folder, struct str base, const char *name)
+{
+	struct map *m = l->cache ? cache_folder(l, path, folder, false) : NULL;
+
+	if (m)
+		free(name ? map_set(m, base, mem_strdup(name)) : map_remove(m, base));
+}
+
+void cache_forget_folder(struct local *l, struct str path, struct str folder)
+{
+	char key[STORE_PATH_MAX];
+	struct map *m;
+
+	if (!l->cache)
+		return;
+	m = map_remove(l->cache, str_from(local_path(key, path, folder, "")));
+	if (m)
+		cache_map_free(&m);
+}
+
+void cache_free(struct local *l)
+{
+	struct str key;
+	void *value;
+
+	if (!l->cache)
+		return;
+	for (size_t at = 0; map_next(l->cache, &at, &key, &value);) {
+		struct map *m = value;
+		cache_map_free(&m);
+	}
+	map_free(&l->cache);
+}
+
+/* ---- finding ------------------------------------------------------------------------------------------ */
+
+struct search {
+	struct str base;
+	const char *sub;
+	char *found;
+};
+
+static int search_one(void *ctx, const char *name)
+{
+	struct search *s = ctx;
+
+	if (!str_eq(store_entry_parse(str_from(name), true).base, s->base))
+		return 0;
+	snprintf(s->found, FOUND_MAX, "%s/%s", s->sub, name);
+	return 1;
+}
+
+static int there(struct local *l, struct str path, struct str folder, const char *name)
+{
+	char full[STORE_PATH_MAX];
+	struct stat st;
+
+	return io_fstatat(l->o.rootfd, local_path(full, path, folder, name), &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void found_name(char found_r[FOUND_MAX], struct str base, bool cur, struct str flags)
+{
+	char name[STORE_NAME_MAX];
+
+	store_file_name(name, base, cur, flags);
+	snprintf(found_r, FOUND_MAX, "%s/%s", cur ? "cur" : "new", name);
+}
+
+int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur, struct str hint_flags,
+	      char found_r[FOUND_MAX], struct err *err)
+{
+	struct search s = {.base = base, .found = found_r};
+
+	if (l->cache) {
+		struct map *m = cache_folder(l, path, folder, true);
+		const char *name = m ? map_get(m, base) : NULL;
+
+		if (!m)
+			return err_errno(err, "cannot read folder \"%.*s\" of %.*s", STR_ARG(folder), STR_ARG(path));
+		if (name)
+			snprintf(found_r, FOUND_MAX, "%s", name);
+		return name != NULL;
+	}
+	found_name(found_r, base, hint_cur, hint_flags);
+	if (there(l, path, folder, found_r))
+		return 1;
+	/* new/ before cur/: that is the way files go. */
+	for (int i = 0; i < 2; i++) {
+		char dir[STORE_PATH_MAX];
+		int rc;
+
+		s.sub = i ? "cur" : "new";
+		rc = dir_each(l->o.rootfd, local_path(dir, path, folder, s.sub), search_one, &s);
+		if (rc > 0)
+			return 1;
+		if (rc < 0 && errno != ENOENT)
+			return err_errno(err, "cannot read %s", dir);
+	}
+	return 0;
+}

@@ -1,0 +1,285 @@
+/* The order of file work.
+ *
+ *	commit --> job in its account's lane, and in the list of all jobs (LSN order)
+ *	       --> PUT: a task writes tmp/ ahead, while the journal syncs
+ *	durable(lsn) --> every lane that now has a durable job at its head is scheduled
+ *	lane_run --> does the durable jobs of one lane in order; a job that fails stays at the head and is tried
+ *	             again in a second: its record stays pinned, its body is served from memory
+ *
+ * Invariants:
+ *  1. A job is done only when its record is durable, and only after every earlier job of its account.
+ *  2. A lane is run by at most one thread (scheduled).
+ *  3. The list of all jobs is in LSN order, so its head says up to which LSN file work is done. */
+#include "store/engine_local_private.h"
+
+#include "base/fatal.h"
+#include "base/log.h"
+
+#define RETRY_MS 1000
+
+static void lane_run(void *ctx);
+
+/* ---- under the lock ----------------------------------------------------------------------------------- */
+
+static struct lane *lane_for(struct local *l, uint64_t account)
+{
+	struct lane *lane = map_get_u64(l->lanes, account);
+
+	if (lane)
+		return lane;
+	lane = NEW(struct lane);
+	lane->l = l;
+	lane->account = account;
+	map_set_u64(l->lanes, account, lane);
+	return lane;
+}
+
+static void job_unref(struct file_job *j)
+{
+	if (--j->refs > 0)
+		return;
+	file_record_unref(j->record);
+	free(j);
+}
+
+static void job_link(struct local *l, struct file_job *j)
+{
+	invariant(!l->tail || l->tail->lsn <= j->lsn);
+	j->prev = l->tail;
+	if (l->tail)
+		l->tail->next = j;
+	else
+		l->head = j;
+	l->tail = j;
+	if (!l->undurable && j->lsn > l->durable)
+		l->undurable = j;
+	j->lane_prev = j->lane->tail;
+	if (j->lane->tail)
+		j->lane->tail->lane_next = j;
+	else
+		j->lane->head = j;
+	j->lane->tail = j;
+	j->lane->count++;
+	if (j->work.op.kind == FILE_PUT) {
+		l->unapplied_files++;
+		l->unapplied_bytes += file_work_size(&j->work);
+	}
+}
+
+/* The job is done: out of both lists. It is the first of its lane. */
+static void job_unlink(struct local *l, struct file_job *j)
+{
+	struct lane *lane = j->lane;
+
+	invariant(lane->head == j && j != l->undurable);
+	lane->head = j->lane_next;
+	if (lane->head)
+		lane->head->lane_prev = NULL;
+	else
+		lane->tail = NULL;
+	lane->count--;
+	if (j->prev)
+		j->prev->next = j->next;
+	else
+		l->head = j->next;
+	if (j->next)
+		j->next->prev = j->prev;
+	else
+		l->tail = j->prev;
+	if (j->failed)
+		l->failed_files--;
+	if (j->work.op.kind == FILE_PUT) {
+		l->unapplied_files--;
+		l->unapplied_bytes -= file_work_size(&j->work);
+	}
+	job_unref(j);
+}
+
+static void lane_schedule(struct lane *lane, int64_t delay_ms)
+{
+	lane->scheduled = true;
+	pool_run(lane->l->pool, delay_ms, lane_run, lane);
+}
+
+/* ---- file threads ------------------------------------------------------------------------------------- */
+
+static void put_ahead(void *ctx)
+{
+	struct file_job *j = ctx;
+	struct local *l = j->l;    /* the lane may be gone */
+	bool mine;
+	int rc = -1;
+
+	pthread_mutex_lock(&l->lock);
+	/* The lane may have come first. */
+	mine = j->refs > 1 && j->pre == PRE_NONE;
+	if (mine)
+		j->pre = PRE_RUNNING;
+	pthread_mutex_unlock(&l->lock);
+	if (mine)
+		rc = file_put_ahead(l, &j->work, NULL);
+	pthread_mutex_lock(&l->lock);
+	if (mine) {
+		/* A failure is told when the lane's own attempt fails too. */
+		j->pre = rc == 0 ? PRE_DONE : PRE_NONE;
+		pthread_cond_broadcast(&l->cond);
+	}
+	job_unref(j);
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Under the lock, which it gives up meanwhile. */
+static int job_do(struct local *l, struct file_job *j)
+{
+	struct err err = ERR_NONE;
+	bool ahead;
+	int rc;
+
+	while (j->pre == PRE_RUNNING)
+		pthread_cond_wait(&l->cond, &l->lock);
+	ahead = j->pre == PRE_DONE;
+	j->pre = PRE_RUNNING;    /* the task that writes ahead keeps off */
+	pthread_mutex_unlock(&l->lock);
+	rc = file_work_do(l, &j->work, ahead, &err);
+	pthread_mutex_lock(&l->lock);
+	if (rc == 0)
+		return 0;
+	j->pre = PRE_NONE;
+	if (!j->failed) {
+		j->failed = true;
+		l->failed_files++;
+		log_error("a file operation of account %llu waits: %s", (unsigned long long)j->work.op.account, err.text);
+	}
+	return -1;
+}
+
+static void lane_run(void *ctx)
+{
+	struct lane *lane = ctx;
+	struct local *l = lane->l;
+	struct file_job *j;
+
+	pthread_mutex_lock(&l->lock);
+	invariant(lane->scheduled);
+	while ((j = lane->head) && j->lsn <= l->durable) {
+		if (job_do(l, j) < 0) {
+			lane_schedule(lane, RETRY_MS);
+			pthread_cond_broadcast(&l->cond);
+			pthread_mutex_unlock(&l->lock);
+			return;
+		}
+		job_unlink(l, j);
+	}
+	lane->scheduled = false;
+	if (!lane->head) {
+		map_remove_u64(l->lanes, lane->account);
+		free(lane);
+	}
+	pthread_cond_broadcast(&l->cond);
+	pthread_mutex_unlock(&l->lock);
+	step_post(l->step);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------------------- */
+
+struct adding {
+	struct local *l;
+	struct file_record *record;
+	uint64_t lsn;
+};
+
+static int add_one(void *ctx, const struct file_work *w)
+{
+	struct adding *a = ctx;
+	struct file_job *j = NEW(struct file_job);
+	struct local *l = a->l;
+
+	j->l = l;
+	j->work = *w;
+	j->record = a->record;
+	atomic_fetch_add(&a->record->refs, 1);
+	j->lsn = a->lsn;
+	j->refs = 1;
+	j->lane = lane_for(l, w->op.account);
+	job_link(l, j);
+	if (w->op.kind == FILE_PUT) {
+		j->refs++;
+		pool_run(l->pool, 0, put_ahead, j);
+	}
+	/* The flusher may have been faster than we are. */
+	if (j->lsn <= l->durable && !j->lane->scheduled)
+		lane_schedule(j->lane, 0);
+	return 0;
+}
+
+void lanes_add(struct local *l, struct file_record *record, uint64_t lsn)
+{
+	struct adding a = {l, record, lsn};
+
+	pthread_mutex_lock(&l->lock);
+	if (file_record_parse(str_of(record->bytes, record->len), add_one, &a) < 0)
+		bug("a file record of our own does not parse");
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Flusher. */
+void lanes_durable(struct local *l, uint64_t lsn)
+{
+	struct file_job *j;
+
+	pthread_mutex_lock(&l->lock);
+	invariant(lsn >= l->durable);
+	l->durable = lsn;
+	while ((j = l->undurable) && j->lsn <= lsn) {
+		l->undurable = j->next;
+		if (!j->lane->scheduled)
+			lane_schedule(j->lane, 0);
+	}
+	pthread_mutex_unlock(&l->lock);
+}
+
+/* Index thread: until file work up to lsn is done. Negative when it cannot be done now and we are closing. */
+int lanes_wait(struct local *l, uint64_t lsn, struct err *err)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&l->lock);
+	while (l->head && l->head->lsn <= lsn) {
+		if (l->closing && l->failed_files) {
+			rc = err_set(err, ERR_TEMP, "4.3.0", "some files cannot be written");
+			break;
+		}
+		pthread_cond_wait(&l->cond, &l->lock);
+	}
+	pthread_mutex_unlock(&l->lock);
+	return rc;
+}
+
+bool lanes_done(struct local *l, uint64_t account, uint64_t lsn)
+{
+	struct lane *lane;
+	bool done;
+
+	pthread_mutex_lock(&l->lock);
+	lane = map_get_u64(l->lanes, account);
+	done = !lane || !lane->head || lane->head->lsn > lsn;
+	pthread_mutex_unlock(&l->lock);
+	return done;
+}
+
+/* The pool is gone. */
+void lanes_free(struct local *l)
+{
+	struct str key;
+	void *value;
+
+	while (l->head) {
+		struct file_job *j = l->head;
+		l->head = j->next;
+		j->refs = 1;
+		job_unref(j);
+	}
+	for (size_t at = 0; map_next(l->lanes, &at, &key, &value);)
+		free(value);
+	map_free(&l->lanes);
+}

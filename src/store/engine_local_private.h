@@ -1,0 +1,183 @@
+/* Shared by the files engine_local*.c only. See engine_local.c for the picture. */
+#ifndef STORE_ENGINE_LOCAL_PRIVATE_H
+#define STORE_ENGINE_LOCAL_PRIVATE_H
+
+#include "store/engine_private.h"
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "journal/kvlog.h"
+#include "journal/pool.h"
+#include "journal/spool.h"
+#include "journal/step.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* ---- records: what stands in `extra` of a commit ---- */
+
+/* One file operation; its strings point into the record. */
+struct file_work {
+	struct store_file_op op;
+	struct str body;         /* of op.body */
+	uint64_t blob_size;
+};
+
+/* The bytes of one commit's file operations, shared by its jobs. */
+struct file_record {
+	atomic_uint refs;
+	size_t len;
+	char bytes[];
+};
+struct file_record *file_record_new(struct store_engine *e, const struct store_batch *c);
+void file_record_unref(struct file_record *r);
+/* Calls fn for every operation until it returns non-zero, and returns that; -1 also for bytes that are none. */
+int file_record_parse(struct str bytes, int (*fn)(void *ctx, const struct file_work *w), void *ctx) WARN_UNUSED;
+/* Length of the file that a PUT makes. */
+uint64_t file_work_size(const struct file_work *w);
+
+/* ---- jobs and lanes: the order of file work ---- */
+
+enum job_pre { PRE_NONE, PRE_RUNNING, PRE_DONE };
+
+struct file_job {
+	struct local *l;
+	struct file_work work;
+	struct file_record *record;
+	uint64_t lsn;
+	struct lane *lane;
+	struct file_job *next, *prev;                    /* of all unfinished, in LSN order */
+	struct file_job *lane_next, *lane_prev;
+	enum job_pre pre;                                /* PUT: is the file in tmp/ written */
+	unsigned refs;                                   /* the lane, and the task that writes ahead */
+	bool failed;
+};
+
+/* The unfinished jobs of one account. At most one thread works in a lane. */
+struct lane {
+	struct local *l;
+	uint64_t account;
+	struct file_job *head, *tail;
+	size_t count;
+	bool scheduled;
+};
+
+struct device {
+	dev_t dev;
+	int fd;
+	bool dirty;
+};
+
+struct used_blob {
+	uint64_t lsn, id;
+};
+
+struct blob_task {
+	struct blob_task *next;
+	struct local *l;
+	uint64_t id, size;
+	uint32_t crc;
+	int rc;
+	struct err err;
+	void (*fn)(void *ctx, const struct err *err);
+	void *ctx;
+};
+
+struct files_waiter {
+	uint64_t account, lsn;
+	void (*fn)(void *ctx);
+	void *ctx;
+};
+
+struct note {
+	char *path, *folder;
+	struct buf text;
+	bool replace;
+};
+
+struct local {
+	struct store_engine e;
+	struct store_local_options o;
+	struct kvlog *k;
+	struct spool *spool;
+	struct pool *pool;
+	struct step *step;
+	VEC(struct files_waiter) waiters;                /* the loop's */
+
+	pthread_mutex_t lock;                            /* all below */
+	pthread_cond_t cond;                             /* a job ended or failed, or closing */
+	bool closing;
+	uint64_t durable;
+	struct file_job *head, *tail, *undurable;        /* undurable: the first of the list above `durable` */
+	struct map *lanes;
+	uint64_t unapplied_files, unapplied_bytes, failed_files;
+	VEC(struct device) devices;
+	VEC(struct used_blob) used;
+	struct blob_task *blobs_done;
+	bool ballast;
+
+	pthread_mutex_t notes_lock;                      /* recursive; taken before `lock`, never after it */
+	struct map *notes;                               /* "path\0folder" to struct note */
+
+	struct map *cache;                               /* recovery only: see engine_local_find.c */
+	bool recovering;
+};
+
+static inline struct local *local_of(struct store_engine *e)
+{
+	return (struct local *)e;
+}
+
+/* lanes */
+void lanes_add(struct local *l, struct file_record *record, uint64_t lsn);
+void lanes_durable(struct local *l, uint64_t lsn);
+int lanes_wait(struct local *l, uint64_t lsn, struct err *err) WARN_UNUSED;
+bool lanes_done(struct local *l, uint64_t account, uint64_t lsn);
+void lanes_free(struct local *l);
+
+/* doing (file threads, and recovery) */
+int file_put_ahead(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
+int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err) WARN_UNUSED;
+int file_put_redo(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
+void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all);
+
+/* names and finding */
+#define STORE_PATH_MAX 1800
+/* path/folder/name at out ("" parts left out). Returns out. */
+const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name);
+#define FOUND_MAX (STORE_NAME_MAX + 4)
+/* Where the file is: "new/..." or "cur/...". 1, 0 nowhere, -1 err. */
+int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur, struct str hint_flags,
+	      char found_r[FOUND_MAX], struct err *err) WARN_UNUSED;
+/* Recovery's memory of directories: told of what changed. name NULL: it is gone. */
+void cache_note(struct local *l, struct str path, struct str folder, struct str base, const char *name);
+void cache_forget_folder(struct local *l, struct str path, struct str folder);
+void cache_free(struct local *l);
+/* Every entry of a directory but those beginning with '.'; -1 errno when it cannot be read. */
+int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name), void *ctx) WARN_UNUSED;
+
+/* notes and syncing */
+int device_touch(struct local *l, struct str path, struct err *err) WARN_UNUSED;
+int devices_sync(struct local *l, struct err *err) WARN_UNUSED;
+void notes_add(struct local *l, const struct file_work *w);
+int notes_rename(struct local *l, const struct file_work *w, int (*fn)(struct local *l, const struct file_work *w, struct err *err),
+		 struct err *err) WARN_UNUSED;
+void notes_drop(struct local *l, struct str path, struct str folder);
+int notes_flush(struct local *l, struct err *err) WARN_UNUSED;
+void notes_free(struct local *l);
+
+/* reading: entries of the table */
+int local_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
+	       struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
+int local_scan(struct store_engine *e, struct str path, struct str folder, void (*fn)(void *ctx, const struct store_entry *entry),
+	       void *ctx, bool *missing_r, struct err *err);
+int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err);
+uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder);
+int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
+		    struct str *bytes_r, struct err *err);
+int local_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
+	       uint64_t *mtime_r, struct err *err);
+
+#endif

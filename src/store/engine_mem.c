@@ -1,0 +1,820 @@
+/* The engine in memory: what the local engine promises, without a disk, with failures on order.
+ *
+ * Every commit is kept as it was encoded, so that a "power loss" is a second engine that repeats the durable
+ * ones. Commits become durable when the loop next looks, unless they are held. */
+#include "store/engine_local_private.h"
+
+#include "base/clock.h"
+#include "base/encode.h"
+#include "base/fatal.h"
+#include "journal/overlay.h"
+#include "os/io.h"
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct mem_commit {
+	struct kvlog_op *kv;
+	size_t kv_count;
+	struct arena arena;              /* keys and values */
+	struct file_record *record;
+	void (*done)(void *ctx);         /* NULL: a barrier's or nothing */
+	void *ctx;
+};
+
+struct mem_file {
+	char *base, *flags, *bytes;
+	size_t len;
+	bool cur;
+	uint64_t mtime, ctime;
+};
+
+struct mem_folder {
+	char *path, *folder;
+	VEC(struct mem_file) files;
+	struct buf uidlist;
+	uint64_t stamp;
+};
+
+struct mem_blob {
+	uint64_t id, size;
+	int fd;
+	bool finished, used;
+};
+
+struct mem_wait {
+	size_t commits;                  /* when so many are durable */
+	void (*fn)(void *ctx);
+	void *ctx;
+};
+
+struct mem {
+	struct store_engine e;
+	struct step *step;
+	struct overlay *kv;
+	VEC(struct mem_commit *) commits;
+	size_t durable;
+	VEC(struct mem_folder *) folders;
+	VEC(struct mem_blob) blobs;
+	VEC(struct mem_wait) waits;
+	bool hold, closing;
+	unsigned fail_nth;
+	struct err fail;
+	uint64_t stamp, next_blob;
+};
+
+static struct mem *mem_of(struct store_engine *e)
+{
+	return (struct mem *)e;
+}
+
+static bool injected(struct mem *m, struct err *err)
+{
+	if (m->fail_nth == 0 || --m->fail_nth > 0)
+		return false;
+	if (err)
+		*err = m->fail;
+	return true;
+}
+
+/* ---- files -------------------------------------------------------------------------------------------- */
+
+static struct mem_folder *folder_get(struct mem *m, struct str path, struct str folder, bool make)
+{
+	struct mem_folder *f;
+
+	for (size_t i = 0; i < m->folders.n; i++) {
+		f = m->folders.v[i];
+		if (str_eq(str_from(f->path), path) && str_eq(str_from(f->folder), folder))
+			return f;
+	}
+	if (!make)
+		return NULL;
+	f = NEW(struct mem_folder);
+	f->path = str_dup(path);
+	f->folder = str_dup(folder);
+	f->stamp = ++m->stamp;
+	buf_init(&f->uidlist, (size_t)64 << 20);
+	vec_push(&m->folders, f);
+	return f;
+}
+
+static void mem_file_release(struct mem_file *f)
+{
+	free(f->base);
+	free(f->flags);
+	free(f->bytes);
+}
+
+static void folder_drop(struct mem *m, struct mem_folder *f)
+{
+	for (size_t i = 0; i < f->files.n; i++)
+		mem_file_release(&f->files.v[i]);
+	vec_release(&f->files);
+	buf_release(&f->uidlist);
+	free(f->path);
+	free(f->folder);
+	for (size_t i = 0; i < m->folders.n; i++) {
+		if (m->folders.v[i] == f) {
+			vec_remove(&m->folders, i);
+			break;
+		}
+	}
+	free(f);
+}
+
+static ptrdiff_t file_index(const struct mem_folder *f, struct str base)
+{
+	for (size_t i = 0; f && i < f->files.n; i++)
+		if (str_eq(str_from(f->files.v[i].base), base))
+			return (ptrdiff_t)i;
+	return -1;
+}
+
+/* Takes over bytes; replaces a file of the same base name. */
+static void file_set(struct mem *m, struct mem_folder *f, struct str base, bool cur, struct str flags, char *bytes, size_t len, uint64_t mtime)
+{
+	struct mem_file file = {.base = str_dup(base), .flags = str_dup(cur ? flags : STR_NULL), .bytes = bytes, .len = len, .cur = cur,
+				.mtime = mtime, .ctime = (uint64_t)clock_wall()};
+	ptrdiff_t i = file_index(f, base);
+
+	f->stamp = ++m->stamp;
+	if (i < 0) {
+		vec_push(&f->files, file);
+		return;
+	}
+	mem_file_release(&f->files.v[i]);
+	f->files.v[i] = file;
+}
+
+static void file_take(struct mem *m, struct mem_folder *f, size_t i, struct mem_file *file_r)
+{
+	*file_r = f->files.v[i];
+	vec_remove(&f->files, i);
+	f->stamp = ++m->stamp;
+}
+
+static struct mem_blob *blob_get(struct mem *m, uint64_t id)
+{
+	for (size_t i = 0; i < m->blobs.n; i++)
+		if (m->blobs.v[i].id == id)
+			return &m->blobs.v[i];
+	return NULL;
+}
+
+static char *put_bytes(struct mem *m, const struct file_work *w, size_t *len_r)
+{
+	struct mem_blob *b = w->op.blob ? blob_get(m, w->op.blob) : NULL;
+	size_t body = w->op.blob ? (size_t)w->blob_size : w->body.len;
+	char *bytes = mem_alloc(w->op.prefix.len + body + 1);
+
+	if (w->op.prefix.len)
+		memcpy(bytes, w->op.prefix.ptr, w->op.prefix.len);
+	if (w->op.blob) {
+		if (b && io_pread(b->fd, bytes + w->op.prefix.len, body, 0) != (ssize_t)body)
+			bug("a blob in memory changed its length");
+	} else if (body) {
+		memcpy(bytes + w->op.prefix.len, w->body.ptr, body);
+	}
+	*len_r = w->op.prefix.len + body;
+	return bytes;
+}
+
+static void do_move(struct mem *m, const struct store_file_op *op)
+{
+	struct mem_folder *f = folder_get(m, op->path, op->folder, false);
+	ptrdiff_t i = file_index(f, op->base);
+	struct mem_file file;
+
+	if (i < 0)
+		return;
+	if (op->kind == FILE_COPY) {
+		file = f->files.v[i];
+		file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, mem_dup(file.bytes, file.len + 1),
+			 file.len, file.mtime);
+		return;
+	}
+	file_take(m, f, (size_t)i, &file);
+	file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, file.bytes, file.len, file.mtime);
+	free(file.base);
+	free(file.flags);
+}
+
+static void do_remove(struct mem *m, struct str path, struct str folder, struct str base)
+{
+	struct mem_folder *f = folder_get(m, path, folder, false);
+	ptrdiff_t i = file_index(f, base);
+	struct mem_file file;
+
+	if (i < 0)
+		return;
+	file_take(m, f, (size_t)i, &file);
+	file_set(m, folder_get(m, path, STR(STORE_EXPUNGED_DIR), true), base, false, STR_NULL, file.bytes, file.len, file.mtime);
+	free(file.base);
+	free(file.flags);
+}
+
+static void do_purge(struct mem *m, const struct store_file_op *op)
+{
+	struct mem_folder *f = folder_get(m, op->path, STR(STORE_EXPUNGED_DIR), false);
+
+	for (size_t i = f ? f->files.n : 0; i-- > 0;) {
+		struct mem_file file;
+		if (f->files.v[i].ctime >= op->time)
+			continue;
+		file_take(m, f, i, &file);
+		mem_file_release(&file);
+	}
+}
+
+static void do_folder(struct mem *m, const struct store_file_op *op)
+{
+	struct mem_folder *f = folder_get(m, op->path, op->folder, op->kind == FILE_FOLDER_MAKE), *to;
+
+	if (op->kind == FILE_FOLDER_RENAME && !f) {
+		folder_get(m, op->path, op->to_folder, true);
+	} else if (op->kind == FILE_FOLDER_RENAME && (to = folder_get(m, op->path, op->to_folder, false))) {
+		while (f->files.n) {
+			struct mem_file file;
+			file_take(m, f, 0, &file);
+			vec_push(&to->files, file);
+		}
+		folder_drop(m, f);
+	} else if (op->kind == FILE_FOLDER_RENAME) {
+		free(f->folder);
+		f->folder = str_dup(op->to_folder);
+	} else if (op->kind == FILE_FOLDER_REMOVE && f) {
+		while (f->files.n)
+			do_remove(m, op->path, op->folder, str_from(f->files.v[0].base));
+		folder_drop(m, f);
+	}
+}
+
+static int do_work(void *ctx, const struct file_work *w)
+{
+	struct mem *m = ctx;
+	const struct store_file_op *op = &w->op;
+	struct mem_folder *f;
+	char *bytes;
+	size_t len;
+
+	switch (op->kind) {
+	case FILE_PUT:
+		bytes = put_bytes(m, w, &len);
+		file_set(m, folder_get(m, op->path, op->folder, true), op->base, op->cur, op->flags, bytes, len,
+			 op->time ? op->time : (uint64_t)clock_wall());
+		break;
+	case FILE_MOVE:
+	case FILE_COPY:
+		do_move(m, op);
+		break;
+	case FILE_REMOVE:
+		do_remove(m, op->path, op->folder, op->base);
+		break;
+	case FILE_PURGE:
+		do_purge(m, op);
+		break;
+	case FILE_FOLDER_MAKE:
+	case FILE_FOLDER_RENAME:
+	case FILE_FOLDER_REMOVE:
+		do_folder(m, op);
+		break;
+	case FILE_NOTE:
+	case FILE_NOTE_REPLACE:
+		f = folder_get(m, op->path, op->folder, false);
+		if (f && op->kind == FILE_NOTE_REPLACE)
+			buf_clear(&f->uidlist);
+		if (f)
+			buf_add_str(&f->uidlist, op->prefix);
+		break;
+	}
+	return 0;
+}
+
+/* ---- committing --------------------------------------------------------------------------------------- */
+
+static void apply_kv(struct mem *m, const struct mem_commit *c)
+{
+	for (size_t i = 0; i < c->kv_count; i++) {
+		if (c->kv[i].del)
+			overlay_del(m->kv, c->kv[i].key);
+		else
+			overlay_put(m->kv, c->kv[i].key, c->kv[i].value);
+	}
+}
+
+static void make_durable(struct mem *m)
+{
+	struct mem_commit *c = m->commits.v[m->durable];
+
+	if (c->record && file_record_parse(str_of(c->record->bytes, c->record->len), do_work, m) < 0)
+		bug("a file record of our own does not parse");
+	m->durable++;
+	if (c->done)
+		c->done(c->ctx);
+	c->done = NULL;
+}
+
+static void look(void *ctx)
+{
+	struct mem *m = ctx;
+
+	while ((!m->hold || m->closing) && m->durable < m->commits.n)
+		make_durable(m);
+	for (size_t i = 0; i < m->waits.n;) {
+		struct mem_wait w = m->waits.v[i];
+		if (w.commits > m->durable) {
+			i++;
+			continue;
+		}
+		vec_remove(&m->waits, i);
+		w.fn(w.ctx);
+		i = 0;
+	}
+}
+
+static struct mem_commit *commit_copy(struct store_engine *e, const struct store_batch *b)
+{
+	struct mem_commit *c = NEW(struct mem_commit);
+
+	arena_init(&c->arena);
+	c->kv = ARENA_ARRAY(&c->arena, struct kvlog_op, b->kv_count + 1);
+	c->kv_count = b->kv_count;
+	for (size_t i = 0; i < b->kv_count; i++)
+		c->kv[i] = (struct kvlog_op){arena_str(&c->arena, b->kv[i].key), arena_str(&c->arena, b->kv[i].value), b->kv[i].del};
+	if (b->file_count)
+		c->record = file_record_new(e, b);
+	c->done = b->done;
+	c->ctx = b->ctx;
+	return c;
+}
+
+static int mem_commit(struct store_engine *e, const struct store_batch *b, struct err *err)
+{
+	struct mem *m = mem_of(e);
+	struct mem_commit *c;
+
+	if (injected(m, err))
+		return -1;
+	c = commit_copy(e, b);
+	for (size_t i = 0; i < b->file_count; i++) {
+		struct mem_blob *blob = b->files[i].kind == FILE_PUT && b->files[i].body < 0 ? blob_get(m, b->files[i].blob) : NULL;
+		if (blob)
+			blob->used = true;
+	}
+	vec_push(&m->commits, c);
+	apply_kv(m, c);
+	step_post(m->step);
+	return 0;
+}
+
+static void wait_for(struct mem *m, size_t commits, void (*fn)(void *ctx), void *ctx)
+{
+	struct mem_wait w = {commits, fn, ctx};
+
+	if (m->durable >= commits)
+		fn(ctx);
+	else
+		vec_push(&m->waits, w);
+}
+
+static void mem_barrier(struct store_engine *e, void (*fn)(void *ctx), void *ctx)
+{
+	wait_for(mem_of(e), mem_of(e)->commits.n, fn, ctx);
+}
+
+static void mem_checkpoint(struct store_engine *e, void (*fn)(void *ctx), void *ctx)
+{
+	if (fn)
+		mem_barrier(e, fn, ctx);
+}
+
+static int mem_admit(struct store_engine *e, struct str path, uint64_t bytes, struct err *err)
+{
+	(void)e, (void)path, (void)bytes, (void)err;
+	return 0;
+}
+
+static bool mem_read_only(const struct store_engine *e)
+{
+	(void)e;
+	return false;
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+static int mem_get(struct store_engine *e, struct str key, struct arena *a, struct str *value_r, struct err *err)
+{
+	const struct overlay_node *n;
+	struct str value;
+
+	if (injected(mem_of(e), err))
+		return -1;
+	n = overlay_find(mem_of(e)->kv, key);
+	if (!n || !overlay_value(n, &value))
+		return 0;
+	*value_r = arena_str(a, value);
+	return 1;
+}
+
+static int mem_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn, void *ctx, struct err *err)
+{
+	struct overlay *o = mem_of(e)->kv;
+	const struct overlay_node *n = !reverse ? overlay_seek(o, first) : end.ptr ? overlay_before(o, end) : overlay_last(o);
+	struct str value;
+	int rc = 0;
+
+	(void)err;
+	for (; n && rc == 0; n = reverse ? overlay_prev(n) : overlay_next(n)) {
+		if (reverse ? str_cmp(overlay_key(n), first) < 0 : end.ptr && str_cmp(overlay_key(n), end) >= 0)
+			break;
+		if (overlay_value(n, &value))
+			rc = fn(ctx, overlay_key(n), value);
+	}
+	return rc;
+}
+
+struct trace {
+	struct mem *m;
+	struct str folder, base;
+	uint64_t account;
+	struct str path;
+	VEC(struct file_work) works;
+	size_t pending;
+};
+
+static int trace_one(void *ctx, const struct file_work *w)
+{
+	struct trace *t = ctx;
+
+	if (w->op.account == t->account) {
+		vec_push(&t->works, *w);
+		t->pending++;
+	}
+	return 0;
+}
+
+static void trace_pending(struct mem *m, struct trace *t)
+{
+	for (size_t i = m->durable; i < m->commits.n; i++) {
+		struct mem_commit *c = m->commits.v[i];
+		if (c->record && file_record_parse(str_of(c->record->bytes, c->record->len), trace_one, t) < 0)
+			bug("a file record of our own does not parse");
+	}
+}
+
+static int give(struct arena *a, const char *bytes, size_t len, struct store_file *body_r)
+{
+	body_r->bytes = arena_str(a, str_of(bytes, len));
+	body_r->size = len;
+	return 1;
+}
+
+static int give_placed(struct mem *m, struct str path, struct str folder, struct str base, struct arena *a, struct store_file *body_r)
+{
+	struct mem_folder *f = folder_get(m, path, folder, false);
+	ptrdiff_t i = file_index(f, base);
+
+	return i < 0 ? 0 : give(a, f->files.v[i].bytes, f->files.v[i].len, body_r);
+}
+
+static int mem_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
+		    struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
+{
+	struct trace t = {.m = mem_of(e), .folder = folder, .base = base, .account = account};
+	int rc = 0;
+
+	(void)cur, (void)flags, (void)err;
+	trace_pending(t.m, &t);
+	for (size_t i = t.works.n; i-- > 0 && rc == 0;) {
+		const struct store_file_op *op = &t.works.v[i].op;
+		bool to = op->kind == FILE_MOVE || op->kind == FILE_COPY;
+
+		if (op->kind == FILE_FOLDER_RENAME && str_eq(op->to_folder, t.folder)) {
+			t.folder = op->folder;
+		} else if (to && str_eq(op->to_folder, t.folder) && str_eq(op->to_base, t.base)) {
+			t.folder = op->folder;
+			t.base = op->base;
+		} else if (op->kind == FILE_PUT && str_eq(op->folder, t.folder) && str_eq(op->base, t.base)) {
+			size_t len;
+			char *bytes = put_bytes(t.m, &t.works.v[i], &len);
+			rc = give(a, bytes, len, body_r);
+			free(bytes);
+		}
+	}
+	vec_release(&t.works);
+	if (rc == 0)
+		rc = give_placed(t.m, path, t.folder, t.base, a, body_r);
+	if (rc == 0)
+		rc = give_placed(t.m, path, STR(STORE_EXPUNGED_DIR), base, a, body_r);
+	return rc;
+}
+
+static size_t mem_files_pending(struct store_engine *e, uint64_t account)
+{
+	struct trace t = {.m = mem_of(e), .account = account};
+
+	trace_pending(t.m, &t);
+	vec_release(&t.works);
+	return t.pending;
+}
+
+static void mem_files_wait(struct store_engine *e, uint64_t account, void (*fn)(void *ctx), void *ctx)
+{
+	if (mem_files_pending(e, account) == 0)
+		fn(ctx);
+	else
+		wait_for(mem_of(e), mem_of(e)->commits.n, fn, ctx);
+}
+
+static int mem_scan(struct store_engine *e, struct str path, struct str folder, void (*fn)(void *ctx, const struct store_entry *entry),
+		    void *ctx, bool *missing_r, struct err *err)
+{
+	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+
+	(void)err;
+	*missing_r = !f;
+	for (int cur = 0; f && cur < 2; cur++) {
+		for (size_t i = 0; i < f->files.n; i++) {
+			struct mem_file *file = &f->files.v[i];
+			char name[STORE_NAME_MAX];
+			struct store_entry entry;
+			if (file->cur != (cur == 1))
+				continue;
+			store_file_name(name, str_from(file->base), file->cur, str_from(file->flags));
+			entry = store_entry_parse(str_from(name), file->cur);
+			fn(ctx, &entry);
+		}
+	}
+	return f ? (int)f->files.n : 0;
+}
+
+static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err)
+{
+	struct mem *m = mem_of(e);
+	int count = 0;
+
+	(void)err;
+	if (folder_get(m, path, STR(""), false)) {
+		fn(ctx, STR(""));
+		count++;
+	}
+	for (size_t i = 0; i < m->folders.n; i++) {
+		struct mem_folder *f = m->folders.v[i];
+		if (!str_eq(str_from(f->path), path) || f->folder[0] != '.')
+			continue;
+		fn(ctx, str_from(f->folder));
+		count++;
+	}
+	return count;
+}
+
+static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct str folder)
+{
+	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+
+	return f ? f->stamp : 0;
+}
+
+static int mem_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
+			 struct str *bytes_r, struct err *err)
+{
+	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+
+	if (!f || strcmp(name, STORE_UIDLIST_NAME) != 0 || f->uidlist.len == 0)
+		return 0;
+	if (f->uidlist.len > max)
+		return err_set(err, ERR_LIMIT, "5.3.0", "%s is too large", name);
+	*bytes_r = arena_str(a, buf_str(&f->uidlist));
+	return 1;
+}
+
+static int mem_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
+		    uint64_t *mtime_r, struct err *err)
+{
+	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+	struct store_entry entry = store_entry_parse(name, cur);
+	ptrdiff_t i = file_index(f, entry.base);
+
+	(void)err;
+	if (i < 0 || f->files.v[i].cur != cur || !str_eq(str_from(f->files.v[i].flags), entry.flags))
+		return 0;
+	*size_r = f->files.v[i].len;
+	*mtime_r = f->files.v[i].mtime;
+	return 1;
+}
+
+static int mem_root(const struct store_engine *e)
+{
+	(void)e;
+	return -1;
+}
+
+/* ---- blobs -------------------------------------------------------------------------------------------- */
+
+static int mem_blob_begin(struct store_engine *e, uint64_t size_hint, uint64_t *blob_r, int *fd_r, struct err *err)
+{
+	struct mem *m = mem_of(e);
+	struct mem_blob b = {.id = ++m->next_blob};
+
+	(void)size_hint;
+	if (injected(m, err))
+		return -1;
+	b.fd = memfd_create("blob", MFD_CLOEXEC);
+	*fd_r = b.fd < 0 ? -1 : dup(b.fd);
+	if (*fd_r < 0)
+		return err_errno(err, "cannot make a blob");
+	vec_push(&m->blobs, b);
+	*blob_r = b.id;
+	return 0;
+}
+
+static int check_blob(struct mem_blob *b, uint64_t size, uint32_t crc, struct err *err)
+{
+	char *bytes;
+	ssize_t n;
+
+	if (!b || b->finished)
+		return err_set(err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+	bytes = mem_alloc(size + 2);
+	n = io_pread(b->fd, bytes, size + 1, 0);
+	if (n != (ssize_t)size || crc32c(0, bytes, size) != crc)
+		err_set(err, ERR_PERM, "5.6.0", "a blob is not what its writer said");
+	free(bytes);
+	b->finished = err->kind == ERR_OK;
+	b->size = size;
+	return b->finished ? 0 : -1;
+}
+
+static void mem_blob_finish(struct store_engine *e, uint64_t blob, uint64_t size, uint32_t crc,
+			    void (*fn)(void *ctx, const struct err *err), void *ctx)
+{
+	struct err err = ERR_NONE;
+
+	fn(ctx, check_blob(blob_get(mem_of(e), blob), size, crc, &err) < 0 ? &err : NULL);
+}
+
+static bool mem_blob_finished(struct store_engine *e, uint64_t blob, uint64_t *size_r)
+{
+	struct mem_blob *b = blob_get(mem_of(e), blob);
+
+	if (!b || !b->finished || b->used)
+		return false;
+	*size_r = b->size;
+	return true;
+}
+
+static int mem_blob_open(struct store_engine *e, uint64_t blob, struct err *err)
+{
+	struct mem_blob *b = blob_get(mem_of(e), blob);
+	char path[64];
+
+	if (!b || !b->finished || b->used)
+		return err_set(err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->fd);
+	return io_open(AT_FDCWD, path, O_RDONLY, 0);
+}
+
+static void mem_blob_drop(struct store_engine *e, uint64_t blob)
+{
+	struct mem *m = mem_of(e);
+
+	for (size_t i = 0; i < m->blobs.n; i++) {
+		if (m->blobs.v[i].id != blob || m->blobs.v[i].used)
+			continue;
+		close(m->blobs.v[i].fd);
+		vec_remove(&m->blobs, i);
+		return;
+	}
+}
+
+/* ---- life --------------------------------------------------------------------------------------------- */
+
+static void mem_stats(struct store_engine *e, struct store_engine_stats *stats_r)
+{
+	*stats_r = (struct store_engine_stats){.commits = mem_of(e)->commits.n, .flushes = mem_of(e)->durable};
+}
+
+static void mem_close(struct store_engine *e)
+{
+	struct mem *m = mem_of(e);
+
+	m->closing = true;
+	look(m);
+	for (size_t i = 0; i < m->commits.n; i++) {
+		struct mem_commit *c = m->commits.v[i];
+		arena_release(&c->arena);
+		if (c->record)
+			file_record_unref(c->record);
+		free(c);
+	}
+	while (m->folders.n)
+		folder_drop(m, m->folders.v[0]);
+	for (size_t i = 0; i < m->blobs.n; i++)
+		close(m->blobs.v[i].fd);
+	vec_release(&m->commits);
+	vec_release(&m->folders);
+	vec_release(&m->blobs);
+	vec_release(&m->waits);
+	overlay_free(&m->kv);
+	step_free(&m->step);
+	free(m);
+}
+
+static const struct store_engine_ops MEM_OPS = {
+	.get = mem_get, .range = mem_range, .commit = mem_commit, .barrier = mem_barrier, .admit = mem_admit, .read_only = mem_read_only,
+	.body = mem_body, .files_pending = mem_files_pending, .files_wait = mem_files_wait, .scan = mem_scan, .folders = mem_folders,
+	.folder_stamp = mem_folder_stamp, .read_file = mem_read_file, .stat = mem_stat, .root = mem_root, .blob_begin = mem_blob_begin,
+	.blob_finish = mem_blob_finish, .blob_open = mem_blob_open, .blob_drop = mem_blob_drop, .blob_finished = mem_blob_finished,
+	.checkpoint = mem_checkpoint, .stats = mem_stats, .close = mem_close,
+};
+
+int store_engine_mem_open(const struct store_loop *loop, struct store_engine **e_r, struct err *err)
+{
+	struct mem *m = NEW(struct mem);
+
+	(void)err;
+	m->e.ops = &MEM_OPS;
+	m->kv = overlay_new();
+	m->step = step_new(loop, look, m);
+	*e_r = &m->e;
+	return 0;
+}
+
+void store_engine_mem_fail(struct store_engine *e, unsigned nth, const struct err *err)
+{
+	mem_of(e)->fail_nth = nth;
+	mem_of(e)->fail = *err;
+}
+
+void store_engine_mem_hold(struct store_engine *e, bool hold)
+{
+	mem_of(e)->hold = hold;
+	step_post(mem_of(e)->step);
+}
+
+struct store_engine *store_engine_mem_crash(struct store_engine *e, const struct store_loop *loop)
+{
+	struct mem *from = mem_of(e), *m;
+	struct store_engine *copy;
+
+	if (store_engine_mem_open(loop, &copy, NULL) < 0)
+		return NULL;
+	m = mem_of(copy);
+	for (size_t i = 0; i < from->blobs.n; i++) {
+		struct mem_blob b = from->blobs.v[i];
+		if (!b.used)
+			continue;
+		b.fd = dup(b.fd);
+		vec_push(&m->blobs, b);
+	}
+	m->next_blob = from->next_blob;
+	for (size_t i = 0; i < from->durable; i++) {
+		struct mem_commit *c = NEW(struct mem_commit), *old = from->commits.v[i];
+
+		arena_init(&c->arena);
+		c->kv = ARENA_ARRAY(&c->arena, struct kvlog_op, old->kv_count + 1);
+		c->kv_count = old->kv_count;
+		for (size_t k = 0; k < old->kv_count; k++)
+			c->kv[k] = (struct kvlog_op){arena_str(&c->arena, old->kv[k].key), arena_str(&c->arena, old->kv[k].value), old->kv[k].del};
+		c->record = old->record;
+		if (c->record)
+			atomic_fetch_add(&c->record->refs, 1);
+		vec_push(&m->commits, c);
+		apply_kv(m, c);
+		make_durable(m);
+	}
+	return copy;
+}
+
+void store_engine_mem_touch(struct store_engine *e, const char *path, const char *from, const char *to, struct str bytes)
+{
+	struct mem *m = mem_of(e);
+	struct str folder = STR_NULL, sub, name;
+	const char *given = from ? from : to;
+	struct store_entry entry;
+	ptrdiff_t i;
+	struct mem_file old = {0};
+
+	/* "new/base", "cur/base:2,S" or ".Folder/cur/base:2,S" */
+	if (!str_split(str_from(given), '/', &sub, &name))
+		bug("store_engine_mem_touch: %s", given);
+	if (sub.ptr[0] == '.') {
+		folder = sub;
+		str_split(name, '/', &sub, &name);
+	}
+	if (from) {
+		struct mem_folder *f = folder_get(m, str_from(path), folder, true);
+		entry = store_entry_parse(name, str_eq(sub, STR("cur")));
+		i = file_index(f, entry.base);
+		if (i >= 0)
+			file_take(m, f, (size_t)i, &old);
+		if (to) {
+			store_engine_mem_touch(e, path, NULL, to, str_of(old.bytes, old.len));
+		}
+		mem_file_release(&old);
+		return;
+	}
+	entry = store_entry_parse(name, str_eq(sub, STR("cur")));
+	file_set(m, folder_get(m, str_from(path), folder, true), entry.base, entry.cur, entry.flags,
+		 memcpy(mem_alloc(bytes.len + 1), bytes.len ? bytes.ptr : "", bytes.len), bytes.len, (uint64_t)clock_wall());
+}

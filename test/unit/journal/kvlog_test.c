@@ -1,0 +1,250 @@
+#include "journal/kvlog.h"
+#include "base/buf.h"
+#include "base/encode.h"
+#include "journal/overlay.h"
+#include "os/io.h"
+#include "testdir.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+struct fixture {
+	char path[64];
+	int dir;
+	struct testloop loop;
+	struct kvlog *k;
+	struct buf extras;       /* what replay gave */
+};
+
+static int replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
+{
+	struct fixture *f = ctx;
+
+	(void)lsn, (void)err;
+	buf_add_str(&f->extras, extra);
+	return 0;
+}
+
+static void open_log(struct fixture *f)
+{
+	struct kvlog_options o = {.dirfd = f->dir, .loop = testloop_hook(&f->loop), .hooks = {.replay = replay, .ctx = f},
+				  .segment_size = 256 << 10, .journal_size_limit = 4 << 20, .overlay_limit = 64 << 10};
+	struct err err = ERR_NONE;
+
+	buf_clear(&f->extras);
+	if (kvlog_open(&o, &f->k, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_false(kvlog_read_only(f->k));
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = NEW(struct fixture);
+
+	f->dir = testdir_make(f->path);
+	testloop_init(&f->loop);
+	buf_init(&f->extras, 1 << 20);
+	open_log(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	kvlog_close(&f->k);
+	testloop_drain(&f->loop);
+	buf_release(&f->extras);
+	close(f->dir);
+	testdir_remove(f->path);
+	free(f);
+	return 0;
+}
+
+/* The model: value of key i is a number, 0 for none. */
+#define KEYS 300
+static uint32_t model[KEYS];
+
+static struct str key_of(unsigned i, char out[16])
+{
+	snprintf(out, 16, "key%04u", i);
+	return str_from(out);
+}
+
+static void put(struct fixture *f, unsigned i, uint32_t value, unsigned *done)
+{
+	char key[16], text[64];
+	struct kvlog_op op = {.key = key_of(i, key), .del = value == 0};
+	struct str extra = str_from("e");
+
+	snprintf(text, sizeof(text), "%u", value);
+	op.value = str_from(text);
+	assert_true(kvlog_commit(f->k, &op, 1, &extra, 1, testloop_count, done, NULL) > 0);
+	model[i] = value;
+}
+
+struct check {
+	unsigned next;
+	bool reverse;
+	int wrong;
+};
+
+static int check_one(void *ctx, struct str key, struct str value)
+{
+	struct check *c = ctx;
+	char want[16], text[64];
+
+	while (c->next < KEYS && model[c->next] == 0)
+		c->next += c->reverse ? -1u : 1;
+	if (c->next >= KEYS)
+		return 1;
+	snprintf(text, sizeof(text), "%u", model[c->next]);
+	c->wrong += !str_eq(key, key_of(c->next, want)) || !str_eq(value, str_from(text));
+	c->next += c->reverse ? -1u : 1;
+	return 0;
+}
+
+static void check_all(struct fixture *f)
+{
+	struct check up = {0}, down = {.next = KEYS - 1, .reverse = true};
+	struct arena a;
+
+	assert_int_equal(kvlog_range(f->k, STR("key"), STR("kez"), false, check_one, &up, NULL), 0);
+	assert_int_equal(up.wrong, 0);
+	while (up.next < KEYS)
+		assert_int_equal(model[up.next++], 0);
+	assert_int_equal(kvlog_range(f->k, STR("key"), STR_NULL, true, check_one, &down, NULL), 0);
+	assert_int_equal(down.wrong, 0);
+	arena_init(&a);
+	for (unsigned i = 0; i < KEYS; i++) {
+		char key[16];
+		struct str value;
+		int rc = kvlog_get(f->k, key_of(i, key), &a, &value, NULL);
+		assert_int_equal(rc, model[i] != 0);
+		if (rc)
+			assert_int_equal(strtoul(value.ptr, NULL, 10), model[i]);
+	}
+	arena_release(&a);
+}
+
+static void reads_merge_overlays_and_index_through_checkpoints_and_restarts(void **state)
+{
+	struct fixture *f = *state;
+	unsigned done = 0, given = 0, points = 0;
+
+	memset(model, 0, sizeof(model));
+	for (unsigned round = 0; round < 3000; round++) {
+		put(f, (unsigned)random_below(KEYS), (uint32_t)random_below(5), &done);
+		given++;
+		if (round % 400 == 0)
+			kvlog_checkpoint(f->k, testloop_count, &points);
+		if (round % 97 == 0)
+			check_all(f);
+		while (testloop_one(&f->loop, false))
+			;
+		if (round % 1000 == 999) {
+			testloop_until(&f->loop, &done, given);
+			kvlog_close(&f->k);
+			testloop_drain(&f->loop);
+			open_log(f);
+			check_all(f);
+			assert_int_equal(f->extras.len, 0); /* the last checkpoint held everything */
+		}
+	}
+	testloop_until(&f->loop, &done, given);
+	assert_int_equal(points, 8);
+}
+
+static void done_comes_in_order_and_a_barrier_behind_it(void **state)
+{
+	struct fixture *f = *state;
+	unsigned done = 0, barrier = 0;
+
+	put(f, 1, 1, &done);
+	put(f, 2, 2, &done);
+	assert_int_equal(done, 0);
+	kvlog_barrier(f->k, testloop_count, &barrier);
+	assert_int_equal(barrier, 0);
+	testloop_until(&f->loop, &barrier, 1);
+	assert_int_equal(done, 2);
+	kvlog_barrier(f->k, testloop_count, &barrier);
+	assert_int_equal(barrier, 2);
+}
+
+static void quiet_leads_to_a_checkpoint_by_itself(void **state)
+{
+	struct fixture *f = *state;
+	struct kvlog_stats stats;
+	unsigned done = 0;
+
+	put(f, 1, 1, &done);
+	do {
+		testloop_one(&f->loop, true);
+		kvlog_stats(f->k, &stats);
+	} while (stats.checkpoints == 0);
+	assert_int_equal(done, 1);
+}
+
+static void a_damaged_index_is_set_aside_and_the_log_still_opens(void **state)
+{
+	struct fixture *f = *state;
+	unsigned done = 0;
+	struct stat st;
+	int fd;
+
+	put(f, 1, 1, &done);
+	kvlog_close(&f->k);
+	testloop_drain(&f->loop);
+	fd = openat(f->dir, "index.mdb", O_RDWR);
+	assert_int_equal(pwrite(fd, "garbage garbage garbage garbage", 31, 0), 31);
+	assert_int_equal(pwrite(fd, "garbage garbage garbage garbage", 31, 4096), 31);
+	close(fd);
+	open_log(f);
+	assert_int_equal(fstatat(f->dir, "index.damaged", &st, 0), 0);
+}
+
+static void the_overlay_keeps_order_and_counts_its_bytes(void **state)
+{
+	struct overlay *o = overlay_new();
+	const struct overlay_node *n;
+	struct str v;
+
+	(void)state;
+	for (unsigned i = 0; i < 1000; i++) {
+		char key[16];
+		overlay_put(o, key_of((i * 7919) % 1000, key), str_from(key));
+	}
+	assert_int_equal(overlay_count(o), 1000);
+	overlay_del(o, STR("key0500"));
+	assert_false(overlay_value(overlay_find(o, STR("key0500")), &v));
+	n = overlay_seek(o, STR("key0999x"));
+	assert_null(n);
+	n = overlay_before(o, STR("key0001"));
+	assert_true(str_eq(overlay_key(n), STR("key0000")));
+	assert_null(overlay_prev(n));
+	assert_null(overlay_before(o, STR("key0000")));
+	unsigned count = 0;
+	for (n = overlay_first(o); n; n = overlay_next(n)) {
+		char key[16];
+		assert_true(str_eq(overlay_key(n), key_of(count++, key)));
+	}
+	for (n = overlay_last(o); n; n = overlay_prev(n))
+		count--;
+	assert_int_equal(count, 0);
+	overlay_free(&o);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_overlay_keeps_order_and_counts_its_bytes),
+		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup, teardown),
+		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(quiet_leads_to_a_checkpoint_by_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_damaged_index_is_set_aside_and_the_log_still_opens, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
