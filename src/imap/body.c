@@ -1,0 +1,185 @@
+#include "imap/body.h"
+#include "os/fd.h"
+#include "os/io.h"
+
+#define CHUNK 16384
+
+void imap_body_init(struct imap_body *b, int fd, struct str bytes, bool as_is)
+{
+	struct stat st;
+
+	*b = (struct imap_body){.fd = fd, .bytes = bytes, .size = bytes.len, .as_is = as_is};
+	if (fd >= 0)
+		b->size = fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+void imap_body_release(struct imap_body *b)
+{
+	fd_close(&b->fd);
+	b->bytes = STR_NULL;
+}
+
+/* Up to CHUNK bytes at an offset; empty at the end or when reading fails. */
+static struct str chunk(struct imap_body *b, uint64_t from, uint64_t end, char *space)
+{
+	size_t want = end - from < CHUNK ? (size_t)(end - from) : CHUNK;
+	ssize_t n;
+
+	if (b->fd < 0)
+		return str_sub(b->bytes, from, want);
+	n = io_pread(b->fd, space, want, (off_t)from);
+	if (n < (ssize_t)want)
+		b->failed = true;
+	return str_of(space, n > 0 ? (size_t)n : 0);
+}
+
+/* A place in the file; half: the CR of the virtual CRLF whose LF stands there is before it. */
+struct place {
+	uint64_t file;
+	uint64_t wire;           /* bytes before it */
+	bool half;
+};
+
+struct walk {
+	struct place at;
+	uint64_t target;         /* stop at this wire byte */
+	char before;             /* the byte in front of `at` */
+};
+
+/* Goes through one chunk. True: the target was reached. */
+static bool walk_chunk(struct walk *w, struct str in)
+{
+	while (in.len > 0) {
+		ptrdiff_t lf = str_chr(in, '\n');
+		size_t plain = lf < 0 ? in.len : (size_t)lf;
+
+		if (w->at.wire + plain >= w->target) {
+			w->at.file += w->target - w->at.wire;
+			w->at.wire = w->target;
+			return true;
+		}
+		if (plain > 0)
+			w->before = in.ptr[plain - 1];
+		w->at.file += plain;
+		w->at.wire += plain;
+		if (lf < 0)
+			return false;
+		if (w->before != '\r' && ++w->at.wire == w->target) {
+			w->at.half = true;
+			return true;
+		}
+		w->at.wire++;
+		w->at.file++;
+		w->before = '\n';
+		in = str_skip(in, plain + 1);
+	}
+	return false;
+}
+
+static char byte_before(struct imap_body *b, uint64_t at)
+{
+	char space[1];
+	struct str s;
+
+	if (at == 0)
+		return '\0';
+	s = b->fd < 0 ? str_sub(b->bytes, at - 1, 1) : str_of(space, io_pread(b->fd, space, 1, (off_t)at - 1) == 1);
+	return s.len ? s.ptr[0] : '\0';
+}
+
+/* The place of the wire byte `target` of the region, or its end. */
+static struct place find(struct imap_body *b, uint64_t from, uint64_t end, uint64_t target)
+{
+	struct walk w = {.at.file = from, .target = target, .before = byte_before(b, from)};
+	char space[CHUNK];
+
+	if (b->as_is) {
+		w.at.file = target < end - from ? from + target : end;
+		w.at.wire = w.at.file - from;
+		return w.at;
+	}
+	for (uint64_t pos = from; pos < end;) {
+		struct str in = chunk(b, pos, end, space);
+
+		if (in.len == 0 || walk_chunk(&w, in))
+			break;
+		pos += in.len;
+	}
+	return w.at;
+}
+
+static uint64_t clip(const struct imap_body *b, uint64_t from, uint64_t len)
+{
+	return from >= b->size ? from : len > b->size - from ? b->size : from + len;
+}
+
+uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len)
+{
+	return find(b, from, clip(b, from, len), UINT64_MAX).wire;
+}
+
+/* File bytes to the wire, line ends made CRLF; `from` does not stand inside one. */
+static void send_region(struct session *io, struct imap_body *b, uint64_t from, uint64_t end)
+{
+	struct str in;
+
+	if (from >= end)
+		return;
+	if (b->fd >= 0) {
+		session_write_file(io, b->fd, from, end - from, !b->as_is);
+		return;
+	}
+	for (in = str_sub(b->bytes, from, end - from); !b->as_is && in.len > 0;) {
+		ptrdiff_t lf = str_chr(in, '\n');
+
+		if (lf < 0)
+			break;
+		session_write(io, str_sub(in, 0, (size_t)lf));
+		session_write(io, lf > 0 && in.ptr[lf - 1] == '\r' ? STR("\n") : STR("\r\n"));
+		in = str_skip(in, (size_t)lf + 1);
+	}
+	session_write(io, in);
+}
+
+void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start, uint64_t count)
+{
+	uint64_t end = clip(b, from, len);
+	struct place a, z;
+	char space[1];
+
+	if (count == 0)
+		return;
+	a = find(b, from, end, start);
+	z = find(b, from, end, start + count);
+	if (!b->as_is && a.file < z.file) {
+		/* A slice that begins with the LF of a CRLF must not get a second CR: the LF goes by hand. */
+		struct str first = b->fd < 0 ? str_sub(b->bytes, a.file, 1)
+					     : str_of(space, io_pread(b->fd, space, 1, (off_t)a.file) == 1);
+
+		if (a.half || (first.len && first.ptr[0] == '\n' && byte_before(b, a.file) == '\r')) {
+			session_write(io, STR("\n"));
+			a.file++;
+		}
+	}
+	send_region(io, b, a.file, z.file);
+	if (z.half && !(a.half && a.file == z.file))
+		session_write(io, STR("\r"));
+}
+
+bool imap_body_read(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out)
+{
+	uint64_t end = clip(b, from, len);
+	char *to;
+
+	if (from >= end)
+		return true;
+	if (b->fd < 0) {
+		buf_add_str(out, str_sub(b->bytes, from, end - from));
+		return !buf_failed(out);
+	}
+	to = buf_reserve(out, end - from);
+	if (to == NULL || io_pread(b->fd, to, end - from, (off_t)from) != (ssize_t)(end - from))
+		return false;
+	buf_grow(out, end - from);
+	return true;
+}

@@ -1,0 +1,186 @@
+/* BODY[section]: where it lies in the stored message, and how it goes out (RFC 3501 6.4.5). */
+#include "imap/fetch.h"
+#include "imap/reply.h"
+#include "msg/header.h"
+
+#define HEADER_MAX (16u << 20)
+
+/* ---- finding ---- */
+
+static const struct mime_part *content_of(const struct mime_part *part)
+{
+	return part && part->message ? part->first : NULL;
+}
+
+static struct imap_region header_region(const struct mime_part *part, uint32_t prefix_len)
+{
+	struct imap_region r = {.exists = true, .from = prefix_len + part->header_offset, .len = part->header_len};
+
+	if (part->parent == NULL) {   /* what was put in front at delivery is part of the message's header */
+		r.from = 0;
+		r.len = prefix_len + part->header_offset + part->header_len;
+	}
+	return r;
+}
+
+static struct imap_region body_region(const struct mime_part *part, uint32_t prefix_len)
+{
+	return (struct imap_region){.exists = true, .from = prefix_len + part->body_offset, .len = part->body_len};
+}
+
+static bool is_listed(const struct imap_section *section, struct str name)
+{
+	for (size_t i = 0; i < section->field_count; i++) {
+		if (str_ieq(section->fields[i], name))
+			return true;
+	}
+	return false;
+}
+
+static void add_crlf_lines(struct buf *out, struct str raw)
+{
+	while (raw.len > 0) {
+		ptrdiff_t lf = str_chr(raw, '\n');
+		size_t n = lf < 0 ? raw.len : (size_t)lf;
+
+		buf_add_str(out, str_sub(raw, 0, n > 0 && lf >= 0 && raw.ptr[n - 1] == '\r' ? n - 1 : n));
+		buf_addz(out, "\r\n");
+		raw = str_skip(raw, lf < 0 ? n : n + 1);
+	}
+}
+
+/* The fields that are listed, or are not, and the empty line that ends them. */
+static struct imap_region filter_fields(const struct imap_section *section, struct imap_region header, struct imap_body *body,
+					struct buf *text)
+{
+	struct header h;
+	struct buf raw;
+	struct str rest;
+
+	buf_init(&raw, HEADER_MAX);
+	if (!imap_body_read(body, header.from, header.len, &raw))
+		body->failed = true;
+	for (rest = buf_str(&raw); rest.len > 0 && header_next(&rest, &h);) {
+		if (h.name.len > 0 && is_listed(section, h.name) == (section->what == SECTION_FIELDS))
+			add_crlf_lines(text, h.raw);
+	}
+	buf_addz(text, "\r\n");
+	buf_release(&raw);
+	return (struct imap_region){.exists = !body->failed, .is_text = true};
+}
+
+static struct imap_region find_in_part(const struct imap_section *section, const struct mime_part *part,
+				       uint32_t prefix_len, struct imap_body *body, struct buf *text)
+{
+	/* HEADER and TEXT of a part number are those of the message that the part holds. */
+	const struct mime_part *message = section->depth ? content_of(part) : part;
+
+	switch (section->what) {
+	case SECTION_ALL:
+		return body_region(part, prefix_len);
+	case SECTION_MIME:
+		return header_region(part, prefix_len);
+	case SECTION_TEXT:
+		return message ? body_region(message, prefix_len) : (struct imap_region){0};
+	case SECTION_HEADER:
+		return message ? header_region(message, prefix_len) : (struct imap_region){0};
+	case SECTION_FIELDS:
+	case SECTION_FIELDS_NOT:
+		return message ? filter_fields(section, header_region(message, prefix_len), body, text) : (struct imap_region){0};
+	}
+	return (struct imap_region){0};
+}
+
+struct imap_region imap_section_find(const struct imap_section *section, const struct mime_part *root, uint32_t prefix_len,
+				     struct imap_body *body, struct buf *text)
+{
+	const struct mime_part *part = root;
+
+	if (section->depth == 0 && section->what == SECTION_ALL)
+		return (struct imap_region){.exists = true, .from = 0, .len = body->size};
+	if (root == NULL)
+		return (struct imap_region){0};
+	if (section->depth > 0) {
+		part = mime_find((struct mime_part *)root, section->path, section->depth);
+		if (part == NULL)
+			return (struct imap_region){0};
+	}
+	return find_in_part(section, part, prefix_len, body, text);
+}
+
+/* ---- sending ---- */
+
+void imap_section_send(struct session *io, const struct imap_section *section, const struct imap_region *region,
+		       struct imap_body *body, struct str text)
+{
+	uint64_t total, start = 0, count;
+
+	if (!region->exists) {
+		session_write(io, STR(" NIL"));
+		return;
+	}
+	total = count = region->is_text ? text.len : imap_body_wire_len(body, region->from, region->len);
+	if (section->partial) {
+		start = section->origin < total ? section->origin : total;
+		count = section->count < total - start ? section->count : total - start;
+	}
+	session_printf(io, " {%llu}\r\n", (unsigned long long)count);
+	if (region->is_text)
+		session_write(io, str_sub(text, start, count));
+	else
+		imap_body_send(io, body, region->from, region->len, start, count);
+}
+
+/* ---- getting at a message ---- */
+
+int imap_body_open(struct imap_session *s, uint32_t uid, struct imap_body *b, struct rpc_reply *hold,
+		   struct message_meta *meta_r, struct err *err)
+{
+	struct store_body_get get = {
+		.session = session_id(s->io), .account = s->account, .mailbox = view_mailbox(s->view), .uid = uid};
+	struct store_body reply;
+
+	imap_body_init(b, -1, STR_NULL, false);
+	rpc_reply_init(hold);
+	if (store_call(s->server->store, &STORE_BODY, &get, &reply, hold, err) < 0)
+		return -1;
+	imap_body_init(b, reply.fd, reply.bytes, reply.meta.as_is);
+	*meta_r = reply.meta;
+	return 0;
+}
+
+static bool summary_from_body(struct imap_session *s, const struct message_meta *meta, struct arena *arena,
+			      struct summary *summary_r)
+{
+	struct store_summary_put put = {.session = session_id(s->io), .account = s->account, .message = meta->message};
+	struct message_meta newest;
+	struct imap_body body;
+	struct rpc_reply hold;
+	struct buf raw, made;
+	bool ok;
+
+	buf_init(&raw, IMAP_BODY_LOAD_MAX);
+	buf_init(&made, RPC_BYTES_MAX / 2);
+	ok = imap_body_open(s, meta->uid, &body, &hold, &newest, NULL) == 0 &&
+	     imap_body_read(&body, newest.prefix_len, body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
+	if (ok) {
+		summary_parse(buf_str(&raw), arena, summary_r);
+		summary_make(buf_str(&raw), &made);
+		put.summary = buf_str(&made);
+		if (!buf_failed(&made))
+			(void)rpc_send(store_client_channel(s->server->store), &STORE_SUMMARY_PUT, &put);
+	}
+	imap_body_release(&body);
+	rpc_reply_release(&hold);
+	buf_release(&made);
+	buf_release(&raw);
+	return ok;
+}
+
+bool imap_summary_get(struct imap_session *s, const struct message_meta *meta, struct arena *arena,
+		      struct summary *summary_r)
+{
+	if (meta->summary.len > 0 && summary_decode(meta->summary, arena, summary_r))
+		return true;
+	return summary_from_body(s, meta, arena, summary_r);
+}
