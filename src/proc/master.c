@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/instance.h"
+#include "config/params.h"
 #include "directory/schema.h"
 #include "engine/tls.h"
 #include "os/fd.h"
@@ -255,6 +256,29 @@ static void pass_on(struct master *m, size_t fresh)
 	listening_close_unwanted(m);
 }
 
+/* A process that dies after the reload would be started with the new value while its peers have the old one. */
+static int check_changes(const struct master *m, const struct bundle *b, struct err *err)
+{
+	struct buf before, after;
+	int result = 0;
+
+	buf_init(&before, 100000);
+	buf_init(&after, 100000);
+	for (size_t i = 0; i < PARAM_COUNT && result == 0; i++) {
+		struct str name = str_from(PARAMS[i].name);
+
+		buf_clear(&before);
+		buf_clear(&after);
+		if (PARAMS[i].when == PARAM_RESTART && conf_text(m->bundle->conf, name, &before) &&
+		    conf_text(b->conf, name, &after) && !str_eq(buf_str(&before), buf_str(&after)))
+			result = err_set(err, ERR_PERM, "", "%s was changed, which takes `postrider -c %s restart`",
+					 PARAMS[i].name, m->dir);
+	}
+	buf_release(&before);
+	buf_release(&after);
+	return result;
+}
+
 int master_reload(struct master *m, struct err *err)
 {
 	struct buf warnings;
@@ -263,7 +287,7 @@ int master_reload(struct master *m, struct err *err)
 
 	buf_init(&warnings, 100000);
 	b = bundle_read(m->dir, &warnings, err);
-	if (b == NULL || take_configuration(m, b, &fresh, err) < 0) {
+	if (b == NULL || check_changes(m, b, err) < 0 || take_configuration(m, b, &fresh, err) < 0) {
 		bundle_unref(&b);
 		buf_release(&warnings);
 		log_error("reload refused, everything stays as it was: %s", err->text);
