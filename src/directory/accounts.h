@@ -81,6 +81,8 @@ struct user_new {
 	uint64_t quota_bytes, quota_messages;
 	bool admin;
 	struct password_set password;
+	const struct str *add_addresses; /* besides `address` */
+	size_t add_count;
 };
 /* ERR_NOT_FOUND when the domain is not there. */
 int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err) WARN_UNUSED;

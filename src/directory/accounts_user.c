@@ -287,6 +287,18 @@ static int user_insert(struct db *db, const struct user_new *user, struct str pa
 	return 0;
 }
 
+static int user_add_locked(struct db *db, const struct user_new *user, const struct address_key *key, struct buf *path,
+			   uint64_t *id_r, struct err *err)
+{
+	if (path_choose(db, key, path, err) < 0 || user_insert(db, user, buf_str(path), id_r, err) < 0 ||
+	    address_insert(db, user->address, ADDRESS_PRIMARY, *id_r, err) < 0)
+		return -1;
+	for (size_t i = 0; i < user->add_count; i++)
+		if (address_insert(db, user->add_addresses[i], ADDRESS_OTHER, *id_r, err) < 0)
+			return -1;
+	return db_commit(db, err);
+}
+
 int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err)
 {
 	struct arena arena;
@@ -301,9 +313,7 @@ int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct 
 	if (!address_key(user->address, false, &arena, &key)) {
 		err_set(err, ERR_SYNTAX, "", "\"%.*s\" is no mail address", STR_ARG(user->address));
 	} else if (db_begin(db, err) == 0) {
-		if (path_choose(db, &key, &path, err) == 0 && user_insert(db, user, buf_str(&path), id_r, err) == 0 &&
-		    address_insert(db, user->address, ADDRESS_PRIMARY, *id_r, err) == 0)
-			rc = db_commit(db, err);
+		rc = user_add_locked(db, user, &key, &path, id_r, err);
 		if (rc < 0)
 			db_rollback(db);
 	}
