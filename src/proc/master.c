@@ -29,7 +29,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
-#define QUICK_END_MS 10000       /* ending sooner than this counts as going wrong again */
+#define QUICK_END_MS 2000        /* ending sooner than this counts as going wrong again */
 #define START_PATIENCE_MS 30000  /* how long a predecessor may take to let go of its directories */
 #define KILL_AFTER_MS 30000      /* beyond the grace, before a phase of the stop is forced */
 
