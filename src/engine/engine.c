@@ -122,7 +122,7 @@ void engine_listen(struct engine *e, const struct engine_listener *listener)
 
 void engine_run(struct engine *e)
 {
-	pool_run(e);
+	engine_pool_run(e);
 }
 
 void engine_stop(struct engine *e, int64_t grace_ms)
@@ -138,7 +138,7 @@ void engine_stop(struct engine *e, int64_t grace_ms)
 	for (uint32_t i = 0; i < count; i++)
 		slot_post(e, i, slot_generation(slot_at(e, i)), BIT_STOP);
 	timer_kill_at(e, clock_ms() + grace_ms);
-	pool_kick(e);
+	engine_pool_kick(e);
 }
 
 size_t engine_session_count(const struct engine *e)

@@ -49,7 +49,7 @@ static unsigned running_max(struct engine *e)
 	return e->cores + e->blocked;
 }
 
-void pool_start_another(struct engine *e)
+void engine_pool_start_another(struct engine *e)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -74,7 +74,7 @@ void pool_start_another(struct engine *e)
 	pthread_attr_destroy(&attr);
 }
 
-void pool_kick(struct engine *e)
+void engine_pool_kick(struct engine *e)
 {
 	uint64_t one = 1;
 
@@ -95,7 +95,7 @@ static void blocked_enter(struct pool_thread *t, enum block_kind kind)
 {
 	t->nested[kind]++;
 	t->engine->blocked++;
-	pool_start_another(t->engine);
+	engine_pool_start_another(t->engine);
 }
 
 /* may_wait_for_ever: begin; otherwise at most a quarter of the threads wait for a share. */
@@ -176,8 +176,8 @@ static bool idle_leave(struct engine *e)
 static void turn_begin(struct engine *e, struct session *s)
 {
 	if (e->ready_count > 0 && e->idle > 0)
-		pool_kick(e);
-	pool_start_another(e);
+		engine_pool_kick(e);
+	engine_pool_start_another(e);
 	session_run(s);
 }
 
@@ -235,10 +235,10 @@ static void pool_loop(struct pool_thread *t)
 			continue;
 		turn_begin(e, s);
 	}
-	pool_kick(e);            /* the next one hears it too */
+	engine_pool_kick(e);            /* the next one hears it too */
 }
 
-void pool_run(struct engine *e)
+void engine_pool_run(struct engine *e)
 {
 	struct pool_thread t = {.engine = e, .first = true};
 
@@ -255,7 +255,7 @@ void pool_run(struct engine *e)
 	e->threads--;
 	while (e->threads > 0) {
 		pthread_mutex_unlock(&e->pool_lock);
-		pool_kick(e);
+		engine_pool_kick(e);
 		pthread_mutex_lock(&e->pool_lock);
 		if (e->threads > 0) {
 			struct timespec until;

@@ -201,9 +201,9 @@ void client_release(struct session *s);
 bool client_admit(struct session *s);
 
 /* ---- pool.c ---- */
-void pool_start_another(struct engine *e);       /* if nobody polls and there is room */
-void pool_kick(struct engine *e);
-void pool_run(struct engine *e);
+void engine_pool_start_another(struct engine *e);       /* if nobody polls and there is room */
+void engine_pool_kick(struct engine *e);
+void engine_pool_run(struct engine *e);
 
 /* ---- session.c ---- */
 struct session *session_new(struct engine *e, struct slot *slot, int fd, const struct engine_listener *l);

@@ -122,7 +122,7 @@ static void session_free(struct session *s)
 	free(s->state);
 	free(s);
 	if (atomic_fetch_sub(&e->sessions, 1) == 1 && e->stopping)
-		pool_kick(e);
+		engine_pool_kick(e);
 }
 
 /* ---- input ---- */

@@ -117,7 +117,7 @@ void ready_push(struct engine *e, struct session *s)
 	e->ready_last = s;
 	e->ready_count++;
 	pthread_mutex_unlock(&e->ready_lock);
-	pool_kick(e);
+	engine_pool_kick(e);
 }
 
 struct session *ready_pop(struct engine *e)
