@@ -145,6 +145,11 @@ lint:
 	contrib/install-deps build lint
 	test/lint/run
 
+# man/main.cf.5 is made from the parameter table and checked in.
+man: $(B)/postrider
+	$(B)/postrider config --man >$(B)/main.cf.5
+	mv $(B)/main.cf.5 man/main.cf.5
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
 install: $(B)/postrider

@@ -66,3 +66,12 @@ void conf_warn_unknown(const struct conf *c, struct buf *warnings)
 
 	conf_each_name(c, NULL, 0, warn, &w);
 }
+
+bool conf_raw(const struct conf *c, struct str name, struct str *raw_r)
+{
+	const struct setting *set = conf_setting(c, name);
+	const struct param *p = param_find(name);
+
+	*raw_r = set != NULL ? set->raw : p != NULL ? param_default(p) : STR("");
+	return set != NULL || p != NULL;
+}

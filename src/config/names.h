@@ -21,4 +21,7 @@ struct conf_name {
 void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
 		    void (*f)(void *ctx, const struct conf_name *name), void *ctx);
 
+/* The text of a name as set, else its default, not expanded. False: nobody knows it. Lives as long as c. */
+bool conf_raw(const struct conf *c, struct str name, struct str *raw_r);
+
 #endif

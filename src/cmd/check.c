@@ -1,0 +1,245 @@
+/* postrider check: what is wrong with the configuration, what is dangerous, what nobody knows, what waits.
+ *
+ * Errors keep the system from starting or put secrets in the open (exit status 78); warnings are most likely mistakes;
+ * notes say what is accepted and has no effect yet. */
+#include "cmd/cmd.h"
+#include "cmd/cf_files.h"
+#include "base/mem.h"
+#include "config/instance.h"
+#include "config/master_cf.h"
+#include "config/names.h"
+#include "proc/bundle.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+
+enum level { LEVEL_NOTE, LEVEL_WARNING, LEVEL_ERROR };
+static const char *const LEVELS[] = {[LEVEL_NOTE] = "note", [LEVEL_WARNING] = "warning", [LEVEL_ERROR] = "error"};
+
+struct check {
+	const char *dir;
+	json_t *json;            /* list of findings, or NULL: print them */
+	unsigned count[3];
+};
+
+static void finding(struct check *k, enum level level, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+static void finding(struct check *k, enum level level, const char *fmt, ...)
+{
+	struct buf text;
+	va_list args;
+
+	buf_init(&text, 65536);
+	va_start(args, fmt);
+	buf_vaddf(&text, fmt, args);
+	va_end(args);
+	k->count[level]++;
+	if (k->json != NULL)
+		json_array_append_new(k->json, json_pack("{s:s, s:s}", "level", LEVELS[level], "text", text.ptr));
+	else
+		printf("%s: %s\n", LEVELS[level], text.ptr);
+	buf_release(&text);
+}
+
+/* ---- names ---- */
+
+static void name_finding(void *ctx, const struct conf_name *name)
+{
+	struct check *k = ctx;
+
+	if (name->status == CONF_NAME_NOT_YET)
+		finding(k, LEVEL_NOTE, "accepted, not used yet: %.*s", STR_ARG(name->name));
+	else if (name->status == CONF_NAME_UNKNOWN)
+		finding(k, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: %.*s", k->dir,
+			INSTANCE_MAIN_CF, name->line, STR_ARG(name->name));
+}
+
+struct override_names {
+	struct check *check;
+	const struct master_service *service;
+	const struct conf *base;
+};
+
+/* Of a service's own settings; those of main.cf were told already. */
+static void override_finding(void *ctx, const struct conf_name *name)
+{
+	struct override_names *o = ctx;
+
+	if (name->line != 0 || conf_is_set(o->base, name->name))
+		return;
+	if (name->status == CONF_NAME_NOT_YET)
+		finding(o->check, LEVEL_NOTE, "accepted, not used yet: %.*s (-o of service %.*s)", STR_ARG(name->name),
+			STR_ARG(o->service->name));
+	else if (name->status == CONF_NAME_UNKNOWN)
+		finding(o->check, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: -o %.*s",
+			o->check->dir, INSTANCE_MASTER_CF, o->service->line, STR_ARG(name->name));
+}
+
+static void check_service(struct check *k, const struct conf *conf, const struct master_service *s)
+{
+	struct err err = ERR_NONE;
+	struct conf *own = conf_override(conf, s->overrides, s->override_count, &err);
+	struct override_names o = {.check = k, .service = s, .base = conf};
+
+	if (own == NULL) {
+		finding(k, LEVEL_ERROR, "%s/%s, line %u: service %.*s: %s", k->dir, INSTANCE_MASTER_CF, s->line,
+			STR_ARG(s->name), err.text);
+		return;
+	}
+	conf_each_name(own, s->overrides, s->override_count, override_finding, &o);
+	conf_unref(&own);
+	if (s->type != SERVICE_INET || bundle_role_of(s->command) == 0)
+		finding(k, LEVEL_NOTE, "accepted, not used yet: service %.*s (%.*s)", STR_ARG(s->name), STR_ARG(s->command));
+}
+
+/* $names in all -o settings count as uses of what main.cf defines. */
+static void check_names(struct check *k, const struct conf *conf, const struct master_cf *cf)
+{
+	struct str *all;
+	size_t n = 0;
+
+	for (size_t i = 0; i < cf->count; i++)
+		n += cf->services[i].override_count;
+	all = mem_alloc((n + 1) * sizeof(*all));
+	n = 0;
+	for (size_t i = 0; i < cf->count; i++)
+		for (size_t j = 0; j < cf->services[i].override_count; j++)
+			all[n++] = cf->services[i].overrides[j];
+	conf_each_name(conf, all, n, name_finding, k);
+	free(all);
+	for (size_t i = 0; i < cf->count; i++)
+		check_service(k, conf, &cf->services[i]);
+}
+
+/* ---- files ---- */
+
+/* Bits of `forbidden` that the file must not have. A file that is not there is somebody else's finding. */
+static void check_mode(struct check *k, const char *path, unsigned forbidden, const char *why)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0) {
+		if (errno != ENOENT)
+			finding(k, LEVEL_WARNING, "%s: %s", path, strerror(errno));
+		return;
+	}
+	if ((st.st_mode & forbidden) != 0)
+		finding(k, LEVEL_ERROR, "%s (mode %04o) %s: chmod %04o %s", path, (unsigned)st.st_mode & 07777, why,
+			(unsigned)st.st_mode & 07777 & ~forbidden, path);
+}
+
+static char *absolute(const char *dir, struct str path)
+{
+	return path.len > 0 && path.ptr[0] == '/' ? str_dup(path) : mem_printf("%s/%.*s", dir, STR_ARG(path));
+}
+
+static void check_key_files(struct check *k, struct str list)
+{
+	struct str path;
+
+	while (conf_list_next(&list, &path)) {
+		char *file = absolute(k->dir, path);
+
+		check_mode(k, file, S_IRWXO, "holds a secret key that others may read");
+		free(file);
+	}
+}
+
+static void check_files(struct check *k, const struct conf *conf)
+{
+	static const char *const written[] = {INSTANCE_MAIN_CF, INSTANCE_MASTER_CF};
+	static const char *const secret[] = {INSTANCE_DIRECTORY_DIR, INSTANCE_DIRECTORY, INSTANCE_TLS_KEY};
+	char *path;
+
+	check_mode(k, k->dir, S_IWOTH, "may be changed by everybody");
+	for (size_t i = 0; i < ARRAY_SIZE(written); i++) {
+		path = mem_printf("%s/%s", k->dir, written[i]);
+		check_mode(k, path, S_IWOTH, "may be changed by everybody");
+		free(path);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(secret); i++) {
+		path = mem_printf("%s/%s", k->dir, secret[i]);
+		check_mode(k, path, S_IRWXO, "holds secrets that others may read");
+		free(path);
+	}
+	if (conf != NULL) {
+		check_key_files(k, conf->smtpd_tls_key_file);
+		check_key_files(k, conf->smtpd_tls_chain_files);
+	}
+}
+
+/* ---- all of it ---- */
+
+static struct conf *check_main(struct check *k)
+{
+	struct err err = ERR_NONE;
+	struct conf *conf = cf_read_main(k->dir, false, NULL, &err);
+
+	if (conf == NULL)
+		finding(k, LEVEL_ERROR, "%s", err.text);
+	return conf;
+}
+
+static bool check_master(struct check *k, struct arena *arena, struct master_cf *cf)
+{
+	struct err err = ERR_NONE;
+	char *path, *text = cf_read_file(k->dir, INSTANCE_MASTER_CF, &path, &err);
+	bool ok = text != NULL && master_cf_parse(arena_str(arena, str_from(text)), path, arena, cf, &err) == 0;
+
+	if (!ok)
+		finding(k, LEVEL_ERROR, "%s", err.text);
+	free(text);
+	free(path);
+	return ok;
+}
+
+/* What master would refuse: certificates, keys, services. Told last, for the other checks say it better. */
+static void check_whole(struct check *k)
+{
+	struct err err = ERR_NONE;
+	struct bundle *b;
+
+	if (k->count[LEVEL_ERROR] > 0)
+		return;
+	b = bundle_read(k->dir, NULL, &err);
+	if (b == NULL)
+		finding(k, LEVEL_ERROR, "%s", err.text);
+	else
+		bundle_unref(&b);
+}
+
+static int result(struct check *k)
+{
+	if (k->json != NULL) {
+		json_t *all = json_pack("{s:b, s:o}", "ok", k->count[LEVEL_ERROR] == 0, "findings", k->json);
+
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+		json_decref(all);
+	} else {
+		printf("%s: %u errors, %u warnings, %u notes\n", k->dir, k->count[LEVEL_ERROR], k->count[LEVEL_WARNING],
+		       k->count[LEVEL_NOTE]);
+	}
+	return k->count[LEVEL_ERROR] > 0 ? EX_CONFIG : EX_OK;
+}
+
+int cmd_check(struct cmd *c)
+{
+	struct check k = {.dir = c->dir, .json = c->json ? json_array() : NULL};
+	struct master_cf cf;
+	struct arena arena;
+	struct conf *conf;
+
+	if (c->argc > 0)
+		return cmd_usage(c);
+	arena_init(&arena);
+	conf = check_main(&k);
+	if (check_master(&k, &arena, &cf) && conf != NULL)
+		check_names(&k, conf, &cf);
+	check_files(&k, conf);
+	check_whole(&k);
+	conf_unref(&conf);
+	arena_release(&arena);
+	return result(&k);
+}
