@@ -10,8 +10,11 @@
 #define VERSION "0.1.0"
 
 const struct cmd_entry cmd_table[] = {
-	{"init", cmd_init, "DIR --domain DOMAIN [--port-offset N]",
-	 "Make a new instance: configuration, account database, certificate."},
+	{"init", cmd_init, "DIR --domain DOMAIN [--host NAME] [--port-offset N]",
+	 "Make a new instance: configuration, account database, certificate. Nothing that exists is overwritten.\n"
+	 "  --domain DOMAIN    the first domain that mail is taken for\n"
+	 "  --host NAME        the name of this host, mail.DOMAIN if not given\n"
+	 "  --port-offset N    listen on 25+N, 587+N, 465+N, 143+N, 993+N, 110+N, 995+N, 24+N: without root, above 1024"},
 	{"run", cmd_run, "", "Run in the foreground until Ctrl-C."},
 	{"start", cmd_start, "", "Start in the background; returns when everything serves."},
 	{"stop", cmd_stop, "", "Stop orderly; returns when everything has ended."},
@@ -21,9 +24,32 @@ const struct cmd_entry cmd_table[] = {
 	{"check", cmd_check, "[--json]", "Read the configuration and tell what is wrong, unknown or not used yet."},
 	{"config", cmd_config, "[-n | -d] [--json] [NAME ...]",
 	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some."},
-	{"domain", cmd_domain, "add | list | show | set | delete ... [--json]", "The domains that mail is taken for."},
-	{"user", cmd_user, "add | list | show | set | delete ... [--json]", "The users: addresses, passwords, quota."},
-	{"alias", cmd_alias, "add | list | show | set | delete ... [--json]", "Addresses that lead to other addresses."},
+	{"domain", cmd_domain, "add | list | show | set | delete ... [--json]",
+	 "The domains that mail is taken for.\n"
+	 "  add DOMAIN [--description TEXT]\n"
+	 "  set DOMAIN [--description TEXT] [--enable | --disable]\n"
+	 "  list; show DOMAIN; delete DOMAIN"},
+	{"user", cmd_user, "add | list | show | set | delete ... [--json]",
+	 "The users: addresses, passwords, quota.\n"
+	 "  add ADDRESS [OPTION ...]           asks for the password twice, unless an option says where it is\n"
+	 "  set ADDRESS [OPTION ...]\n"
+	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS\n"
+	 "Options of add and set:\n"
+	 "  --password                         ask for it\n"
+	 "  --password-stdin                   one line of standard input\n"
+	 "  --password-hash HASH               a crypt(3) or {SCHEME} hash; then no SCRAM\n"
+	 "  --no-password                      nobody can log in\n"
+	 "  --quota SIZE                       500M, 2G or none\n"
+	 "  --quota-messages N                 a number or none\n"
+	 "  --name TEXT                        display name\n"
+	 "  --admin, --no-admin                receives the postmaster's mail when no alias says otherwise\n"
+	 "  --add-address A                    a further address of the same mailbox; may be repeated\n"
+	 "Options of set: --remove-address A, --enable, --disable"},
+	{"alias", cmd_alias, "add | list | show | set | delete ... [--json]",
+	 "Addresses that lead to other addresses.\n"
+	 "  add ADDRESS TARGET ...             @DOMAIN as the address: the catch-all; as the target: the same user there\n"
+	 "  set ADDRESS [TARGET ...] [--enable | --disable]\n"
+	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS"},
 	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]", "The messages that wait to be delivered."},
 	{"mail", cmd_mail, "fsck [--json] [USER]", "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
 #ifdef POSTRIDER_TEST
@@ -93,7 +119,7 @@ static int help(FILE *out)
 {
 	fputs("usage: postrider [-c DIR] COMMAND ...\n\n", out);
 	for (size_t i = 0; i < cmd_count; i++)
-		fprintf(out, "  %-9s %s\n", cmd_table[i].noun, cmd_table[i].help);
+		fprintf(out, "  %-9s %.*s\n", cmd_table[i].noun, (int)strcspn(cmd_table[i].help, "\n"), cmd_table[i].help);
 	fputs("\nDIR is the instance, " INSTANCE_DIR_DEFAULT " unless -c or $POSTRIDER_CONFIG names another.\n"
 	      "`postrider COMMAND --help` says more. A new instance: postrider init DIR --domain DOMAIN\n", out);
 	return out == stdout ? EX_OK : EX_USAGE;

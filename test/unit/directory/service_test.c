@@ -408,6 +408,7 @@ static void scram_plus_runs_over_three_calls(void **state)
 	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).status, AUTH_INVALID);
 	/* Without TLS there is no -PLUS. */
 	start.tls = start.has_initial = 0;
+	start.initial = STR_NULL;
 	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_INVALID);
 	buf_release(&challenge);
 	buf_release(&message);
