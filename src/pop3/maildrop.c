@@ -1,5 +1,4 @@
-/* The snapshot of INBOX, and the commands that only look at it or mark in it:
- * STAT, LIST, DELE, NOOP, RSET, UIDL, QUIT (RFC 1939 5, 6, 7). */
+/* The snapshot of INBOX: taken at log-in, and its marked messages expunged at QUIT (RFC 1939 4, 6). */
 #include "base/encode.h"
 #include "base/mem.h"
 #include "pop3/session.h"
@@ -123,21 +122,6 @@ int pop3_maildrop_update(struct pop3_session *s, struct err *err)
 	return rc;
 }
 
-enum next pop3_cmd_quit(struct pop3_session *s, struct str args)
-{
-	struct err err = ERR_NONE;
-
-	(void)args;
-	/* RFC 1939 6: the UPDATE state. If it fails nothing was removed, and the client is told so. */
-	if (s->deleted > 0 && pop3_maildrop_update(s, &err) < 0)
-		(void)pop3_err(s, "[SYS/TEMP] The messages were not deleted: %s", err.text);
-	else if (s->deleted > 0)
-		(void)pop3_ok(s, "Logging out, %zu messages deleted.", s->deleted);
-	else
-		(void)pop3_ok(s, "Logging out.");
-	return NEXT_CLOSE;
-}
-
 /* ---- looking ---- */
 
 struct pop3_message *pop3_message_of(struct pop3_session *s, struct str arg)
@@ -153,99 +137,4 @@ struct pop3_message *pop3_message_of(struct pop3_session *s, struct str arg)
 	else
 		return &s->messages[n - 1];
 	return NULL;
-}
-
-static uint64_t total_size(const struct pop3_session *s)
-{
-	uint64_t total = 0;
-
-	for (size_t i = 0; i < s->count; i++)
-		total += s->messages[i].deleted ? 0 : s->messages[i].size;
-	return total;
-}
-
-enum next pop3_cmd_stat(struct pop3_session *s, struct str args)
-{
-	(void)args;
-	return pop3_ok(s, "%zu %llu", s->count - s->deleted, (unsigned long long)total_size(s));
-}
-
-/* What stands behind the message number: LIST's size, UIDL's id. The id holds both numbers that make a message
- * unique for ever (RFC 1939 7), in the form that Dovecot gives by default, so that a migration keeps them. */
-static void add_size(struct buf *out, const struct pop3_session *s, const struct pop3_message *m)
-{
-	(void)s;
-	buf_add_u64(out, m->size);
-}
-
-static void add_uid(struct buf *out, const struct pop3_session *s, const struct pop3_message *m)
-{
-	buf_addf(out, "%08x%08x", m->uid, s->uidvalidity);
-}
-
-static enum next listing(struct pop3_session *s, struct str arg, const char *title,
-			 void (*add)(struct buf *, const struct pop3_session *, const struct pop3_message *))
-{
-	struct pop3_message *one;
-	struct buf out;
-
-	buf_init(&out, 64 * (s->count + 2));
-	arg = str_trim(arg);
-	if (arg.len) {
-		one = pop3_message_of(s, arg);
-		if (one) {
-			buf_addf(&out, "+OK %zu ", (size_t)(one - s->messages) + 1);
-			add(&out, s, one);
-			buf_addz(&out, "\r\n");
-		}
-	} else {
-		buf_addf(&out, "+OK %zu %s\r\n", s->count - s->deleted, title);
-		for (size_t i = 0; i < s->count; i++) {
-			if (s->messages[i].deleted)
-				continue;
-			buf_addf(&out, "%zu ", i + 1);
-			add(&out, s, &s->messages[i]);
-			buf_addz(&out, "\r\n");
-		}
-		buf_addz(&out, ".\r\n");
-	}
-	session_write(s->io, buf_str(&out));
-	buf_release(&out);
-	return s->bad_commands > POP3_BAD_MAX ? NEXT_CLOSE : NEXT_UNIT;
-}
-
-enum next pop3_cmd_list(struct pop3_session *s, struct str args)
-{
-	return listing(s, args, "messages:", add_size);
-}
-
-enum next pop3_cmd_uidl(struct pop3_session *s, struct str args)
-{
-	return listing(s, args, "unique ids:", add_uid);
-}
-
-enum next pop3_cmd_dele(struct pop3_session *s, struct str args)
-{
-	struct pop3_message *m = pop3_message_of(s, str_trim(args));
-
-	if (m == NULL)
-		return s->bad_commands > POP3_BAD_MAX ? NEXT_CLOSE : NEXT_UNIT;
-	m->deleted = true;
-	s->deleted++;
-	return pop3_ok(s, "Marked for deletion.");
-}
-
-enum next pop3_cmd_rset(struct pop3_session *s, struct str args)
-{
-	(void)args;
-	for (size_t i = 0; i < s->count; i++)
-		s->messages[i].deleted = false;
-	s->deleted = 0;
-	return pop3_ok(s, "%zu messages, none marked.", s->count);
-}
-
-enum next pop3_cmd_noop(struct pop3_session *s, struct str args)
-{
-	(void)args;
-	return pop3_ok(s, "Nothing done.");
 }

@@ -1,6 +1,10 @@
 /* The life of a POP3 connection: greeting, one command after the other, good-bye. */
 #include "pop3/session.h"
+
+#include "base/log.h"
 #include "base/mem.h"
+#include "pop3/wire.h"
+
 #include <stdarg.h>
 
 static const struct pop3_command commands[] = {
@@ -63,9 +67,16 @@ enum next pop3_bad(struct pop3_session *s, const char *fmt, ...)
 	va_start(args, fmt);
 	reply(s, "-ERR", fmt, args);
 	va_end(args);
-	if (++s->bad_commands <= POP3_BAD_MAX)
+	s->bad_commands++;
+	return pop3_after_bad(s);
+}
+
+/* One reply a command (RFC 1939 3): the log tells why the connection ends. */
+enum next pop3_after_bad(struct pop3_session *s)
+{
+	if (s->bad_commands <= POP3_BAD_MAX)
 		return NEXT_UNIT;
-	session_write(s->io, STR("-ERR Too many errors, closing the connection.\r\n"));
+	log_info("pop3: too many errors from %s", session_peer_text(s->io));
 	return NEXT_CLOSE;
 }
 
@@ -75,7 +86,9 @@ static enum next run_command(struct pop3_session *s, struct str line)
 {
 	struct str name, args;
 
-	str_split(line, ' ', &name, &args);
+	pop3_line_split(line, &name, &args);
+	if (str_ieq(name, STR("PASS")) || str_ieq(name, STR("AUTH")))
+		session_transcript_hide(s->io, 5);
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		if (!str_ieq(name, str_from(commands[i].name)))
 			continue;
@@ -89,28 +102,24 @@ static enum next run_command(struct pop3_session *s, struct str line)
 static ssize_t pop3_frame(struct session *io, struct str in, size_t *scanned)
 {
 	struct pop3_session *s = pop3_of(io);
-	size_t max = s->mode == POP3_MODE_SASL ? POP3_AUTH_LINE_MAX : POP3_LINE_MAX;
-	ptrdiff_t at;
+	size_t max = POP3_LINE_MAX;
+	ssize_t len;
 
 	/* An AUTH command may carry its initial response (RFC 5034 4). */
-	if (str_istarts(in, STR("AUTH ")))
+	if (s->mode == POP3_MODE_SASL || str_istarts(in, STR("AUTH ")))
 		max = POP3_AUTH_LINE_MAX;
-	at = str_chr(str_skip(in, *scanned), '\n');
-	if (at >= 0 && *scanned + (size_t)at < max)
-		return (ssize_t)(*scanned + (size_t)at + 1);
-	*scanned = in.len;
-	return at >= 0 || in.len >= max ? FRAME_TOO_LONG : FRAME_MORE;
+	len = pop3_line_find(in, max, scanned);
+	return len > 0 ? len : len < 0 ? FRAME_TOO_LONG : FRAME_MORE;
 }
 
 static enum next pop3_unit(struct session *io, struct str unit)
 {
 	struct pop3_session *s = pop3_of(io);
 
-	unit.len--;
-	if (str_ends(unit, STR("\r")))
-		unit.len--;
-	if (s->mode == POP3_MODE_SASL)
-		return pop3_sasl_line(s, unit);
+	if (s->mode == POP3_MODE_SASL) {
+		session_transcript_hide(io, 0);
+		return pop3_sasl_line(s, str_trim(unit));
+	}
 	return run_command(s, unit);
 }
 

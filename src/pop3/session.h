@@ -15,6 +15,7 @@
 #define POP3_AUTH_LINE_MAX 12288         /* RFC 4954 4.5's limit, which SASL needs here too */
 #define POP3_BAD_MAX 20                  /* errors in a row before the connection is closed */
 #define POP3_FAILURES_MAX 10             /* failed log-ins */
+#define POP3_AUTH_MS 30000               /* how long directory may take */
 
 enum pop3_state { POP3_AUTHORIZATION = 1, POP3_TRANSACTION = 2 };
 enum pop3_mode { POP3_MODE_COMMAND, POP3_MODE_SASL };
@@ -59,10 +60,15 @@ enum next pop3_ok(struct pop3_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3
 enum next pop3_err(struct pop3_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* The same for the peer's mistakes: too many in a row end the connection. */
 enum next pop3_bad(struct pop3_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* What to do next after a pop3_bad() whose answer was not passed on. */
+enum next pop3_after_bad(struct pop3_session *s);
 
 /* ---- log-in ---- */
 bool pop3_cleartext_refused(struct pop3_session *s);
 bool pop3_tls_available(struct pop3_session *s);
+/* Answers the client as directory did: logged in, or why not. */
+enum next pop3_auth_done(struct pop3_session *s, const struct dir_auth *answer);
+enum next pop3_logged_in(struct pop3_session *s, const struct dir_auth *answer);
 /* A line that answers a SASL challenge. */
 enum next pop3_sasl_line(struct pop3_session *s, struct str line);
 
@@ -73,6 +79,8 @@ int pop3_maildrop_open(struct pop3_session *s, struct err *err) WARN_UNUSED;
 int pop3_maildrop_update(struct pop3_session *s, struct err *err) WARN_UNUSED;
 /* The message that the argument names; NULL after an -ERR was sent. */
 struct pop3_message *pop3_message_of(struct pop3_session *s, struct str arg);
+/* Sends the message that the argument names, as far as body_lines of its body (UINT64_MAX: all). */
+enum next pop3_retrieve(struct pop3_session *s, struct str number, uint64_t body_lines);
 void pop3_retrieval_free(struct pop3_session *s);
 
 /* ---- commands ---- */
