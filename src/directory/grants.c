@@ -135,17 +135,20 @@ void grants_peer_closed(struct grants *g, uint64_t peer)
 void grants_session_end(struct grants *g, uint64_t peer, uint64_t session)
 {
 	struct key key = {peer, session};
+	const uint64_t *known;
 	struct session *s;
 	uint64_t tag = 0;
 
 	pthread_mutex_lock(&g->lock);
+	known = map_get_u64(g->peers, peer);
+	if (known)
+		tag = *known;
 	s = map_remove(g->sessions, KEY_STR(key));
-	if (s) {
-		tag = s->tag;
-		session_free(g, s);
-	}
-	pthread_mutex_unlock(&g->lock);
 	if (s)
+		session_free(g, s);
+	pthread_mutex_unlock(&g->lock);
+	/* A session unknown here may have been granted something by the process that was `directory` before. */
+	if (tag)
 		release_send(g, tag, session);
 }
 

@@ -301,8 +301,9 @@ static void a_session_that_ends_gives_its_rights_back(void **state)
 	assert_int_equal(rpc_send(f->smtpd, &DIR_SESSION_END, &end), 0);
 	resolve_as(f, 42, "alice@example.test", &hold);
 	rpc_reply_release(&hold);
-	assert_int_equal(note_at(f, 2).number, STORE_GRANT.number);
-	assert_int_equal(notes(f), 3);
+	assert_int_equal(note_at(f, 2).number, STORE_RELEASE.number);
+	assert_int_equal(note_at(f, 3).number, STORE_GRANT.number);
+	assert_int_equal(notes(f), 4);
 }
 
 static void a_front_end_that_goes_loses_everything(void **state)
