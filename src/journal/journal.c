@@ -82,6 +82,7 @@ uint64_t journal_append(struct journal *j, uint32_t type, const struct str *part
 {
 	struct pending *p;
 	size_t len = 0, at = RECORD_HEADER;
+	uint64_t lsn;
 
 	for (size_t i = 0; i < count; i++)
 		len += parts[i].len;
@@ -105,13 +106,13 @@ uint64_t journal_append(struct journal *j, uint32_t type, const struct str *part
 		free(p);
 		return 0;
 	}
-	p->lsn = j->next_lsn++;
+	lsn = p->lsn = j->next_lsn++;
 	*j->tail = p;
 	j->tail = &p->next;
 	j->records++;
 	pthread_cond_signal(&j->work);
 	pthread_mutex_unlock(&j->lock);
-	return p->lsn;
+	return lsn;      /* p is the flusher's now, and perhaps freed */
 }
 
 /* ---- flushing ----------------------------------------------------------------------------------------- */
