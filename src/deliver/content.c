@@ -64,14 +64,19 @@ int content_finish(struct content *c, const struct deliver_env *env, struct err 
 }
 
 /* Copies and sums up: the new owner checks the sum, so it must be of the bytes that were written. */
-static int copy_bytes(int from, int to, uint64_t size, uint32_t *crc_r, struct err *err)
+static int copy_bytes(const struct content *c, int to, uint32_t *crc_r, struct err *err)
 {
 	char chunk[COPY_CHUNK];
+	uint64_t size = c->stored_size;
 
 	*crc_r = 0;
+	if (c->place == CONTENT_MEMORY) {
+		*crc_r = crc32c(0, c->bytes.ptr, c->bytes.len);
+		return io_pwrite(to, c->bytes.ptr, c->bytes.len, 0) < 0 ? err_errno(err, "cannot write a message under way") : 0;
+	}
 	for (uint64_t at = 0; at < size;) {
 		size_t want = size - at < sizeof(chunk) ? (size_t)(size - at) : sizeof(chunk);
-		ssize_t n = io_pread(from, chunk, want, (off_t)at);
+		ssize_t n = io_pread(c->fd, chunk, want, (off_t)at);
 
 		if (n < 0)
 			return err_errno(err, "cannot read a message under way");
@@ -90,14 +95,14 @@ int content_move(struct content *c, const struct deliver_env *env, uint64_t sess
 {
 	struct content copy = CONTENT_NONE;
 
-	if (c->place == CONTENT_MEMORY || c->place == to)
+	if (c->place == to || (c->place == CONTENT_MEMORY && c->bytes.len <= CONTENT_INLINE_MAX))
 		return content_finish(c, env, err);
 	if (content_spill(&copy, env, session, to == CONTENT_QUEUE, c->stored_size, err) < 0)
 		return -1;
 	copy.stored_size = c->stored_size;
 	copy.size = c->size;
 	copy.as_is = c->as_is;
-	if (copy_bytes(c->fd, copy.fd, c->stored_size, &copy.crc, err) < 0 || content_finish(&copy, env, err) < 0) {
+	if (copy_bytes(c, copy.fd, &copy.crc, err) < 0 || content_finish(&copy, env, err) < 0) {
 		content_drop(&copy, env);
 		return -1;
 	}

@@ -36,7 +36,9 @@ int content_spill(struct content *c, const struct deliver_env *env, uint64_t ses
 		  struct err *err) WARN_UNUSED;
 /* Makes the blob durable where it lies. A no-op in memory and for files. 0, or -1 with err. Blocks. */
 int content_finish(struct content *c, const struct deliver_env *env, struct err *err) WARN_UNUSED;
-/* Copies what lies elsewhere than in memory into a blob of the store or the queue, finished. */
+#define CONTENT_INLINE_MAX 65536 /* longer bodies travel as a blob */
+/* Makes it fit for a commit by the store or the queue (`to`): finished where it lies, or copied into a blob of
+ * theirs; short bodies in memory stay there. */
 int content_move(struct content *c, const struct deliver_env *env, uint64_t session, enum content_place to,
 		 struct err *err) WARN_UNUSED;
 /* The bytes in one piece, mapped when they are in a file; content_unmap() when done. */

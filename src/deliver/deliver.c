@@ -226,7 +226,7 @@ void deliver_store(const struct deliver_env *env, struct delivery *d)
 	struct err err = ERR_NONE;
 
 	mark_loops(d);
-	if (count_state(d, DELIVERY_OPEN) > 0 && d->content.place != CONTENT_MEMORY &&
+	if (count_state(d, DELIVERY_OPEN) > 0 &&
 	    content_move(&d->content, env, d->session, CONTENT_STORE, &err) < 0)
 		decide_open(d, DELIVERY_DEFERRED, &err);
 	for (int round = 0; count_state(d, DELIVERY_OPEN) > 0; round++) {
@@ -320,7 +320,7 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
 	 * that went to the queue's spool did so because the store was not there. */
 	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && d->content.place != CONTENT_QUEUE) {
-		int result = content_finish(&d->content, env, &why);
+		int result = content_move(&d->content, env, d->session, CONTENT_STORE, &why);
 
 		if (result == 0)
 			result = store_attempt(env, d, &why);

@@ -4,7 +4,6 @@
 #include "smtp/smtp.h"
 
 #define COPY_CHUNK 65536
-#define INLINE_MAX 65536         /* longer bodies travel as a blob */
 
 void smtp_body_begin(struct smtp_session *c)
 {
@@ -131,25 +130,7 @@ static int end_in_file(struct smtp_session *c, struct str tail, struct err *err)
 	return 0;
 }
 
-/* What outgrew memory only now, by its tail or by the CRs that came back. */
-static int spill_now(struct smtp_session *c, struct str bytes, struct err *err)
-{
-	struct content *content = &c->mail.content;
-	struct content made = *content;
-	int fd = smtp_body_spill(c->s, c, err);
-
-	if (fd < 0)
-		return -1;
-	if (io_pwrite(fd, bytes.ptr, bytes.len, 0) < 0)
-		return err_errno(err, "cannot write the message");
-	content->size = made.size;
-	content->as_is = made.as_is;
-	content->stored_size = bytes.len;
-	content->crc = crc32c(0, bytes.ptr, bytes.len);
-	return 0;
-}
-
-static int end_in_memory(struct smtp_session *c, struct str tail, struct err *err)
+static void end_in_memory(struct smtp_session *c, struct str tail)
 {
 	struct content *content = &c->mail.content;
 	struct str bytes = session_bulk_memory(c->s);
@@ -167,7 +148,6 @@ static int end_in_memory(struct smtp_session *c, struct str tail, struct err *er
 		bytes = expand_memory(c, bytes, content->size);
 	content->bytes = bytes;
 	content->stored_size = bytes.len;
-	return bytes.len > INLINE_MAX ? spill_now(c, bytes, err) : 0;
 }
 
 int smtp_body_end(struct smtp_session *c, int *code_r, struct err *err)
@@ -191,7 +171,7 @@ int smtp_body_end(struct smtp_session *c, int *code_r, struct err *err)
 	if (session_bulk_spilled(c->s))
 		result = end_in_file(c, buf_str(&tail), err);
 	else
-		result = end_in_memory(c, buf_str(&tail), err);
+		end_in_memory(c, buf_str(&tail));
 	buf_release(&tail);
 	return result < 0 ? result : filter_refusal(c, code_r, err);
 }
