@@ -2,9 +2,9 @@
  *
  * Errors keep the system from starting or put secrets in the open (exit status 78); warnings are most likely mistakes;
  * notes say what is accepted and has no effect yet. */
-#include "cmd/cmd.h"
-#include "cmd/cf_files.h"
 #include "base/mem.h"
+#include "cmd/cf_files.h"
+#include "cmd/cmd.h"
 #include "config/instance.h"
 #include "config/master_cf.h"
 #include "config/names.h"
@@ -19,7 +19,7 @@ static const char *const LEVELS[] = {[LEVEL_NOTE] = "note", [LEVEL_WARNING] = "w
 
 struct check {
 	const char *dir;
-	json_t *json;            /* list of findings, or NULL: print them */
+	json_t *json; /* list of findings, or NULL: print them */
 	unsigned count[3];
 };
 
@@ -90,7 +90,8 @@ static void check_service(struct check *k, const struct conf *conf, const struct
 	conf_each_name(own, s->overrides, s->override_count, override_finding, &o);
 	conf_unref(&own);
 	if (s->type != SERVICE_INET || bundle_role_of(s->command) == 0)
-		finding(k, LEVEL_NOTE, "accepted, not used yet: service %.*s (%.*s)", STR_ARG(s->name), STR_ARG(s->command));
+		finding(k, LEVEL_NOTE, "accepted, not used yet: service %.*s (%.*s)", STR_ARG(s->name),
+			STR_ARG(s->command));
 }
 
 /* $names in all -o settings count as uses of what main.cf defines. */

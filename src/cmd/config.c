@@ -1,7 +1,7 @@
 /* postrider config: the parameters, as postconf(1) shows Postfix's. */
-#include "cmd/cmd.h"
-#include "cmd/cf_files.h"
 #include "base/mem.h"
+#include "cmd/cf_files.h"
+#include "cmd/cmd.h"
 #include "config/man.h"
 #include "config/names.h"
 #include "config/params.h"
@@ -11,10 +11,10 @@ enum which { SHOW_ALL, SHOW_SET, SHOW_DEFAULTS };
 
 struct show {
 	enum which which;
-	bool expand, bare;       /* -x, -h */
+	bool expand, bare; /* -x, -h */
 	bool man;
 	const struct conf *conf;
-	json_t *json;            /* or NULL: print */
+	json_t *json; /* or NULL: print */
 	int status;
 };
 

@@ -21,7 +21,10 @@ static bool is_nothing(struct str line)
 	return line.len == 0 || line.ptr[0] == '#';
 }
 
-static bool begins_with_blank(struct str line) { return line.len > 0 && ascii_space(line.ptr[0]); }
+static bool begins_with_blank(struct str line)
+{
+	return line.len > 0 && ascii_space(line.ptr[0]);
+}
 
 int cf_lines_next(struct cf_lines *c, struct buf *line, unsigned *number_r, struct err *err)
 {
@@ -40,15 +43,16 @@ int cf_lines_next(struct cf_lines *c, struct buf *line, unsigned *number_r, stru
 		}
 		if (line->len == 0) {
 			if (begins_with_blank(next))
-				return err_set(err, ERR_SYNTAX, "", "%s, line %u: the first line must not begin with a blank",
-					       c->file_name, before.line);
+				return err_set(err, ERR_SYNTAX, "",
+					       "%s, line %u: the first line must not begin with a blank", c->file_name,
+					       before.line);
 			*number_r = before.line;
 		}
 		/* The line end goes, the blanks that follow it stay. */
 		buf_add_str(line, str_ends(next, STR("\r")) ? str_sub(next, 0, next.len - 1) : next);
 		if (buf_failed(line))
-			return err_set(err, ERR_LIMIT, "", "%s, line %u: longer than %zu bytes", c->file_name, *number_r,
-				       line->max);
+			return err_set(err, ERR_LIMIT, "", "%s, line %u: longer than %zu bytes", c->file_name,
+				       *number_r, line->max);
 	}
 	while (line->len > 0 && ascii_space(line->ptr[line->len - 1]))
 		buf_truncate(line, line->len - 1);

@@ -11,7 +11,7 @@
 struct cf_lines {
 	struct str rest;
 	const char *file_name;
-	unsigned line;           /* of the next physical line, from 1 */
+	unsigned line; /* of the next physical line, from 1 */
 };
 
 void cf_lines_init(struct cf_lines *c, struct str text, const char *file_name);

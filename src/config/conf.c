@@ -11,7 +11,7 @@
 #include "config/private.h"
 #include <unistd.h>
 
-#define VALUE_MAX 1048576
+#define VALUE_MAX    1048576
 #define NETWORKS_MAX 10000
 
 /* ---- settings ---- */
@@ -183,7 +183,8 @@ static int fill_mynetworks(struct conf *c, struct err *err)
 		struct net_cidr net;
 
 		if (item.ptr[0] == '/' || (str_chr(item, ':') >= 0 && str_chr(item, '[') < 0)) {
-			err_set(err, ERR_SYNTAX, "", "\"%.*s\" is neither an address nor a network (tables are not read here)",
+			err_set(err, ERR_SYNTAX, "",
+				"\"%.*s\" is neither an address nor a network (tables are not read here)",
 				STR_ARG(str_sub(item, 0, 60)));
 			return where(c, STR("mynetworks"), err);
 		}
@@ -264,7 +265,10 @@ bool conf_text(const struct conf *c, struct str name, struct buf *out)
 	return expand(c, name, out, NULL) == 0;
 }
 
-bool conf_is_set(const struct conf *c, struct str name) { return conf_setting(c, name) != NULL; }
+bool conf_is_set(const struct conf *c, struct str name)
+{
+	return conf_setting(c, name) != NULL;
+}
 
 bool conf_list_next(struct str *rest, struct str *item_r)
 {
@@ -292,7 +296,8 @@ void conf_add_hostname(struct buf *main_cf)
 	struct conf *c = conf_parse(buf_str(main_cf), "main.cf", NULL, &err);
 	char host[256] = "";
 
-	if (c == NULL || conf_is_set(c, STR("myhostname")) || gethostname(host, sizeof(host) - 1) < 0 || host[0] == '\0') {
+	if (c == NULL || conf_is_set(c, STR("myhostname")) || gethostname(host, sizeof(host) - 1) < 0 ||
+	    host[0] == '\0') {
 		conf_unref(&c);
 		return;
 	}

@@ -18,19 +18,19 @@
  *   TIME  int64_t        milliseconds ("5s", "1h"; s m h d w, each parameter with its default unit)
  *   ENUM  int            one of a list of words, index in the list
  * Lists ("a, b c") stay STR; conf_list_next() walks them. */
-#define PARAM_STR(name, def, when, text) struct str name;
-#define PARAM_BOOL(name, def, when, text) bool name;
-#define PARAM_INT(name, def, min, max, when, text) int64_t name;
-#define PARAM_SIZE(name, def, min, max, when, text) int64_t name;
+#define PARAM_STR(name, def, when, text)		  struct str name;
+#define PARAM_BOOL(name, def, when, text)		  bool name;
+#define PARAM_INT(name, def, min, max, when, text)	  int64_t name;
+#define PARAM_SIZE(name, def, min, max, when, text)	  int64_t name;
 #define PARAM_TIME(name, def, unit, min, max, when, text) int64_t name;
-#define PARAM_ENUM(name, words, def, when, text) int name;
+#define PARAM_ENUM(name, words, def, when, text)	  int name;
 
 struct conf {
 #include "config/params.def"
 	/* Derived, checked at build. */
 	struct net_cidr *mynetworks_list;
 	size_t mynetworks_count;
-	struct conf_private *p;          /* names and texts as given, reference count */
+	struct conf_private *p; /* names and texts as given, reference count */
 };
 
 #undef PARAM_STR

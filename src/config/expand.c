@@ -1,7 +1,13 @@
 #include "config/expand.h"
 
-static bool is_name_char(char c) { return ascii_alnum(c) || c == '_'; }
-static bool is_inner_name_char(char c) { return is_name_char(c) || c == '-' || c == '.' || c == '+'; }
+static bool is_name_char(char c)
+{
+	return ascii_alnum(c) || c == '_';
+}
+static bool is_inner_name_char(char c)
+{
+	return is_name_char(c) || c == '-' || c == '.' || c == '+';
+}
 
 static struct str take_run(struct str *rest, bool (*is)(char))
 {
@@ -21,7 +27,10 @@ static void skip_space(struct str *rest)
 		*rest = str_skip(*rest, 1);
 }
 
-static bool at(struct str rest, char c) { return rest.len > 0 && rest.ptr[0] == c; }
+static bool at(struct str rest, char c)
+{
+	return rest.len > 0 && rest.ptr[0] == c;
+}
 
 /* What stands between the bracket at the front of *rest and its partner. */
 static bool take_bracketed(struct str *rest, char open, char close, struct str *inner_r)
@@ -114,7 +123,10 @@ static bool holds(int order, struct str op)
 	return order >= 0;
 }
 
-static bool is_operator_char(char c) { return c == '=' || c == '!' || c == '<' || c == '>'; }
+static bool is_operator_char(char c)
+{
+	return c == '=' || c == '!' || c == '<' || c == '>';
+}
 
 static bool is_operator(struct str op)
 {

@@ -17,8 +17,8 @@
 #define EXPAND_STEPS_MAX 100000
 
 struct expand_value {
-	struct str raw;          /* not expanded yet */
-	bool domain_of;          /* what stands behind the first dot of the expansion: $mydomain */
+	struct str raw; /* not expanded yet */
+	bool domain_of; /* what stands behind the first dot of the expansion: $mydomain */
 };
 
 struct expander {
@@ -26,7 +26,7 @@ struct expander {
 	bool (*lookup)(const void *ctx, struct str name, struct expand_value *value_r);
 	const void *ctx;
 	struct err *err;
-	struct str names[EXPAND_DEPTH_MAX];      /* being expanded, outermost first */
+	struct str names[EXPAND_DEPTH_MAX]; /* being expanded, outermost first */
 	unsigned name_count, depth, steps;
 };
 

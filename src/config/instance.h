@@ -15,20 +15,20 @@
 
 #define INSTANCE_DIR_DEFAULT "/etc/postrider"
 
-#define INSTANCE_MAIN_CF "main.cf"
-#define INSTANCE_MASTER_CF "master.cf"
-#define INSTANCE_DIRECTORY_DIR "directory"            /* belongs to the account of `directory`, mode 0700 */
-#define INSTANCE_DIRECTORY "directory/accounts.sqlite"
-#define INSTANCE_TLS_CERT "tls/cert.pem"
-#define INSTANCE_TLS_KEY "tls/key.pem"
-#define INSTANCE_SPOOL "spool"
-#define INSTANCE_SPOOL_STORE "store"     /* below queue_directory */
-#define INSTANCE_SPOOL_QUEUE "queue"     /* below queue_directory */
-#define INSTANCE_SPOOL_EMPTY "empty"     /* below queue_directory */
-#define INSTANCE_MAIL "mail"
-#define INSTANCE_RUN "run"
-#define INSTANCE_CONTROL "run/control"
-#define INSTANCE_PID_FILE "run/master.pid"
-#define INSTANCE_LOG "log/postrider.log"
+#define INSTANCE_MAIN_CF       "main.cf"
+#define INSTANCE_MASTER_CF     "master.cf"
+#define INSTANCE_DIRECTORY_DIR "directory" /* belongs to the account of `directory`, mode 0700 */
+#define INSTANCE_DIRECTORY     "directory/accounts.sqlite"
+#define INSTANCE_TLS_CERT      "tls/cert.pem"
+#define INSTANCE_TLS_KEY       "tls/key.pem"
+#define INSTANCE_SPOOL	       "spool"
+#define INSTANCE_SPOOL_STORE   "store" /* below queue_directory */
+#define INSTANCE_SPOOL_QUEUE   "queue" /* below queue_directory */
+#define INSTANCE_SPOOL_EMPTY   "empty" /* below queue_directory */
+#define INSTANCE_MAIL	       "mail"
+#define INSTANCE_RUN	       "run"
+#define INSTANCE_CONTROL       "run/control"
+#define INSTANCE_PID_FILE      "run/master.pid"
+#define INSTANCE_LOG	       "log/postrider.log"
 
 #endif

@@ -41,8 +41,8 @@ int main_cf_read(struct str text, const char *file_name, struct arena *arena, st
 		struct setting s;
 
 		if (main_cf_split(arena_str(arena, buf_str(&line)), &s) < 0) {
-			got = err_set(err, ERR_SYNTAX, "", "%s, line %u: not \"name = value\": %.60s", file_name, number,
-				      line.ptr);
+			got = err_set(err, ERR_SYNTAX, "", "%s, line %u: not \"name = value\": %.60s", file_name,
+				      number, line.ptr);
 			break;
 		}
 		if (all.n == SETTINGS_MAX) {
@@ -61,9 +61,9 @@ int main_cf_read(struct str text, const char *file_name, struct arena *arena, st
 struct conf *conf_parse(struct str main_cf, const char *file_name, struct buf *warnings, struct err *err)
 {
 	struct conf *c = NULL;
-	struct setting *settings;
+	struct setting *settings = NULL;
 	struct arena arena;
-	size_t count;
+	size_t count = 0;
 
 	arena_init(&arena);
 	if (main_cf_read(main_cf, file_name, &arena, &settings, &count, err) == 0)

@@ -72,13 +72,12 @@ static const char HEAD[] =
 	".Sh PARAMETERS\n"
 	".Bl -tag -width Ds\n";
 
-static const char TAIL[] =
-	".El\n"
-	".Sh FILES\n"
-	".Pa /etc/postrider/main.cf\n"
-	".Sh SEE ALSO\n"
-	".Xr master.cf 5 ,\n"
-	".Xr postrider 1\n";
+static const char TAIL[] = ".El\n"
+			   ".Sh FILES\n"
+			   ".Pa /etc/postrider/main.cf\n"
+			   ".Sh SEE ALSO\n"
+			   ".Xr master.cf 5 ,\n"
+			   ".Xr postrider 1\n";
 
 /* Text that roff must not read: backslashes, and dots and apostrophes where a line begins. */
 static void roff(struct buf *out, struct str text)

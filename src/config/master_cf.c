@@ -4,7 +4,7 @@
 #include "config/cf_lines.h"
 
 #define SERVICES_MAX 1000
-#define ARGS_MAX 1000
+#define ARGS_MAX     1000
 
 struct cf_parser {
 	const char *file_name;
@@ -18,9 +18,9 @@ static const struct {
 	const char *name;
 	uint16_t port;
 } PORTS[] = {
-	{"smtp", 25},    {"mail", 25},  {"submission", 587}, {"submissions", 465}, {"smtps", 465}, {"urd", 465},
-	{"imap", 143},   {"imap2", 143}, {"imaps", 993},     {"pop3", 110},        {"pop-3", 110}, {"pop3s", 995},
-	{"lmtp", 24},    {"sieve", 4190}, {"managesieve", 4190}, {"http", 80},     {"https", 443}, {"qmqp", 628},
+	{"smtp", 25},  {"mail", 25},	{"submission", 587},   {"submissions", 465}, {"smtps", 465}, {"urd", 465},
+	{"imap", 143}, {"imap2", 143},	{"imaps", 993},	       {"pop3", 110},	     {"pop-3", 110}, {"pop3s", 995},
+	{"lmtp", 24},  {"sieve", 4190}, {"managesieve", 4190}, {"http", 80},	     {"https", 443}, {"qmqp", 628},
 };
 
 static int cf_fail(struct cf_parser *p, const char *what, struct str text)
@@ -64,8 +64,11 @@ static int inet_name(struct cf_parser *p, struct master_service *s)
 
 static int service_type(struct cf_parser *p, struct str word, enum service_type *type_r)
 {
-	static const char *const types[] = {[SERVICE_INET] = "inet", [SERVICE_UNIX] = "unix", [SERVICE_FIFO] = "fifo",
-					    [SERVICE_PASS] = "pass", [SERVICE_UNIX_DGRAM] = "unix-dgram"};
+	static const char *const types[] = {[SERVICE_INET] = "inet",
+					    [SERVICE_UNIX] = "unix",
+					    [SERVICE_FIFO] = "fifo",
+					    [SERVICE_PASS] = "pass",
+					    [SERVICE_UNIX_DGRAM] = "unix-dgram"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (str_eq(word, str_from(types[i]))) {
@@ -115,7 +118,7 @@ static int override(struct cf_parser *p, struct str text, struct str *setting_r)
 static int arguments(struct cf_parser *p, struct str rest, struct master_service *s)
 {
 	VEC(struct str) args = {0}, overrides = {0};
-	struct str word, setting;
+	struct str word = STR_NULL, setting = STR_NULL;
 	int got;
 
 	while ((got = cf_word(&rest, false, &word)) > 0) {
@@ -143,12 +146,13 @@ static int arguments(struct cf_parser *p, struct str rest, struct master_service
 
 static int service_line(struct cf_parser *p, struct str line, struct master_service *s)
 {
-	struct str field[8], rest = line;
+	struct str field[8] = {0}, rest = line;
 
 	for (size_t i = 0; i < ARRAY_SIZE(field); i++)
 		if (cf_word(&rest, false, &field[i]) <= 0)
-			return cf_fail(p, "eight fields expected (service type private unpriv chroot wakeup maxproc command)",
-				       line);
+			return cf_fail(
+				p, "eight fields expected (service type private unpriv chroot wakeup maxproc command)",
+				line);
 	*s = (struct master_service){.line = p->line};
 	s->name = arena_str(p->arena, field[0]);
 	s->wakeup_only_used = str_ends(field[5], STR("?"));

@@ -38,10 +38,10 @@ void conf_each_name(const struct conf *c, const struct str *more, size_t more_co
 		const struct setting *s = &c->p->settings[i];
 		struct conf_name name = {.name = s->name, .raw = s->raw, .line = s->line};
 
-		name.status = param_find(s->name) != NULL ? CONF_NAME_USED
-			      : param_is_postfix(s->name) ? CONF_NAME_NOT_YET
+		name.status = param_find(s->name) != NULL	    ? CONF_NAME_USED
+			      : param_is_postfix(s->name)	    ? CONF_NAME_NOT_YET
 			      : map_get(mentioned, s->name) != NULL ? CONF_NAME_USER
-			      : CONF_NAME_UNKNOWN;
+								    : CONF_NAME_UNKNOWN;
 		f(ctx, &name);
 	}
 	map_free(&mentioned);
@@ -57,7 +57,8 @@ static void warn(void *ctx, const struct conf_name *name)
 	struct warn_ctx *w = ctx;
 
 	if (name->status == CONF_NAME_UNKNOWN)
-		buf_addf(w->out, "%s, line %u: unused parameter: %.*s\n", w->file_name, name->line, STR_ARG(name->name));
+		buf_addf(w->out, "%s, line %u: unused parameter: %.*s\n", w->file_name, name->line,
+			 STR_ARG(name->name));
 }
 
 void conf_warn_unknown(const struct conf *c, struct buf *warnings)

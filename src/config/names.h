@@ -5,14 +5,14 @@
 #include "config/conf.h"
 
 enum conf_name_status {
-	CONF_NAME_USED,          /* a parameter */
-	CONF_NAME_NOT_YET,       /* a parameter of Postfix, accepted and not used yet */
-	CONF_NAME_USER,          /* user-defined: another value mentions it */
+	CONF_NAME_USED,	   /* a parameter */
+	CONF_NAME_NOT_YET, /* a parameter of Postfix, accepted and not used yet */
+	CONF_NAME_USER,	   /* user-defined: another value mentions it */
 	CONF_NAME_UNKNOWN,
 };
 
 struct conf_name {
-	struct str name, raw;    /* raw: as set, not expanded */
+	struct str name, raw; /* raw: as set, not expanded */
 	unsigned line;
 	enum conf_name_status status;
 };

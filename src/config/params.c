@@ -2,16 +2,16 @@
 #include "config/cf_lines.h"
 #include "config/conf.h"
 
-#define RELOAD PARAM_RELOAD
+#define RELOAD	PARAM_RELOAD
 #define RESTART PARAM_RESTART
 /* #def keeps the word as written: `no`, "no" and false are all seen in the table. */
-#define FIELD(name, type, ...) {#name, PARAM_TYPE_##type, offsetof(struct conf, name), __VA_ARGS__},
-#define PARAM_STR(name, def, when, text) FIELD(name, STR, def, 0, 0, 0, NULL, when, text)
-#define PARAM_BOOL(name, def, when, text) FIELD(name, BOOL, #def, 0, 0, 0, NULL, when, text)
-#define PARAM_INT(name, def, min, max, when, text) FIELD(name, INT, #def, min, max, 0, NULL, when, text)
-#define PARAM_SIZE(name, def, min, max, when, text) FIELD(name, SIZE, #def, min, max, 0, NULL, when, text)
+#define FIELD(name, type, ...)				  {#name, PARAM_TYPE_##type, offsetof(struct conf, name), __VA_ARGS__},
+#define PARAM_STR(name, def, when, text)		  FIELD(name, STR, def, 0, 0, 0, NULL, when, text)
+#define PARAM_BOOL(name, def, when, text)		  FIELD(name, BOOL, #def, 0, 0, 0, NULL, when, text)
+#define PARAM_INT(name, def, min, max, when, text)	  FIELD(name, INT, #def, min, max, 0, NULL, when, text)
+#define PARAM_SIZE(name, def, min, max, when, text)	  FIELD(name, SIZE, #def, min, max, 0, NULL, when, text)
 #define PARAM_TIME(name, def, unit, min, max, when, text) FIELD(name, TIME, #def, min, max, unit, NULL, when, text)
-#define PARAM_ENUM(name, words, def, when, text) FIELD(name, ENUM, #def, 0, 0, 0, words, when, text)
+#define PARAM_ENUM(name, words, def, when, text)	  FIELD(name, ENUM, #def, 0, 0, 0, words, when, text)
 
 const struct param PARAMS[] = {
 #include "config/params.def"
@@ -26,11 +26,23 @@ static const char *const POSTFIX_NAMES[] = {
 
 /* Postfix makes these of every transport in master.cf (postconf(5), transport_...). */
 static const char *const TRANSPORT_SUFFIXES[] = {
-	"_delivery_slot_cost", "_delivery_slot_discount", "_delivery_slot_loan", "_destination_concurrency_failed_cohort_limit",
-	"_destination_concurrency_limit", "_destination_concurrency_negative_feedback",
-	"_destination_concurrency_positive_feedback", "_destination_rate_delay", "_destination_recipient_limit",
-	"_extra_recipient_limit", "_initial_destination_concurrency", "_minimum_delivery_slots", "_recipient_limit",
-	"_recipient_refill_delay", "_recipient_refill_limit", "_time_limit", "_transport_rate_delay",
+	"_delivery_slot_cost",
+	"_delivery_slot_discount",
+	"_delivery_slot_loan",
+	"_destination_concurrency_failed_cohort_limit",
+	"_destination_concurrency_limit",
+	"_destination_concurrency_negative_feedback",
+	"_destination_concurrency_positive_feedback",
+	"_destination_rate_delay",
+	"_destination_recipient_limit",
+	"_extra_recipient_limit",
+	"_initial_destination_concurrency",
+	"_minimum_delivery_slots",
+	"_recipient_limit",
+	"_recipient_refill_delay",
+	"_recipient_refill_limit",
+	"_time_limit",
+	"_transport_rate_delay",
 };
 
 const struct param *param_find(struct str name)
@@ -56,8 +68,7 @@ static bool is_lmtp_twin(struct str name)
 
 	if (!str_starts(name, STR("lmtp_")) || name.len >= sizeof(twin))
 		return false;
-	memcpy(twin, name.ptr, name.len);
-	memcpy(twin, "smtp", 4);
+	snprintf(twin, sizeof(twin), "smtp%.*s", STR_ARG(str_skip(name, 4)));
 	return is_listed(str_of(twin, name.len));
 }
 
@@ -136,7 +147,7 @@ static int64_t unit_ms(char unit)
 static bool time_value(const struct param *p, struct str text, int64_t *value_r, struct buf *why)
 {
 	char unit = p->unit;
-	int64_t n, lowest = p->min * unit_ms(p->unit), highest = p->max * unit_ms(p->unit);
+	int64_t n, ms, lowest = p->min * unit_ms(p->unit), highest = p->max * unit_ms(p->unit);
 
 	if (text.len > 1 && unit_ms(text.ptr[text.len - 1]) > 0) {
 		unit = text.ptr[text.len - 1];
@@ -144,15 +155,17 @@ static bool time_value(const struct param *p, struct str text, int64_t *value_r,
 	}
 	if (text.len == 0 || !ascii_digit(text.ptr[0]) || !number(text, &n, why)) {
 		buf_clear(why);
-		buf_addf(why, "\"%.*s\" is no time: a number, with s, m, h, d or w behind it", STR_ARG(str_sub(text, 0, 40)));
+		buf_addf(why, "\"%.*s\" is no time: a number, with s, m, h, d or w behind it",
+			 STR_ARG(str_sub(text, 0, 40)));
 		return false;
 	}
-	if (n > INT64_MAX / unit_ms(unit) || n * unit_ms(unit) < lowest || n * unit_ms(unit) > highest) {
+	ms = unit_ms(unit);
+	if (ms == 0 || n > INT64_MAX / ms || n * ms < lowest || n * ms > highest) {
 		buf_addf(why, "%lld%c is not between %lld%c and %lld%c", (long long)n, unit, (long long)p->min, p->unit,
 			 (long long)p->max, p->unit);
 		return false;
 	}
-	*value_r = n * unit_ms(unit);
+	*value_r = n * ms;
 	return true;
 }
 

@@ -11,19 +11,19 @@ enum param_when { PARAM_RELOAD, PARAM_RESTART };
 struct param {
 	const char *name;
 	enum param_type type;
-	size_t offset;           /* in struct conf */
-	const char *def;         /* as it would stand in main.cf; write it with param_default() */
-	int64_t min, max;        /* INT and SIZE; TIME: in its unit */
-	char unit;               /* TIME: what a number without a suffix means */
-	const char *words;       /* ENUM: separated by blanks or commas */
+	size_t offset;	   /* in struct conf */
+	const char *def;   /* as it would stand in main.cf; write it with param_default() */
+	int64_t min, max;  /* INT and SIZE; TIME: in its unit */
+	char unit;	   /* TIME: what a number without a suffix means */
+	const char *words; /* ENUM: separated by blanks or commas */
 	enum param_when when;
-	const char *text;        /* one sentence */
+	const char *text; /* one sentence */
 };
 
 extern const struct param PARAMS[];
 extern const size_t PARAM_COUNT;
 
-const struct param *param_find(struct str name);   /* or NULL */
+const struct param *param_find(struct str name); /* or NULL */
 /* The default in Postfix's words: "no", "300s", "$mydomain". */
 struct str param_default(const struct param *p);
 /* Value text to what stands in struct conf. False, with a sentence in why, when it is none. STR is left alone. */

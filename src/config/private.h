@@ -9,14 +9,14 @@
 /* One "name = value" as it stands in a file. */
 struct setting {
 	struct str name, raw;
-	unsigned line;           /* 0: from -o */
+	unsigned line; /* 0: from -o */
 };
 
 struct conf_private {
 	atomic_uint refs;
-	struct arena arena;              /* everything that hangs on the conf, settings included */
+	struct arena arena; /* everything that hangs on the conf, settings included */
 	const char *file_name;
-	struct setting *settings;        /* sorted by name, one each */
+	struct setting *settings; /* sorted by name, one each */
 	size_t count;
 };
 

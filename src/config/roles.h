@@ -17,7 +17,13 @@ enum process_role {
 	PROCESS_ROLES
 };
 
-static inline uint64_t process_tag(uint64_t serial, enum process_role role) { return serial << 8 | (uint64_t)role; }
-static inline enum process_role process_tag_role(uint64_t tag) { return (enum process_role)(tag & 0xff); }
+static inline uint64_t process_tag(uint64_t serial, enum process_role role)
+{
+	return serial << 8 | (uint64_t)role;
+}
+static inline enum process_role process_tag_role(uint64_t tag)
+{
+	return (enum process_role)(tag & 0xff);
+}
 
 #endif

@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 struct service_private {
-	pthread_mutex_t lock;            /* both pointers change together */
+	pthread_mutex_t lock; /* both pointers change together */
 	struct conf *conf;
 	struct tls_context *tls;
 	char *name;

@@ -9,8 +9,8 @@
 #include "engine/tls.h"
 
 struct service {
-	const char *name;                /* as in the log: "smtpd", "submission/smtpd" */
-	void *server;                    /* the protocol's struct of this process: struct smtp_server, imap_server, pop3_server */
+	const char *name; /* as in the log: "smtpd", "submission/smtpd" */
+	void *server;	  /* the protocol's struct of this process: struct smtp_server, imap_server, pop3_server */
 	struct service_private *p;
 };
 
@@ -20,6 +20,6 @@ void service_free(struct service **s);
 void service_update(struct service *s, struct conf *conf, struct tls_context *tls);
 /* A reference of the caller's own. */
 struct conf *service_conf(struct service *s);
-struct tls_context *service_tls(struct service *s);   /* or NULL */
+struct tls_context *service_tls(struct service *s); /* or NULL */
 
 #endif

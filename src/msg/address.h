@@ -8,14 +8,14 @@
 #include "base/err.h"
 
 struct address {
-	struct str local;        /* unquoted, case kept */
-	struct str domain;       /* as written, without trailing dot; "" for <postmaster>; "[...]" for a literal */
+	struct str local;  /* unquoted, case kept */
+	struct str domain; /* as written, without trailing dot; "" for <postmaster>; "[...]" for a literal */
 };
 
 enum {
-	ADDRESS_UTF8 = 1,        /* SMTPUTF8: allow UTF-8 in both parts (RFC 6531 3.3) */
-	ADDRESS_STRICT = 2,      /* strict_rfc821_envelopes: brackets required, no blanks, no comments */
-	ADDRESS_EMPTY = 4,       /* allow <> : local and domain "" */
+	ADDRESS_UTF8 = 1,   /* SMTPUTF8: allow UTF-8 in both parts (RFC 6531 3.3) */
+	ADDRESS_STRICT = 2, /* strict_rfc821_envelopes: brackets required, no blanks, no comments */
+	ADDRESS_EMPTY = 4,  /* allow <> : local and domain "" */
 };
 
 /* Parses the path at the front of `in` (behind "MAIL FROM:" or "RCPT TO:"): "<a@b>", with a source route
@@ -38,15 +38,15 @@ struct address address_split(struct str text);
 bool domain_normalize(struct str domain, struct arena *arena, struct str *key_r) WARN_UNUSED;
 /* U-label form for people; the input itself when it has none. */
 struct str domain_unicode(struct str domain, struct arena *arena);
-bool domain_is_valid(struct str domain);         /* LDH labels (or UTF-8 letters), lengths; not a literal */
+bool domain_is_valid(struct str domain); /* LDH labels (or UTF-8 letters), lengths; not a literal */
 
 /* ---- header address lists ---- */
 struct mailbox_addr {
-	struct str name;         /* display name, encoded words not decoded, quotes and escapes removed; ptr NULL: none */
-	struct str route;        /* obsolete route, or NULL */
-	struct str local;        /* NULL local with non-NULL group fields: see kind */
+	struct str name;  /* display name, encoded words not decoded, quotes and escapes removed; ptr NULL: none */
+	struct str route; /* obsolete route, or NULL */
+	struct str local; /* NULL local with non-NULL group fields: see kind */
 	struct str domain;
-	enum { ADDR_MAILBOX, ADDR_GROUP_START, ADDR_GROUP_END } kind;   /* GROUP_START: name is the group's */
+	enum { ADDR_MAILBOX, ADDR_GROUP_START, ADDR_GROUP_END } kind; /* GROUP_START: name is the group's */
 };
 struct mailbox_addr_list {
 	struct mailbox_addr *v;

@@ -47,12 +47,10 @@ static struct str canonical(struct str name, char out[32])
 		out[3] = '-';
 		n++;
 	} else if (str_starts(str_of(out, n), STR("x-cp125")) || str_starts(str_of(out, n), STR("cp125"))) {
-		char digits[8];
-		struct str last = str_skip(str_of(out, n), n - 4);
+		char digits[4];
 
-		memcpy(digits, last.ptr, 4);
-		memcpy(out, "windows-", 8);
-		memcpy(out + 8, digits, 4);
+		memcpy(digits, out + n - 4, 4);
+		snprintf(out, 32, "windows-%.4s", digits);
 		n = 12;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(ALIASES); i++)
@@ -69,7 +67,10 @@ static const struct charset *table_of(struct str name)
 	return NULL;
 }
 
-static bool is_utf16(struct str name) { return str_eq(name, STR("utf-16be")) || str_eq(name, STR("utf-16le")); }
+static bool is_utf16(struct str name)
+{
+	return str_eq(name, STR("utf-16be")) || str_eq(name, STR("utf-16le"));
+}
 
 bool charset_known(struct str name)
 {

@@ -21,12 +21,15 @@ static const struct {
 
 struct civil {
 	int64_t year;
-	int month, day;          /* from 1 */
+	int month, day; /* from 1 */
 	int hour, minute, second;
 	int zone;
 };
 
-static bool is_leap(int64_t year) { return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0); }
+static bool is_leap(int64_t year)
+{
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
 
 static int days_in_month(int64_t year, int month)
 {
@@ -36,7 +39,10 @@ static int days_in_month(int64_t year, int month)
 }
 
 /* Leap years among the years 1 .. year. */
-static int64_t leaps_until(int64_t year) { return year / 4 - year / 100 + year / 400; }
+static int64_t leaps_until(int64_t year)
+{
+	return year / 4 - year / 100 + year / 400;
+}
 
 /* Days from 1970-01-01; year >= 1. */
 static int64_t days_of(int64_t year, int month, int day)
@@ -48,7 +54,10 @@ static int64_t days_of(int64_t year, int month, int day)
 	return days + day - 1;
 }
 
-static int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+static int64_t floor_div(int64_t a, int64_t b)
+{
+	return a / b - (a % b < 0);
+}
 
 /* Clipped to the years 1 .. 9999, which is all that four digits can write. */
 static void civil_from(int64_t time, int zone, struct civil *c)
@@ -90,7 +99,10 @@ static bool civil_to_time(const struct civil *c, int64_t *time_r)
 
 /* ---- writing ---- */
 
-static int zone_clip(int zone) { return zone > 1439 ? 1439 : zone < -1439 ? -1439 : zone; }
+static int zone_clip(int zone)
+{
+	return zone > 1439 ? 1439 : zone < -1439 ? -1439 : zone;
+}
 
 static void zone_write(struct buf *out, int zone)
 {
@@ -120,7 +132,10 @@ void date_imap_write(struct buf *out, int64_t time)
 		 c.second);
 }
 
-int64_t date_day_of(int64_t time, int zone) { return floor_div(time + (int64_t)zone * 60, 86400); }
+int64_t date_day_of(int64_t time, int zone)
+{
+	return floor_div(time + (int64_t)zone * 60, 86400);
+}
 
 /* ---- reading ---- */
 
@@ -186,8 +201,14 @@ struct date_reader {
 	bool have_time, have_year, have_zone;
 };
 
-static bool is_alpha(char c) { return ascii_alpha(c); }
-static bool is_digit(char c) { return ascii_digit(c); }
+static bool is_alpha(char c)
+{
+	return ascii_alpha(c);
+}
+static bool is_digit(char c)
+{
+	return ascii_digit(c);
+}
 
 /* "hh:mm[:ss[.fraction]]" whose hour was read already. */
 static void read_time(struct date_reader *r, int hour, struct str *rest)

@@ -13,6 +13,6 @@ bool date_imap_parse(struct str text, int64_t *time_r) WARN_UNUSED;
 void date_imap_write(struct buf *out, int64_t time);
 /* IMAP SEARCH date "1-Feb-1994": days since 1970-01-01. */
 bool date_day_parse(struct str text, int64_t *day_r) WARN_UNUSED;
-int64_t date_day_of(int64_t time, int zone);     /* the calendar day at that zone */
+int64_t date_day_of(int64_t time, int zone); /* the calendar day at that zone */
 
 #endif

@@ -3,10 +3,10 @@
 #include "msg/address.h"
 #include <idn2.h>
 
-#define DOMAIN_MAX 255           /* RFC 5321 4.5.3.1.2 */
-#define LABEL_MAX 63             /* RFC 1035 2.3.4 */
+#define DOMAIN_MAX 255 /* RFC 5321 4.5.3.1.2 */
+#define LABEL_MAX  63  /* RFC 1035 2.3.4 */
 /* A U-label is longer in UTF-8 than as an A-label; libidn2 does not need to see what cannot be one. */
-#define LABEL_UTF8_MAX (LABEL_MAX * 4)
+#define LABEL_UTF8_MAX	(LABEL_MAX * 4)
 #define DOMAIN_UTF8_MAX 1024
 
 /* The underscore is no LDH character but stands in names that receive mail, as Postfix allows. */

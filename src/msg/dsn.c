@@ -5,14 +5,17 @@
 #include "msg/header.h"
 #include "msg/xtext.h"
 
-static const char *const ACTIONS[] = {[DSN_FAILED] = "failed", [DSN_DELAYED] = "delayed", [DSN_DELIVERED] = "delivered",
-				      [DSN_RELAYED] = "relayed", [DSN_EXPANDED] = "expanded"};
+static const char *const ACTIONS[] = {[DSN_FAILED] = "failed",
+				      [DSN_DELAYED] = "delayed",
+				      [DSN_DELIVERED] = "delivered",
+				      [DSN_RELAYED] = "relayed",
+				      [DSN_EXPANDED] = "expanded"};
 
 struct writer {
 	const struct dsn *d;
 	struct buf *out;
 	char boundary[48];
-	bool utf8;               /* write UTF-8 outside of the returned message */
+	bool utf8; /* write UTF-8 outside of the returned message */
 	bool original_8bit;
 	bool original_utf8_header;
 };
@@ -277,13 +280,17 @@ static void write_original(struct writer *w)
 {
 	const struct dsn *d = w->d;
 	struct str content = d->headers_only ? str_sub(d->message, 0, header_size(d->message)) : d->message;
-	const char *type = d->headers_only ? (w->original_utf8_header ? "message/global-headers" : "text/rfc822-headers")
-			   : w->original_utf8_header ? "message/global" : "message/rfc822";
+	const char *type = d->headers_only
+				   ? (w->original_utf8_header ? "message/global-headers" : "text/rfc822-headers")
+			   : w->original_utf8_header ? "message/global"
+						     : "message/rfc822";
 
 	boundary_line(w, "");
 	buf_addf(w->out, "Content-Description: %s\nContent-Type: %s\n",
-		 main_action(d) == DSN_FAILED ? (d->headers_only ? "Undelivered Message Headers" : "Undelivered Message")
-					      : (d->headers_only ? "Message Headers" : "Message"), type);
+		 main_action(d) == DSN_FAILED
+			 ? (d->headers_only ? "Undelivered Message Headers" : "Undelivered Message")
+			 : (d->headers_only ? "Message Headers" : "Message"),
+		 type);
 	if (!str_is_ascii(content))
 		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
 	buf_addc(w->out, '\n');

@@ -10,29 +10,29 @@
 enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPANDED };
 
 struct dsn_recipient {
-	struct str address;              /* where the mail went: local@domain */
-	struct str original;             /* ORCPT, decoded: "rfc822;user@domain", or "" */
+	struct str address;  /* where the mail went: local@domain */
+	struct str original; /* ORCPT, decoded: "rfc822;user@domain", or "" */
 	enum dsn_action action;
-	struct str status;               /* "5.1.1"; one that is malformed becomes x.0.0 by action */
-	struct str diagnostic;           /* one sentence or reply; "" for none */
-	struct str remote_mta;           /* host that said it, then diagnostic is its SMTP reply; "" if it was us */
-	int64_t last_attempt;            /* seconds; 0: not told */
-	int64_t will_retry_until;        /* seconds; 0: not told; of delayed mail only */
+	struct str status;	  /* "5.1.1"; one that is malformed becomes x.0.0 by action */
+	struct str diagnostic;	  /* one sentence or reply; "" for none */
+	struct str remote_mta;	  /* host that said it, then diagnostic is its SMTP reply; "" if it was us */
+	int64_t last_attempt;	  /* seconds; 0: not told */
+	int64_t will_retry_until; /* seconds; 0: not told; of delayed mail only */
 };
 
 struct dsn {
-	struct str reporting_mta;        /* our host name */
-	struct str mail_name;            /* "Postrider" */
-	struct str to;                   /* the sender of the message, who reads this: local@domain */
-	struct str message_id;           /* of the notification, without <>; unique, the caller's */
-	int64_t date, arrival;           /* now; when the message came; seconds */
-	struct str envelope_id;          /* ENVID, decoded, or "" */
-	struct str queue_id;             /* as in the log, or "" */
+	struct str reporting_mta; /* our host name */
+	struct str mail_name;	  /* "Postrider" */
+	struct str to;		  /* the sender of the message, who reads this: local@domain */
+	struct str message_id;	  /* of the notification, without <>; unique, the caller's */
+	int64_t date, arrival;	  /* now; when the message came; seconds */
+	struct str envelope_id;	  /* ENVID, decoded, or "" */
+	struct str queue_id;	  /* as in the log, or "" */
 	const struct dsn_recipient *recipients;
 	size_t count;
-	struct str message;              /* the original in stored form; LF or CRLF */
-	bool headers_only;               /* RET=HDRS, or too large to return */
-	bool utf8;                       /* whoever gets this knows SMTPUTF8: addresses stand in UTF-8 */
+	struct str message; /* the original in stored form; LF or CRLF */
+	bool headers_only;  /* RET=HDRS, or too large to return */
+	bool utf8;	    /* whoever gets this knows SMTPUTF8: addresses stand in UTF-8 */
 };
 
 /* Appends a whole message with LF line ends. */

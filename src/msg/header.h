@@ -6,9 +6,9 @@
 #include "base/buf.h"
 
 struct header {
-	struct str name;         /* as written, without the colon and blanks before it */
-	struct str value;        /* raw, folded, without the final line end; starts behind the colon */
-	struct str raw;          /* the whole field with its final line end */
+	struct str name;  /* as written, without the colon and blanks before it */
+	struct str value; /* raw, folded, without the final line end; starts behind the colon */
+	struct str raw;	  /* the whole field with its final line end */
 };
 
 /* Takes one field off the front of *rest. Returns false at the empty line (skipped over: *rest is the body)

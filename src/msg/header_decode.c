@@ -2,16 +2,16 @@
  *
  * Adjacent encoded words of one charset are decoded together, because senders split characters between them
  * (which 5 (3) forbids); the blanks between encoded words go (6.2), all others stay. */
+#include "base/utf8.h"
 #include "msg/charset.h"
 #include "msg/header.h"
 #include "msg/lex.h"
 #include "msg/mime.h"
-#include "base/utf8.h"
 
 struct word_decoder {
 	struct buf *out;
-	struct buf pending;      /* bytes of the encoded words so far, not converted yet */
-	struct str charset;      /* theirs; ptr NULL: none pending */
+	struct buf pending; /* bytes of the encoded words so far, not converted yet */
+	struct str charset; /* theirs; ptr NULL: none pending */
 };
 
 static void flush_pending(struct word_decoder *d)

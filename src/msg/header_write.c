@@ -7,19 +7,22 @@
 #include "msg/header.h"
 #include "msg/lex.h"
 
-#define LINE_GOOD 78             /* RFC 5322 2.1.1 */
-#define LINE_ENCODED 76          /* RFC 2047 2 */
-#define WORD_FRAME 12            /* "=?UTF-8?Q?" "?=" */
+#define LINE_GOOD     78 /* RFC 5322 2.1.1 */
+#define LINE_ENCODED  76 /* RFC 2047 2 */
+#define WORD_FRAME    12 /* "=?UTF-8?Q?" "?=" */
 #define WORD_TEXT_MAX (75 - WORD_FRAME)
-#define WORD_TEXT_MIN 12         /* one character of four bytes in Q */
+#define WORD_TEXT_MIN 12 /* one character of four bytes in Q */
 
 struct folder {
 	struct buf *out;
 	size_t column, limit;
-	bool any;                /* a word stands behind the name */
+	bool any; /* a word stands behind the name */
 };
 
-static bool is_word(char c) { return !lex_is_wsp(c); }
+static bool is_word(char c)
+{
+	return !lex_is_wsp(c);
+}
 
 /* Takes blanks; what is left of them without line ends goes to blank_r, at least one. */
 static void take_blanks(struct str *rest, struct buf *blank)

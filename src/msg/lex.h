@@ -7,7 +7,10 @@
 
 #include "base/buf.h"
 
-static inline bool lex_is_wsp(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+static inline bool lex_is_wsp(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
 /* atext, RFC 5322 3.2.3; bytes above 0x7f count as RFC 6532 3.2 has them. */
 bool lex_is_atext(char c);
 

@@ -3,9 +3,9 @@
  * One pass over the tokens. Words are gathered twice: joined by single blanks, should they turn out to be a
  * display name, and without blanks, should an '@' make them a local part. What stands at a comma, a semicolon
  * or the end decides; characters that fit nowhere are passed over. */
+#include "base/vec.h"
 #include "msg/address.h"
 #include "msg/lex.h"
-#include "base/vec.h"
 
 struct list_parser {
 	struct str rest;
@@ -17,15 +17,21 @@ struct list_parser {
 	/* the address being read */
 	struct buf name, local, domain;
 	size_t words;
-	bool gap;                /* a blank since the last word */
-	bool have_at;            /* local and domain hold an address without brackets */
-	bool done;               /* an address in brackets was added; the rest up to the comma is noise */
+	bool gap;     /* a blank since the last word */
+	bool have_at; /* local and domain hold an address without brackets */
+	bool done;    /* an address in brackets was added; the rest up to the comma is noise */
 	struct str comment;
 };
 
-static bool is_word_char(char c) { return lex_is_atext(c) || c == '.'; }
+static bool is_word_char(char c)
+{
+	return lex_is_atext(c) || c == '.';
+}
 
-static bool at(const struct list_parser *p, char c) { return p->rest.len > 0 && p->rest.ptr[0] == c; }
+static bool at(const struct list_parser *p, char c)
+{
+	return p->rest.len > 0 && p->rest.ptr[0] == c;
+}
 
 static void item_clear(struct list_parser *p)
 {

@@ -11,12 +11,12 @@
 #include "msg/lex.h"
 #include "msg/mime_fields.h"
 
-#define BOUNDARY_MAX 255         /* RFC 2046 5.1.1 says 70; longer ones exist */
+#define BOUNDARY_MAX 255 /* RFC 2046 5.1.1 says 70; longer ones exist */
 
 /* How much of the message lies before a point. */
 struct mark {
 	size_t offset;
-	uint64_t crlf_more;      /* LFs that the wire form has as CRLF */
+	uint64_t crlf_more; /* LFs that the wire form has as CRLF */
 	size_t lines;
 };
 
@@ -27,7 +27,7 @@ struct open_part {
 };
 
 struct open_multipart {
-	size_t depth;            /* its place among the open parts */
+	size_t depth; /* its place among the open parts */
 	struct str boundary;
 };
 
@@ -35,7 +35,7 @@ struct mime_parser {
 	struct str in;
 	struct arena *arena;
 	struct mime_budget budget;
-	bool lf_is_crlf;         /* stored form with bare LFs only */
+	bool lf_is_crlf;		 /* stored form with bare LFs only */
 	struct mark at, before_line_end; /* where the current line begins; the same without the line end before it */
 	size_t parts;
 	struct mime_part *root;

@@ -12,42 +12,43 @@
 #include "base/buf.h"
 #include "msg/address.h"
 
-#define MIME_PARTS_MAX 1000
-#define MIME_DEPTH_MAX 50
-#define MIME_PARAMS_MAX 50
-#define MIME_VALUE_MAX 16384             /* longer values of fields and parameters are cut */
-#define MIME_LIST_VALUE_MAX 1048576      /* bytes of one address field that are read */
-#define MIME_TEXT_MAX 4194304            /* bytes of all values kept of one message; then they are "" */
-#define MIME_ADDRESSES_MAX 50000         /* of one message, embedded ones included */
+#define MIME_PARTS_MAX	    1000
+#define MIME_DEPTH_MAX	    50
+#define MIME_PARAMS_MAX	    50
+#define MIME_VALUE_MAX	    16384   /* longer values of fields and parameters are cut */
+#define MIME_LIST_VALUE_MAX 1048576 /* bytes of one address field that are read */
+#define MIME_TEXT_MAX	    4194304 /* bytes of all values kept of one message; then they are "" */
+#define MIME_ADDRESSES_MAX  50000   /* of one message, embedded ones included */
 
 struct mime_param {
-	struct str name;         /* upper or lower case as written */
-	struct str value;        /* decoded from quotes; RFC 2231 pieces joined under the plain name with "*" as IMAP shows them */
+	struct str name;  /* upper or lower case as written */
+	struct str value; /* decoded from quotes; RFC 2231 pieces joined under the plain name with "*" as IMAP shows
+			     them */
 };
 
-struct envelope {                /* RFC 3501 7.4.2; raw unfolded values, encoded words kept; ptr NULL: no such field */
+struct envelope { /* RFC 3501 7.4.2; raw unfolded values, encoded words kept; ptr NULL: no such field */
 	struct str date, subject, in_reply_to, message_id;
-	struct mailbox_addr_list from, sender, reply_to, to, cc, bcc;   /* sender/reply_to as written (empty: use from) */
+	struct mailbox_addr_list from, sender, reply_to, to, cc, bcc; /* sender/reply_to as written (empty: use from) */
 };
 
 struct mime_part {
-	struct str type, subtype;            /* as written; "text"/"plain" by default (RFC 2045 5.2) */
+	struct str type, subtype; /* as written; "text"/"plain" by default (RFC 2045 5.2) */
 	struct mime_param *params;
 	size_t param_count;
-	struct str id, description, encoding, md5, disposition, location;   /* ptr NULL: absent */
+	struct str id, description, encoding, md5, disposition, location; /* ptr NULL: absent */
 	struct mime_param *disposition_params;
 	size_t disposition_param_count;
 	struct str *languages;
 	size_t language_count;
 
-	size_t header_offset, header_len;    /* header block with its empty line */
+	size_t header_offset, header_len; /* header block with its empty line */
 	size_t body_offset, body_len;
 	uint64_t header_size_crlf, body_size_crlf;
 	uint32_t body_lines;
-	bool message;                        /* message/rfc822 or message/global: children[0] is its content */
+	bool message; /* message/rfc822 or message/global: children[0] is its content */
 	bool multipart;
-	struct envelope *envelope;           /* of the root, and of the content of a message part */
-	struct mime_part *parent, *first, *next;   /* children and siblings */
+	struct envelope *envelope;		 /* of the root, and of the content of a message part */
+	struct mime_part *parent, *first, *next; /* children and siblings */
 	size_t child_count;
 };
 

@@ -118,10 +118,11 @@ static void part_field(struct mime_part *part, const struct header *h, struct mi
 		if (part->languages == NULL)
 			content_language(part, h->value, budget, arena);
 	} else {
-		struct str *field = str_ieq(name, STR("ID")) ? &part->id
+		struct str *field = str_ieq(name, STR("ID"))		? &part->id
 				    : str_ieq(name, STR("Description")) ? &part->description
-				    : str_ieq(name, STR("MD5")) ? &part->md5
-				    : str_ieq(name, STR("Location")) ? &part->location : NULL;
+				    : str_ieq(name, STR("MD5"))		? &part->md5
+				    : str_ieq(name, STR("Location"))	? &part->location
+									: NULL;
 
 		if (field != NULL && field->ptr == NULL)
 			text_field(field, h->value, budget, arena);
@@ -167,11 +168,16 @@ static void envelope_field(struct envelope *e, const struct header *h, struct mi
 		struct str *text;
 		struct mailbox_addr_list *list;
 	} fields[] = {
-		{STR("Date"), &e->date, NULL},           {STR("Subject"), &e->subject, NULL},
-		{STR("In-Reply-To"), &e->in_reply_to, NULL}, {STR("Message-ID"), &e->message_id, NULL},
-		{STR("From"), NULL, &e->from},           {STR("Sender"), NULL, &e->sender},
-		{STR("Reply-To"), NULL, &e->reply_to},   {STR("To"), NULL, &e->to},
-		{STR("Cc"), NULL, &e->cc},               {STR("Bcc"), NULL, &e->bcc},
+		{STR("Date"), &e->date, NULL},
+		{STR("Subject"), &e->subject, NULL},
+		{STR("In-Reply-To"), &e->in_reply_to, NULL},
+		{STR("Message-ID"), &e->message_id, NULL},
+		{STR("From"), NULL, &e->from},
+		{STR("Sender"), NULL, &e->sender},
+		{STR("Reply-To"), NULL, &e->reply_to},
+		{STR("To"), NULL, &e->to},
+		{STR("Cc"), NULL, &e->cc},
+		{STR("Bcc"), NULL, &e->bcc},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {

@@ -6,7 +6,7 @@
 
 /* What is kept of one message, so that its tree has a ceiling whatever the message holds. */
 struct mime_budget {
-	size_t text;             /* bytes of values left */
+	size_t text; /* bytes of values left */
 	size_t addresses;
 };
 

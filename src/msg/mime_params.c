@@ -2,11 +2,11 @@
  *
  * Pieces may come in any order (RFC 2231 3) and some of them percent-encoded (4.1). They are joined under the
  * plain name, with "*" behind it where the result is percent-encoded, which is the form IMAP shows. */
-#include "msg/lex.h"
+#include "base/vec.h"
 #include "msg/charset.h"
 #include "msg/header.h"
+#include "msg/lex.h"
 #include "msg/mime_fields.h"
-#include "base/vec.h"
 
 /* token, RFC 2045 5.1, and 8-bit bytes; tspecials end it. */
 static bool is_token_char(char c)
@@ -14,12 +14,21 @@ static bool is_token_char(char c)
 	return (unsigned char)c > ' ' && c != 0x7f && strchr("()<>@,;:\\\"/[]?=", c) == NULL;
 }
 
-static bool is_attribute_char(char c) { return is_token_char(c) || c == '/' || c == '[' || c == ']'; }
-static bool is_value_char(char c) { return c != ';' && c != '"' && !lex_is_wsp(c); }
-static bool is_not_semicolon(char c) { return c != ';'; }
+static bool is_attribute_char(char c)
+{
+	return is_token_char(c) || c == '/' || c == '[' || c == ']';
+}
+static bool is_value_char(char c)
+{
+	return c != ';' && c != '"' && !lex_is_wsp(c);
+}
+static bool is_not_semicolon(char c)
+{
+	return c != ';';
+}
 
 struct piece {
-	struct str base;         /* name without "*0*" */
+	struct str base; /* name without "*0*" */
 	uint32_t number;
 	bool numbered, extended; /* "*N", "*" */
 	struct str value;

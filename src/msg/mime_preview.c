@@ -46,10 +46,26 @@ static const struct {
 	const char *name;
 	const char *text;
 } ENTITIES[] = {
-	{"amp", "&"}, {"lt", "<"}, {"gt", ">"}, {"quot", "\""}, {"apos", "'"}, {"nbsp", " "}, {"shy", ""}, {"zwnj", ""},
-	{"auml", "\xc3\xa4"}, {"ouml", "\xc3\xb6"}, {"uuml", "\xc3\xbc"}, {"szlig", "\xc3\x9f"}, {"eacute", "\xc3\xa9"},
-	{"mdash", "\xe2\x80\x94"}, {"ndash", "\xe2\x80\x93"}, {"hellip", "\xe2\x80\xa6"}, {"copy", "\xc2\xa9"},
-	{"euro", "\xe2\x82\xac"}, {"rsquo", "\xe2\x80\x99"}, {"lsquo", "\xe2\x80\x98"},
+	{"amp", "&"},
+	{"lt", "<"},
+	{"gt", ">"},
+	{"quot", "\""},
+	{"apos", "'"},
+	{"nbsp", " "},
+	{"shy", ""},
+	{"zwnj", ""},
+	{"auml", "\xc3\xa4"},
+	{"ouml", "\xc3\xb6"},
+	{"uuml", "\xc3\xbc"},
+	{"szlig", "\xc3\x9f"},
+	{"eacute", "\xc3\xa9"},
+	{"mdash", "\xe2\x80\x94"},
+	{"ndash", "\xe2\x80\x93"},
+	{"hellip", "\xe2\x80\xa6"},
+	{"copy", "\xc2\xa9"},
+	{"euro", "\xe2\x82\xac"},
+	{"rsquo", "\xe2\x80\x99"},
+	{"lsquo", "\xe2\x80\x98"},
 };
 
 /* "#8364" or "#x20ac" */

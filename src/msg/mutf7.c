@@ -11,7 +11,10 @@ static int value_of(char c)
 	return at != NULL ? (int)(at - ALPHABET) : -1;
 }
 
-static bool is_direct(uint32_t c) { return c >= 0x20 && c <= 0x7e; }
+static bool is_direct(uint32_t c)
+{
+	return c >= 0x20 && c <= 0x7e;
+}
 
 /* One UTF-16 unit of a shift; *high is a surrogate that waits for its other half. */
 static bool decode_unit(struct buf *out, uint32_t unit, uint32_t *high)

@@ -7,8 +7,8 @@
 #include "msg/lex.h"
 #include "os/net.h"
 
-#define LOCAL_MAX_STRICT 64      /* RFC 5321 4.5.3.1.1 */
-#define LOCAL_MAX 255            /* longer ones than 64 are in use; 4.5.3.1 asks for no limit where possible */
+#define LOCAL_MAX_STRICT 64  /* RFC 5321 4.5.3.1.1 */
+#define LOCAL_MAX	 255 /* longer ones than 64 are in use; 4.5.3.1 asks for no limit where possible */
 
 struct path {
 	struct str rest;
@@ -172,7 +172,8 @@ static int path_mailbox(struct path *p, bool bracketed, struct address *a_r)
 	if (bracketed)
 		path_skip_blanks(p);
 	if (!path_at(p, '@')) {
-		/* Only <postmaster> goes without a domain (RFC 5321 4.5.1); leniently every local name, as in Postfix. */
+		/* Only <postmaster> goes without a domain (RFC 5321 4.5.1); leniently every local name, as in Postfix.
+		 */
 		if ((p->flags & ADDRESS_STRICT) && !str_ieq(local, STR("postmaster")))
 			return path_fail(p, "need fully-qualified address");
 		return 0;

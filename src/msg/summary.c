@@ -12,13 +12,13 @@
 #include "msg/header.h"
 #include <zlib.h>
 
-#define VERSION 1
+#define VERSION	      1
 #define FLAG_DEFLATED 1
-#define PREVIEW_MAX 256
-#define HEAD_SIZE 6
-#define RAW_MAX (8u << 20)
-#define DEPTH_MAX (MIME_DEPTH_MAX + 2)
-#define DEFLATE_MIN 256          /* below it, zlib only adds */
+#define PREVIEW_MAX   256
+#define HEAD_SIZE     6
+#define RAW_MAX	      (8u << 20)
+#define DEPTH_MAX     (MIME_DEPTH_MAX + 2)
+#define DEFLATE_MIN   256 /* below it, zlib only adds */
 
 /* ---- writing ---- */
 
@@ -29,7 +29,13 @@ static void put_number(struct buf *out, uint64_t n)
 	buf_addc(out, (char)n);
 }
 
-static void put_signed(struct buf *out, int64_t n) { put_number(out, (uint64_t)n << 1 ^ (uint64_t)(n >> 63)); }
+/* Zigzag: small numbers of either sign stay short. */
+static void put_signed(struct buf *out, int64_t n)
+{
+	uint64_t doubled = (uint64_t)n << 1;
+
+	put_number(out, n < 0 ? ~doubled : doubled);
+}
 
 static void put_str(struct buf *out, struct str s)
 {
@@ -141,9 +147,11 @@ void summary_encode(const struct summary *s, struct buf *out)
 		if (!deflated)
 			buf_add_str(&contents, buf_str(&raw));
 		crc = crc32c(0, contents.ptr, contents.len);
-		buf_add(out, (unsigned char[]){VERSION, deflated ? FLAG_DEFLATED : 0, (unsigned char)crc,
-					       (unsigned char)(crc >> 8), (unsigned char)(crc >> 16),
-					       (unsigned char)(crc >> 24)}, HEAD_SIZE);
+		buf_add(out,
+			(unsigned char[]){VERSION, deflated ? FLAG_DEFLATED : 0, (unsigned char)crc,
+					  (unsigned char)(crc >> 8), (unsigned char)(crc >> 16),
+					  (unsigned char)(crc >> 24)},
+			HEAD_SIZE);
 		buf_add_str(out, buf_str(&contents));
 	}
 	buf_release(&raw);
@@ -287,7 +295,7 @@ static void get_sizes(struct reader *r, struct mime_part *part)
 	part->body_lines = (uint32_t)get_number(r);
 }
 
-#define PART_SIZE_MIN 18         /* bytes that the smallest part takes */
+#define PART_SIZE_MIN 18 /* bytes that the smallest part takes */
 
 static struct mime_part *get_part(struct reader *r, struct mime_part *parent, unsigned depth)
 {

@@ -11,7 +11,7 @@
 struct summary {
 	struct mime_part *root;
 	struct str preview;
-	int64_t sent_date;                   /* Date: field, seconds; INT64_MIN: none */
+	int64_t sent_date; /* Date: field, seconds; INT64_MIN: none */
 	int sent_zone;
 };
 

@@ -3,7 +3,10 @@
 #include "msg/lex.h"
 
 /* xchar, RFC 3461 4. */
-static bool is_xchar(unsigned char c) { return c >= '!' && c <= '~' && c != '+' && c != '='; }
+static bool is_xchar(unsigned char c)
+{
+	return c >= '!' && c <= '~' && c != '+' && c != '=';
+}
 
 void xtext_encode(struct buf *out, struct str text)
 {

@@ -38,8 +38,10 @@ static void contents(struct str in, struct arena *arena)
 	struct buf whole;
 
 	buf_init(&whole, bytes.len + 6);
-	buf_add(&whole, (unsigned char[]){1, 0, (unsigned char)crc, (unsigned char)(crc >> 8), (unsigned char)(crc >> 16),
-					  (unsigned char)(crc >> 24)}, 6);
+	buf_add(&whole,
+		(unsigned char[]){1, 0, (unsigned char)crc, (unsigned char)(crc >> 8), (unsigned char)(crc >> 16),
+				  (unsigned char)(crc >> 24)},
+		6);
 	buf_add_str(&whole, buf_str(&bytes));
 	(void)!summary_decode(buf_str(&whole), arena, &s);
 	buf_release(&bytes);

@@ -3,6 +3,7 @@
 #include "config/params.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static struct conf *parse_ok(const char *text)
@@ -62,13 +63,34 @@ static void test_lines_are_read_as_postfix_reads_them(void **state)
 static void test_names_are_expanded_in_every_writing(void **state)
 {
 	static const char *const cases[][2] = {
-		{"$a", "1"}, {"${a}", "1"}, {"$(a)", "1"}, {"$a$b", "1"}, {"$nobody", ""}, {"$$a", "$a"}, {"$a.x", "1.x"},
-		{"${a?yes}", "yes"}, {"${b?yes}", ""}, {"${a:no}", ""}, {"${b:no}", "no"}, {"${nobody:no}", "no"},
-		{"${a?{yes}:{no}}", "yes"}, {"${b?{yes}:{no}}", "no"}, {"${a?{ yes }:{ no }}", "yes"},
-		{"${a?$c}", "2 1"}, {"${a?${b:deep}}", "deep"}, {"$(a?yes)", "yes"}, {"${ a ? {yes} : {no} }", "yes"},
-		{"${{$a} == {1} ? {x} : {y}}", "x"}, {"${{$a} != {1} ? {x} : {y}}", "y"},
-		{"${{10} > {9}?{x}:{y}}", "x"}, {"${{b10} > {b9}?{x}:{y}}", "y"}, {"${{9} <= {10}?x}", "x"},
-		{"${{1} >= {2}:y}", "y"}, {"${{a} < {b}?{x}}", "x"}, {"${{$b} == {}?{x}:{y}}", "x"}, {"${a?}", ""},
+		{"$a", "1"},
+		{"${a}", "1"},
+		{"$(a)", "1"},
+		{"$a$b", "1"},
+		{"$nobody", ""},
+		{"$$a", "$a"},
+		{"$a.x", "1.x"},
+		{"${a?yes}", "yes"},
+		{"${b?yes}", ""},
+		{"${a:no}", ""},
+		{"${b:no}", "no"},
+		{"${nobody:no}", "no"},
+		{"${a?{yes}:{no}}", "yes"},
+		{"${b?{yes}:{no}}", "no"},
+		{"${a?{ yes }:{ no }}", "yes"},
+		{"${a?$c}", "2 1"},
+		{"${a?${b:deep}}", "deep"},
+		{"$(a?yes)", "yes"},
+		{"${ a ? {yes} : {no} }", "yes"},
+		{"${{$a} == {1} ? {x} : {y}}", "x"},
+		{"${{$a} != {1} ? {x} : {y}}", "y"},
+		{"${{10} > {9}?{x}:{y}}", "x"},
+		{"${{b10} > {b9}?{x}:{y}}", "y"},
+		{"${{9} <= {10}?x}", "x"},
+		{"${{1} >= {2}:y}", "y"},
+		{"${{a} < {b}?{x}}", "x"},
+		{"${{$b} == {}?{x}:{y}}", "x"},
+		{"${a?}", ""},
 	};
 	char text[200];
 
@@ -130,9 +152,10 @@ static void test_no_file_keeps_us_busy(void **state)
 
 static void test_values_have_types_and_bounds(void **state)
 {
-	struct conf *c = parse_ok("smtpd_timeout = 2m\nsmtpd_recipient_limit = 7\nsmtpd_helo_required = YES\n"
-				  "smtpd_tls_security_level = encrypt\nmessage_size_limit = 0\nmaximal_queue_lifetime = 1w\n"
-				  "recipient_delimiter = +-\n");
+	struct conf *c =
+		parse_ok("smtpd_timeout = 2m\nsmtpd_recipient_limit = 7\nsmtpd_helo_required = YES\n"
+			 "smtpd_tls_security_level = encrypt\nmessage_size_limit = 0\nmaximal_queue_lifetime = 1w\n"
+			 "recipient_delimiter = +-\n");
 
 	(void)state;
 	assert_int_equal(c->smtpd_timeout, 120000);
@@ -164,7 +187,8 @@ static void test_mydomain_comes_from_myhostname(void **state)
 {
 	(void)state;
 	text_is("myhostname = mail.example.test\n", "mydomain", "example.test");
-	text_is("myhostname = mail.example.test\n", "mydestination", "mail.example.test, localhost.example.test, localhost");
+	text_is("myhostname = mail.example.test\n", "mydestination",
+		"mail.example.test, localhost.example.test, localhost");
 	text_is("myhostname = mail.example.test\nmydomain = other.test\n", "auth_default_domain", "other.test");
 	text_is("myhostname = host\n", "mydomain", "localdomain");
 }

@@ -1,6 +1,7 @@
 #include "config/master_cf.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static void parse_ok(const char *text, struct arena *arena, struct master_cf *cf)
@@ -57,7 +58,8 @@ static void test_services_with_all_their_fields(void **state)
 	assert_int_equal(cf.services[1].port, 587);
 	assert_int_equal(cf.services[1].max_processes, 7);
 	assert_int_equal(cf.services[1].override_count, 3);
-	assert_true(str_eq(cf.services[1].overrides[1], STR("smtpd_relay_restrictions=permit_sasl_authenticated, reject")));
+	assert_true(
+		str_eq(cf.services[1].overrides[1], STR("smtpd_relay_restrictions=permit_sasl_authenticated, reject")));
 	assert_true(str_eq(cf.services[1].overrides[2], STR("smtpd_tls_wrappermode=no")));
 	assert_int_equal(cf.services[2].wakeup, 300);
 	assert_true(cf.services[2].wakeup_only_used);
@@ -73,9 +75,20 @@ static void test_listeners_are_hosts_and_ports(void **state)
 		const char *name, *host;
 		uint16_t port;
 	} cases[] = {
-		{"25", "", 25}, {"127.0.0.1:10025", "127.0.0.1", 10025}, {"[::1]:25", "::1", 25}, {"imaps", "", 993},
-		{"localhost:smtp", "127.0.0.1", 25}, {"[127.0.0.1]:0", "127.0.0.1", 0}, {"submissions", "", 465}, {"smtps", "", 465},
-		{"imap", "", 143}, {"pop3", "", 110}, {"pop3s", "", 995}, {"lmtp", "", 24}, {"sieve", "", 4190}, {"*:25", "*", 25},
+		{"25", "", 25},
+		{"127.0.0.1:10025", "127.0.0.1", 10025},
+		{"[::1]:25", "::1", 25},
+		{"imaps", "", 993},
+		{"localhost:smtp", "127.0.0.1", 25},
+		{"[127.0.0.1]:0", "127.0.0.1", 0},
+		{"submissions", "", 465},
+		{"smtps", "", 465},
+		{"imap", "", 143},
+		{"pop3", "", 110},
+		{"pop3s", "", 995},
+		{"lmtp", "", 24},
+		{"sieve", "", 4190},
+		{"*:25", "*", 25},
 	};
 	char text[200];
 

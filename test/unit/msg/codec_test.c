@@ -4,15 +4,24 @@
 #include "msg/xtext.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static void test_mailbox_names_go_both_ways(void **state)
 {
 	static const char *const pairs[][2] = {
-		{"INBOX", "INBOX"}, {"a&b", "a&-b"}, {"&", "&-"}, {"&&", "&-&-"},
-		{"~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e", "~peter/mail/&U,BTFw-/&ZeVnLIqe-"},
-		{"Entw\xc3\xbcrfe", "Entw&APw-rfe"}, {"\xf0\x9f\x98\x80", "&2D3eAA-"}, {"\xc3\xa4\xc3\xb6", "&AOQA9g-"},
-		{"\xc3\xa4&\xc3\xb6", "&AOQ-&-&APY-"}, {"a\tb", "a&AAk-b"}, {"", ""},
+		{"INBOX", "INBOX"},
+		{"a&b", "a&-b"},
+		{"&", "&-"},
+		{"&&", "&-&-"},
+		{"~peter/mail/\xe5\x8f\xb0\xe5\x8c\x97/\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e",
+		 "~peter/mail/&U,BTFw-/&ZeVnLIqe-"},
+		{"Entw\xc3\xbcrfe", "Entw&APw-rfe"},
+		{"\xf0\x9f\x98\x80", "&2D3eAA-"},
+		{"\xc3\xa4\xc3\xb6", "&AOQA9g-"},
+		{"\xc3\xa4&\xc3\xb6", "&AOQ-&-&APY-"},
+		{"a\tb", "a&AAk-b"},
+		{"", ""},
 	};
 	struct buf out;
 
@@ -31,8 +40,9 @@ static void test_mailbox_names_go_both_ways(void **state)
 
 static void test_names_written_wrongly_match_nothing(void **state)
 {
-	static const char *const bad[] = {"&", "&AOQ", "\xc3\xa4", "&AGE-", "&AOR-", "&AO-", "&A-", "&!!!-", "&2D0-", "&3gA-",
-					  "&2D0A5A-", "&AOQ-&APY-", "a\tb", "&AOQ=-", "&AAA-", "\x7f"};
+	static const char *const bad[] = {"&",	  "&AOQ",   "\xc3\xa4", "&AGE-", "&AOR-",    "&AO-",
+					  "&A-",  "&!!!-",  "&2D0-",	"&3gA-", "&2D0A5A-", "&AOQ-&APY-",
+					  "a\tb", "&AOQ=-", "&AAA-",	"\x7f"};
 	struct buf out;
 
 	(void)state;
@@ -80,11 +90,18 @@ static void test_charsets_become_utf8(void **state)
 		const char *charset, *in, *want;
 		bool known;
 	} cases[] = {
-		{"utf-8", "\xc3\xa4", "\xc3\xa4", true}, {"UTF8", "\xff", "\xef\xbf\xbd", true},
-		{"iso-8859-1", "\xe4\x80", "\xc3\xa4\xe2\x82\xac", true}, {"ISO_8859-15", "\xa4", "\xe2\x82\xac", true},
-		{"iso8859-2", "\xb1", "\xc4\x85", true}, {"cp1251", "\xcf", "\xd0\x9f", true}, {"koi8-r", "\xf0", "\xd0\x9f", true},
-		{"windows-1252", "\x81", "\xef\xbf\xbd", true}, {"x-unknown", "\xe4", "\xef\xbf\xbd", false},
-		{"gb2312", "plain", "plain", false}, {"", "a", "a", false}, {"cp1", "a", "a", false},
+		{"utf-8", "\xc3\xa4", "\xc3\xa4", true},
+		{"UTF8", "\xff", "\xef\xbf\xbd", true},
+		{"iso-8859-1", "\xe4\x80", "\xc3\xa4\xe2\x82\xac", true},
+		{"ISO_8859-15", "\xa4", "\xe2\x82\xac", true},
+		{"iso8859-2", "\xb1", "\xc4\x85", true},
+		{"cp1251", "\xcf", "\xd0\x9f", true},
+		{"koi8-r", "\xf0", "\xd0\x9f", true},
+		{"windows-1252", "\x81", "\xef\xbf\xbd", true},
+		{"x-unknown", "\xe4", "\xef\xbf\xbd", false},
+		{"gb2312", "plain", "plain", false},
+		{"", "a", "a", false},
+		{"cp1", "a", "a", false},
 		{"a-very-long-name-of-no-character-set-at-all", "a", "a", false},
 	};
 	struct buf out;
@@ -93,12 +110,18 @@ static void test_charsets_become_utf8(void **state)
 	buf_init(&out, 1000);
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		buf_clear(&out);
-		assert_int_equal(charset_decode(&out, str_from(cases[i].charset), str_from(cases[i].in)), cases[i].known);
+		assert_int_equal(charset_decode(&out, str_from(cases[i].charset), str_from(cases[i].in)),
+				 cases[i].known);
 		assert_string_equal(out.ptr, cases[i].want);
 		assert_int_equal(charset_known(str_from(cases[i].charset)), cases[i].known);
 	}
 	buf_clear(&out);
-	assert_true(charset_decode(&out, STR("utf-16"), str_of("\xff\xfe" "a\0" "\x3d\xd8\x00\xde" "x", 9)));
+	assert_true(charset_decode(&out, STR("utf-16"),
+				   str_of("\xff\xfe"
+					  "a\0"
+					  "\x3d\xd8\x00\xde"
+					  "x",
+					  9)));
 	assert_string_equal(out.ptr, "a\xf0\x9f\x98\x80\xef\xbf\xbd");
 	buf_release(&out);
 }

@@ -1,6 +1,7 @@
 #include "msg/date.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static void test_real_dates_are_read(void **state)
@@ -42,9 +43,16 @@ static void test_real_dates_are_read(void **state)
 
 static void test_what_is_no_date_is_refused(void **state)
 {
-	static const char *const bad[] = {"", "yesterday", "32 Nov 1997 10:00:00 +0000", "29 Feb 1999 10:00:00 +0000",
-					  "21 Nov 1997 25:00:00 +0000", "21 Nov 1997 10:61:00 +0000", "Nov 1997",
-					  "21 Foo 1997 10:00:00 +0000", "21 Nov 99999 10:00:00", "((((("};
+	static const char *const bad[] = {"",
+					  "yesterday",
+					  "32 Nov 1997 10:00:00 +0000",
+					  "29 Feb 1999 10:00:00 +0000",
+					  "21 Nov 1997 25:00:00 +0000",
+					  "21 Nov 1997 10:61:00 +0000",
+					  "Nov 1997",
+					  "21 Foo 1997 10:00:00 +0000",
+					  "21 Nov 99999 10:00:00",
+					  "((((("};
 	int64_t time;
 	int zone;
 
@@ -56,8 +64,9 @@ static void test_what_is_no_date_is_refused(void **state)
 
 static void test_written_dates_read_back(void **state)
 {
-	static const int64_t times[] = {0, -1, 1, 880127706, 951782400, 951868799, 4102444800, -62135596800, 253402300799,
-					-86400, -86401, 68169600};
+	static const int64_t times[] = {
+		0,	-1,	1,	 880127706, 951782400, 951868799, 4102444800, -62135596800, 253402300799,
+		-86400, -86401, 68169600};
 	static const int zones[] = {0, 60, -210, 840, -720};
 	struct buf b;
 	int64_t time;
@@ -91,8 +100,13 @@ static void test_written_dates_read_back(void **state)
 
 static void test_imap_dates_are_strict(void **state)
 {
-	static const char *const bad[] = {"", "1-Feb-94", "01-Fob-1994 00:00:00 +0000", "01-Feb-1994 00:00:00 0000",
-					  "01-Feb-1994 00:00:00", "01-Feb-1994 24:00:00 +0000", "32-Feb-1994 00:00:00 +0000",
+	static const char *const bad[] = {"",
+					  "1-Feb-94",
+					  "01-Fob-1994 00:00:00 +0000",
+					  "01-Feb-1994 00:00:00 0000",
+					  "01-Feb-1994 00:00:00",
+					  "01-Feb-1994 24:00:00 +0000",
+					  "32-Feb-1994 00:00:00 +0000",
 					  "01-Feb-1994 00:00:00 +0000x"};
 	struct buf b;
 	int64_t time, day;

@@ -3,6 +3,7 @@
 #include "msg/mime.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static struct dsn_recipient bob = {
@@ -16,13 +17,23 @@ static struct dsn_recipient bob = {
 
 static struct dsn make(const struct dsn_recipient *r)
 {
-	return (struct dsn){.reporting_mta = STR("mail.example.test"), .mail_name = STR("Postrider"), .to = STR("alice@example.test"),
-			    .message_id = STR("1@mail.example.test"), .date = 880127800, .arrival = 880127000,
-			    .envelope_id = STR("QQ314159"), .queue_id = STR("4XyZ"), .recipients = r, .count = 1,
+	return (struct dsn){.reporting_mta = STR("mail.example.test"),
+			    .mail_name = STR("Postrider"),
+			    .to = STR("alice@example.test"),
+			    .message_id = STR("1@mail.example.test"),
+			    .date = 880127800,
+			    .arrival = 880127000,
+			    .envelope_id = STR("QQ314159"),
+			    .queue_id = STR("4XyZ"),
+			    .recipients = r,
+			    .count = 1,
 			    .message = STR("From: a\r\nSubject: x\r\n\r\nbody\r\n--=_\r\n")};
 }
 
-static struct str part(struct str message, const struct mime_part *p) { return str_sub(message, p->body_offset, p->body_len); }
+static struct str part(struct str message, const struct mime_part *p)
+{
+	return str_sub(message, p->body_offset, p->body_len);
+}
 
 static bool has(struct str text, const char *line)
 {
@@ -56,10 +67,11 @@ static void test_a_bounce_is_a_report_with_three_parts(void **state)
 	p = root->first->next;
 	assert_true(str_eq(p->subtype, STR("delivery-status")));
 	has(part(text, p), "Original-Envelope-Id: QQ314159\nReporting-MTA: dns; mail.example.test\n");
-	has(part(text, p), "\n\nOriginal-Recipient: rfc822; Bob@example.test\nFinal-Recipient: rfc822; bob@example.test\n"
-			   "Action: failed\nStatus: 5.1.1\n"
-			   "Diagnostic-Code: x-postrider; User unknown Injected: yes\n"
-			   "Last-Attempt-Date: Fri, 21 Nov 1997 15:55:06 +0000");
+	has(part(text, p),
+	    "\n\nOriginal-Recipient: rfc822; Bob@example.test\nFinal-Recipient: rfc822; bob@example.test\n"
+	    "Action: failed\nStatus: 5.1.1\n"
+	    "Diagnostic-Code: x-postrider; User unknown Injected: yes\n"
+	    "Last-Attempt-Date: Fri, 21 Nov 1997 15:55:06 +0000");
 	p = p->next;
 	assert_true(p->message);
 	assert_true(str_eq(part(text, p), STR("From: a\nSubject: x\n\nbody\n--=_\n")));

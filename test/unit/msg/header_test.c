@@ -1,6 +1,7 @@
 #include "msg/header.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static void expect(struct str got, const char *want)
@@ -80,12 +81,20 @@ static void test_written_fields_fold_between_words_only(void **state)
 	write_is("A", "b\r\nInjected: c", false, "A: b Injected: c\n");
 	write_is("Subject",
 		 "aaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb cccccccccccccccccccccccccc ddddd", false,
-		 "Subject: aaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n cccccccccccccccccccccccccc ddddd\n");
-	write_is("Subject", "Gr\xc3\xbc\xc3\x9f" "e aus K\xc3\xb6ln", true,
-		 "Subject: =?UTF-8?Q?Gr=C3=BC=C3=9Fe?= aus =?UTF-8?Q?K=C3=B6ln?=\n");
+		 "Subject: aaaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n cccccccccccccccccccccccccc "
+		 "ddddd\n");
+	write_is("Subject",
+		 "Gr\xc3\xbc\xc3\x9f"
+		 "e aus K\xc3\xb6ln",
+		 true, "Subject: =?UTF-8?Q?Gr=C3=BC=C3=9Fe?= aus =?UTF-8?Q?K=C3=B6ln?=\n");
 	write_is("Subject", "\xe4\xbd\xa0\xe5\xa5\xbd", true, "Subject: =?UTF-8?B?5L2g5aW9?=\n");
 	write_is("Subject", "\xff", true, "Subject: =?UTF-8?B?77+9?=\n");
-	write_is("Subject", "Gr\xc3\xbc\xc3\x9f" "e", false, "Subject: Gr\xc3\xbc\xc3\x9f" "e\n");
+	write_is("Subject",
+		 "Gr\xc3\xbc\xc3\x9f"
+		 "e",
+		 false,
+		 "Subject: Gr\xc3\xbc\xc3\x9f"
+		 "e\n");
 }
 
 static void test_encoded_lines_stay_short_and_characters_whole(void **state)

@@ -1,6 +1,7 @@
 #include "msg/address.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 /* name<route|local@domain> items; "NAME:" and ";" for groups; '-' for no name. */

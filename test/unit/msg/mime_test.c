@@ -1,9 +1,10 @@
-#include "msg/mime.h"
 #include "base/clock.h"
 #include "msg/header.h"
+#include "msg/mime.h"
 #include "msg/summary.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 /* type/subtype "body bytes", children in parentheses. */
@@ -80,7 +81,8 @@ static void test_structure_is_what_can_be_saved(void **state)
 		{"Content-Type: multipart/mixed\n\nx", "multipart/mixed(text/plain\"x\")"},
 		{"Content-Type: multipart/mixed; boundary=\"\"\n\n--\n\nx", "multipart/mixed(text/plain\"--||x\")"},
 		/* one boundary is the prefix of another */
-		{MIXED "--b\nContent-Type: multipart/alternative; boundary=bb\n\n--bb\n\nin\n--bb--\n--b\n\nout\n--b--\n",
+		{MIXED
+		 "--b\nContent-Type: multipart/alternative; boundary=bb\n\n--bb\n\nin\n--bb--\n--b\n\nout\n--b--\n",
 		 "multipart/mixed(multipart/alternative(text/plain\"in\") text/plain\"out\")"},
 		/* the inner multipart is never closed */
 		{MIXED "--b\nContent-Type: multipart/alternative; boundary=c\n\n--c\n\nin\n--b\n\nout\n--b--\n",
@@ -89,7 +91,8 @@ static void test_structure_is_what_can_be_saved(void **state)
 		{MIXED "--b\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nin\n--b--\n",
 		 "multipart/mixed(multipart/mixed(text/plain\"in\"))"},
 		/* a part that ends within its header */
-		{MIXED "--b\nContent-Type: text/html\n--b\n\nx\n--b--\n", "multipart/mixed(text/html\"\" text/plain\"x\")"},
+		{MIXED "--b\nContent-Type: text/html\n--b\n\nx\n--b--\n",
+		 "multipart/mixed(text/html\"\" text/plain\"x\")"},
 		{MIXED "--b\n--b--\n", "multipart/mixed(text/plain\"\")"},
 		{MIXED "--b  \t\n\nx\n--b-- \n", "multipart/mixed(text/plain\"x\")"},
 		/* a line that only looks like it */
@@ -118,7 +121,8 @@ static void test_sizes_count_line_ends_as_they_are_sent(void **state)
 {
 	struct arena arena;
 	struct str lf = STR("A: b\n" MIXED "--b\nX: y\n\n1\n2\n--b--\n");
-	struct str crlf = STR("A: b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: y\r\n\r\n1\r\n2\r\n--b--\r\n");
+	struct str crlf =
+		STR("A: b\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: y\r\n\r\n1\r\n2\r\n--b--\r\n");
 	struct mime_part *a, *b;
 
 	(void)state;
@@ -142,15 +146,15 @@ static void test_sizes_count_line_ends_as_they_are_sent(void **state)
 static void test_parts_are_found_by_their_numbers(void **state)
 {
 	struct str message = STR(MIXED "--b\n\none\n--b\nContent-Type: message/rfc822\n\nSubject: s\n"
-				 "Content-Type: multipart/mixed; boundary=c\n\n--c\n\nA\n--c\n\nB\n--c--\n--b\n"
-				 "Content-Type: message/rfc822\n\nSubject: t\n\nplain\n--b--\n");
+				       "Content-Type: multipart/mixed; boundary=c\n\n--c\n\nA\n--c\n\nB\n--c--\n--b\n"
+				       "Content-Type: message/rfc822\n\nSubject: t\n\nplain\n--b--\n");
 	static const struct {
 		uint32_t path[3];
 		size_t n;
 		const char *body; /* NULL: no such part */
 	} cases[] = {
-		{{1}, 1, "one"}, {{2, 1}, 2, "A"}, {{2, 2}, 2, "B"}, {{3, 1}, 2, "plain"}, {{2, 3}, 2, NULL}, {{4}, 1, NULL},
-		{{0}, 1, NULL}, {{1, 1}, 2, NULL}, {{3, 1, 1}, 3, NULL}, {{3, 2}, 2, NULL},
+		{{1}, 1, "one"}, {{2, 1}, 2, "A"}, {{2, 2}, 2, "B"},  {{3, 1}, 2, "plain"}, {{2, 3}, 2, NULL},
+		{{4}, 1, NULL},	 {{0}, 1, NULL},   {{1, 1}, 2, NULL}, {{3, 1, 1}, 3, NULL}, {{3, 2}, 2, NULL},
 	};
 	struct arena arena;
 	struct mime_part *root, *part;
@@ -163,7 +167,8 @@ static void test_parts_are_found_by_their_numbers(void **state)
 		part = mime_find(root, cases[i].path, cases[i].n);
 		assert_int_equal(part != NULL, cases[i].body != NULL);
 		if (part != NULL)
-			assert_true(str_eq(str_sub(message, part->body_offset, part->body_len), str_from(cases[i].body)));
+			assert_true(
+				str_eq(str_sub(message, part->body_offset, part->body_len), str_from(cases[i].body)));
 	}
 	part = mime_find(root, (uint32_t[]){2}, 1);
 	assert_true(str_eq(part->first->envelope->subject, STR("s")));
@@ -232,7 +237,8 @@ static void test_file_names_become_text(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct str message = arena_printf(&arena, "Content-Disposition: attachment%s\n\n", cases[i].params);
 		struct mime_part *root = mime_parse(message, &arena);
-		struct str text = mime_param_text(root->disposition_params, root->disposition_param_count, "filename", &arena);
+		struct str text =
+			mime_param_text(root->disposition_params, root->disposition_param_count, "filename", &arena);
 
 		if (!str_eq(text, str_from(cases[i].want)))
 			fail_msg("%s: got %.*s", cases[i].params, STR_ARG(text));
@@ -316,9 +322,11 @@ static void test_previews_are_short_clean_text(void **state)
 	(void)state;
 	preview_is(STR("\n  hello\n\n\tworld  \n"), "hello world");
 	preview_is(STR("\n12345678901234567890123"), "12345678901234567890");
-	preview_is(STR("Content-Type: text/html\n\n<html><style>x{}</style><p>a&amp;b&#252;</p><!-- n -->c&bad;"), "a&b\xc3\xbc c&bad;");
-	preview_is(STR("Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\n=E4"),
-		   "\xc3\xa4");
+	preview_is(STR("Content-Type: text/html\n\n<html><style>x{}</style><p>a&amp;b&#252;</p><!-- n -->c&bad;"),
+		   "a&b\xc3\xbc c&bad;");
+	preview_is(
+		STR("Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\n=E4"),
+		"\xc3\xa4");
 	preview_is(STR(MIXED "--b\nContent-Disposition: attachment\n\nno\n--b\n\nyes\n--b--\n"), "yes");
 	preview_is(STR("Content-Type: image/png\n\nxx"), "");
 	preview_is(STR("\n\xff\xfe"), "\xc3\xbf\xc3\xbe");
@@ -350,9 +358,10 @@ static void summary_of(struct str message, struct arena *arena, struct summary *
 
 static void test_a_summary_keeps_everything_and_survives_no_damage(void **state)
 {
-	struct str message = STR("Date: Fri, 21 Nov 1997 09:55:06 -0600\nFrom: \"A, B\" <a@b>, G: x@y;\nSubject: \n" MIXED
-				 "--b\nContent-Language: de\nContent-ID: <1>\n\none\n--b\nContent-Type: message/rfc822\n\n"
-				 "To: c@d\n\nhi\n--b--\n");
+	struct str message =
+		STR("Date: Fri, 21 Nov 1997 09:55:06 -0600\nFrom: \"A, B\" <a@b>, G: x@y;\nSubject: \n" MIXED
+		    "--b\nContent-Language: de\nContent-ID: <1>\n\none\n--b\nContent-Type: message/rfc822\n\n"
+		    "To: c@d\n\nhi\n--b--\n");
 	struct arena arena;
 	struct summary s;
 	struct buf want, got;

@@ -1,6 +1,7 @@
 #include "msg/address.h"
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 struct accepted {
@@ -53,15 +54,42 @@ static void test_strict_paths_are_the_grammar(void **state)
 		{"<a@[IPv6:2001:db8::1]>", ADDRESS_STRICT, "a", "[IPv6:2001:db8::1]", ""},
 		{"<Postmaster>", ADDRESS_STRICT, "Postmaster", "", ""},
 		{"<> BODY=8BITMIME", ADDRESS_STRICT | ADDRESS_EMPTY, "", "", " BODY=8BITMIME"},
-		{"<j\xc3\xb6rg@b\xc3\xbc" "cher.example>", ADDRESS_STRICT | ADDRESS_UTF8, "j\xc3\xb6rg",
-		 "b\xc3\xbc" "cher.example", ""},
+		{"<j\xc3\xb6rg@b\xc3\xbc"
+		 "cher.example>",
+		 ADDRESS_STRICT | ADDRESS_UTF8, "j\xc3\xb6rg",
+		 "b\xc3\xbc"
+		 "cher.example",
+		 ""},
 	};
 	static const char *const bad[] = {
-		"a@b.example", " <a@b.example>", "<a@b.example", "<a@b.example>x", "<.a@b.example>", "<a.@b.example>",
-		"<a..b@b.example>", "<@b.example>", "<a@>", "<a>", "<>", "<a@b.example.>", "<a@-b.example>",
-		"<a@b..example>", "<a@1.2.3.4>", "<a@[1.2.3]>", "<a@[IPv6:1.2.3.4]>", "<a@[::1]>", "<a b@b.example>",
-		"<\"a@b.example>", "<\"a\x01\"@b.example>", "<a(c)@b.example>", "<j\xc3\xb6rg@b.example>",
-		"<@x.example a@b.example>", "", "<", "<a@b@c>", "<\"a\"b@c.example>",
+		"a@b.example",
+		" <a@b.example>",
+		"<a@b.example",
+		"<a@b.example>x",
+		"<.a@b.example>",
+		"<a.@b.example>",
+		"<a..b@b.example>",
+		"<@b.example>",
+		"<a@>",
+		"<a>",
+		"<>",
+		"<a@b.example.>",
+		"<a@-b.example>",
+		"<a@b..example>",
+		"<a@1.2.3.4>",
+		"<a@[1.2.3]>",
+		"<a@[IPv6:1.2.3.4]>",
+		"<a@[::1]>",
+		"<a b@b.example>",
+		"<\"a@b.example>",
+		"<\"a\x01\"@b.example>",
+		"<a(c)@b.example>",
+		"<j\xc3\xb6rg@b.example>",
+		"<@x.example a@b.example>",
+		"",
+		"<",
+		"<a@b@c>",
+		"<\"a\"b@c.example>",
 		"<12345678901234567890123456789012345678901234567890123456789012345@b.example>",
 	};
 
@@ -86,8 +114,17 @@ static void test_lenient_paths_take_what_clients_send(void **state)
 		{"< >", ADDRESS_EMPTY, "", "", ""},
 		{"<a_b@mx_1.example>", 0, "a_b", "mx_1.example", ""},
 	};
-	static const char *const bad[] = {"", " ", "<", "@", "<a@b.example", "a@b.example>", "<a@b c>", "<\xff@b.example>",
-					  "<a@@b.example>", "(((((", "<((("};
+	static const char *const bad[] = {"",
+					  " ",
+					  "<",
+					  "@",
+					  "<a@b.example",
+					  "a@b.example>",
+					  "<a@b c>",
+					  "<\xff@b.example>",
+					  "<a@@b.example>",
+					  "(((((",
+					  "<((("};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(ok); i++)
@@ -103,9 +140,13 @@ static void test_writing_quotes_what_needs_it_and_reads_back(void **state)
 	static const struct {
 		const char *local, *domain, *text;
 	} cases[] = {
-		{"a.b", "x.example", "a.b@x.example"},   {"a b", "x.example", "\"a b\"@x.example"},
-		{"", "x.example", "\"\"@x.example"},     {".a", "x.example", "\".a\"@x.example"},
-		{"a\"b", "x.example", "\"a\\\"b\"@x.example"}, {"postmaster", "", "postmaster"}, {"", "", ""},
+		{"a.b", "x.example", "a.b@x.example"},
+		{"a b", "x.example", "\"a b\"@x.example"},
+		{"", "x.example", "\"\"@x.example"},
+		{".a", "x.example", "\".a\"@x.example"},
+		{"a\"b", "x.example", "\"a\\\"b\"@x.example"},
+		{"postmaster", "", "postmaster"},
+		{"", "", ""},
 		{"a@b", "x.example", "\"a@b\"@x.example"},
 	};
 	struct arena arena;
@@ -130,13 +171,23 @@ static void test_writing_quotes_what_needs_it_and_reads_back(void **state)
 static void test_domains_compare_by_one_key(void **state)
 {
 	static const char *const same[][2] = {
-		{"Example.ORG", "example.org"}, {"example.org.", "example.org"},
-		{"B\xc3\x9c" "CHER.example", "xn--bcher-kva.example"}, {"b\xc3\xbc" "cher.example", "xn--bcher-kva.example"},
-		{"XN--BCHER-KVA.example", "xn--bcher-kva.example"}, {"bu\xcc\x88" "cher.example", "xn--bcher-kva.example"},
+		{"Example.ORG", "example.org"},
+		{"example.org.", "example.org"},
+		{"B\xc3\x9c"
+		 "CHER.example",
+		 "xn--bcher-kva.example"},
+		{"b\xc3\xbc"
+		 "cher.example",
+		 "xn--bcher-kva.example"},
+		{"XN--BCHER-KVA.example", "xn--bcher-kva.example"},
+		{"bu\xcc\x88"
+		 "cher.example",
+		 "xn--bcher-kva.example"},
 		{"fa\xc3\x9f.example", "xn--fa-hia.example"},
 	};
-	static const char *const none[] = {"", ".", "a..b", "-a.example", "a-.example", "[127.0.0.1]", "1.2.3.4", "a b.example",
-					   "\xff.example", "a\x01.example", "a@b"};
+	static const char *const none[] = {
+		"",	   ".",		  "a..b",	  "-a.example",	   "a-.example", "[127.0.0.1]",
+		"1.2.3.4", "a b.example", "\xff.example", "a\x01.example", "a@b"};
 	struct arena arena;
 	struct str key;
 
@@ -148,7 +199,8 @@ static void test_domains_compare_by_one_key(void **state)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
 		assert_false(domain_normalize(str_from(none[i]), &arena, &key));
-	assert_true(str_eq(domain_unicode(STR("xn--bcher-kva.example"), &arena), STR("b\xc3\xbc" "cher.example")));
+	assert_true(str_eq(domain_unicode(STR("xn--bcher-kva.example"), &arena), STR("b\xc3\xbc"
+										     "cher.example")));
 	assert_true(str_eq(domain_unicode(STR("plain.example"), &arena), STR("plain.example")));
 	arena_release(&arena);
 }
