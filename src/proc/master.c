@@ -43,6 +43,21 @@ static bool all_ready(const struct master *m, enum process_role first, enum proc
 	return true;
 }
 
+/* Whoever started us waits for the end of our stderr; from now on what goes there belongs in the log. */
+static void leave_terminal(const struct master *m)
+{
+	int null;
+
+	if (!m->detached)
+		return;
+	if (m->log_fd >= 0) {
+		dup2(m->log_fd, STDERR_FILENO);
+	} else if ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0) {
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+}
+
 static void serving(struct master *m)
 {
 	char byte = 0;
@@ -50,6 +65,7 @@ static void serving(struct master *m)
 	m->phase = MASTER_SERVING;
 	log_info("started -- version %.*s, instance %s%s", STR_ARG(m->bundle->conf->mail_version), m->dir,
 		 m->privileged ? "" : "; without root: one account for all processes, no chroot");
+	leave_terminal(m);
 	if (m->ready_fd >= 0 && write(m->ready_fd, &byte, 1) < 0)
 		log_debug("nobody waits for the start");
 	fd_close(&m->ready_fd);
@@ -293,6 +309,7 @@ int master_reload(struct master *m, struct err *err)
 		log_error("reload refused, everything stays as it was: %s", err->text);
 		return -1;
 	}
+	leave_terminal(m);
 	tell_warnings(&warnings);
 	pass_on(m, fresh);
 	m->reloads++;
