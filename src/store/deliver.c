@@ -1,0 +1,356 @@
+/* deliver - STORE_DELIVER: one message into several accounts, all in one commit, each recipient exactly once.
+ *
+ * A note (delivery id, recipient, fingerprint) is written with the message. A repetition of the same delivery id is
+ * answered with what was done. A note stays until the front end has told that its own answer went out; while it
+ * stays after its session has ended, a message with the same fingerprint is the sender trying again, who never
+ * heard the answer: it is told that all is well. Two equal messages in two living sessions are two messages. */
+#include "base/clock.h"
+#include "base/encode.h"
+#include "base/fatal.h"
+#include "store/maildir.h"
+#include "store/service_private.h"
+
+#define TARGETS_MAX 10000
+/* Notes that no front end ever confirmed are of no use when no sender tries any more. */
+#define NOTE_LIFETIME_S (5 * 86400)
+#define STRIKE_DELAY_MS 5000
+
+/* ---- notes ---- */
+
+static struct str note_key(struct txn *t, const struct account *a, const uint8_t id[16], struct str recipient)
+{
+	char bytes[24];
+	uint32_t crc = crc32c(0, recipient.ptr, recipient.len);
+	uint32_t crc2 = crc32c(crc ^ 0x5bd1e995, recipient.ptr, recipient.len);
+
+	memcpy(bytes, id, 16);
+	memcpy(bytes + 16, &crc, 4);
+	memcpy(bytes + 20, &crc2, 4);
+	return key_bytes(&t->arena, a->id, 'N', str_of(bytes, sizeof(bytes)));
+}
+
+static struct note *note_find(struct account *a, struct str id, struct str recipient)
+{
+	for (size_t i = 0; i < a->notes.n; i++)
+		if (memcmp(a->notes.v[i].delivery_id, id.ptr, 16) == 0 && str_eq(a->notes.v[i].rec.recipient, recipient))
+			return &a->notes.v[i];
+	return NULL;
+}
+
+/* The deliverer still lives: he will confirm, or repeat with the same id. */
+static bool note_attended(struct store_service *svc, const struct account *a, const struct note *n)
+{
+	struct peer by = {.tag = n->tag};
+
+	return n->tag && grant_find(svc, &by, n->session, a->id);
+}
+
+static struct note *note_twin(struct store_service *svc, struct account *a, struct str fingerprint, struct str recipient)
+{
+	for (size_t i = 0; fingerprint.len > 0 && i < a->notes.n; i++) {
+		struct note *n = &a->notes.v[i];
+
+		if (!n->confirmed && str_eq(n->rec.fingerprint, fingerprint) && str_eq(n->rec.recipient, recipient) &&
+		    !note_attended(svc, a, n))
+			return n;
+	}
+	return NULL;
+}
+
+static void note_add(struct txn *t, struct call *c, struct account *a, const struct store_deliver *msg, struct str recipient)
+{
+	struct note n = {.tag = c->peer->tag, .session = msg->session};
+
+	memcpy(n.delivery_id, msg->delivery_id.ptr, 16);
+	n.rec = (struct note_record){recipient, msg->fingerprint, (uint64_t)clock_wall()};
+	note_record_encode(&n.rec, &t->scratch);
+	txn_put(t, note_key(t, a, n.delivery_id, recipient), txn_value(t));
+	n.rec.recipient = str_own(recipient);
+	n.rec.fingerprint = str_own(msg->fingerprint);
+	vec_push(&a->notes, n);
+}
+
+void delivery_notes_strike(struct txn *t, struct account *a)
+{
+	uint64_t now = (uint64_t)clock_wall();
+	size_t kept = 0;
+
+	for (size_t i = 0; i < a->notes.n; i++) {
+		struct note n = a->notes.v[i];
+
+		if (!n.confirmed && n.rec.time + NOTE_LIFETIME_S >= now) {
+			a->notes.v[kept++] = n;
+			continue;
+		}
+		txn_del(t, note_key(t, a, n.delivery_id, n.rec.recipient));
+		free((void *)(uintptr_t)n.rec.recipient.ptr);
+		free((void *)(uintptr_t)n.rec.fingerprint.ptr);
+	}
+	a->notes.n = kept;
+}
+
+static bool has_confirmed(const struct account *a)
+{
+	for (size_t i = 0; i < a->notes.n; i++)
+		if (a->notes.v[i].confirmed)
+			return true;
+	return false;
+}
+
+/* One commit for all accounts that had no other. Nobody waits for it. */
+void delivery_notes_strike_all(struct store_service *svc)
+{
+	struct txn *t = txn_new(svc);
+	struct err err;
+
+	for (size_t i = 0; i < svc->to_strike.n; i++) {
+		struct account *a = map_get_u64(svc->accounts, svc->to_strike.v[i]);
+
+		if (a && has_confirmed(a))
+			txn_touch(t, a);
+	}
+	vec_clear(&svc->to_strike);
+	if (t->accounts.n == 0 || txn_commit(&t, NULL, NULL, &err) < 0)
+		txn_abort(&t);
+}
+
+static void strike_timer(void *ctx)
+{
+	delivery_notes_strike_all(ctx);
+}
+
+/* ---- confirm ---- */
+
+static void delivered_by(struct call *c, const struct store_deliver *msg)
+{
+	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
+
+	if (!d) {
+		d = NEW(struct confirmation);
+		d->peer = c->peer->id;
+		map_set(c->svc->delivered, msg->delivery_id, d);
+	}
+	d->peer = c->peer->id;
+	for (size_t i = 0; i < msg->targets.n; i++)
+		vec_push(&d->accounts, msg->targets.v[i].account);
+}
+
+void confirmation_free(struct confirmation *d)
+{
+	vec_release(&d->accounts);
+	free(d);
+}
+
+void call_confirm(struct call *c)
+{
+	const struct store_confirm *msg = c->req->msg;
+	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
+
+	if (d && d->peer == c->peer->id) {
+		for (size_t i = 0; i < d->accounts.n; i++) {
+			struct account *a = NULL;
+
+			if (account_get(c->svc, d->accounts.v[i], &a, NULL) <= 0)
+				continue;
+			for (size_t j = 0; j < a->notes.n; j++)
+				if (memcmp(a->notes.v[j].delivery_id, msg->delivery_id.ptr, 16) == 0)
+					a->notes.v[j].confirmed = true;
+			vec_push(&c->svc->to_strike, a->id);
+		}
+		map_remove(c->svc->delivered, msg->delivery_id);
+		confirmation_free(d);
+		timer_once(c->svc, TIMER_CONFIRM, STRIKE_DELAY_MS, strike_timer);
+	}
+	rpc_answer(c->req, NULL);
+}
+
+/* ---- deliver ---- */
+
+struct delivering {
+	struct call *c;
+	const struct store_deliver *msg;
+	struct store_delivered *out;
+	struct txn *t;
+	struct blob_ref *blob;
+	size_t done;                 /* targets that had been served before */
+};
+
+static int target_account(struct delivering *d, struct grant *g, struct account **a_r, struct err *err)
+{
+	int rc = account_get(d->c->svc, g->account, a_r, err);
+
+	if (rc == 0)
+		rc = account_create(d->t, g->account, g->path, true, a_r, err);
+	return rc < 0 ? -1 : 0;
+}
+
+static int target_mailbox(struct delivering *d, struct account *a, const struct deliver_target *target, struct mailbox **m_r,
+			  struct err *err)
+{
+	struct buf name;
+	int rc = 0;
+
+	if (target->mailbox.len == 0) {
+		*m_r = account_mailbox_named(a, STR("INBOX"));
+		return 0;
+	}
+	buf_init(&name, MAILBOX_NAME_MAX + 8);
+	rc = mailbox_name_check(target->mailbox, &name, err);
+	if (rc == 0) {
+		*m_r = account_mailbox_named(a, buf_str(&name));
+		if (!*m_r && target->create)
+			rc = mailbox_make_path(d->t, a, buf_str(&name), ROLE_NONE, m_r, err);
+		else if (!*m_r)
+			rc = err_set(err, ERR_NOT_FOUND, "5.2.0", "there is no such mailbox");
+	}
+	buf_release(&name);
+	return rc;
+}
+
+static int deliver_one(struct delivering *d, const struct deliver_target *target, struct err *err)
+{
+	const struct store_deliver *msg = d->msg;
+	struct appending in = {.flags = target->flags, .date = msg->date ? msg->date : (uint64_t)clock_wall(), .size = msg->size,
+			       .as_is = msg->as_is != 0, .prefix = target->prefix, .summary = msg->summary,
+			       .body = d->blob ? -1 : 0, .blob = msg->blob};
+	struct grant *g = grant_find(d->c->svc, d->c->peer, msg->session, target->account);
+	struct account *a;
+	struct mailbox *m;
+	uint32_t uid;
+
+	if (!g || !(g->rights & (RIGHT_DELIVER | RIGHT_WRITE)))
+		return err_set(err, ERR_DENIED, "4.7.0", "this session may not deliver to that account");
+	if (target_account(d, g, &a, err) < 0)
+		return -1;
+	if (note_find(a, msg->delivery_id, target->recipient) || note_twin(d->c->svc, a, msg->fingerprint, target->recipient)) {
+		d->done++;
+		return 0;
+	}
+	in.file_size = body_file_size(msg->body, d->blob);
+	if (quota_check(g, a, msg->size + crlf_size(target->prefix, in.as_is), 1, err) < 0 ||
+	    target_mailbox(d, a, target, &m, err) < 0)
+		return -1;
+	for (size_t i = 0; i < target->keywords.n; i++) {
+		unsigned bit;
+
+		if (keyword_bit(d->t, a, m, target->keywords.v[i].name, &bit, NULL) == 0)
+			in.keywords |= 1ULL << bit;
+	}
+	if (message_append(d->t, a, m, &in, &uid, err) < 0)
+		return -1;
+	note_add(d->t, d->c, a, msg, target->recipient);
+	return 0;
+}
+
+static void refusal_add(struct delivering *d, size_t target, const struct err *err)
+{
+	struct arena *arena = &d->c->req->arena;
+	struct deliver_refusal *r = &d->out->refusals.v[d->out->refusals.n++];
+
+	r->target = (uint32_t)target;
+	r->kind = (uint8_t)err->kind;
+	r->code = arena_str(arena, str_from(err->code));
+	r->text = arena_str(arena, str_from(err->text));
+}
+
+static int deliver_check(struct delivering *d, struct err *err)
+{
+	const struct store_deliver *msg = d->msg;
+
+	if (msg->delivery_id.len != 16)
+		return err_set(err, ERR_SYNTAX, "", "a delivery id has 16 bytes");
+	if (msg->targets.n == 0 || msg->targets.n > TARGETS_MAX)
+		return err_set(err, ERR_LIMIT, "4.5.3", "too many targets, or none");
+	for (size_t i = 0; i < msg->targets.n; i++)
+		if (msg->targets.v[i].recipient.len == 0 || msg->targets.v[i].recipient.len > 1024 || msg->targets.v[i].prefix.len > 65536)
+			return err_set(err, ERR_SYNTAX, "", "a target is malformed");
+	if (msg->blob && !(d->blob = blob_find(d->c->svc, d->c->peer, msg->blob, err)))
+		return -1;
+	if (!msg->blob && msg->body.len > STORE_INLINE_MAX)
+		return err_set(err, ERR_LIMIT, "5.3.4", "a body of that length must come as a blob");
+	return 0;
+}
+
+static void deliver_finish(struct delivering *d)
+{
+	struct store_service *svc = d->c->svc;
+	struct rpc_request *req = d->c->req;
+	uint64_t last = d->msg->targets.v[d->msg->targets.n - 1].account;
+	struct err err = ERR_NONE;
+
+	if (d->out->refusals.n > 0) {
+		txn_abort(&d->t);
+		rpc_answer(req, d->out);
+		return;
+	}
+	d->out->duplicate = d->done == d->msg->targets.n;
+	if (d->out->duplicate) {
+		txn_abort(&d->t);
+		delivered_by(d->c, d->msg);
+		/* Which account's commit is the youngest is not known here: all that was given is waited for. */
+		for (size_t i = 0; i < d->msg->targets.n; i++) {
+			struct runtime *rt = runtime_get(svc, d->msg->targets.v[i].account);
+
+			if (rt->last)
+				last = d->msg->targets.v[i].account;
+		}
+		answer_when_durable(svc, last, req, d->out, -1);
+		return;
+	}
+	delivered_by(d->c, d->msg);
+	if (d->blob)
+		blob_used(svc, d->msg->blob);
+	if (txn_commit(&d->t, req, d->out, &err) < 0)
+		refuse(req, &err);
+}
+
+void call_deliver(struct call *c)
+{
+	struct delivering d = {.c = c, .msg = c->req->msg};
+	struct err err = ERR_NONE;
+
+	if (deliver_check(&d, &err) < 0) {
+		refuse(c->req, &err);
+		return;
+	}
+	d.out = ARENA_NEW(&c->req->arena, struct store_delivered);
+	d.out->refusals.v = ARENA_ARRAY(&c->req->arena, struct deliver_refusal, d.msg->targets.n);
+	d.t = txn_new(c->svc);
+	if (!d.blob)
+		vec_push(&d.t->bodies, d.msg->body);
+	for (size_t i = 0; i < d.msg->targets.n; i++) {
+		struct err why = ERR_NONE;
+
+		if (deliver_one(&d, &d.msg->targets.v[i], &why) < 0)
+			refusal_add(&d, i, &why);
+	}
+	deliver_finish(&d);
+}
+
+/* ---- quota and admission ---- */
+
+void call_quota(struct call *c)
+{
+	struct store_quota *q = ARENA_NEW(&c->req->arena, struct store_quota);
+
+	if (c->account) {
+		q->used_bytes = c->account->header.used_bytes;
+		q->used_messages = c->account->header.used_messages;
+	}
+	q->limit_bytes = c->grant->quota_bytes;
+	q->limit_messages = c->grant->quota_messages;
+	answer_when_durable(c->svc, c->grant->account, c->req, q, -1);
+}
+
+void call_admit(struct call *c)
+{
+	const struct store_admit *msg = c->req->msg;
+	struct store_ok *ok = ARENA_NEW(&c->req->arena, struct store_ok);
+	struct err err = ERR_NONE;
+
+	if (quota_check(c->grant, c->account, msg->size, 1, &err) < 0 ||
+	    store_engine_admit(c->svc->engine, c->grant->path, msg->size, &err) < 0)
+		refuse(c->req, &err);
+	else
+		rpc_answer(c->req, ok);
+}

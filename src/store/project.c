@@ -1,0 +1,170 @@
+/* project - upkeep behind the scenes: names of files follow the flags, and expunged files go when their time is up. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/maildir.h"
+#include "store/service_private.h"
+
+#define PROJECT_DELAY_MS 200
+#define PROJECT_FILES_MAX 500
+#define PURGE_EVERY_MS 600000
+#define PURGE_ACCOUNTS 200
+#define PURGE_MESSAGES 5000
+
+/* ---- file names follow flags ---- */
+
+static int project_mailbox(struct txn *t, struct account *a, struct mailbox *m, struct err *err)
+{
+	for (size_t i = 0; i < m->chunks.n; i++) {
+		struct chunk *c = m->chunks.v[i];
+
+		for (uint64_t bits = c->present; bits; bits &= bits - 1) {
+			uint32_t uid = c->number << 6 | (uint32_t)__builtin_ctzll(bits);
+
+			if (t->files.n >= PROJECT_FILES_MAX)
+				return 1;
+			if (message_project(t, a, m, uid, c, err) < 0)
+				return -1;
+		}
+	}
+	return 0;
+}
+
+/* 1: there is more to do, or a pause is needed. */
+static int project_account(struct store_service *svc, uint64_t id)
+{
+	struct err err = ERR_NONE;
+	struct account *a;
+	struct txn *t;
+	int rc = 0;
+
+	if (runtime_get(svc, id)->rebuilding || account_get(svc, id, &a, &err) <= 0)
+		return 0;
+	if (store_engine_files_pending(svc->engine, id) > 4 * PROJECT_FILES_MAX)
+		return 1;
+	t = txn_new(svc);
+	for (size_t i = 0; rc == 0 && i < a->mailboxes.n; i++)
+		rc = project_mailbox(t, a, a->mailboxes.v[i], &err);
+	if (rc >= 0 && t->files.n > 0) {
+		if (txn_commit(&t, NULL, NULL, &err) < 0)
+			rc = -1;
+	} else {
+		if (rc < 0)
+			txn_abort(&t);
+		else
+			txn_abort(&t);
+	}
+	if (rc < 0)
+		log_warning("account %llu: renaming files: %s", (unsigned long long)id, err.text);
+	return rc > 0;
+}
+
+static void project_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+	VEC(uint64_t) todo;
+
+	memcpy(&todo, &svc->to_project, sizeof(todo));
+	memset(&svc->to_project, 0, sizeof(svc->to_project));
+	for (size_t i = 0; i < todo.n; i++)
+		if (project_account(svc, todo.v[i]))
+			project_soon(svc, todo.v[i]);
+	vec_release(&todo);
+}
+
+void project_soon(struct store_service *svc, uint64_t account)
+{
+	for (size_t i = 0; i < svc->to_project.n; i++)
+		if (svc->to_project.v[i] == account)
+			return;
+	vec_push(&svc->to_project, account);
+	timer_once(svc, TIMER_PROJECT, PROJECT_DELAY_MS, project_timer);
+}
+
+/* ---- expunged files ---- */
+
+struct purging {
+	struct txn *t;
+	struct account *a;
+	uint64_t limit, oldest;
+	unsigned count;
+	VEC(struct place) places;
+	VEC(uint64_t) messages;
+};
+
+static int purge_key(void *ctx, struct str key, struct str value)
+{
+	struct purging *p = ctx;
+	struct expunged_record x;
+	struct place at;
+
+	if (!key_read_u32_u32(key, 'X', &at.mailbox, &at.uid))
+		return 0;
+	if (!expunged_record_decode(value, &x)) {
+		txn_del(p->t, arena_str(&p->t->arena, key));
+		return 0;
+	}
+	if (x.time >= p->limit) {
+		if (!p->oldest || x.time < p->oldest)
+			p->oldest = x.time;
+		return 0;
+	}
+	txn_del(p->t, arena_str(&p->t->arena, key));
+	vec_push(&p->places, at);
+	vec_push(&p->messages, x.entry.message);
+	if (++p->count < PURGE_MESSAGES)
+		return 0;
+	p->oldest = 1;       /* more of them: at the next turn */
+	return 1;
+}
+
+static int purge_account(struct store_service *svc, uint64_t id, uint64_t limit)
+{
+	struct purging p = {.limit = limit};
+	struct err err = ERR_NONE;
+	int rc;
+
+	if (runtime_get(svc, id)->rebuilding || account_get(svc, id, &p.a, &err) <= 0 || p.a->header.oldest_expunged == 0 ||
+	    p.a->header.oldest_expunged >= limit)
+		return 0;
+	p.t = txn_new(svc);
+	txn_touch(p.t, p.a);
+	rc = store_engine_range(svc->engine, key_plain(&p.t->arena, id, 'X'), key_end(&p.t->arena, id, 'X'), false, purge_key, &p, &err);
+	for (size_t i = 0; rc >= 0 && i < p.messages.n; i++)
+		rc = message_unref(p.t, p.a, p.messages.v[i], p.places.v[i], &err);
+	vec_release(&p.places);
+	vec_release(&p.messages);
+	p.a->header.oldest_expunged = p.oldest;
+	p.a->dirty = true;
+	txn_file(p.t, p.a, FILE_PURGE, STR_NULL)->time = limit;
+	if (rc < 0)
+		txn_abort(&p.t);
+	else
+		rc = txn_commit(&p.t, NULL, NULL, &err);
+	if (rc < 0)
+		log_warning("account %llu: removing expunged files: %s", (unsigned long long)id, err.text);
+	return p.oldest == 1;
+}
+
+static void purge_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+	uint64_t limit = (uint64_t)clock_wall() - (uint64_t)svc->conf->mailbox_undelete_time / 1000, id = svc->purge_from;
+	struct arena arena;
+	struct str path;
+	bool more = true, soon = false;
+
+	arena_init(&arena);
+	for (unsigned i = 0; more && i < PURGE_ACCOUNTS; i++) {
+		more = account_after(svc, id, &arena, &id, &path);
+		if (more && purge_account(svc, id, limit))
+			soon = true;
+	}
+	arena_release(&arena);
+	svc->purge_from = more ? id : 0;
+	timer_once(svc, TIMER_PURGE, more || soon ? 1000 : PURGE_EVERY_MS, purge_timer);
+}
+
+void purge_soon(struct store_service *svc)
+{
+	timer_once(svc, TIMER_PURGE, 10000, purge_timer);
+}

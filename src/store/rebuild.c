@@ -1,0 +1,483 @@
+/* rebuild - an account whose index is lost or damaged, made anew from its files and their uidlists.
+ *
+ * First a checkpoint, so that every uidlist says all that was committed; then the account's keys go, and each folder
+ * is read: files that its uidlist names keep UID, message id, date and keywords, all others get UIDs above the
+ * ceiling. Without a uidlist the mailbox gets a new UIDVALIDITY. Lost are the change history, the delivery notes and
+ * summaries, which are made again. Requests for the account wait meanwhile. */
+#include "base/clock.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "store/maildir.h"
+#include "store/service_private.h"
+
+#define UIDLIST_MAX (256u << 20)
+/* Above whatever modseq was given after the uidlist was written last. */
+#define MODSEQ_STEP 1000000
+
+struct fsck {
+	struct store_service *svc;
+	struct rpc_request *req;
+	unsigned remaining;
+	struct buf text;
+};
+
+static void ignore_folder(void *ctx, struct str folder)
+{
+	(void)ctx;
+	(void)folder;
+}
+
+bool account_has_files(struct store_service *svc, struct str path)
+{
+	return store_engine_folders(svc->engine, path, ignore_folder, NULL, NULL) > 0;
+}
+
+/* ---- forgetting what the index says ---- */
+
+struct dropping {
+	struct txn *t;
+	unsigned count;
+};
+
+static int drop_key(void *ctx, struct str key, struct str value)
+{
+	struct dropping *d = ctx;
+
+	(void)value;
+	txn_del(d->t, arena_str(&d->t->arena, key));
+	return ++d->count >= 20000;
+}
+
+static int drop_keys(struct store_service *svc, uint64_t id, struct err *err)
+{
+	for (;;) {
+		struct txn *t = txn_new(svc);
+		struct dropping d = {.t = t};
+		int rc = store_engine_range(svc->engine, key_plain(&t->arena, id, 0), key_end(&t->arena, id, 0), false, drop_key, &d, err);
+
+		if (rc < 0 || d.count == 0) {
+			txn_abort(&t);
+			return rc < 0 ? -1 : 0;
+		}
+		vec_push(&t->account_ids, id);
+		if (txn_commit(&t, NULL, NULL, err) < 0)
+			return -1;
+		if (rc == 0)
+			return 0;
+	}
+}
+
+/* ---- the mailboxes ---- */
+
+struct folder_list {
+	struct arena arena;
+	VEC(struct str) names;
+};
+
+static void add_folder(void *ctx, struct str folder)
+{
+	struct folder_list *l = ctx;
+
+	vec_push(&l->names, arena_str(&l->arena, folder));
+}
+
+static int folder_list(struct store_service *svc, struct str path, struct folder_list *l, struct err *err)
+{
+	arena_init(&l->arena);
+	memset(&l->names, 0, sizeof(l->names));
+	return store_engine_folders(svc->engine, path, add_folder, l, err);
+}
+
+static void folder_list_release(struct folder_list *l)
+{
+	vec_release(&l->names);
+	arena_release(&l->arena);
+}
+
+/* A name for a folder that no uidlist names; made unlike all others. */
+static struct str folder_name(struct account *a, struct str folder, struct arena *arena)
+{
+	struct buf out, checked;
+	struct str name;
+
+	buf_init(&out, 4096);
+	buf_init(&checked, 4096);
+	folder_mailbox(&out, folder);
+	if (mailbox_name_check(buf_str(&out), &checked, NULL) < 0 || (folder.len > 0 && str_eq(buf_str(&checked), STR("INBOX")))) {
+		buf_clear(&checked);
+		buf_addf(&checked, "folder %08llx", (unsigned long long)(str_hash(folder, 1) & 0xffffffff));
+	}
+	while (account_mailbox_named(a, buf_str(&checked)))
+		buf_addc(&checked, '_');
+	name = arena_str(arena, buf_str(&checked));
+	buf_release(&checked);
+	buf_release(&out);
+	return name;
+}
+
+static void apply_uidlist(struct account *a, struct mailbox *m, const struct uidlist *u)
+{
+	struct str names[STORE_KEYWORDS_MAX];
+
+	m->rec.uidvalidity = u->uidvalidity;
+	m->rec.subscribed = u->subscribed;
+	if (m->rec.role != ROLE_INBOX)
+		m->rec.role = u->role <= ROLE_ALL && u->role != ROLE_INBOX && !account_mailbox_role(a, (uint8_t)u->role) ? (uint8_t)u->role : m->rec.role;
+	m->rec.uid_ceiling = u->ceiling;
+	for (size_t i = 0; i < u->keyword_count; i++)
+		names[i] = u->keywords[i].len > 0 ? u->keywords[i] : STR("$lost");
+	mailbox_keywords_set(m, names, u->keyword_count);
+	m->keywords_dirty = u->keyword_count > 0;
+	m->noted = true;
+	if (u->uidvalidity > a->header.last_uidvalidity)
+		a->header.last_uidvalidity = u->uidvalidity;
+	if (u->modseq > a->header.modseq)
+		a->header.modseq = u->modseq;
+	for (size_t i = 0; i < u->count; i++)
+		if (u->entries[i].message >= a->header.next_message && u->entries[i].message < UINT64_MAX / 2)
+			a->header.next_message = u->entries[i].message + 1;
+}
+
+/* The uidlist's name for the mailbox is one that it may have. */
+static bool name_fits(struct account *a, const struct uidlist *u)
+{
+	struct buf checked;
+	bool fits;
+
+	buf_init(&checked, 4096);
+	fits = u->has_mailbox && mailbox_name_check(u->name, &checked, NULL) == 0 && str_eq(buf_str(&checked), u->name) &&
+	       !account_mailbox_named(a, u->name);
+	buf_release(&checked);
+	return fits;
+}
+
+/* One mailbox for a folder. *arena and *u_r (NULL: no uidlist) go to the scan. */
+static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, struct str folder, struct arena *arena,
+					   struct uidlist **u_r)
+{
+	struct uidlist *u = ARENA_NEW(arena, struct uidlist);
+	struct str text, name;
+	struct mailbox *m;
+	struct err err = ERR_NONE;
+	int rc = store_engine_read_file(t->svc->engine, a->header.path, folder, STORE_UIDLIST_NAME, UIDLIST_MAX, arena, &text, &err);
+
+	if (rc < 0)
+		log_warning("account %llu: reading the uidlist of \"%.*s\": %s", (unsigned long long)a->id, STR_ARG(folder), err.text);
+	if (rc <= 0 || !uidlist_read(text, arena, u))
+		u = NULL;
+	if (folder.len == 0) {
+		m = account_mailbox_named(a, STR("INBOX"));
+	} else {
+		name = u && name_fits(a, u) ? u->name : folder_name(a, folder, arena);
+		m = mailbox_make(t, a, name, ROLE_NONE, true, folder);
+	}
+	if (u) {
+		apply_uidlist(a, m, u);
+		/* Said again: what mailbox_make() has noted is not so. */
+		m->noted = false;
+		mailbox_uidlist_head(t, a, m);
+		for (size_t i = 0; i < m->keyword_count; i++)
+			uidlist_keyword(txn_lines(t, a, m), (unsigned)i, m->keywords[i]);
+	}
+	*u_r = u;
+	return m;
+}
+
+struct part {
+	uint32_t mailbox;
+	struct arena arena;
+	struct uidlist *list;
+};
+struct part_list {
+	struct part *v;
+	size_t n, cap;
+};
+
+static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_list *parts, struct err *err)
+{
+	struct folder_list folders;
+	struct account *a;
+	int rc = folder_list(t->svc, path, &folders, err);
+
+	if (rc >= 0)
+		rc = account_create(t, id, path, folders.names.n == 0, &a, err);
+	for (size_t i = 0; rc == 0 && i < folders.names.n; i++) {
+		struct part p;
+
+		arena_init(&p.arena);
+		p.mailbox = mailbox_from_folder(t, a, folders.names.v[i], &p.arena, &p.list)->id;
+		vec_push(parts, p);
+	}
+	folder_list_release(&folders);
+	if (rc == 0) {
+		a->header.modseq += MODSEQ_STEP;
+		a->header.rebuilding = true;
+	}
+	return rc < 0 ? -1 : 0;
+}
+
+/* rt->rebuilding counts this call and each folder; the last one ends the rebuild. */
+static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path, struct err *err)
+{
+	struct runtime *rt = runtime_get(svc, id);
+	struct part_list parts = {0};
+	struct account *a;
+	struct txn *t = NULL;
+	int rc;
+
+	account_forget(svc, id);
+	rc = drop_keys(svc, id, err);
+	if (rc == 0) {
+		t = txn_new(svc);
+		rc = make_parts(t, id, path, &parts, err);
+	}
+	if (rc == 0)
+		rc = txn_commit(&t, NULL, NULL, err);
+	txn_abort(&t);
+	if (rc == 0 && account_get(svc, id, &a, err) > 0) {
+		rt->rebuilding += (unsigned)parts.n;
+		rt->rebuilt = map_new();
+		for (size_t i = 0; i < parts.n; i++)
+			folder_rebuild(svc, a, account_mailbox(a, parts.v[i].mailbox), parts.v[i].list, &parts.v[i].arena);
+	} else {
+		rt->rebuild_failed_ms = clock_ms();
+		for (size_t i = 0; i < parts.n; i++)
+			arena_release(&parts.v[i].arena);
+	}
+	vec_release(&parts);
+	folder_rebuilt(svc, id);
+	return rc;
+}
+
+/* ---- the end ---- */
+
+static void fsck_note(struct runtime *rt, const struct account *a)
+{
+	for (size_t i = 0; i < rt->fscks.n; i++) {
+		struct fsck *f = rt->fscks.v[i];
+
+		if (a)
+			buf_addf(&f->text, "account %llu (%.*s): %llu messages in %zu mailboxes\n", (unsigned long long)a->id,
+				 STR_ARG(a->header.path), (unsigned long long)a->header.used_messages, a->mailboxes.n);
+		else
+			buf_addf(&f->text, "account %llu: could not be rebuilt, see the log\n", (unsigned long long)rt->account);
+		if (--f->remaining == 0) {
+			struct store_report *r = ARENA_NEW(&f->req->arena, struct store_report);
+
+			r->text = arena_str(&f->req->arena, buf_str(&f->text));
+			rpc_answer(f->req, r);
+			buf_release(&f->text);
+			free(f);
+		}
+	}
+	vec_clear(&rt->fscks);
+}
+
+/* Every folder has been read: the account is whole. */
+static void rebuild_finish(struct store_service *svc, uint64_t id)
+{
+	struct runtime *rt = runtime_get(svc, id);
+	struct account *a;
+	struct txn *t;
+	struct err err = ERR_NONE;
+
+	if (account_get(svc, id, &a, &err) <= 0 || !a->header.rebuilding)
+		return;
+	t = txn_new(svc);
+	txn_touch(t, a);
+	a->header.rebuilding = false;
+	a->dirty = true;
+	if (txn_commit(&t, NULL, NULL, &err) < 0) {
+		rt->rebuild_failed_ms = clock_ms();
+		log_error("account %llu: rebuilding: %s", (unsigned long long)id, err.text);
+	}
+}
+
+void folder_rebuilt(struct store_service *svc, uint64_t account)
+{
+	struct runtime *rt = runtime_get(svc, account);
+	struct account *a = NULL;
+	struct str key;
+	void *value;
+	VEC(struct rpc_request *) waiting;
+
+	if (--rt->rebuilding > 0)
+		return;
+	for (size_t at = 0; rt->rebuilt && map_next(rt->rebuilt, &at, &key, &value);)
+		free(value);
+	map_free(&rt->rebuilt);
+	rebuild_finish(svc, account);
+	if (account_get(svc, account, &a, NULL) > 0)
+		log_info("account %llu: rebuilt from its files: %llu messages in %zu mailboxes", (unsigned long long)account,
+			 (unsigned long long)a->header.used_messages, a->mailboxes.n);
+	else
+		a = NULL;
+	fsck_note(rt, a);
+	memcpy(&waiting, &rt->waiting, sizeof(waiting));
+	memset(&rt->waiting, 0, sizeof(rt->waiting));
+	for (size_t i = 0; i < waiting.n; i++)
+		service_handle(svc, waiting.v[i]);
+	vec_release(&waiting);
+}
+
+struct rebuild {
+	struct store_service *svc;
+	uint64_t account;
+	struct str path;
+};
+
+static void checkpointed(void *ctx)
+{
+	struct rebuild *r = ctx;
+	struct err err = ERR_NONE;
+
+	if (rebuild_begin(r->svc, r->account, r->path, &err) < 0)
+		log_error("account %llu: rebuilding: %s", (unsigned long long)r->account, err.text);
+	free((void *)(uintptr_t)r->path.ptr);
+	free(r);
+}
+
+int account_rebuild(struct store_service *svc, uint64_t id, struct str path, struct err *err)
+{
+	struct runtime *rt = runtime_get(svc, id);
+	struct rebuild *r;
+
+	if (path.len == 0)
+		return err_set(err, ERR_TEMP, "4.3.0", "the account's place is not known");
+	if (rt->rebuilding)
+		return 0;
+	rt->rebuilding = 1;
+	log_info("account %llu: rebuilding the index of %.*s", (unsigned long long)id, STR_ARG(path));
+	r = NEW(struct rebuild);
+	*r = (struct rebuild){svc, id, str_own(path)};
+	store_engine_checkpoint(svc->engine, checkpointed, r);
+	return 0;
+}
+
+/* Called from the midst of a request: done when the loop comes round. */
+static void rebuild_damaged(void *ctx)
+{
+	struct rebuild *r = ctx;
+	struct err err = ERR_NONE;
+
+	if (account_rebuild(r->svc, r->account, r->path, &err) < 0)
+		log_error("account %llu: %s", (unsigned long long)r->account, err.text);
+	free((void *)(uintptr_t)r->path.ptr);
+	free(r);
+}
+
+void account_damaged(struct store_service *svc, uint64_t id, struct str path)
+{
+	struct rebuild *r = NEW(struct rebuild);
+
+	log_error("account %llu: a record of the index is damaged", (unsigned long long)id);
+	*r = (struct rebuild){svc, id, str_own(path)};
+	rpc_server_after(svc->server, 0, rebuild_damaged, r);
+}
+
+/* ---- folders that other tools made ---- */
+
+#define FOLDERS_EVERY_MS 1000
+
+void folders_look(struct store_service *svc, struct account *a)
+{
+	struct runtime *rt = runtime_get(svc, a->id);
+	struct folder_list folders;
+	struct err err = ERR_NONE;
+	struct txn *t = NULL;
+
+	if (rt->rebuilding || clock_ms() - rt->folders_ms < FOLDERS_EVERY_MS || store_engine_files_pending(svc->engine, a->id) > 0)
+		return;
+	rt->folders_ms = clock_ms();
+	if (folder_list(svc, a->header.path, &folders, &err) > 0)
+		for (size_t i = 0; i < folders.names.n; i++) {
+			struct str folder = folders.names.v[i];
+			struct mailbox *m;
+
+			if (account_mailbox_folder(a, folder) || a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
+				continue;
+			if (!t)
+				t = txn_new(svc);
+			m = mailbox_make(t, a, folder_name(a, folder, &t->arena), ROLE_NONE, true, folder);
+			folder_scan_soon(svc, a->id, m->id);
+		}
+	folder_list_release(&folders);
+	if (t && txn_commit(&t, NULL, NULL, &err) < 0)
+		log_warning("account %llu: adopting a folder: %s", (unsigned long long)a->id, err.text);
+}
+
+/* ---- fsck ---- */
+
+static void fsck_add(struct store_service *svc, struct fsck *f, uint64_t id, struct str path)
+{
+	struct runtime *rt = runtime_get(svc, id);
+	struct err err = ERR_NONE;
+
+	vec_push(&rt->fscks, f);
+	f->remaining++;
+	if (account_rebuild(svc, id, path, &err) < 0) {
+		rt->fscks.n--;
+		f->remaining--;
+		buf_addf(&f->text, "account %llu: %s\n", (unsigned long long)id, err.text);
+	}
+}
+
+struct account_walk {
+	uint64_t id;
+	struct str path;
+	struct arena *arena;
+};
+
+static int first_account(void *ctx, struct str key, struct str value)
+{
+	struct account_walk *w = ctx;
+	struct account_header h;
+
+	w->id = key_account(key);
+	w->path = STR_NULL;
+	if (key.len == 9 && key.ptr[8] == 'A' && account_header_decode(value, &h))
+		w->path = arena_str(w->arena, h.path);
+	return 1;
+}
+
+bool account_after(struct store_service *svc, uint64_t id, struct arena *arena, uint64_t *id_r, struct str *path_r)
+{
+	struct account_walk w = {.arena = arena};
+
+	if (id == UINT64_MAX || store_engine_range(svc->engine, key_plain(arena, id + 1, 0), STR_NULL, false, first_account, &w, NULL) <= 0)
+		return false;
+	*id_r = w.id;
+	*path_r = w.path;
+	return true;
+}
+
+void call_fsck(struct call *c)
+{
+	const struct store_fsck *msg = c->req->msg;
+	struct fsck *f = NEW(struct fsck);
+	uint64_t id = msg->account;
+	struct str path = msg->path;
+
+	f->svc = c->svc;
+	f->req = c->req;
+	buf_init(&f->text, 1 << 20);
+	f->remaining = 1;
+	if (id) {
+		struct account *a;
+
+		if (path.len == 0 && account_get(c->svc, id, &a, NULL) > 0)
+			path = a->header.path;
+		fsck_add(c->svc, f, id, arena_str(&c->req->arena, path));
+	} else {
+		while (account_after(c->svc, id, &c->req->arena, &id, &path))
+			fsck_add(c->svc, f, id, path);
+	}
+	if (--f->remaining == 0) {
+		struct store_report *r = ARENA_NEW(&c->req->arena, struct store_report);
+
+		r->text = arena_str(&c->req->arena, buf_str(&f->text));
+		rpc_answer(c->req, r);
+		buf_release(&f->text);
+		free(f);
+	}
+}

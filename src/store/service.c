@@ -1,0 +1,540 @@
+/* service - who may ask what, and the loop. See service.h. */
+#include "store/service.h"
+#include "base/clock.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "store/maildir.h"
+#include "store/service_private.h"
+#include <unistd.h>
+
+/* So long a new store process waits for directory to repeat the grants of the living sessions. */
+#define GRANT_GRACE_MS 10000
+/* And so long, later on, for a grant that is on its way over another channel. */
+#define GRANT_WAIT_MS 500
+#define REBUILD_AGAIN_MS 10000
+
+/* ---- small things ---- */
+
+void refuse(struct rpc_request *req, struct err *err)
+{
+	if (err->kind == ERR_OK)
+		err_set(err, ERR_TEMP, "4.3.0", "the request failed");
+	rpc_refuse(req, err);
+}
+
+struct runtime *runtime_get(struct store_service *svc, uint64_t account)
+{
+	struct runtime *rt = map_get_u64(svc->runtimes, account);
+
+	if (!rt) {
+		rt = NEW(struct runtime);
+		rt->account = account;
+		map_set_u64(svc->runtimes, account, rt);
+	}
+	return rt;
+}
+
+static void timer_fire(void *ctx)
+{
+	struct timer *t = ctx;
+
+	/* One that was set anew for an earlier time leaves its elder behind. */
+	if (!t->due_ms || clock_ms() < t->due_ms)
+		return;
+	t->due_ms = 0;
+	t->fn(t->svc);
+}
+
+void timer_once(struct store_service *svc, unsigned timer, int64_t ms, void (*fn)(void *ctx))
+{
+	struct timer *t = &svc->timers[timer];
+	int64_t due = clock_ms() + ms;
+
+	if (t->due_ms && t->due_ms <= due)
+		return;
+	t->svc = svc;
+	t->due_ms = due;
+	t->fn = fn;
+	rpc_server_after(svc->server, ms + 1, timer_fire, t);
+}
+
+/* ---- the table ---- */
+
+enum who { FRONT, DIRECTORY, ADMIN };
+enum needs { NO_GRANT, GRANT, ACCOUNT_IF_THERE, ACCOUNT };
+
+struct handler {
+	const struct rpc_call *call;
+	void (*fn)(struct call *c);
+	enum who who;
+	enum needs needs;
+	unsigned rights;             /* any of them */
+};
+
+static void call_grant(struct call *c)
+{
+	grants_handle_grant(c->svc, c->peer, c->req);
+}
+
+static void call_release(struct call *c)
+{
+	grants_handle_release(c->svc, c->peer, c->req);
+}
+
+static void call_revoke(struct call *c)
+{
+	grants_handle_revoke(c->svc, c->peer, c->req);
+}
+
+void call_status(struct call *c)
+{
+	struct store_report *r = ARENA_NEW(&c->req->arena, struct store_report);
+	struct store_engine_stats s;
+
+	store_engine_stats(c->svc->engine, &s);
+	r->text = arena_printf(&c->req->arena,
+			       "accounts %zu, grants %zu, followed mailboxes %zu, commits %llu, flushes %llu, checkpoints %llu, journal %llu bytes"
+			       "%s, files not yet in place %llu (%llu failed and tried again)\n",
+			       map_count(c->svc->accounts), map_count(c->svc->grants), map_count(c->svc->followed),
+			       (unsigned long long)s.commits, (unsigned long long)s.flushes, (unsigned long long)s.checkpoints,
+			       (unsigned long long)s.journal_bytes, store_engine_read_only(c->svc->engine) ? ", READ ONLY" : "",
+			       (unsigned long long)s.unapplied_files, (unsigned long long)s.failed_files);
+	rpc_answer(c->req, r);
+}
+
+#define ANY_RIGHT (RIGHTS_FULL | RIGHT_ADMIN)
+
+static const struct handler HANDLERS[] = {
+	{&STORE_MAILBOXES, call_mailboxes, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
+	{&STORE_MAILBOX, call_mailbox, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
+	{&STORE_MAILBOX_CHANGE, call_mailbox_change, FRONT, ACCOUNT, RIGHT_WRITE | RIGHT_ADMIN},
+	{&STORE_VIEW_OPEN, call_view_open, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_VIEW_CLOSE, call_view_close, FRONT, NO_GRANT, 0},
+	{&STORE_META, call_meta, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_BODY, call_body, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_SUMMARY_PUT, call_summary_put, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_COMMIT, call_commit, FRONT, ACCOUNT, RIGHT_WRITE},
+	{&STORE_DELIVER, call_deliver, FRONT, NO_GRANT, 0},
+	{&STORE_CONFIRM, call_confirm, FRONT, NO_GRANT, 0},
+	{&STORE_BLOB_BEGIN, call_blob_begin, FRONT, NO_GRANT, 0},
+	{&STORE_BLOB_FINISH, call_blob_finish, FRONT, NO_GRANT, 0},
+	{&STORE_BLOB_DROP, call_blob_drop, FRONT, NO_GRANT, 0},
+	{&STORE_QUOTA, call_quota, FRONT, ACCOUNT_IF_THERE, ANY_RIGHT},
+	{&STORE_ADMIT, call_admit, FRONT, ACCOUNT_IF_THERE, RIGHT_DELIVER | RIGHT_WRITE | RIGHT_ADMIN},
+	{&STORE_GRANT, call_grant, DIRECTORY, NO_GRANT, 0},
+	{&STORE_RELEASE, call_release, DIRECTORY, NO_GRANT, 0},
+	{&STORE_REVOKE, call_revoke, DIRECTORY, NO_GRANT, 0},
+	{&STORE_FSCK, call_fsck, ADMIN, NO_GRANT, 0},
+	{&STORE_STATUS, call_status, ADMIN, NO_GRANT, 0},
+};
+
+static const struct handler *handler_find(uint16_t number)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(HANDLERS); i++)
+		if (HANDLERS[i].call->number == number)
+			return &HANDLERS[i];
+	return NULL;
+}
+
+/* ---- waiting for a grant ---- */
+
+static void parked_timer(void *ctx);
+
+/* Directory tells of a grant before it answers the front end; only a new store process may be asked earlier. */
+static void park(struct store_service *svc, struct rpc_request *req)
+{
+	int64_t now = clock_ms();
+	struct parked p = {req, svc->started_ms + GRANT_GRACE_MS};
+
+	if (p.until_ms < now + GRANT_WAIT_MS)
+		p.until_ms = now + GRANT_WAIT_MS;
+	vec_push(&svc->parked, p);
+	timer_once(svc, TIMER_PARKED, GRANT_WAIT_MS, parked_timer);
+}
+
+static bool may_park(struct store_service *svc, const struct rpc_request *req)
+{
+	(void)req;
+	return svc->parked.n < 100000 && clock_ms() - svc->started_ms < GRANT_GRACE_MS;
+}
+
+void parked_retry(struct store_service *svc)
+{
+	VEC(struct parked) list;
+
+	if (svc->parked.n == 0)
+		return;
+	memcpy(&list, &svc->parked, sizeof(list));
+	memset(&svc->parked, 0, sizeof(svc->parked));
+	for (size_t i = 0; i < list.n; i++) {
+		size_t before = svc->parked.n;
+
+		service_handle(svc, list.v[i].req);
+		/* Still without a grant: with the deadline that it had. */
+		if (svc->parked.n > before)
+			svc->parked.v[svc->parked.n - 1].until_ms = list.v[i].until_ms;
+	}
+	vec_release(&list);
+}
+
+static void parked_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+	struct err err = ERR_NONE;
+	size_t kept = 0;
+
+	err_set(&err, ERR_DENIED, "4.7.0", "this session has no right to the account (any more)");
+	for (size_t i = 0; i < svc->parked.n; i++) {
+		if (svc->parked.v[i].until_ms > clock_ms())
+			svc->parked.v[kept++] = svc->parked.v[i];
+		else
+			rpc_refuse(svc->parked.v[i].req, &err);
+	}
+	svc->parked.n = kept;
+	if (kept > 0)
+		timer_once(svc, TIMER_PARKED, GRANT_WAIT_MS, parked_timer);
+}
+
+/* ---- getting the account ---- */
+
+/* True when the request waits now, for a rebuild or because it was refused. */
+static bool account_busy(struct store_service *svc, uint64_t id, struct str path, struct rpc_request *req)
+{
+	struct runtime *rt = runtime_get(svc, id);
+	struct account *a;
+	struct err err = ERR_NONE;
+	int rc;
+
+	if (!rt->rebuilding) {
+		rc = account_get(svc, id, &a, &err);
+		if (rc > 0 || (rc == 0 && !account_has_files(svc, path)))
+			return false;
+		if (rc == 0)
+			log_info("account %llu: has files but no index", (unsigned long long)id);
+		else
+			log_error("account %llu: %s", (unsigned long long)id, err.text);
+		if (rt->rebuild_failed_ms && clock_ms() - rt->rebuild_failed_ms < REBUILD_AGAIN_MS) {
+			err_set(&err, ERR_TEMP, "4.3.0", "the account cannot be opened for the moment");
+			refuse(req, &err);
+			return true;
+		}
+		if (account_rebuild(svc, id, path, &err) < 0) {
+			refuse(req, &err);
+			return true;
+		}
+	}
+	vec_push(&rt->waiting, req);
+	return true;
+}
+
+static struct account *account_ready(struct store_service *svc, struct grant *g, bool make, struct err *err)
+{
+	struct account *a = NULL;
+	struct txn *t;
+	int rc = account_get(svc, g->account, &a, err);
+
+	if (rc != 0 || !make)
+		return rc > 0 ? a : NULL;
+	t = txn_new(svc);
+	if (account_create(t, g->account, g->path, true, &a, err) < 0) {
+		txn_abort(&t);
+		return NULL;
+	}
+	return txn_commit(&t, NULL, NULL, err) < 0 ? NULL : a;
+}
+
+/* ---- a request ---- */
+
+/* Deliveries name many accounts: each must be granted and whole before the first is touched. */
+static bool deliver_busy(struct store_service *svc, struct peer *p, struct rpc_request *req)
+{
+	const struct store_deliver *msg = req->msg;
+
+	for (size_t i = 0; i < msg->targets.n; i++) {
+		struct grant *g = grant_find(svc, p, msg->session, msg->targets.v[i].account);
+
+		if (!g && may_park(svc, req)) {
+			park(svc, req);
+			return true;
+		}
+		if (g && account_busy(svc, g->account, g->path, req))
+			return true;
+	}
+	return false;
+}
+
+static bool prepare(struct call *c, const struct handler *h, struct err *err)
+{
+	const struct store_account *who = c->req->msg;       /* each of these messages begins so */
+
+	c->grant = grant_find(c->svc, c->peer, who->session, who->account);
+	if (!c->grant && may_park(c->svc, c->req)) {
+		park(c->svc, c->req);
+		return false;
+	}
+	if (!c->grant || !(c->grant->rights & h->rights)) {
+		err_set(err, ERR_DENIED, "5.7.0", "this session has no right to do that to the account");
+		refuse(c->req, err);
+		return false;
+	}
+	if (h->needs == GRANT)
+		return true;
+	if (account_busy(c->svc, c->grant->account, c->grant->path, c->req))
+		return false;
+	c->account = account_ready(c->svc, c->grant, h->needs == ACCOUNT, err);
+	if (!c->account && (h->needs == ACCOUNT || err->kind != ERR_OK)) {
+		refuse(c->req, err);
+		return false;
+	}
+	return true;
+}
+
+void service_handle(void *ctx, struct rpc_request *req)
+{
+	struct store_service *svc = ctx;
+	struct peer *p = map_get_u64(svc->peers, rpc_peer_id(req->peer));
+	const struct handler *h = handler_find(req->number);
+	struct call c = {.svc = svc, .peer = p, .req = req};
+	struct err err = ERR_NONE;
+
+	if (!p || !h || (h->who == DIRECTORY && !p->directory) || (h->who == ADMIN && !p->admin)) {
+		err_set(&err, ERR_DENIED, "", "that is not for this process to ask");
+		refuse(req, &err);
+		return;
+	}
+	if (h->needs != NO_GRANT && !prepare(&c, h, &err))
+		return;
+	if (req->number == STORE_DELIVER.number && deliver_busy(svc, p, req))
+		return;
+	if (req->number == STORE_MAILBOXES.number)
+		folders_look(svc, c.account);
+	/* Looking may have committed, and with it forgotten, what was looked up before. */
+	if (h->needs == ACCOUNT && !(c.account = account_ready(svc, c.grant, false, &err))) {
+		refuse(req, &err);
+		return;
+	}
+	h->fn(&c);
+}
+
+/* ---- peers ---- */
+
+static void peer_closed(void *ctx, struct rpc_peer *rpc)
+{
+	struct store_service *svc = ctx;
+	struct peer *p = map_remove_u64(svc->peers, rpc_peer_id(rpc));
+	bool last = true;
+	struct str key;
+	void *value;
+
+	if (!p)
+		return;
+	follow_peer_end(svc, p->id);
+	blobs_peer_end(svc, p->id);
+	for (size_t at = 0; map_next(svc->peers, &at, &key, &value);)
+		if (((struct peer *)value)->tag == p->tag)
+			last = false;
+	if (last)
+		grants_peer_end(svc, p->tag);
+	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);)
+		if (((struct confirmation *)value)->peer == p->id) {
+			map_remove(svc->delivered, key);
+			confirmation_free(value);
+		}
+	free(p);
+}
+
+struct new_peer {
+	struct store_service *svc;
+	int fd;
+	uint64_t tag;
+	bool directory, admin;
+};
+
+static void peer_add(void *ctx)
+{
+	struct new_peer *n = ctx;
+	struct peer *p = NEW(struct peer);
+
+	p->rpc = rpc_server_add_peer(n->svc->server, n->fd, n->tag);
+	p->id = rpc_peer_id(p->rpc);
+	p->tag = n->tag;
+	p->directory = n->directory;
+	p->admin = n->admin;
+	map_set_u64(n->svc->peers, p->id, p);
+	free(n);
+}
+
+void store_service_add_peer(struct store_service *svc, int fd, uint64_t tag, bool directory, bool admin)
+{
+	struct new_peer *n = NEW(struct new_peer);
+
+	*n = (struct new_peer){svc, fd, tag, directory, admin};
+	/* On the loop, so that no request comes before its peer is known. */
+	rpc_server_after(svc->server, 0, peer_add, n);
+}
+
+/* ---- life ---- */
+
+static void on_idle(void *ctx)
+{
+	accounts_trim(ctx);
+}
+
+static void post(void *ctx, void (*fn)(void *arg), void *arg)
+{
+	struct store_service *svc = ctx;
+
+	rpc_server_after(svc->server, 0, fn, arg);
+}
+
+/* The host in the names of files: no byte that means something in a name. Maildir wants '/' and ':' escaped. */
+static void host_set(struct store_service *svc)
+{
+	struct str host = svc->conf->myhostname;
+	size_t n = 0;
+
+	for (size_t i = 0; i < host.len && n < 64; i++) {
+		char c = host.ptr[i];
+
+		svc->host[n++] = ascii_alnum(c) || c == '.' || c == '-' ? c : '_';
+	}
+	if (n == 0)
+		memcpy(svc->host, "localhost", n = 9);
+	svc->host[n] = '\0';
+}
+
+static int open_engine(struct store_service *svc, const struct store_options *o, struct err *err)
+{
+	struct store_loop loop = {post, svc};
+	struct store_local_options local = {.dirfd = o->state_dirfd, .rootfd = o->mail_dirfd, .loop = loop,
+					    .message_size_limit = (uint64_t)svc->conf->message_size_limit,
+					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit};
+
+	if (o->open_engine)
+		return o->open_engine(o->open_ctx, &loop, &svc->engine, err);
+	return store_engine_local_open(&local, &svc->engine, err);
+}
+
+struct store_service *store_service_new(const struct store_options *o, struct err *err)
+{
+	struct store_service *svc = NEW(struct store_service);
+	struct rpc_service rpc = {.name = "store", .table = STORE_CALLS, .handle = service_handle, .peer_closed = peer_closed, .ctx = svc};
+
+	svc->conf = conf_ref(o->conf);
+	svc->server = rpc_server_new(&rpc);
+	svc->accounts = map_new();
+	svc->runtimes = map_new();
+	svc->grants = map_new();
+	svc->sessions = map_new();
+	svc->peers = map_new();
+	svc->followed = map_new();
+	svc->blobs = map_new();
+	svc->delivered = map_new();
+	svc->started_ms = clock_ms();
+	host_set(svc);
+	if (open_engine(svc, o, err) < 0) {
+		store_service_free(&svc);
+		return NULL;
+	}
+	svc->jobs = jobs_new(svc, 2);
+	watch_start(svc);
+	rpc_server_on_idle(svc->server, on_idle, svc);
+	purge_soon(svc);
+	return svc;
+}
+
+void store_service_run(struct store_service *svc)
+{
+	svc->started_ms = clock_ms();
+	rpc_server_run(svc->server);
+}
+
+void store_service_stop(struct store_service *svc)
+{
+	rpc_server_stop(svc->server);
+}
+
+struct rpc_server *store_service_server(struct store_service *svc)
+{
+	return svc->server;
+}
+
+static void free_values(struct map **m)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(*m, &at, &key, &value);)
+		free(value);
+	map_free(m);
+}
+
+static void runtimes_free(struct store_service *svc)
+{
+	struct err err = ERR_NONE;
+	struct str key;
+	void *value;
+
+	err_set(&err, ERR_TEMP, "4.3.0", "the store is being stopped");
+	for (size_t i = 0; i < svc->parked.n; i++)
+		rpc_refuse(svc->parked.v[i].req, &err);
+	vec_release(&svc->parked);
+	for (size_t at = 0; map_next(svc->runtimes, &at, &key, &value);) {
+		struct runtime *rt = value;
+
+		for (size_t i = 0; i < rt->waiting.n; i++)
+			rpc_refuse(rt->waiting.v[i], &err);
+		vec_release(&rt->waiting);
+		vec_release(&rt->fscks);
+		for (size_t i = 0; i < rt->folders.n; i++) {
+			vec_release(&rt->folders.v[i]->suspects);
+			vec_release(&rt->folders.v[i]->waiters);
+			free(rt->folders.v[i]);
+		}
+		vec_release(&rt->folders);
+	}
+	free_values(&svc->runtimes);
+}
+
+static void maps_free(struct store_service *svc)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->accounts, &at, &key, &value);)
+		account_forget(svc, map_key_u64(key));
+	map_free(&svc->accounts);
+	for (size_t at = 0; map_next(svc->peers, &at, &key, &value);)
+		follow_peer_end(svc, map_key_u64(key));
+	free_values(&svc->peers);
+	map_free(&svc->followed);
+	for (size_t at = 0; map_next(svc->sessions, &at, &key, &value);)
+		grants_session_free(svc, key);
+	map_free(&svc->sessions);
+	map_free(&svc->grants);
+	free_values(&svc->blobs);
+	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);)
+		confirmation_free(value);
+	map_free(&svc->delivered);
+	vec_release(&svc->to_strike);
+	vec_release(&svc->to_project);
+}
+
+void store_service_free(struct store_service **sp)
+{
+	struct store_service *svc = *sp;
+
+	*sp = NULL;
+	if (!svc)
+		return;
+	jobs_free(&svc->jobs);
+	watch_stop(svc);
+	if (svc->engine)
+		delivery_notes_strike_all(svc);
+	store_engine_close(&svc->engine);
+	runtimes_free(svc);
+	rpc_server_free(&svc->server);       /* tells of each peer's end */
+	maps_free(svc);
+	conf_unref(&svc->conf);
+	free(svc);
+}

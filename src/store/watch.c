@@ -1,0 +1,247 @@
+/* watch - inotify on new/ and cur/ of the folders that somebody looks at. What we do ourselves is expected by name
+ * and ignored; anything else makes the folder be read. Where the kernel has no inotify to give, folders are still
+ * looked at whenever a view is opened. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "os/io.h"
+#include "store/maildir.h"
+#include "store/service_private.h"
+#include <errno.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#define WATCH_MASK (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
+#define EXPECT_MS 10000
+
+struct watch {
+	uint64_t account;
+	uint32_t mailbox;
+	bool cur;
+	int wd;
+	struct watch *other;         /* of the same folder */
+};
+
+struct watcher {
+	int fd;
+	struct map *by_wd;           /* struct watch */
+	struct map *by_mailbox;      /* account, mailbox: the watch of new/ */
+	struct map *expected[2];     /* young and old: names that we make appear or vanish */
+	int64_t turned_ms;
+	bool told;
+};
+
+struct watch_key {
+	uint64_t account, mailbox;
+};
+
+static void expect_key(struct buf *out, uint64_t account, struct str folder, bool cur, struct str name)
+{
+	buf_addf(out, "%llu/%.*s/%d/%.*s", (unsigned long long)account, STR_ARG(folder), cur, STR_ARG(name));
+}
+
+static void expect(struct watcher *w, uint64_t account, struct str folder, struct str base, bool cur, struct str flags)
+{
+	struct buf name, key;
+
+	buf_init(&name, 1024);
+	buf_init(&key, 2048);
+	buf_add_str(&name, base);
+	if (cur)
+		buf_addf(&name, ":2,%.*s", STR_ARG(flags));
+	expect_key(&key, account, folder, cur, buf_str(&name));
+	map_set(w->expected[0], buf_str(&key), w);
+	buf_release(&key);
+	buf_release(&name);
+}
+
+void watch_expect(struct store_service *svc, uint64_t account, const struct store_file_op *op)
+{
+	struct watcher *w = svc->watcher;
+
+	if (!w || map_count(w->by_wd) == 0)
+		return;
+	if (clock_ms() - w->turned_ms > EXPECT_MS) {
+		map_free(&w->expected[1]);
+		w->expected[1] = w->expected[0];
+		w->expected[0] = map_new();
+		w->turned_ms = clock_ms();
+	}
+	if (op->kind == FILE_PUT)
+		expect(w, account, op->folder, op->base, op->cur, op->flags);
+	if (op->kind == FILE_MOVE || op->kind == FILE_REMOVE)
+		expect(w, account, op->folder, op->base, op->was_cur, op->was_flags);
+	if (op->kind == FILE_MOVE || op->kind == FILE_COPY)
+		expect(w, account, op->to_folder, op->to_base, op->cur, op->flags);
+}
+
+static bool expected(struct store_service *svc, const struct watch *watch, struct str name)
+{
+	struct watcher *w = svc->watcher;
+	struct account *a;
+	struct mailbox *m;
+	struct buf key;
+	bool is;
+
+	if (account_get(svc, watch->account, &a, NULL) <= 0 || !(m = account_mailbox(a, watch->mailbox)))
+		return true;
+	buf_init(&key, 2048);
+	expect_key(&key, watch->account, m->rec.folder, watch->cur, name);
+	is = map_get(w->expected[0], buf_str(&key)) || map_get(w->expected[1], buf_str(&key));
+	buf_release(&key);
+	return is;
+}
+
+static void scan_all(struct store_service *svc)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->watcher->by_mailbox, &at, &key, &value);) {
+		struct watch *watch = value;
+
+		folder_scan_soon(svc, watch->account, watch->mailbox);
+	}
+}
+
+static void on_event(void *ctx, int fd)
+{
+	struct store_service *svc = ctx;
+	char bytes[16384] __attribute__((aligned(__alignof__(struct inotify_event))));
+	ssize_t n;
+
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0)
+		for (char *at = bytes; at < bytes + n;) {
+			const struct inotify_event *e = (const struct inotify_event *)(const void *)at;
+			struct watch *watch = map_get_u64(svc->watcher->by_wd, (uint64_t)e->wd);
+
+			at += sizeof(*e) + e->len;
+			if (e->mask & IN_Q_OVERFLOW)
+				scan_all(svc);
+			else if (watch && e->len > 0 && !(e->mask & IN_IGNORED) && !expected(svc, watch, str_from(e->name)))
+				folder_scan_soon(svc, watch->account, watch->mailbox);
+		}
+}
+
+/* inotify wants a path: the working directory, which nothing else here uses, is lent for the moment. */
+static int add_watch(struct store_service *svc, const char *path)
+{
+	int root = store_engine_root(svc->engine), here, wd = -1;
+
+	here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (here >= 0 && fchdir(root) == 0) {
+		wd = inotify_add_watch(svc->watcher->fd, path, WATCH_MASK);
+		if (fchdir(here) < 0)
+			log_warning("going back to the working directory: %m");
+	}
+	if (here >= 0)
+		close(here);
+	return wd;
+}
+
+static struct watch *watch_dir(struct store_service *svc, const struct account *a, const struct mailbox *m, bool cur)
+{
+	struct watch *watch;
+	char *path = mem_printf("%.*s/%.*s%s%s", STR_ARG(a->header.path), STR_ARG(m->rec.folder), m->rec.folder.len ? "/" : "", cur ? "cur" : "new");
+	int wd = add_watch(svc, path);
+
+	if (wd < 0 && errno != ENOENT && !svc->watcher->told) {
+		log_warning("watching %s: %m; changes that other programs make are seen when a folder is opened", path);
+		svc->watcher->told = true;
+	}
+	free(path);
+	if (wd < 0)
+		return NULL;
+	watch = NEW(struct watch);
+	*watch = (struct watch){.account = a->id, .mailbox = m->id, .cur = cur, .wd = wd};
+	map_set_u64(svc->watcher->by_wd, (uint64_t)wd, watch);
+	return watch;
+}
+
+static void watch_drop(struct watcher *w, struct watch *watch)
+{
+	if (!watch)
+		return;
+	inotify_rm_watch(w->fd, watch->wd);
+	if (map_get_u64(w->by_wd, (uint64_t)watch->wd) == watch)
+		map_remove_u64(w->by_wd, (uint64_t)watch->wd);
+	free(watch);
+}
+
+void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox)
+{
+	struct watch_key key = {account, mailbox};
+	struct watcher *w = svc->watcher;
+	struct account *a;
+	struct mailbox *m;
+	struct watch *first, *second;
+
+	if (!w || map_get(w->by_mailbox, str_of(&key, sizeof(key))) || account_get(svc, account, &a, NULL) <= 0 ||
+	    !(m = account_mailbox(a, mailbox)))
+		return;
+	first = watch_dir(svc, a, m, false);
+	second = watch_dir(svc, a, m, true);
+	if (first && second) {
+		first->other = second;
+		map_set(w->by_mailbox, str_of(&key, sizeof(key)), first);
+		/* What came between the look and the watch. */
+		folder_scan_soon(svc, account, mailbox);
+		return;
+	}
+	watch_drop(w, first);
+	watch_drop(w, second);
+}
+
+void watch_unfollow(struct store_service *svc, uint64_t account, uint32_t mailbox)
+{
+	struct watch_key key = {account, mailbox};
+	struct watcher *w = svc->watcher;
+	struct watch *watch = w ? map_remove(w->by_mailbox, str_of(&key, sizeof(key))) : NULL;
+
+	if (!watch)
+		return;
+	watch_drop(w, watch->other);
+	watch_drop(w, watch);
+}
+
+void watch_start(struct store_service *svc)
+{
+	struct watcher *w;
+	int fd;
+
+	if (store_engine_root(svc->engine) < 0)
+		return;
+	fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (fd < 0) {
+		log_warning("inotify: %m; changes that other programs make are seen when a folder is opened");
+		return;
+	}
+	w = NEW(struct watcher);
+	w->fd = fd;
+	w->by_wd = map_new();
+	w->by_mailbox = map_new();
+	w->expected[0] = map_new();
+	w->expected[1] = map_new();
+	w->turned_ms = clock_ms();
+	svc->watcher = w;
+	rpc_server_watch_fd(svc->server, fd, on_event, svc);
+}
+
+void watch_stop(struct store_service *svc)
+{
+	struct watcher *w = svc->watcher;
+	struct str key;
+	void *value;
+
+	if (!w)
+		return;
+	rpc_server_unwatch_fd(svc->server, w->fd);
+	for (size_t at = 0; map_next(w->by_wd, &at, &key, &value);)
+		free(value);
+	map_free(&w->by_wd);
+	map_free(&w->by_mailbox);
+	map_free(&w->expected[0]);
+	map_free(&w->expected[1]);
+	close(w->fd);
+	free(w);
+	svc->watcher = NULL;
+}
