@@ -187,7 +187,7 @@ int master_cf_parse(struct str text, const char *file_name, struct arena *arena,
 	buf_init(&line, CF_SIZE_MAX);
 	cf_lines_init(&lines, text, file_name);
 	while ((got = cf_lines_next(&lines, &line, &p.line, err)) > 0) {
-		struct master_service s;
+		struct master_service s = {0};
 
 		got = service_line(&p, buf_str(&line), &s);
 		for (size_t i = 0; i < all.n && got == 0; i++)

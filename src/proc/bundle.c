@@ -126,6 +126,19 @@ static int parse(struct bundle *b, const char *dir, struct buf *warnings, struct
 	return result;
 }
 
+/* The name of this host goes into the text: in a jail nobody can ask for it. */
+static void add_hostname(struct bundle *b)
+{
+	struct buf text;
+
+	buf_init(&text, CF_MAX);
+	buf_add_str(&text, b->wire.main_cf);
+	conf_add_hostname(&text);
+	if (!buf_failed(&text))
+		b->wire.main_cf = arena_str(&b->arena, buf_str(&text));
+	buf_release(&text);
+}
+
 struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
 {
 	struct bundle *b = bundle_new();
@@ -134,8 +147,10 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	int result = -1;
 
 	if (read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
-	    read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0)
+	    read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0) {
+		add_hostname(b);
 		result = parse(b, dir, warnings, err);
+	}
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], err);
