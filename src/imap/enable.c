@@ -6,8 +6,10 @@ enum next imap_cmd_enable(struct imap_session *s, struct imap_parser *p)
 	bool condstore = false;
 	struct str name;
 
-	do {
-		if (!imap_parse_space(p) || !imap_parse_atom(p, &name))
+	if (!imap_parse_space(p))
+		return imap_bad(s, p);
+	do {   /* imap_parse_at_end() takes the blanks between the names */
+		if (!imap_parse_atom(p, &name))
 			return imap_bad(s, p);
 		condstore |= str_ieq(name, STR("CONDSTORE"));
 	} while (!imap_parse_at_end(p));

@@ -38,12 +38,12 @@ static bool literal_ends_unit(struct imap_frame *f, enum imap_mode mode, bool lo
 }
 
 ssize_t imap_frame_scan(struct imap_frame *f, enum imap_mode mode, bool logged_in, struct str in, size_t *scanned,
-			bool *continue_r)
+			unsigned *continue_r)
 {
 	size_t line_max = logged_in ? IMAP_LINE_MAX : IMAP_PRELOGIN_MAX;
 	bool literals = mode == IMAP_MODE_COMMAND || mode == IMAP_MODE_SKIP || mode == IMAP_MODE_APPEND_TAIL;
 
-	*continue_r = false;
+	*continue_r = 0;
 	if (*scanned == 0)
 		*f = (struct imap_frame){0};
 	while (*scanned < in.len) {
@@ -63,7 +63,7 @@ ssize_t imap_frame_scan(struct imap_frame *f, enum imap_mode mode, bool logged_i
 		if (literal_ends_unit(f, mode, logged_in, str_sub(in, 0, end), size, sync, f->line + spec_at))
 			return (ssize_t)end;
 		f->line = *scanned = end + size;
-		*continue_r |= sync;
+		*continue_r += sync;
 	}
 	return FRAME_MORE;
 }
@@ -71,13 +71,13 @@ ssize_t imap_frame_scan(struct imap_frame *f, enum imap_mode mode, bool logged_i
 ssize_t imap_frame(struct session *io, struct str in, size_t *scanned)
 {
 	struct imap_session *s = imap_of(io);
-	bool go_on;
+	unsigned go_on;
 	ssize_t len = imap_frame_scan(&s->frame, s->mode, s->state != IMAP_NOT_AUTHENTICATED, in, scanned, &go_on);
 
 	/* A client that did not wait for it gets it all the same. */
-	if (go_on) {
+	for (unsigned i = 0; i < go_on; i++)
 		session_write(io, STR("+ OK\r\n"));
+	if (go_on)
 		session_flush(io);
-	}
 	return len;
 }

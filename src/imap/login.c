@@ -26,7 +26,8 @@ void imap_log_tried(struct imap_session *s, struct str user, const char *method)
 {
 	free(s->auth_user);
 	s->auth_user = user.len ? log_name(user) : NULL;
-	snprintf(s->auth_method, sizeof(s->auth_method), "%s", method);
+	if (method != s->auth_method)
+		snprintf(s->auth_method, sizeof(s->auth_method), "%s", method);
 }
 
 static void log_login(struct imap_session *s, const char *event, const char *user)

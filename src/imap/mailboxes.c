@@ -25,10 +25,15 @@ enum mailbox_role imap_role_of(struct str name)
 
 /* ---- the tree ---- */
 
+static bool below_inbox(struct str name)
+{
+	return str_eq(name, STR("INBOX")) || str_starts(name, STR("INBOX/"));
+}
+
 static int by_name(const void *a, const void *b)
 {
 	const struct imap_node *x = a, *y = b;
-	bool x_inbox = str_eq(x->name, STR("INBOX")), y_inbox = str_eq(y->name, STR("INBOX"));
+	bool x_inbox = below_inbox(x->name), y_inbox = below_inbox(y->name);
 
 	if (x_inbox != y_inbox)
 		return x_inbox ? -1 : 1;

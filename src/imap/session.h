@@ -155,9 +155,9 @@ enum next imap_append_tail(struct imap_session *s, struct str line);
 
 /* ---- frame.c ---- */
 ssize_t imap_frame(struct session *io, struct str in, size_t *scanned);
-/* The same without a connection. *continue_r: a synchronizing literal waits for "+ OK". */
+/* The same without a connection. *continue_r: how many synchronizing literals wait for their "+ OK". */
 ssize_t imap_frame_scan(struct imap_frame *f, enum imap_mode mode, bool logged_in, struct str in, size_t *scanned,
-			bool *continue_r);
+			unsigned *continue_r);
 
 /* ---- the commands, one file each ---- */
 #define IMAP_COMMAND_FN(name) enum next imap_cmd_##name(struct imap_session *s, struct imap_parser *p)

@@ -7,7 +7,7 @@ static ssize_t scan(enum imap_mode mode, bool logged_in, struct str in, size_t s
 {
 	size_t scanned = 0;
 	ssize_t len = FRAME_MORE;
-	bool go_on;
+	unsigned go_on;
 
 	for (size_t n = step; len == FRAME_MORE; n += step) {
 		len = imap_frame_scan(f, mode, logged_in, str_sub(in, 0, n), &scanned, &go_on);

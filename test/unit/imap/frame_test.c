@@ -10,7 +10,7 @@ static ssize_t scan(enum imap_mode mode, bool logged_in, struct str in, bool byt
 {
 	size_t scanned = 0;
 	ssize_t len = FRAME_MORE;
-	bool go_on;
+	unsigned go_on;
 
 	continuations = 0;
 	for (size_t n = bytewise ? 1 : in.len; n <= in.len; n++) {

@@ -5,6 +5,8 @@
  *   C: text     the client sends text and CRLF          C2: ... a second client, connected at its first line
  *   S: text     the server's next line is this          $ANY matches any run of characters
  *   S~ text     the same, but other lines may come before it
+ *   R: n text   the client sends text and CRLF n times
+ *   X: n text   the server's next n lines are this
  *   E:          the server closes the connection
  *   # ...       a comment */
 #include "test.h"
@@ -30,7 +32,7 @@
 
 #define TRANSCRIPTS "test/wire/imap"
 #define CLIENTS_MAX 4
-#define ANSWER_MS 20000
+#define ANSWER_MS 10000
 
 static struct engine *engine;
 static struct imap_server server;
@@ -342,6 +344,22 @@ static void expect(struct client *c, struct str want, bool skip, const char *whe
 	arena_release(&arena);
 }
 
+/* "n text", n times sent or expected. */
+static void repeat(struct client *c, char kind, struct str text, bool bytewise, const char *where)
+{
+	struct str number, rest;
+	uint32_t n;
+
+	str_split(text, ' ', &number, &rest);
+	assert_true(str_to_u32(number, &n));
+	while (n-- > 0) {
+		if (kind == 'R')
+			send_line(c, rest, bytewise);
+		else
+			expect(c, rest, false, where);
+	}
+}
+
 static void run_step(struct str line, bool bytewise, const char *where)
 {
 	char kind = line.ptr[0];
@@ -362,6 +380,8 @@ static void run_step(struct str line, bool bytewise, const char *where)
 		send_line(c, text, bytewise);
 	} else if (kind == 'S') {
 		expect(c, text, skip, where);
+	} else if (kind == 'R' || kind == 'X') {
+		repeat(c, kind, text, bytewise, where);
 	} else if (kind == 'E') {
 		struct arena arena;
 
@@ -378,6 +398,7 @@ static void run_transcript(const char *name, struct str text, bool bytewise)
 {
 	unsigned number = 0;
 
+	close_clients();   /* of a transcript that failed */
 	account_base += 10;
 	while (text.len > 0) {
 		char where[200];
