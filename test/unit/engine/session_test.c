@@ -498,6 +498,41 @@ static void test_one_client_has_a_limit(void **state)
 	toy_end(t);
 }
 
+static void test_without_descriptors_one_client_is_shed_and_the_next_served(void **state)
+{
+	struct toy *t = toy_new();
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct rlimit before, low;
+	int filler[256], n = 0, fd;
+	struct client *c;
+	char byte;
+
+	(void)state;
+	toy_start(t);
+	c = client_tcp(t);
+	expect_line(c, "hello 127.0.0.1");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	low = before;
+	low.rlim_cur = 200;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	while (n < 256 && (filler[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0)
+		n++;
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_true(recv(fd, &byte, 1, 0) <= 0);
+	client_send(c, "ECHO here\n");
+	expect_line(c, "here");
+	while (n > 0)
+		close(filler[--n]);
+	close(fd);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	client_free(c);
+	c = client_tcp(t);
+	expect_line(c, "hello 127.0.0.1");
+	client_free(c);
+	toy_end(t);
+}
+
 static void test_the_proxy_header_tells_the_client(void **state)
 {
 	struct engine_listener like = {.proxy_protocol = true};
@@ -546,6 +581,7 @@ int main(void)
 		cmocka_unit_test(test_stop_tells_every_session_and_ends),
 		cmocka_unit_test(test_what_will_not_end_is_closed_after_the_grace),
 		cmocka_unit_test(test_one_client_has_a_limit),
+		cmocka_unit_test(test_without_descriptors_one_client_is_shed_and_the_next_served),
 		cmocka_unit_test(test_the_proxy_header_tells_the_client),
 	};
 	alarm(180);
