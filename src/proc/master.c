@@ -31,6 +31,7 @@
 #define BACKOFF_MAX_MS 5000
 #define QUICK_END_MS 2000        /* ending sooner than this counts as going wrong again */
 #define START_PATIENCE_MS 30000  /* how long a predecessor may take to let go of its directories */
+#define START_CRASHES_MAX 5
 #define KILL_AFTER_MS 30000      /* beyond the grace, before a phase of the stop is forced */
 
 /* ---- start of the children ---- */
@@ -192,17 +193,24 @@ int master_restart(struct master *m, struct err *err)
 
 /* ---- children that end ---- */
 
+/* During the start: a sentence of die() ends it; what may be different in a moment does not. */
+static bool worth_another_try(const struct child *c, int status)
+{
+	if (WIFSIGNALED(status))
+		return c->quick_ends < START_CRASHES_MAX;
+	return WEXITSTATUS(status) == EX_TEMPFAIL && clock_ms() - c->master->started_ms < START_PATIENCE_MS;
+}
+
 static void on_child_end(struct child *c, int status)
 {
 	struct master *m = c->master;
 	int code = WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
-	bool patience = code == EX_TEMPFAIL && clock_ms() - m->started_ms < START_PATIENCE_MS;
 
 	child_ended(c, status);
 	if (m->phase == MASTER_STOPPING) {
 		if (phase_ended(m))
 			stop_phase_begin(m);
-	} else if (m->phase == MASTER_STARTING && !patience) {
+	} else if (m->phase == MASTER_STARTING && !worth_another_try(c, status)) {
 		log_error("process %s cannot start; see above", c->name);
 		master_stop(m, code ? code : EX_SOFTWARE);
 	} else {
@@ -371,9 +379,9 @@ static void make_directory(const char *path, mode_t mode)
 		die(EX_CANTCREAT, "cannot make the directory %s: %s", path, strerror(errno));
 }
 
-static void make_directories(struct master *m)
+static void make_directories(const struct master *m, const struct bundle *b)
 {
-	char *run = mem_printf("%s/%s", m->dir, INSTANCE_RUN), *spool = bundle_queue_directory(m->bundle, m->dir);
+	char *run = mem_printf("%s/%s", m->dir, INSTANCE_RUN), *spool = bundle_queue_directory(b, m->dir);
 	char *empty = mem_printf("%s/%s", spool, INSTANCE_SPOOL_EMPTY);
 
 	make_directory(run, 0755);
@@ -427,6 +435,7 @@ static struct rpc_channel *callee(struct master *m, enum process_role role, cons
 	return m->callees[role] = rpc_channel_new(name, table);
 }
 
+/* The lock comes before anything that a running master of the same instance would be disturbed by. */
 static void read_configuration(struct master *m)
 {
 	struct err err = ERR_NONE;
@@ -438,6 +447,8 @@ static void read_configuration(struct master *m)
 	b = bundle_read(m->dir, &warnings, &err);
 	if (b == NULL)
 		die(err.sys == ENOENT ? EX_NOINPUT : EX_CONFIG, "%s", err.text);
+	make_directories(m, b);
+	lock_pid_file(m);
 	if (take_configuration(m, b, &fresh, &err) < 0)
 		die(EX_UNAVAILABLE, "%s", err.text);
 	listening_close_unwanted(m);
@@ -454,8 +465,6 @@ static void prepare(struct master *m)
 	sandbox_raise_nofile();
 	listening_import(m);
 	read_configuration(m);
-	make_directories(m);
-	lock_pid_file(m);
 	control_open(m);
 	rpc_server_watch_fd(m->server, m->signal_fd, on_signal, m);
 	callee(m, PROCESS_STORE, "store", STORE_CALLS);
