@@ -11,6 +11,7 @@ Ports come from the kernel and replace those that `init` wrote into master.cf; e
 import imaplib
 import os
 import poplib
+import pwd
 import re
 import signal
 import smtplib
@@ -65,11 +66,15 @@ class Instance:
         self.master = None
         self.log_path = os.path.join(self.dir, "log", "postrider.log")
 
+    def _become(self):
+        user = pwd.getpwnam(self.as_user)
+        return ["setpriv", "--reuid", str(user.pw_uid), "--regid", str(user.pw_gid), "--clear-groups"]
+
     # ---- commands ----
     def command(self, *args, input=None, check=True, timeout=120, global_args=()):
         argv = [BINARY, "-c", self.dir, *global_args, *args]
         if self.as_user:
-            argv = ["setpriv", "--reuid", self.as_user, "--regid", self.as_user, "--clear-groups"] + argv
+            argv = self._become() + argv
         done = subprocess.run(argv, input=input, capture_output=True, text=True, timeout=timeout)
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -78,7 +83,7 @@ class Instance:
     def init(self):
         argv = [BINARY, "init", self.dir, "--domain", self.domain, "--port-offset", str(OFFSET)]
         if self.as_user:
-            argv = ["setpriv", "--reuid", self.as_user, "--regid", self.as_user, "--clear-groups"] + argv
+            argv = self._become() + argv
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         self._take_free_ports()
@@ -107,7 +112,7 @@ class Instance:
     def start(self):
         argv = [BINARY, "-c", self.dir, "run"]
         if self.as_user:
-            argv = ["setpriv", "--reuid", self.as_user, "--regid", self.as_user, "--clear-groups"] + argv
+            argv = self._become() + argv
         self.output = open(os.path.join(self.dir, "run.out"), "ab")
         self.master = subprocess.Popen(argv, stdout=self.output, stderr=self.output, start_new_session=True)
         try:
