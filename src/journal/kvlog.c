@@ -403,16 +403,17 @@ int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct e
 		kvlog_dispose(k);
 		return -1;
 	}
+	*k_r = k;                /* the hooks of recovery may read */
 	if (kvlog_recover(k, &why) < 0) {
 		log_error("recovery could not finish, serving reads only: %s", why.text);
 		k->read_only = true;
 	} else if (pthread_create(&k->thread, NULL, index_thread, k) != 0) {
+		*k_r = NULL;
 		kvlog_dispose(k);
 		return err_set(err, ERR_TEMP, "4.3.0", "cannot start the index thread");
 	} else {
 		k->thread_started = true;
 	}
-	*k_r = k;
 	return 0;
 }
 

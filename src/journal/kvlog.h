@@ -61,7 +61,8 @@ struct kvlog_options {
 };
 
 /* Takes the directory's lock, recovers, checkpoints, starts. Blocks. When recovery cannot finish (hooks fail,
- * disk full) the log opens all the same, for reading only. -1: locked or unreadable. */
+ * disk full) the log opens all the same, for reading only. -1: locked or unreadable. *k_r is set before the
+ * hook `recovered` is called. */
 int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct err *err) WARN_UNUSED;
 bool kvlog_read_only(const struct kvlog *k);
 /* The index was gone or damaged and the journal does not reach back to its beginning: what recovery gave to

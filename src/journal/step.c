@@ -1,6 +1,7 @@
 #include "journal/step.h"
 
 #include "base/mem.h"
+#include <pthread.h>
 #include <stdatomic.h>
 
 struct step {
@@ -8,7 +9,12 @@ struct step {
 	void (*fn)(void *ctx);           /* NULL once freed; the loop's */
 	void *ctx;
 	atomic_bool posted;
+	struct step *next_dead, **at_dead;
 };
+
+/* Freed while posted: the loop still holds a pointer. If it has ended and never calls, they stay here. */
+static struct step *dead;
+static pthread_mutex_t dead_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct step *step_new(const struct step_loop *loop, void (*fn)(void *ctx), void *ctx)
 {
@@ -25,6 +31,11 @@ static void step_run(void *arg)
 	struct step *s = arg;
 
 	if (!s->fn) {
+		pthread_mutex_lock(&dead_lock);
+		*s->at_dead = s->next_dead;
+		if (s->next_dead)
+			s->next_dead->at_dead = s->at_dead;
+		pthread_mutex_unlock(&dead_lock);
 		free(s);
 		return;
 	}
@@ -47,7 +58,15 @@ void step_free(struct step **sp)
 	if (!s)
 		return;
 	s->fn = NULL;
-	/* The loop still holds a pointer if it is posted: step_run() frees it then. */
-	if (!atomic_load(&s->posted))
+	if (!atomic_load(&s->posted)) {
 		free(s);
+		return;
+	}
+	pthread_mutex_lock(&dead_lock);
+	s->next_dead = dead;
+	s->at_dead = &dead;
+	if (dead)
+		dead->at_dead = &s->next_dead;
+	dead = s;
+	pthread_mutex_unlock(&dead_lock);
 }

@@ -1,0 +1,119 @@
+/* QUEUE_LIST and QUEUE_ACT: an administrator looks and acts. */
+#include "queue/service_private.h"
+
+#include "base/log.h"
+
+#define LIST_MAX 1000u
+#define LIST_BYTES ((size_t)2 << 20)
+
+struct listing {
+	struct queue_service *q;
+	struct rpc_request *req;
+	struct queue_listed listed;
+	size_t max, bytes;
+};
+
+static int list_one(void *ctx, struct str key, struct str value)
+{
+	struct listing *l = ctx;
+	struct arena *a = &l->req->arena;
+	struct err err = ERR_NONE;
+	struct queued m;
+
+	if (message_decode(arena_str(a, value), a, &m, &err) < 0) {
+		log_error("%.*s: %s", STR_ARG(str_skip(key, 1)), err.text);
+		return 0;
+	}
+	m.m.body_fd = -1;
+	m.m.summary = m.m.prefix = STR_NULL;
+	l->bytes += value.len;
+	l->listed.messages.v[l->listed.messages.n++] = m.m;
+	return l->listed.messages.n == l->max || l->bytes > LIST_BYTES;
+}
+
+void queue_handle_list(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_list *r = req->msg;
+	struct listing l = {.q = q, .req = req, .max = r->max == 0 || r->max > LIST_MAX ? LIST_MAX : r->max};
+	struct err err = ERR_NONE;
+	char key[QUEUE_KEY_MAX];
+	struct str first = STR("M");
+
+	if (r->after.len && !queue_id_ok(r->after)) {
+		err_set(&err, ERR_SYNTAX, "5.5.4", "no queue id");
+		rpc_refuse(req, &err);
+		return;
+	}
+	if (r->after.len) {
+		/* The first key behind it: the same with a NUL more. */
+		first = message_key(r->after, key);
+		key[first.len++] = 0;
+	}
+	l.listed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, l.max);
+	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0)
+		rpc_refuse(req, &err);
+	else
+		rpc_answer(req, &l.listed);
+}
+
+struct all {
+	struct arena *arena;
+	VEC(struct str) ids;
+};
+
+static int all_one(void *ctx, struct str key, struct str value)
+{
+	struct all *a = ctx;
+
+	(void)value;
+	vec_push_arena(a->arena, &a->ids, arena_str(a->arena, str_skip(key, 1)));
+	return 0;
+}
+
+struct act_answer {
+	struct queue_service *q;
+	struct rpc_request *req;
+	struct queue_acted acted;
+};
+
+static void act_durable(void *ctx)
+{
+	struct act_answer *a = ctx;
+
+	rpc_answer(a->req, &a->acted);
+	free(a);
+}
+
+static int check_act(struct queue_service *q, const struct queue_act *r, struct all *all, struct err *err)
+{
+	struct queued m;
+	int rc;
+
+	if (r->action != QUEUE_DELETE && r->action != QUEUE_FLUSH)
+		return err_set(err, ERR_SYNTAX, "5.5.4", "an unknown action");
+	if (r->id.len == 0)
+		return kvlog_range(q->k, STR("M"), STR("N"), false, all_one, all, err);
+	rc = message_get(q, r->id, all->arena, &m, err);
+	if (rc == 0)
+		return err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	vec_push_arena(all->arena, &all->ids, r->id);
+	return rc < 0 ? -1 : 0;
+}
+
+void queue_handle_act(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_act *r = req->msg;
+	struct all all = {.arena = &req->arena};
+	struct err err = ERR_NONE;
+	struct act_answer *a;
+
+	if (check_act(q, r, &all, &err) < 0) {
+		rpc_refuse(req, &err);
+		return;
+	}
+	for (size_t i = 0; i < all.ids.n; i++)
+		queue_change_by_hand(q, all.ids.v[i], r->action);
+	a = NEW(struct act_answer);
+	*a = (struct act_answer){q, req, {all.ids.n}};
+	kvlog_barrier(q->k, act_durable, a);
+}

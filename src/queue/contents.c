@@ -1,0 +1,432 @@
+/* Where the bytes of queued messages are.
+ *
+ *	commit -> journal, and in memory (or the spool) -> checkpoint: file msgs/ID, synced -> index -> memory freed
+ *
+ *	file = body, envelope (as the index holds it), u64 body length, u32 envelope length, u32 CRC32C of all
+ *	       before, 8 bytes of magic
+ *
+ * The body comes first, so that a descriptor of the file is one of the body. */
+#include "queue/service_private.h"
+
+#include "base/encode.h"
+#include "base/fatal.h"
+#include "base/log.h"
+#include "journal/record.h"
+#include "os/io.h"
+#include <dirent.h>
+#include <errno.h>
+
+#define TRAILER 24u
+#define MAGIC "PTRQUEU1"
+#define ENVELOPE_MAX (5u << 20)
+#define PIECE ((size_t)256 << 10)
+
+/* ---- records ------------------------------------------------------------------------------------------ */
+
+static void add_bytes(struct buf *out, struct str s)
+{
+	uint8_t head[4];
+
+	le32_put(head, (uint32_t)s.len);
+	buf_add(out, head, sizeof(head));
+	buf_add_str(out, s);
+}
+
+void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope, uint64_t blob_size)
+{
+	uint8_t head[16];
+
+	le64_put(head, m->blob);
+	le64_put(head + 8, m->blob ? blob_size : m->body.len);
+	buf_add(out, head, sizeof(head));
+	add_bytes(out, id);
+	add_bytes(out, envelope);
+	add_bytes(out, m->blob ? STR_NULL : m->body);
+}
+
+static bool take_bytes(struct str *in, struct str *out)
+{
+	uint32_t len;
+
+	if (in->len < 4 || (len = le32_get(in->ptr)) > in->len - 4)
+		return false;
+	*out = str_sub(*in, 4, len);
+	*in = str_skip(*in, 4 + (size_t)len);
+	return true;
+}
+
+int contents_replay(struct queue_service *q, uint64_t lsn, struct str in, struct err *err)
+{
+	while (in.len) {
+		struct str id, envelope, body;
+		struct contents *c;
+		uint64_t blob, size;
+
+		if (in.len < 16)
+			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record", (unsigned long long)lsn);
+		blob = le64_get(in.ptr);
+		size = le64_get(in.ptr + 8);
+		in = str_skip(in, 16);
+		if (!take_bytes(&in, &id) || !take_bytes(&in, &envelope) || !take_bytes(&in, &body) || !queue_id_ok(id))
+			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record", (unsigned long long)lsn);
+		c = NEW(struct contents);
+		snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(id));
+		c->lsn = lsn;
+		c->blob = blob;
+		c->size = size;
+		c->refs = 1;
+		c->envelope = mem_dup(envelope.ptr, envelope.len);
+		c->envelope_len = envelope.len;
+		c->body = blob ? NULL : str_dup(body);
+		pthread_mutex_lock(&q->lock);
+		vec_push(&q->contents, c);
+		pthread_mutex_unlock(&q->lock);
+	}
+	return 0;
+}
+
+/* ---- under the lock ----------------------------------------------------------------------------------- */
+
+static void contents_unref(struct contents *c)
+{
+	if (--c->refs > 0)
+		return;
+	free(c->body);
+	free(c->envelope);
+	free(c);
+}
+
+static ptrdiff_t contents_index(const struct queue_service *q, struct str id)
+{
+	for (size_t i = q->contents.n; i-- > 0;)
+		if (str_eq(str_from(q->contents.v[i]->id), id))
+			return (ptrdiff_t)i;
+	return -1;
+}
+
+/* ---- files -------------------------------------------------------------------------------------------- */
+
+static int write_body(struct queue_service *q, int fd, const struct contents *c, uint32_t *crc, struct err *err)
+{
+	char *piece;
+	uint64_t at = 0;
+	ssize_t n = 0;
+	int from, rc = 0;
+
+	if (!c->blob) {
+		*crc = crc32c(0, c->body, c->size);
+		return c->size && io_pwrite(fd, c->body, c->size, 0) < 0 ? err_errno(err, "cannot write a queue file") : 0;
+	}
+	from = spool_read(q->spool, c->blob, err);
+	if (from < 0)
+		return -1;
+	piece = mem_alloc(PIECE);
+	*crc = 0;
+	while (rc == 0 && at < c->size && (n = io_pread(from, piece, c->size - at < PIECE ? c->size - at : PIECE, (off_t)at)) > 0) {
+		*crc = crc32c(*crc, piece, (size_t)n);
+		rc = io_pwrite(fd, piece, (size_t)n, (off_t)at);
+		at += (uint64_t)n;
+	}
+	if (rc < 0 || n < 0)
+		rc = err_errno(err, "cannot copy a message out of the spool");
+	else if (at < c->size)
+		rc = err_set(err, ERR_TEMP, "4.3.0", "a message in the spool is cut short");
+	free(piece);
+	io_close(from);
+	return rc;
+}
+
+static int write_file(struct queue_service *q, const struct contents *c, struct err *err)
+{
+	uint8_t trailer[TRAILER];
+	uint32_t crc = 0;
+	int fd, rc;
+
+	fd = io_open(q->msgs, c->id, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0)
+		return err_errno(err, "cannot create queue file %s", c->id);
+	rc = write_body(q, fd, c, &crc, err);
+	le64_put(trailer, c->size);
+	le32_put(trailer + 8, (uint32_t)c->envelope_len);
+	crc = crc32c(crc, c->envelope, c->envelope_len);
+	crc = crc32c(crc, trailer, 12);
+	le32_put(trailer + 12, crc);
+	memcpy(trailer + 16, MAGIC, 8);
+	if (rc == 0 && (io_pwrite(fd, c->envelope, c->envelope_len, (off_t)c->size) < 0 ||
+			io_pwrite(fd, trailer, sizeof(trailer), (off_t)(c->size + c->envelope_len)) < 0))
+		rc = err_errno(err, "cannot write queue file %s", c->id);
+	io_close(fd);
+	if (rc < 0 && io_unlink(q->msgs, c->id) < 0)
+		log_warning("cannot remove unfinished queue file %s: %s", c->id, strerror(errno));
+	return rc;
+}
+
+static void contents_unlink(struct queue_service *q, struct str id)
+{
+	char name[QUEUE_ID_MAX];
+
+	snprintf(name, sizeof(name), "%.*s", STR_ARG(id));
+	if (io_unlink(q->msgs, name) < 0 && errno != ENOENT)
+		log_warning("cannot remove queue file %s: %s", name, strerror(errno));
+}
+
+/* ---- checkpoint (index thread) ------------------------------------------------------------------------ */
+
+/* The next one to write, with a reference. */
+static struct contents *next_unfiled(struct queue_service *q, uint64_t lsn)
+{
+	struct contents *c = NULL;
+
+	pthread_mutex_lock(&q->lock);
+	for (size_t i = 0; i < q->contents.n && !c && q->contents.v[i]->lsn <= lsn; i++)
+		if (!q->contents.v[i]->filed && !q->contents.v[i]->gone)
+			c = q->contents.v[i];
+	if (c)
+		c->refs++;
+	pthread_mutex_unlock(&q->lock);
+	return c;
+}
+
+int contents_settle(void *ctx, uint64_t lsn, struct err *err)
+{
+	struct queue_service *q = ctx;
+	struct contents *c;
+	bool wrote = false;
+
+	while ((c = next_unfiled(q, lsn))) {
+		int rc = write_file(q, c, err);
+		bool gone;
+
+		pthread_mutex_lock(&q->lock);
+		c->filed = rc == 0;
+		gone = c->gone;
+		pthread_mutex_unlock(&q->lock);
+		/* It ended while we wrote: whoever ended it found no file to remove. */
+		if (gone)
+			contents_unlink(q, str_from(c->id));
+		pthread_mutex_lock(&q->lock);
+		contents_unref(c);
+		pthread_mutex_unlock(&q->lock);
+		if (rc < 0)
+			return -1;
+		wrote = true;
+	}
+	if (wrote && io_syncfs(q->msgs) < 0)
+		storage_failed("cannot sync the queue's files: %s", strerror(errno));
+	return 0;
+}
+
+void contents_settled(void *ctx, uint64_t lsn)
+{
+	struct queue_service *q = ctx;
+
+	for (;;) {
+		struct contents *c = NULL;
+		uint64_t blob = 0;
+
+		pthread_mutex_lock(&q->lock);
+		if (q->contents.n && q->contents.v[0]->lsn <= lsn) {
+			c = q->contents.v[0];
+			vec_remove(&q->contents, 0);
+			blob = c->blob;
+			contents_unref(c);
+		}
+		pthread_mutex_unlock(&q->lock);
+		if (!c)
+			return;
+		if (blob)
+			spool_remove(q->spool, blob);
+	}
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+static int give(int fd, uint64_t size, struct queue_message *m, struct arena *a, struct err *err)
+{
+	char *bytes;
+	ssize_t n;
+
+	if (size > QUEUE_INLINE_MAX) {
+		m->body_fd = fd;
+		return 0;
+	}
+	bytes = arena_alloc(a, size + 1);
+	n = io_pread(fd, bytes, size, 0);
+	io_close(fd);
+	if (n != (ssize_t)size)
+		return err_set(err, ERR_TEMP, "4.3.0", "queue file %.*s is cut short", STR_ARG(m->id));
+	m->body = str_of(bytes, size);
+	return 0;
+}
+
+int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a, struct err *err)
+{
+	char name[QUEUE_ID_MAX];
+	uint64_t size = m->size, blob = 0;
+	bool here = false;
+	ptrdiff_t i;
+	int fd;
+
+	pthread_mutex_lock(&q->lock);
+	i = contents_index(q, id);
+	if (i >= 0) {
+		struct contents *c = q->contents.v[i];
+		blob = c->blob;
+		here = blob == 0;
+		if (here)
+			m->body = arena_str(a, str_of(c->body, c->size));
+	}
+	fd = blob ? spool_read(q->spool, blob, err) : -1;
+	pthread_mutex_unlock(&q->lock);
+	if (here)
+		return 0;
+	if (!blob) {
+		snprintf(name, sizeof(name), "%.*s", STR_ARG(id));
+		fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
+		if (fd < 0)
+			err_errno(err, "cannot open queue file %s", name);
+	}
+	return fd < 0 ? -1 : give(fd, size, m, a, err);
+}
+
+/* ---- ending ------------------------------------------------------------------------------------------- */
+
+/* Only now, when its end is durable: a checkpoint between commit and flush must still write the file. */
+void contents_end(struct queue_service *q, struct str id)
+{
+	ptrdiff_t i;
+
+	pthread_mutex_lock(&q->lock);
+	i = contents_index(q, id);
+	if (i >= 0)
+		q->contents.v[i]->gone = true;
+	pthread_mutex_unlock(&q->lock);
+	contents_unlink(q, id);
+}
+
+/* ---- recovery ----------------------------------------------------------------------------------------- */
+
+static bool in_index(struct queue_service *q, struct str id)
+{
+	char key[QUEUE_KEY_MAX];
+	struct arena a;
+	struct str value;
+	int rc;
+
+	arena_init(&a);
+	rc = kvlog_get(q->k, message_key(id, key), &a, &value, NULL);
+	arena_release(&a);
+	return rc != 0;          /* an entry that cannot be read counts as there */
+}
+
+static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q, const char *name, struct err *err), struct err *err)
+{
+	int fd = io_open(q->msgs, ".", O_RDONLY | O_DIRECTORY, 0), rc = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *d;
+
+	if (!dir) {
+		err_errno(err, "cannot read the queue's files");
+		if (fd >= 0)
+			io_close(fd);
+		return -1;
+	}
+	while (rc == 0 && (d = readdir(dir)))
+		if (queue_id_ok(str_from(d->d_name)))
+			rc = fn(q, d->d_name, err);
+	closedir(dir);
+	return rc;
+}
+
+static int sweep_file(struct queue_service *q, const char *name, struct err *err)
+{
+	(void)err;
+	if (!in_index(q, str_from(name)))
+		contents_unlink(q, str_from(name));
+	return 0;
+}
+
+/* Without an index nothing is swept: the files are what is known of older messages. */
+int contents_recovered(void *ctx, struct err *err)
+{
+	struct queue_service *q = ctx;
+
+	q->rebuild = kvlog_index_lost(q->k) || kvlog_lsn(q->k) == 0;
+	pthread_mutex_lock(&q->lock);
+	for (size_t i = 0; i < q->contents.n; i++) {
+		struct contents *c = q->contents.v[i];
+		c->gone = !q->rebuild && !in_index(q, str_from(c->id));
+		if (c->blob && !c->gone)
+			spool_keep(q->spool, c->blob);
+	}
+	pthread_mutex_unlock(&q->lock);
+	if (contents_settle(q, UINT64_MAX, err) < 0)
+		return -1;
+	if (!q->rebuild && each_file(q, sweep_file, err) < 0)
+		return -1;
+	spool_sweep(q->spool);
+	return 0;
+}
+
+static int read_envelope(struct queue_service *q, const char *name, struct arena *a, struct str *envelope_r, struct err *err)
+{
+	int fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
+	uint8_t trailer[TRAILER];
+	struct stat st;
+	uint64_t size;
+	uint32_t len;
+	char *bytes;
+
+	if (fd < 0)
+		return err_errno(err, "cannot open queue file %s", name);
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)TRAILER ||
+	    io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER || memcmp(trailer + 16, MAGIC, 8) != 0 ||
+	    (size = le64_get(trailer)) > (uint64_t)st.st_size || (len = le32_get(trailer + 8)) > ENVELOPE_MAX ||
+	    size + len + TRAILER != (uint64_t)st.st_size) {
+		io_close(fd);
+		return err_set(err, ERR_PERM, "5.3.0", "queue file %s is damaged", name);
+	}
+	bytes = arena_alloc(a, len + 1);
+	if (io_pread(fd, bytes, len, (off_t)size) != (ssize_t)len)
+		len = 0;
+	io_close(fd);
+	*envelope_r = str_of(bytes, len);
+	return 0;
+}
+
+static int rebuild_file(struct queue_service *q, const char *name, struct err *err)
+{
+	char mkey[QUEUE_KEY_MAX], dkey[QUEUE_KEY_MAX];
+	struct err why = ERR_NONE;
+	struct str envelope;
+	struct queued m;
+	struct arena a;
+	int rc = 0;
+
+	arena_init(&a);
+	if (in_index(q, str_from(name))) {
+		;
+	} else if (read_envelope(q, name, &a, &envelope, &why) < 0 || message_decode(envelope, &a, &m, &why) < 0) {
+		log_error("%s: left where it is, it is not in the queue", why.text);
+	} else {
+		struct str id = str_from(name);
+		struct kvlog_op ops[2] = {{message_key(id, mkey), envelope, false},
+					  {schedule_key(m.due, message_destination(&m.m), id, dkey), STR_NULL, false}};
+		if (!kvlog_commit(q->k, ops, 2, NULL, 0, NULL, NULL, err))
+			rc = -1;
+	}
+	arena_release(&a);
+	return rc;
+}
+
+int contents_rebuild(struct queue_service *q, struct err *err)
+{
+	return q->rebuild ? each_file(q, rebuild_file, err) : 0;
+}
+
+void contents_free(struct queue_service *q)
+{
+	for (size_t i = 0; i < q->contents.n; i++)
+		contents_unref(q->contents.v[i]);
+	vec_release(&q->contents);
+}

@@ -1,0 +1,203 @@
+/* Opening, serving, ending. What is done: change.c, claim.c, admin.c; where bytes are: contents.c. */
+#include "queue/service_private.h"
+
+#include "os/fd.h"
+#include "os/io.h"
+#include <errno.h>
+
+#define SPOOL_LIMIT ((uint64_t)1 << 30)
+#define BLOB_THREADS 2
+
+/* ---- blobs -------------------------------------------------------------------------------------------- */
+
+static void handle_blob_begin(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_blob_begin *r = req->msg;
+	struct queue_blob reply = {.fd = -1};
+	struct err err = ERR_NONE;
+	uint64_t limit = (uint64_t)q->o.parameters.message_size_limit;
+
+	if (limit && r->size_hint > limit) {
+		err_set(&err, ERR_LIMIT, "5.3.4", "message size exceeds the limit");
+		rpc_refuse(req, &err);
+	} else if (spool_begin(q->spool, r->size_hint, &reply.blob, &reply.fd, &err) < 0) {
+		rpc_refuse(req, &err);
+	} else {
+		rpc_answer(req, &reply);
+		fd_close(&reply.fd);
+	}
+}
+
+struct finish_task {
+	struct queue_service *q;
+	struct rpc_request *req;
+};
+
+/* A thread of the pool; answers may come from any. */
+static void finish_blob(void *ctx)
+{
+	struct finish_task *t = ctx;
+	const struct queue_blob_finish *r = t->req->msg;
+	struct queue_ok ok = {0};
+	struct err err = ERR_NONE;
+
+	if (spool_finish(t->q->spool, r->blob, r->size, r->crc, &err) < 0)
+		rpc_refuse(t->req, &err);
+	else
+		rpc_answer(t->req, &ok);
+	free(t);
+}
+
+static void handle_blob_finish(struct queue_service *q, struct rpc_request *req)
+{
+	struct finish_task *t = NEW(struct finish_task);
+
+	*t = (struct finish_task){q, req};
+	pool_run(q->pool, 0, finish_blob, t);
+}
+
+static void handle_blob_drop(struct queue_service *q, struct rpc_request *req)
+{
+	struct queue_blob *r = req->msg;
+
+	fd_close(&r->fd);
+	spool_drop(q->spool, r->blob);
+	rpc_answer(req, NULL);
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------- */
+
+static void close_body(struct queue_message *m)
+{
+	fd_close(&m->body_fd);
+}
+
+/* Descriptors that nobody asked for. */
+static void close_unwanted(struct rpc_request *req)
+{
+	struct queue_result *r = req->msg;
+
+	if (req->number == QUEUE_COMMIT.number)
+		close_body(req->msg);
+	for (size_t i = 0; req->number == QUEUE_RESULT.number && i < r->bounces.n; i++)
+		close_body(&r->bounces.v[i]);
+}
+
+static void handle(void *ctx, struct rpc_request *req)
+{
+	static const struct {
+		const struct rpc_call *call;
+		void (*fn)(struct queue_service *q, struct rpc_request *req);
+	} handlers[] = {
+		{&QUEUE_COMMIT, queue_handle_commit},    {&QUEUE_CLAIM, queue_handle_claim},
+		{&QUEUE_RESULT, queue_handle_result},    {&QUEUE_BLOB_BEGIN, handle_blob_begin},
+		{&QUEUE_BLOB_FINISH, handle_blob_finish}, {&QUEUE_BLOB_DROP, handle_blob_drop},
+		{&QUEUE_LIST, queue_handle_list},        {&QUEUE_ACT, queue_handle_act},
+	};
+	struct err err = ERR_NONE;
+
+	close_unwanted(req);
+	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
+		if (handlers[i].call->number == req->number) {
+			handlers[i].fn(ctx, req);
+			return;
+		}
+	}
+	err_set(&err, ERR_SYNTAX, "5.5.1", "no such call");
+	rpc_refuse(req, &err);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------- */
+
+static int on_replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
+{
+	return contents_replay(ctx, lsn, extra, err);
+}
+
+static void post(void *ctx, void (*fn)(void *arg), void *arg)
+{
+	struct queue_service *q = ctx;
+
+	rpc_server_after(q->server, 0, fn, arg);
+}
+
+static int open_storage(struct queue_service *q, struct err *err)
+{
+	struct kvlog_options k = {
+		.dirfd = q->o.dirfd, .loop = {post, q}, .journal_size_limit = q->o.journal_size_limit, .segment_size = q->o.segment_size,
+		.hooks = {.replay = on_replay, .recovered = contents_recovered, .settle = contents_settle,
+			  .settled = contents_settled, .ctx = q}};
+
+	if (io_mkdir(q->o.dirfd, "msgs", 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "cannot make the queue's directory");
+	q->msgs = io_open(q->o.dirfd, "msgs", O_RDONLY | O_DIRECTORY, 0);
+	if (q->msgs < 0)
+		return err_errno(err, "cannot open the queue's directory");
+	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
+		return -1;
+	return kvlog_read_only(q->k) ? 0 : contents_rebuild(q, err);
+}
+
+struct queue_service *queue_service_new(const struct queue_options *options, struct err *err)
+{
+	struct queue_service *q = NEW(struct queue_service);
+
+	q->o = *options;
+	q->msgs = -1;
+	pthread_mutex_init(&q->lock, NULL);
+	q->claims = map_new();
+	q->pool = pool_new(BLOB_THREADS);
+	q->service = (struct rpc_service){.name = "queue", .table = QUEUE_CALLS, .handle = handle, .peer_closed = queue_peer_closed, .ctx = q};
+	q->server = rpc_server_new(&q->service);
+	if (open_storage(q, err) < 0)
+		queue_service_free(&q);
+	return q;
+}
+
+void queue_service_configure(struct queue_service *q, const struct queue_parameters *parameters)
+{
+	q->o.parameters = *parameters;
+}
+
+void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag)
+{
+	rpc_server_add_peer(q->server, fd, tag);
+}
+
+void queue_service_run(struct queue_service *q)
+{
+	rpc_server_run(q->server);
+}
+
+void queue_service_stop(struct queue_service *q)
+{
+	rpc_server_stop(q->server);
+}
+
+struct rpc_server *queue_service_server(struct queue_service *q)
+{
+	return q->server;
+}
+
+void queue_service_free(struct queue_service **qp)
+{
+	struct queue_service *q = *qp;
+	struct err err = {.kind = ERR_TEMP, .text = "the queue is stopping"};
+
+	*qp = NULL;
+	if (!q)
+		return;
+	pool_free(&q->pool);
+	while (q->polls.n)
+		rpc_refuse(q->polls.v[--q->polls.n].req, &err);
+	kvlog_close(&q->k);      /* answers what becomes durable meanwhile */
+	rpc_server_free(&q->server);
+	contents_free(q);
+	spool_close(&q->spool);
+	if (q->msgs >= 0)
+		io_close(q->msgs);
+	map_free(&q->claims);
+	vec_release(&q->polls);
+	pthread_mutex_destroy(&q->lock);
+	free(q);
+}

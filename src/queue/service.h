@@ -1,0 +1,47 @@
+/* queue/service - the process `queue` as a library: accepted messages, safe until somebody took them.
+ *
+ * Invariants:
+ *  1. A commit is answered when the message is durable; a result (with its bounces) when it is. One commit each.
+ *  2. A message is in the schedule exactly once while it has recipients, and gone when it has none.
+ *  3. A message is claimed by at most one peer; the claim ends with its result or with the peer.
+ *  4. Contents are in the journal until a checkpoint has written them to "msgs/ID" (body first, envelope
+ *     behind, so that the index can be rebuilt), and are unlinked only after the message's end is durable.
+ *
+ * A result may come from a peer without the claim: smtpd strikes off what it handed over itself. */
+#ifndef QUEUE_SERVICE_H
+#define QUEUE_SERVICE_H
+
+#include "base/err.h"
+#include "queue/schema.h"
+
+struct queue_service;
+
+struct queue_parameters {                /* of main.cf; times in milliseconds */
+	int64_t minimal_backoff_time, maximal_backoff_time;
+	int64_t maximal_queue_lifetime, bounce_queue_lifetime;
+	int64_t message_size_limit;      /* bytes; 0: none */
+};
+
+struct queue_options {
+	int dirfd;                       /* <queue_directory>/queue. Borrowed */
+	uint64_t journal_size_limit;     /* bytes; 0: default */
+	uint32_t segment_size;           /* tests only; 0: default */
+	struct queue_parameters parameters;
+};
+
+/* Takes the lock, recovers. Blocks. NULL with err. */
+struct queue_service *queue_service_new(const struct queue_options *options, struct err *err);
+/* A reload. The loop thread, or before run. */
+void queue_service_configure(struct queue_service *q, const struct queue_parameters *parameters);
+/* Adds a connection (now owned). Any thread. */
+void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag);
+/* Serves until queue_service_stop(). */
+void queue_service_run(struct queue_service *q);
+void queue_service_stop(struct queue_service *q);        /* any thread */
+/* Makes a last checkpoint and frees. */
+void queue_service_free(struct queue_service **q);
+
+/* The event loop, for descriptors and timers of the process's own. */
+struct rpc_server *queue_service_server(struct queue_service *q);
+
+#endif

@@ -1,0 +1,414 @@
+/* The queue as its peers see it, over real channels; restarts and kills are real too. */
+#include "queue/service.h"
+#include "base/clock.h"
+#include "base/encode.h"
+#include "base/vec.h"
+#include "os/fd.h"
+#include "../journal/testdir.h"
+#include <dirent.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+struct fixture {
+	char path[64];
+	int dir;
+	struct queue_parameters p;
+	struct queue_service *q;
+	pthread_t thread;
+	struct rpc_channel *c;
+	struct rpc_reply hold;
+};
+
+static void *run(void *arg)
+{
+	queue_service_run(arg);
+	return NULL;
+}
+
+static struct rpc_channel *connect_peer(struct fixture *f)
+{
+	struct rpc_channel *c = rpc_channel_new("queue", QUEUE_CALLS);
+	int pair[2];
+
+	assert_int_equal(fd_socketpair(pair), 0);
+	queue_service_add_peer(f->q, pair[0], 1);
+	rpc_channel_attach(c, pair[1]);
+	return c;
+}
+
+static void start(struct fixture *f)
+{
+	struct queue_options o = {.dirfd = f->dir, .segment_size = 1 << 20, .journal_size_limit = 16 << 20, .parameters = f->p};
+	struct err err = ERR_NONE;
+
+	f->q = queue_service_new(&o, &err);
+	if (!f->q)
+		fail_msg("%s", err.text);
+	assert_int_equal(pthread_create(&f->thread, NULL, run, f->q), 0);
+	f->c = connect_peer(f);
+}
+
+static void stop(struct fixture *f)
+{
+	queue_service_stop(f->q);
+	pthread_join(f->thread, NULL);
+	queue_service_free(&f->q);
+	rpc_channel_free(&f->c);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = NEW(struct fixture);
+
+	f->dir = testdir_make(f->path);
+	f->p = (struct queue_parameters){.minimal_backoff_time = 1000, .maximal_backoff_time = 4000000, .maximal_queue_lifetime = 432000000,
+					 .bounce_queue_lifetime = 432000000, .message_size_limit = 1 << 20};
+	rpc_reply_init(&f->hold);
+	start(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	stop(f);
+	rpc_reply_release(&f->hold);
+	close(f->dir);
+	testdir_remove(f->path);
+	free(f);
+	return 0;
+}
+
+static int call(struct rpc_channel *c, struct fixture *f, const struct rpc_call *what, const void *request, void *reply_r)
+{
+	struct err err = ERR_NONE;
+
+	rpc_reply_release(&f->hold);
+	rpc_reply_init(&f->hold);
+	return rpc_call(c, what, request, reply_r, &f->hold, false, 10000, &err) < 0 ? -(int)err.kind : 0;
+}
+
+static struct queue_rcpt two_rcpts[2] = {
+	{.index = 0, .address = {"bob@example.test", 16}, .original = {"Bob@example.test", 16}, .account = 7},
+	{.index = 1, .address = {"carol@example.test", 18}, .original = {"carol@example.test", 18}, .account = 8},
+};
+
+static struct queue_message message(const char *body)
+{
+	struct queue_message m = {.delivery_id = STR("0123456789abcdef"), .sender = STR("alice@example.test"), .client = STR("localhost[127.0.0.1]"),
+				   .prefix = STR("Received: x\n"), .body = str_from(body), .body_fd = -1};
+	m.rcpts.v = two_rcpts;
+	m.rcpts.n = 2;
+	return m;
+}
+
+static void commit(struct fixture *f, const struct queue_message *m, char id_r[64])
+{
+	struct queue_id id;
+
+	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, m, &id), 0);
+	snprintf(id_r, 64, "%.*s", STR_ARG(id.id));
+	assert_true(strlen(id_r) >= 12 && strchr(id_r, 'z'));
+}
+
+static size_t claim(struct rpc_channel *c, struct fixture *f, uint32_t wait_ms, struct queue_claimed *claimed_r)
+{
+	struct queue_claim r = {.max = 10, .wait_ms = wait_ms};
+
+	assert_int_equal(call(c, f, &QUEUE_CLAIM, &r, claimed_r), 0);
+	return claimed_r->messages.n;
+}
+
+static int result(struct fixture *f, const char *id, struct queue_rcpt_outcome *o, size_t n, struct queue_message *bounces, size_t b)
+{
+	struct queue_result r = {.id = str_from(id)};
+	struct queue_ok ok;
+
+	r.outcomes.v = o;
+	r.outcomes.n = n;
+	r.bounces.v = bounces;
+	r.bounces.n = b;
+	return call(f->c, f, &QUEUE_RESULT, &r, &ok);
+}
+
+static size_t listed(struct fixture *f, const char *after, struct queue_listed *l)
+{
+	struct queue_list r = {.after = str_from(after), .max = 100};
+
+	assert_int_equal(call(f->c, f, &QUEUE_LIST, &r, l), 0);
+	return l->messages.n;
+}
+
+static size_t files(struct fixture *f)
+{
+	int fd = openat(f->dir, "msgs", O_RDONLY | O_DIRECTORY);
+	DIR *dir = fdopendir(fd);
+	struct dirent *d;
+	size_t n = 0;
+
+	while ((d = readdir(dir)))
+		n += d->d_name[0] != '.';
+	closedir(dir);
+	return n;
+}
+
+static void a_message_is_claimed_deferred_and_due_again(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")}, {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	int64_t before;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].id, str_from(id)));
+	assert_true(str_eq(got.messages.v[0].body, STR("body\n")));
+	assert_true(str_eq(got.messages.v[0].prefix, STR("Received: x\n")));
+	assert_int_equal(got.messages.v[0].rcpts.n, 2);
+	assert_int_equal(got.messages.v[0].rcpts.v[0].account, 7);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	before = clock_wall();
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	assert_true(clock_wall() > before);
+	assert_int_equal(got.messages.v[0].rcpts.n, 1);
+	assert_int_equal(got.messages.v[0].rcpts.v[0].index, 1);
+	assert_int_equal(got.messages.v[0].rcpts.v[0].attempts, 1);
+	assert_true(str_eq(got.messages.v[0].rcpts.v[0].last_text, STR("later")));
+	o[1].outcome = OUTCOME_DELIVERED;
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(result(f, id, o, 2, NULL, 0), -ERR_NOT_FOUND);
+}
+
+static void a_claim_comes_back_when_its_peer_goes(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct rpc_channel *other = connect_peer(f);
+	struct queue_claimed got;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(other, f, 5000, &got), 1);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	rpc_channel_free(&other);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+}
+
+static void everything_survives_a_restart_and_moves_to_files(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("kept\n");
+	struct queue_claimed got;
+	struct queue_listed l;
+	char first[64], second[64];
+
+	commit(f, &m, first);
+	commit(f, &m, second);
+	assert_true(strcmp(first, second) < 0);
+	stop(f);
+	assert_int_equal(files(f), 2);
+	start(f);
+	assert_int_equal(listed(f, "", &l), 2);
+	assert_true(str_eq(l.messages.v[0].id, str_from(first)));
+	assert_int_equal(listed(f, first, &l), 1);
+	assert_int_equal(claim(f->c, f, 5000, &got), 2);
+	assert_true(str_eq(got.messages.v[0].body, STR("kept\n")));
+}
+
+static void a_lost_index_is_rebuilt_from_the_files(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("kept\n");
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64];
+
+	commit(f, &m, id);
+	stop(f);
+	assert_int_equal(unlinkat(f->dir, "index.mdb", 0), 0);
+	start(f);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].id, str_from(id)));
+	assert_true(str_eq(got.messages.v[0].body, STR("kept\n")));
+}
+
+static void a_failure_and_its_bounce_are_one_commit(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n"), bounce = message("bounce\n"), bad = message("bad\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")}, {1, OUTCOME_FAILED, STR("5.1.1"), STR("no")}};
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	bad.delivery_id = STR("short");
+	assert_true(result(f, id, o, 2, &bad, 1) < 0);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_true(str_eq(l.messages.v[0].id, str_from(id)));
+	bounce.sender = STR("");
+	bounce.rcpts.n = 1;
+	assert_int_equal(result(f, id, o, 2, &bounce, 1), 0);
+	stop(f);
+	start(f);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_true(str_eq(l.messages.v[0].sender, STR("")));
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].body, STR("bounce\n")));
+	assert_int_equal(files(f), 1);
+}
+
+static void a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor(void **state)
+{
+	struct fixture *f = *state;
+	size_t len = 300000;
+	char *bytes = mem_alloc(len), *back = mem_alloc(len);
+	struct queue_blob_begin b = {.size_hint = len};
+	struct queue_message m = message("");
+	struct queue_blob blob;
+	struct queue_blob_finish fin;
+	struct queue_claimed got;
+	struct queue_ok ok;
+	char id[64];
+
+	random_bytes(bytes, len);
+	assert_int_equal(call(f->c, f, &QUEUE_BLOB_BEGIN, &b, &blob), 0);
+	assert_int_equal(write(blob.fd, bytes, len), len);
+	close(blob.fd);
+	m.blob = blob.blob;
+	fin = (struct queue_blob_finish){blob.blob, len, crc32c(0, bytes, len)};
+	assert_int_equal(call(f->c, f, &QUEUE_BLOB_FINISH, &fin, &ok), 0);
+	commit(f, &m, id);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(claim(f->c, f, 5000, &got), 1);
+		assert_int_equal(got.messages.v[0].size, len);
+		assert_int_equal(got.messages.v[0].body.len, 0);
+		assert_int_equal(pread(got.messages.v[0].body_fd, back, len, 0), len);
+		assert_memory_equal(bytes, back, len);
+		close(got.messages.v[0].body_fd);
+		stop(f);
+		start(f);
+	}
+	free(bytes);
+	free(back);
+}
+
+static void an_administrator_flushes_and_deletes(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o = {0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")};
+	struct queue_act act = {.action = QUEUE_FLUSH};
+	struct queue_acted acted;
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64];
+
+	f->p.minimal_backoff_time = 100000000;
+	stop(f);
+	start(f);
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_int_equal(result(f, id, &o, 1, NULL, 0), 0);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(acted.count, 1);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	act = (struct queue_act){QUEUE_DELETE, str_from(id)};
+	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(listed(f, "", &l), 0);
+	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), -ERR_NOT_FOUND);
+}
+
+static void nonsense_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("x");
+	struct queue_id id;
+
+	m.rcpts.n = 0;
+	assert_true(call(f->c, f, &QUEUE_COMMIT, &m, &id) < 0);
+	m = message("x");
+	m.body = STR_NULL;
+	m.blob = 99;
+	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &m, &id), -ERR_TEMP);
+	assert_true(result(f, "../etc", NULL, 0, NULL, 0) < 0);
+}
+
+/* A child commits as fast as it can and tells each id through a pipe; it is killed in the middle. */
+static void what_was_acknowledged_is_there_after_a_kill(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned round = 0; round < 4; round++) {
+		struct queue_listed l;
+		VEC(struct { char id[64]; }) acked = {0};
+		int p[2], status;
+		char id[64];
+		pid_t pid;
+
+		stop(f);
+		assert_int_equal(pipe(p), 0);
+		pid = fork();
+		if (pid == 0) {
+			start(f);
+			for (;;) {
+				struct queue_message m = message("killed\n");
+				memset(id, 0, sizeof(id));
+				commit(f, &m, id);
+				if (write(p[1], id, sizeof(id)) != sizeof(id))
+					_exit(1);
+			}
+		}
+		close(p[1]);
+		while (acked.n < 30 + round * 17 && read(p[0], id, sizeof(id)) == sizeof(id)) {
+			vec_reserve(&acked, acked.n + 1);
+			memcpy(acked.v[acked.n++].id, id, sizeof(id));
+		}
+		kill(pid, SIGKILL);
+		while (read(p[0], id, sizeof(id)) == sizeof(id)) {
+			vec_reserve(&acked, acked.n + 1);
+			memcpy(acked.v[acked.n++].id, id, sizeof(id));
+		}
+		close(p[0]);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		start(f);
+		for (size_t i = 0; i < acked.n; i++) {
+			char before[64];
+			memcpy(before, acked.v[i].id, sizeof(before));
+			before[strlen(before) - 1] = 0;
+			assert_true(listed(f, before, &l) >= 1);
+			assert_true(str_eq(l.messages.v[0].id, str_from(acked.v[i].id)));
+		}
+		vec_release(&acked);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_message_is_claimed_deferred_and_due_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_claim_comes_back_when_its_peer_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
+		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_acknowledged_is_there_after_a_kill, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
