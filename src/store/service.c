@@ -380,11 +380,34 @@ static void on_idle(void *ctx)
 	accounts_trim(ctx);
 }
 
+/* What the engine hands over is kept in a list of ours, so that nothing is lost between the loop's end and the
+ * engine's. */
+static void posts_run(void *ctx)
+{
+	struct store_service *svc = ctx;
+	struct post_list list;
+
+	pthread_mutex_lock(&svc->posts_lock);
+	list = svc->posts;
+	memset(&svc->posts, 0, sizeof(svc->posts));
+	pthread_mutex_unlock(&svc->posts_lock);
+	for (size_t i = 0; i < list.n; i++)
+		list.v[i].fn(list.v[i].arg);
+	vec_release(&list);
+}
+
 static void post(void *ctx, void (*fn)(void *arg), void *arg)
 {
 	struct store_service *svc = ctx;
+	struct post p = {fn, arg};
+	bool first;
 
-	rpc_server_after(svc->server, 0, fn, arg);
+	pthread_mutex_lock(&svc->posts_lock);
+	first = svc->posts.n == 0;
+	vec_push(&svc->posts, p);
+	pthread_mutex_unlock(&svc->posts_lock);
+	if (first)
+		rpc_server_after(svc->server, 0, posts_run, svc);
 }
 
 /* The host in the names of files: no byte that means something in a name. Maildir wants '/' and ':' escaped. */
@@ -421,6 +444,7 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 	struct rpc_service rpc = {.name = "store", .table = STORE_CALLS, .handle = service_handle, .peer_closed = peer_closed, .ctx = svc};
 
 	svc->conf = conf_ref(o->conf);
+	pthread_mutex_init(&svc->posts_lock, NULL);
 	svc->server = rpc_server_new(&rpc);
 	svc->accounts = map_new();
 	svc->runtimes = map_new();
@@ -532,9 +556,13 @@ void store_service_free(struct store_service **sp)
 	if (svc->engine)
 		delivery_notes_strike_all(svc);
 	store_engine_close(&svc->engine);
+	while (svc->posts.n > 0)
+		posts_run(svc);
 	runtimes_free(svc);
 	rpc_server_free(&svc->server);       /* tells of each peer's end */
 	maps_free(svc);
 	conf_unref(&svc->conf);
+	vec_release(&svc->posts);
+	pthread_mutex_destroy(&svc->posts_lock);
 	free(svc);
 }

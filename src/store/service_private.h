@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "store/account.h"
 #include "store/service.h"
+#include <pthread.h>
 
 struct peer {
 	struct rpc_peer *rpc;
@@ -65,6 +66,15 @@ struct confirmation {
 	VEC(uint64_t) accounts;
 };
 
+struct post {
+	void (*fn)(void *arg);
+	void *arg;
+};
+struct post_list {
+	struct post *v;
+	size_t n, cap;
+};
+
 struct store_service {
 	struct conf *conf;
 	struct store_engine *engine;
@@ -89,6 +99,8 @@ struct store_service {
 	} timers[8];
 	uint64_t purge_from;                 /* account at which the next look for expunged files begins */
 	char host[256];
+	pthread_mutex_t posts_lock;
+	struct post_list posts;              /* under posts_lock: what the engine's threads hand to the loop */
 	struct jobs *jobs;
 	struct watcher *watcher;
 };

@@ -167,7 +167,25 @@ static void watch_drop(struct watcher *w, struct watch *watch)
 	free(watch);
 }
 
-void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox)
+struct later {
+	struct store_service *svc;
+	uint64_t account;
+	uint32_t mailbox;
+};
+
+static void follow(struct store_service *svc, uint64_t account, uint32_t mailbox, bool again);
+
+/* The folder's directories, which were still to be made, are there now. */
+static void follow_later(void *ctx)
+{
+	struct later *l = ctx;
+
+	if (l->svc->watcher && follow_get(l->svc, l->account, l->mailbox))
+		follow(l->svc, l->account, l->mailbox, false);
+	free(l);
+}
+
+static void follow(struct store_service *svc, uint64_t account, uint32_t mailbox, bool again)
 {
 	struct watch_key key = {account, mailbox};
 	struct watcher *w = svc->watcher;
@@ -189,6 +207,17 @@ void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox)
 	}
 	watch_drop(w, first);
 	watch_drop(w, second);
+	if (again && store_engine_files_pending(svc->engine, account) > 0) {
+		struct later *l = NEW(struct later);
+
+		*l = (struct later){svc, account, mailbox};
+		store_engine_files_wait(svc->engine, account, follow_later, l);
+	}
+}
+
+void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox)
+{
+	follow(svc, account, mailbox, true);
 }
 
 void watch_unfollow(struct store_service *svc, uint64_t account, uint32_t mailbox)

@@ -1,0 +1,367 @@
+/* Other tools at work in the Maildir, and an index that is lost. */
+#include "harness.h"
+#include <dirent.h>
+
+static struct store_box box;
+static uint32_t inbox;
+
+static int teardown(void **state)
+{
+	(void)state;
+	box_close(&box);
+	return 0;
+}
+
+/* Waits until the condition holds: the event, not the clock, ends the wait. */
+#define EVENTUALLY(cond)                                        \
+	do {                                                    \
+		int64_t end_ = clock_ms() + 20000;              \
+		while (!(cond)) {                               \
+			if (clock_ms() > end_)                  \
+				fail_msg("never: %s", #cond);   \
+			usleep(2000);                           \
+		}                                               \
+	} while (0)
+
+static char *mail_path(const char *rest)
+{
+	return mem_printf("%s/mail/example.test/u7/%s", box.dir, rest);
+}
+
+static int setup(void **state)
+{
+	char *path;
+
+	(void)state;
+	box_open(&box, false);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	inbox = box_mailbox(&box, 1, 7, "INBOX");
+	path = mail_path("tmp");
+	EVENTUALLY(access(path, F_OK) == 0);
+	free(path);
+	return 0;
+}
+
+static void put(const char *rest, const char *text)
+{
+	char *tmp = mail_path("tmp/test"), *path = mail_path(rest);
+	FILE *f = fopen(tmp, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+	assert_int_equal(rename(tmp, path), 0);
+	free(tmp);
+	free(path);
+}
+
+/* Finds the file in a directory whose name ends so; "" if there is none. */
+static char *find_file(const char *dir, const char *end)
+{
+	char *path = mail_path(dir), *found = mem_strdup("");
+	DIR *d = opendir(path);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.' && str_ends(str_from(e->d_name), str_from(end))) {
+			free(found);
+			found = mem_printf("%s/%s", dir, e->d_name);
+		}
+	if (d)
+		closedir(d);
+	free(path);
+	return found;
+}
+
+static bool has_file(const char *dir, const char *end)
+{
+	char *f = find_file(dir, end);
+	bool is = f[0] != '\0';
+
+	free(f);
+	return is;
+}
+
+static struct view *open_view(uint32_t mailbox)
+{
+	struct mailbox_info info;
+	struct view *v;
+	struct err err = ERR_NONE;
+
+	if (view_open(box.client, 1, 7, mailbox, false, (struct session_ref){0}, &v, &info, &err) < 0)
+		fail_msg("view_open: %s", err.text);
+	return v;
+}
+
+static bool synced_count(struct view *v, size_t n)
+{
+	view_sync(v, true, NULL);
+	return view_count(v) == n;
+}
+
+static bool synced_flags(struct view *v, size_t seq, uint32_t flags)
+{
+	view_sync(v, true, NULL);
+	return view_count(v) >= seq && view_at(v, seq).flags == flags;
+}
+
+static void set_flags(uint32_t uid, enum flags_mode mode, uint32_t flags, const char *keyword)
+{
+	struct uid_range range = {uid, uid};
+	struct store_name name = {str_from(keyword)};
+	struct store_op op = {.kind = OP_FLAGS, .mailbox = inbox, .uids = {&range, 1}, .mode = (uint8_t)mode, .flags = flags,
+			      .unchangedsince = UINT64_MAX, .keywords = {&name, keyword ? 1 : 0}};
+	struct rpc_reply hold;
+
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+}
+
+static void flags_show_in_the_names(void **state)
+{
+	(void)state;
+	box_append(&box, 1, 7, inbox, "a\n", 0, NULL);
+	EVENTUALLY(has_file("new", ",S=2,W=3"));
+	set_flags(1, FLAGS_ADD, FLAG_SEEN | FLAG_FLAGGED, NULL);
+	EVENTUALLY(has_file("cur", ",S=2,W=3:2,FS"));
+	set_flags(1, FLAGS_SET, 0, "$Forwarded");
+	EVENTUALLY(has_file("cur", ":2,P"));
+	assert_false(has_file("new", ""));
+}
+
+static void a_new_file_becomes_a_message_at_once(void **state)
+{
+	struct view *v = open_view(inbox);
+	char *text;
+
+	(void)state;
+	put("new/1700000001.1_1.other", "Subject: foreign\n\nbody\n");
+	EVENTUALLY(synced_count(v, 1));
+	assert_int_equal(view_at(v, 1).uid, 1);
+	text = box_body(&box, 1, 7, inbox, 1);
+	assert_string_equal(text, "Subject: foreign\n\nbody\n");
+	free(text);
+	assert_int_equal(box_info(&box, 1, 7, "INBOX").size, 23 + 3);
+	put("cur/1700000002.1_2.other:2,FS", "second\n");
+	EVENTUALLY(synced_count(v, 2));
+	assert_int_equal(view_at(v, 2).flags, FLAG_FLAGGED | FLAG_SEEN);
+	view_close(&v);
+}
+
+static void a_file_put_while_nobody_looked_is_there_at_select(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	put("cur/1700000001.1_1.other:2,S", "x\n");
+	v = open_view(inbox);
+	assert_int_equal(view_count(v), 1);
+	view_close(&v);
+}
+
+static void a_rename_by_another_tool_is_merged_three_ways(void **state)
+{
+	struct view *v = open_view(inbox);
+	char *file, *from, *to;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "a\n", FLAG_SEEN, NULL);
+	EVENTUALLY(has_file("cur", ":2,S"));
+	file = find_file("cur", ":2,S");
+	from = mail_path(file);
+	to = mem_printf("%.*s:2,FR", (int)(strlen(from) - 4), from);
+	assert_int_equal(rename(from, to), 0);
+	EVENTUALLY(synced_flags(v, 1, FLAG_FLAGGED | FLAG_ANSWERED));
+	/* And our next change goes on from there. */
+	set_flags(1, FLAGS_ADD, FLAG_DELETED, NULL);
+	EVENTUALLY(has_file("cur", ":2,FRT"));
+	free(file);
+	free(from);
+	free(to);
+	view_close(&v);
+}
+
+static void a_removed_file_is_an_expunge(void **state)
+{
+	struct view *v = open_view(inbox);
+	char *file, *path;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "a\n", FLAG_SEEN, NULL);
+	box_append(&box, 1, 7, inbox, "b\n", FLAG_FLAGGED, NULL);
+	EVENTUALLY(has_file("cur", ":2,S") && has_file("cur", ":2,F"));
+	file = find_file("cur", ":2,S");
+	path = mail_path(file);
+	assert_int_equal(unlink(path), 0);
+	EVENTUALLY(synced_count(v, 1));
+	assert_int_equal(view_at(v, 1).uid, 2);
+	assert_int_equal(box_info(&box, 1, 7, "INBOX").messages, 1);
+	free(file);
+	free(path);
+	view_close(&v);
+}
+
+static void a_vanished_root_expunges_nothing(void **state)
+{
+	char *from = mem_printf("%s/mail/example.test", box.dir), *to = mem_printf("%s/mail/away", box.dir);
+	struct view *v;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "a\n", FLAG_SEEN, NULL);
+	EVENTUALLY(has_file("cur", ":2,S"));
+	assert_int_equal(rename(from, to), 0);
+	for (int i = 0; i < 3; i++) {
+		v = open_view(inbox);
+		assert_int_equal(view_count(v), 1);
+		view_close(&v);
+	}
+	assert_int_equal(rename(to, from), 0);
+	v = open_view(inbox);
+	assert_int_equal(view_count(v), 1);
+	view_close(&v);
+	free(from);
+	free(to);
+}
+
+static void a_folder_of_another_tool_becomes_a_mailbox(void **state)
+{
+	static const char *const dirs[] = {".Fr&AOk-re", ".Fr&AOk-re/cur", ".Fr&AOk-re/new", ".Fr&AOk-re/tmp"};
+	struct store_account who = {1, 7};
+	struct store_mailbox_list list;
+	struct rpc_reply hold;
+	bool found = false;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		char *path = mail_path(dirs[i]);
+
+		assert_int_equal(mkdir(path, 0700), 0);
+		free(path);
+	}
+	put(".Fr&AOk-re/cur/1.2.3:2,S", "x\n");
+	while (!found) {
+		CALL(&box, STORE_MAILBOXES, &who, &list, &hold);
+		for (size_t i = 0; i < list.mailboxes.n; i++)
+			found |= str_eq(list.mailboxes.v[i].name, STR("Fr\xc3\xa9re"));
+		rpc_reply_release(&hold);
+		usleep(20000);
+	}
+	EVENTUALLY(box_info(&box, 1, 7, "Fr\xc3\xa9re").messages == 1);
+}
+
+static void expunged_files_are_hidden_and_kept(void **state)
+{
+	struct uid_range range = {1, 1};
+	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
+	struct rpc_reply hold;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "a\n", FLAG_SEEN, NULL);
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+	EVENTUALLY(has_file(STORE_EXPUNGED_DIR, ""));
+	assert_false(has_file("cur", ""));
+}
+
+/* ---- a lost index ---- */
+
+static int remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st, (void)flag;
+	return ftw->level > 0 ? remove(path) : 0;
+}
+
+static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
+{
+	struct uid_range range = {2, 2};
+	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
+	struct rpc_reply hold;
+	struct mailbox_info before, work, after;
+	struct view *v;
+	char *path = mem_printf("%s/state", box.dir), *text;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "one\n", FLAG_SEEN, "Red");
+	box_append(&box, 1, 7, inbox, "two\n", 0, NULL);
+	box_append(&box, 1, 7, inbox, "three\n", FLAG_FLAGGED, NULL);
+	set_flags(3, FLAGS_ADD, 0, "Blue");
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+	box_change(&box, 1, 7, MAILBOX_CREATE, "Work/x.y", NULL);
+	box_append(&box, 1, 7, box_mailbox(&box, 1, 7, "Work/x.y"), "four\n", 0, NULL);
+	before = box_info(&box, 1, 7, "INBOX");
+	work = box_info(&box, 1, 7, "Work/x.y");
+	box_stop(&box);
+	assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+	put("cur/1.unknown:2,S", "stranger\n");
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	after = box_info(&box, 1, 7, "INBOX");
+	assert_int_equal(after.uidvalidity, before.uidvalidity);
+	assert_int_equal(after.messages, 3);
+	assert_true(after.uidnext > before.uidnext);
+	assert_true(after.highestmodseq > before.highestmodseq);
+	v = open_view(box_mailbox(&box, 1, 7, "INBOX"));
+	assert_int_equal(view_count(v), 3);
+	assert_int_equal(view_at(v, 1).uid, 1);
+	assert_int_equal(view_at(v, 1).flags, FLAG_SEEN);
+	assert_true(str_eq(view_keyword(v, (unsigned)__builtin_ctzll(view_at(v, 1).keywords)), STR("Red")));
+	assert_int_equal(view_at(v, 2).uid, 3);
+	assert_true(str_eq(view_keyword(v, (unsigned)__builtin_ctzll(view_at(v, 2).keywords)), STR("Blue")));
+	assert_true(view_at(v, 3).uid >= 1000);
+	view_close(&v);
+	text = box_body(&box, 1, 7, box_mailbox(&box, 1, 7, "INBOX"), 3);
+	assert_string_equal(text, "three\n");
+	free(text);
+	after = box_info(&box, 1, 7, "Work/x.y");
+	assert_int_equal(after.uidvalidity, work.uidvalidity);
+	assert_int_equal(after.messages, 1);
+	assert_int_equal(box_info(&box, 1, 7, "Trash").role, ROLE_TRASH);
+	free(path);
+}
+
+static void fsck_changes_nothing_that_is_right(void **state)
+{
+	struct store_fsck req = {.account = 7};
+	struct store_report report;
+	struct rpc_reply hold;
+	struct mailbox_info before, after;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "one\n", FLAG_SEEN, "Red");
+	box_append(&box, 1, 7, inbox, "two\n", 0, NULL);
+	before = box_info(&box, 1, 7, "INBOX");
+	CALL(&box, STORE_FSCK, &req, &report, &hold);
+	assert_true(str_find(report.text, STR("2 messages in 6 mailboxes")) >= 0);
+	rpc_reply_release(&hold);
+	after = box_info(&box, 1, 7, "INBOX");
+	assert_int_equal(after.messages, 2);
+	assert_int_equal(after.unseen, 1);
+	assert_int_equal(after.uidvalidity, before.uidvalidity);
+	assert_int_equal(after.size, before.size);
+	req.account = 0;
+	CALL(&box, STORE_FSCK, &req, &report, &hold);
+	assert_true(str_find(report.text, STR("account 7")) >= 0);
+	rpc_reply_release(&hold);
+	assert_int_equal(box_append(&box, 1, 7, box_mailbox(&box, 1, 7, "INBOX"), "x\n", 0, NULL) > 2, 1);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(flags_show_in_the_names),
+		T(a_new_file_becomes_a_message_at_once),
+		T(a_file_put_while_nobody_looked_is_there_at_select),
+		T(a_rename_by_another_tool_is_merged_three_ways),
+		T(a_removed_file_is_an_expunge),
+		T(a_vanished_root_expunges_nothing),
+		T(a_folder_of_another_tool_becomes_a_mailbox),
+		T(expunged_files_are_hidden_and_kept),
+		T(a_lost_index_is_rebuilt_with_the_same_uids),
+		T(fsck_changes_nothing_that_is_right),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,329 @@
+/* Views: stable until synced, in the order that IMAP wants, through gaps and a new store process. */
+#include "harness.h"
+
+static struct store_box box;
+static uint32_t inbox;
+
+static int setup(void **state)
+{
+	(void)state;
+	box_open(&box, false);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	box_grant(&box, 2, 7, RIGHTS_FULL);
+	inbox = box_mailbox(&box, 1, 7, "INBOX");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	box_close(&box);
+	return 0;
+}
+
+static struct view *open_view(uint64_t session, bool claim)
+{
+	struct mailbox_info info;
+	struct view *v;
+	struct err err = ERR_NONE;
+
+	if (view_open(box.client, session, 7, inbox, claim, (struct session_ref){0}, &v, &info, &err) < 0)
+		fail_msg("view_open: %s", err.text);
+	return v;
+}
+
+/* What a sync told, as text: "x2 f1:4 n3 k". */
+static void told_expunged(void *ctx, size_t seq, uint32_t uid, uint64_t modseq)
+{
+	assert_true(modseq > 0 && uid > 0);
+	buf_addf(ctx, "x%zu ", seq);
+}
+
+static void told_flags(void *ctx, size_t seq, struct view_entry e)
+{
+	buf_addf(ctx, "f%zu:%u ", seq, e.flags);
+}
+
+static void told_keywords(void *ctx)
+{
+	buf_addz(ctx, "k ");
+}
+
+static void told_exists(void *ctx, size_t count, uint32_t recent)
+{
+	(void)recent;
+	buf_addf(ctx, "n%zu ", count);
+}
+
+static void expect_sync(struct view *v, bool allow_expunge, const char *want)
+{
+	struct buf out;
+	struct view_events ev = {told_expunged, told_flags, told_keywords, told_exists, &out};
+
+	buf_init(&out, 4096);
+	view_sync(v, allow_expunge, &ev);
+	assert_string_equal(out.ptr, want);
+	buf_release(&out);
+}
+
+static void set_flags(uint32_t first, uint32_t last, enum flags_mode mode, uint32_t flags, const char *keyword)
+{
+	struct uid_range range = {first, last};
+	struct store_name name = {str_from(keyword)};
+	struct store_op op = {.kind = OP_FLAGS, .mailbox = inbox, .uids = {&range, 1}, .mode = (uint8_t)mode, .flags = flags,
+			      .unchangedsince = UINT64_MAX, .keywords = {&name, keyword ? 1 : 0}};
+	struct rpc_reply hold;
+
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+}
+
+static void expunge(uint32_t first, uint32_t last)
+{
+	struct uid_range range = {first, last};
+	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
+	struct rpc_reply hold;
+
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+}
+
+static void append(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		box_append(&box, 1, 7, inbox, "x\n", 0, NULL);
+}
+
+static void a_view_changes_only_when_synced(void **state)
+{
+	struct view *a, *b;
+
+	(void)state;
+	append(3);
+	a = open_view(1, true);
+	b = open_view(2, false);
+	append(1);
+	set_flags(2, 2, FLAGS_ADD, FLAG_SEEN, NULL);
+	expunge(1, 1);
+	/* Events come before the commit's reply: they are there now. */
+	assert_true(view_pending(a));
+	assert_true(view_pending(b));
+	assert_int_equal(view_count(a), 3);
+	assert_int_equal(view_at(a, 2).flags, 0);
+	expect_sync(a, true, "x1 f1:1 n3 ");
+	assert_false(view_pending(a));
+	assert_int_equal(view_at(a, 1).uid, 2);
+	assert_int_equal(view_at(a, 3).uid, 4);
+	assert_int_equal(view_count(b), 3);
+	expect_sync(b, true, "x1 f1:1 n3 ");
+	view_close(&a);
+	view_close(&b);
+}
+
+static void expunged_messages_stay_until_they_may_be_told(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	append(5);
+	v = open_view(1, true);
+	expunge(2, 3);
+	append(1);
+	expect_sync(v, false, "n6 ");
+	assert_int_equal(view_count(v), 6);
+	assert_int_equal(view_seq(v, 2, false), 2);
+	assert_true(view_pending(v));
+	set_flags(4, 4, FLAGS_SET, FLAG_DRAFT, NULL);
+	expect_sync(v, false, "f4:16 ");
+	expect_sync(v, true, "x3 x2 ");
+	assert_int_equal(view_count(v), 4);
+	assert_int_equal(view_seq(v, 2, false), 0);
+	assert_int_equal(view_seq(v, 2, true), 2);
+	assert_int_equal(view_seq(v, 4, false), 2);
+	assert_int_equal(view_seq(v, 99, true), 0);
+	view_close(&v);
+}
+
+static void keywords_are_told_before_they_are_used(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	append(1);
+	v = open_view(1, true);
+	assert_int_equal(view_keyword_count(v), 0);
+	set_flags(1, 1, FLAGS_ADD, 0, "$Forwarded");
+	expect_sync(v, true, "k f1:0 ");
+	assert_true(str_eq(view_keyword(v, 0), STR("$Forwarded")));
+	assert_int_equal(view_at(v, 1).keywords, 1);
+	view_close(&v);
+}
+
+static void recent_belongs_to_the_first_who_selects(void **state)
+{
+	struct view *a, *b, *look;
+
+	(void)state;
+	append(2);
+	look = open_view(2, false);
+	assert_int_equal(view_recent_count(look), 2);
+	a = open_view(1, true);
+	assert_int_equal(view_recent_count(a), 2);
+	b = open_view(2, true);
+	assert_int_equal(view_recent_count(b), 0);
+	append(1);
+	view_sync(a, true, NULL);
+	assert_int_equal(view_recent_count(a), 3);
+	view_close(&a);
+	view_close(&b);
+	b = open_view(2, true);
+	assert_int_equal(view_recent_count(b), 0);
+	view_close(&b);
+	view_close(&look);
+}
+
+static void many_changes_fold_into_new_bases(void **state)
+{
+	struct view *a, *b;
+
+	(void)state;
+	append(400);
+	a = open_view(1, true);
+	for (uint32_t uid = 1; uid <= 400; uid += 2)
+		expunge(uid, uid);
+	append(300);
+	view_sync(a, true, NULL);
+	assert_int_equal(view_count(a), 500);
+	b = open_view(2, false);
+	assert_int_equal(view_count(b), 500);
+	for (size_t seq = 1; seq <= 500; seq++) {
+		assert_int_equal(view_at(a, seq).uid, view_at(b, seq).uid);
+		assert_int_equal(view_seq(a, view_at(b, seq).uid, false), seq);
+	}
+	assert_int_equal(view_highestmodseq(a), view_highestmodseq(b));
+	view_close(&a);
+	view_close(&b);
+}
+
+static void a_large_snapshot_travels_as_a_file(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	append(2000);
+	v = open_view(1, true);
+	assert_int_equal(view_count(v), 2000);
+	assert_int_equal(view_at(v, 2000).uid, 2000);
+	set_flags(1, 2000, FLAGS_ADD, FLAG_SEEN, NULL);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_at(v, 1999).flags, FLAG_SEEN);
+	view_close(&v);
+}
+
+static void a_deleted_mailbox_ends_its_views(void **state)
+{
+	struct mailbox_info info;
+	struct view *v;
+	struct err err = ERR_NONE;
+
+	(void)state;
+	box_change(&box, 1, 7, MAILBOX_CREATE, "Gone", NULL);
+	assert_int_equal(view_open(box.client, 1, 7, box_mailbox(&box, 1, 7, "Gone"), true, (struct session_ref){0}, &v, &info, &err), 0);
+	assert_true(str_eq(info.name, STR("Gone")));
+	box_change(&box, 1, 7, MAILBOX_DELETE, "Gone", NULL);
+	assert_true(view_gone(v));
+	view_close(&v);
+}
+
+static void views_survive_a_new_store_process(void **state)
+{
+	struct view *a, *b;
+
+	(void)state;
+	append(4);
+	a = open_view(1, true);
+	b = open_view(2, false);
+	expunge(2, 2);
+	box_stop(&box);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	box_grant(&box, 2, 7, RIGHTS_FULL);
+	set_flags(3, 3, FLAGS_ADD, FLAG_FLAGGED, NULL);
+	append(1);
+	expect_sync(a, true, "x2 f2:4 n4 ");
+	expect_sync(b, false, "f3:4 n5 ");
+	expect_sync(b, true, "x2 ");
+	append(1);
+	expect_sync(a, true, "n5 ");
+	expect_sync(b, true, "n5 ");
+	view_close(&a);
+	view_close(&b);
+}
+
+/* For ThreadSanitizer above all: sessions on threads of their own, all changing, all looking. */
+static void *session_thread(void *arg)
+{
+	uint64_t session = (uint64_t)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < 30; i++) {
+		struct view *v = open_view(session, true);
+
+		for (unsigned j = 0; j < 10; j++) {
+			box_append(&box, session, 7, inbox, "x\n", 0, NULL);
+			if (view_count(v) > 0 && j % 3 == 0) {
+				struct uid_range range = {view_at(v, 1).uid, view_at(v, 1).uid};
+				struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
+				struct rpc_reply hold;
+
+				box_op(&box, session, 7, op, &hold);
+				rpc_reply_release(&hold);
+			}
+			view_sync(v, j % 2 == 0, NULL);
+			for (size_t seq = 2; seq <= view_count(v); seq++)
+				assert_true(view_at(v, seq).uid > view_at(v, seq - 1).uid);
+		}
+		view_close(&v);
+	}
+	return NULL;
+}
+
+static void sessions_on_many_threads_agree(void **state)
+{
+	pthread_t threads[4];
+	struct view *a, *b;
+
+	(void)state;
+	a = open_view(1, false);
+	for (unsigned i = 0; i < 4; i++) {
+		box_grant(&box, 10 + i, 7, RIGHTS_FULL);
+		assert_int_equal(pthread_create(&threads[i], NULL, session_thread, (void *)(uintptr_t)(10 + i)), 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	view_sync(a, true, NULL);
+	b = open_view(2, false);
+	assert_int_equal(view_count(a), view_count(b));
+	for (size_t seq = 1; seq <= view_count(a); seq++)
+		assert_int_equal(view_at(a, seq).uid, view_at(b, seq).uid);
+	view_close(&a);
+	view_close(&b);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_view_changes_only_when_synced),
+		T(expunged_messages_stay_until_they_may_be_told),
+		T(keywords_are_told_before_they_are_used),
+		T(recent_belongs_to_the_first_who_selects),
+		T(many_changes_fold_into_new_bases),
+		T(a_large_snapshot_travels_as_a_file),
+		T(a_deleted_mailbox_ends_its_views),
+		T(views_survive_a_new_store_process),
+		T(sessions_on_many_threads_agree),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
