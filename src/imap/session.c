@@ -9,7 +9,6 @@
 
 #define ANY (IMAP_NOT_AUTHENTICATED | IMAP_AUTHENTICATED | IMAP_SELECTED)
 #define LOGGED_IN (IMAP_AUTHENTICATED | IMAP_SELECTED)
-#define IDLE_STAGGER_MS 15000    /* so that a thousand sessions do not wake their radios in one second */
 
 static const struct imap_command commands[] = {
 	{"APPEND", LOGGED_IN, 0, imap_cmd_append},
@@ -265,16 +264,17 @@ static enum next run_unit(struct imap_session *s, struct str line)
 	return NEXT_CLOSE;
 }
 
-/* How long the client may be silent from now on. */
+/* How long the client may be silent from now on; in IDLE: until the next sign of life is due. These are spread a
+ * little, so that a thousand idle phones are not woken in the same second. */
 static void arm_timeout(struct imap_session *s)
 {
-	int64_t ms = s->state == IMAP_NOT_AUTHENTICATED ? s->conf->imap_login_timeout : s->conf->imap_timeout;
+	int64_t notify = s->conf->imap_idle_notify_interval, ms, left;
 
-	if (s->mode == IMAP_MODE_IDLE && s->conf->imap_idle_notify_interval > 0) {
-		int64_t stagger = (int64_t)(session_id(s->io) * 7919 % IDLE_STAGGER_MS);
-
-		if (s->conf->imap_idle_notify_interval + stagger < ms)
-			ms = s->conf->imap_idle_notify_interval + (s->conf->imap_idle_notify_interval > stagger ? stagger : 0);
+	ms = s->state == IMAP_NOT_AUTHENTICATED ? s->conf->imap_login_timeout : s->conf->imap_timeout;
+	if (s->mode == IMAP_MODE_IDLE && notify > 0) {
+		left = s->active_ms + ms - clock_ms();
+		ms = notify + (int64_t)(session_id(s->io) * 7919 % (uint64_t)(notify / 8 + 1));
+		ms = ms < left ? ms : left > 1 ? left : 1;
 	}
 	session_set_timeout(s->io, ms);
 }

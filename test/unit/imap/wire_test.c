@@ -2,7 +2,8 @@
  * service; only directory is a small fake (any user, password "pw"). Every transcript runs twice: as it stands,
  * and with the client sending byte by byte.
  *
- *   C: text     the client sends text and CRLF          C2: ... a second client, connected at its first line
+ *   C: text     the client sends text and CRLF          C2: ... a second client, connected at its first line;
+ *                                                       the fourth comes to a listener with short time-outs
  *   S: text     the server's next line is this          $ANY matches any run of characters
  *   S~ text     the same, but other lines may come before it
  *   R: n text   the client sends text and CRLF n times
@@ -36,13 +37,13 @@
 
 static struct engine *engine;
 static struct imap_server server;
-static struct service *service;
-static struct conf *conf;
+static struct service *service, *hasty_service;
+static struct conf *conf, *hasty_conf;
 static struct store_service *store;
 static struct rpc_server *directory;
 static struct rpc_channel *grants;       /* from directory to the store */
 static _Atomic uint64_t account_base = 100;
-static uint16_t port;
+static uint16_t port, hasty_port;
 static pthread_t threads[3];
 static char dir[] = "/tmp/postrider-imap-XXXXXX";
 static int state_fd, mail_fd;
@@ -173,9 +174,9 @@ static void start_directory(void)
 	assert_int_equal(pthread_create(&threads[1], NULL, run_directory, directory), 0);
 }
 
-static void start_engine(void)
+static uint16_t listen_with(struct service *svc)
 {
-	struct engine_listener listener = {.protocol = &imap_protocol};
+	struct engine_listener listener = {.protocol = &imap_protocol, .service = svc};
 	struct sockaddr_in bound;
 	socklen_t len = sizeof(bound);
 	struct err err = ERR_NONE;
@@ -183,10 +184,16 @@ static void start_engine(void)
 	listener.fd = net_listen_tcp(STR("127.0.0.1"), 0, 16, &err);
 	assert_true(listener.fd >= 0);
 	assert_int_equal(getsockname(listener.fd, (struct sockaddr *)&bound, &len), 0);
-	port = ntohs(bound.sin_port);
-	service = service_new("imap", &server, conf_ref(conf), NULL);
-	listener.service = service;
 	engine_listen(engine, &listener);
+	return ntohs(bound.sin_port);
+}
+
+static void start_engine(void)
+{
+	service = service_new("imap", &server, conf_ref(conf), NULL);
+	hasty_service = service_new("hasty", &server, conf_ref(hasty_conf), NULL);
+	port = listen_with(service);
+	hasty_port = listen_with(hasty_service);
 	assert_int_equal(pthread_create(&threads[2], NULL, run_engine, engine), 0);
 }
 
@@ -199,6 +206,9 @@ static int start(void **state)
 	conf = conf_parse(STR("myhostname = mail.example.test\nmessage_size_limit = 300000\n"), "main.cf", NULL, &err);
 	if (conf == NULL)
 		fail_msg("conf: %s", err.text);
+	hasty_conf = conf_parse(STR("imap_idle_notify_interval = 1s\nimap_timeout = 3s\nimap_login_timeout = 2s\n"), "main.cf",
+				NULL, &err);
+	assert_non_null(hasty_conf);
 	engine = engine_new(&limits);
 	server.engine = engine;
 	start_store();
@@ -225,7 +235,9 @@ static int stop(void **state)
 	pthread_join(threads[0], NULL);
 	store_service_free(&store);
 	service_free(&service);
+	service_free(&hasty_service);
 	conf_unref(&conf);
+	conf_unref(&hasty_conf);
 	close(state_fd);
 	close(mail_fd);
 	snprintf(command, sizeof(command), "rm -rf %s", dir);
@@ -243,7 +255,7 @@ static struct client clients[CLIENTS_MAX];
 static struct client *client(size_t n, const char *where)
 {
 	struct client *c = &clients[n];
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(n == 3 ? hasty_port : port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int on = 1;
 
 	if (c->fd > 0)
