@@ -105,6 +105,7 @@ static void header_line(struct smtp_filter *f, struct str line, struct buf *out)
 	size_t name_len = field_name(line);
 	bool continuation = f->fields > 0 && line.len > 0 && ascii_blank(line.ptr[0]);
 
+	f->dropping = f->dropping && continuation;
 	f->header_size += line.len;
 	f->field_size = continuation ? f->field_size + line.len : line.len;
 	if (f->field_size > f->limits.line_max) {

@@ -186,6 +186,20 @@ static void submission_drops_bcc(void **state)
 	}
 }
 
+static void a_removed_field_at_the_end_of_the_header_is_not_counted(void **state)
+{
+	struct smtp_filter_limits limits = plain;
+	struct run r;
+
+	(void)state;
+	limits.submission = true;
+	run_begin(&r, &limits);
+	run_feed(&r, STR("To: a\r\nBcc: b\r\n\r\nx\r\n.\r\n"), 100);
+	assert_string_equal(r.out.ptr, "To: a\n\nx\n");
+	assert_int_equal(r.f.wire_size, strlen("To: a\r\n\r\nx\r\n"));
+	run_end(&r);
+}
+
 static void a_body_without_header_gets_its_empty_line(void **state)
 {
 	(void)state;
@@ -293,6 +307,7 @@ int main(void)
 		cmocka_unit_test(cr_cr_lf_is_marked_as_is),
 		cmocka_unit_test(header_is_seen),
 		cmocka_unit_test(submission_drops_bcc),
+		cmocka_unit_test(a_removed_field_at_the_end_of_the_header_is_not_counted),
 		cmocka_unit_test(a_body_without_header_gets_its_empty_line),
 		cmocka_unit_test(limits_refuse_and_swallow),
 		cmocka_unit_test(bdat_counts_and_joins_chunks),
