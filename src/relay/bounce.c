@@ -170,7 +170,7 @@ static void tell(struct attempt *a, struct queue_result *result, const struct ds
 		else
 			log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
 	}
-	log_as("postrider/bounce", "%.*s: %s notification to <%.*s>", STR_ARG(a->message->id),
+	log_as(relay_log_name(a, "bounce"), "%.*s: %s notification to <%.*s>", STR_ARG(a->message->id),
 	       outcome == OUTCOME_DELIVERED ? "sender delivery status" : sender.len > 0 ? "postmaster non-delivery"
 											 : "sender non-delivery",
 	       STR_ARG(shown));

@@ -36,6 +36,8 @@ struct attempt {
 	int64_t started_us;
 };
 
+/* The name of a log line: $syslog_name/program. Lives in a's arena. */
+const char *relay_log_name(const struct attempt *a, const char *program);
 /* The sender of notices to the postmaster; what bounces to it is dropped (Postfix's double_bounce_sender). */
 struct str bounce_double_sender(const struct attempt *a);
 /* Makes what must be told of the failed (and, where asked for, the delivered) recipients: fills the bounces

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "msg/header.h"
+#include "os/fault.h"
 #include "os/fd.h"
 #include "relay/private.h"
 #include <poll.h>
@@ -245,6 +246,7 @@ static void deliver_attempt(struct attempt *a)
 		log_warning("%.*s: %s", STR_ARG(m->id), err.text);
 	d.fingerprint = STR("");
 	deliver_store(&a->relay->env, &d);
+	FAULT_POINT("relay.delivered");
 	content_drop(&d.content, &a->relay->env);
 	for (size_t i = 0; i < all_count; i++)
 		outcome_take(a, all[i].index, &d.rcpts[twin_of(&d, &all[i])]);
@@ -270,6 +272,14 @@ static void expire(struct attempt *a)
 	}
 }
 
+const char *relay_log_name(const struct attempt *a, const char *program)
+{
+	struct str base, after;
+
+	str_split(a->conf->syslog_name, '/', &base, &after);
+	return arena_printf(a->arena, "%.*s/%s", STR_ARG(base), program).ptr;
+}
+
 static void log_outcome(struct attempt *a, const struct attempt_rcpt *r)
 {
 	static const char *const words[] = {"", "sent", "deferred", "bounced"};
@@ -278,7 +288,7 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r)
 	struct str orig = r->rcpt->original;
 	bool show = orig.len > 0 && !str_ieq(orig, r->rcpt->address);
 
-	log_as("postrider/virtual", "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%.*s, status=%s (%.*s)",
+	log_as(relay_log_name(a, "virtual"), "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%.*s, status=%s (%.*s)",
 	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "", STR_ARG(show ? orig : STR("")),
 	       show ? ">" : "", delay < spent ? spent : delay, delay < spent ? 0 : delay - spent, spent, STR_ARG(r->code),
 	       words[r->outcome], STR_ARG(r->text));
@@ -330,7 +340,7 @@ static void attempt_run(struct relay *r, const struct queue_message *m)
 		}
 		if (!left && m->delivery_id.len == DELIVERY_ID_SIZE) {
 			deliver_confirm(&r->env, (const uint8_t *)m->delivery_id.ptr);
-			log_as("postrider/qmgr", "%.*s: removed", STR_ARG(m->id));
+			log_as(relay_log_name(&a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 		}
 	}
 	(void)!rpc_send(r->directory, &DIR_SESSION_END, &end);
@@ -349,6 +359,8 @@ int relay_step(struct relay *r, uint32_t wait_ms, struct err *err)
 
 	rpc_reply_init(&hold);
 	if (rpc_call(r->env.queue, &QUEUE_CLAIM, &ask, &got, &hold, false, wait_ms + CLAIM_SLACK_MS, err) == 0) {
+		if (got.messages.n > 0)
+			FAULT_POINT("relay.claimed");
 		for (size_t i = 0; i < got.messages.n; i++) {
 			/* Claims not worked off come back by themselves. */
 			if (!atomic_load(&r->stopping))

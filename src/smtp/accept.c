@@ -2,6 +2,7 @@
  * LMTP answers for each recipient (RFC 2033 4.2). */
 #include "base/clock.h"
 #include "base/log.h"
+#include "os/fault.h"
 #include "smtp/smtp.h"
 
 static void delivery_fill(struct smtp_session *c, struct delivery *d)
@@ -65,7 +66,7 @@ static void log_taken(struct smtp_session *c, struct delivery *d, int how, struc
 			smtp_log_delivery(c, d, &d->rcpts[i], "store", "sent", "2.0.0", "delivered to mailbox");
 		else
 			smtp_log_delivery(c, d, &d->rcpts[i], "queue", "sent", "2.0.0", text.ptr);
-	log_as("postrider/qmgr", "%.*s: removed", STR_ARG(d->queue_id));
+	log_as(c->log_qmgr, "%.*s: removed", STR_ARG(d->queue_id));
 }
 
 static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t chunk_size)
@@ -77,6 +78,7 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 	c->mail.content = d->content;
 	if (how < 0)
 		return refuse_all(c, str_eq(str_from(err.code), STR("5.2.2")) ? 552 : 550, &err);
+	FAULT_POINT("smtpd.delivered");
 	log_taken(c, d, how, queued_as);
 	c->errors = c->junk = 0;
 	if (chunk_size >= 0)
@@ -127,6 +129,7 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 	bool all_done = true;
 
 	deliver_store(&c->env, d);
+	FAULT_POINT("smtpd.delivered");
 	c->mail.content = d->content;
 	for (size_t i = 0; i < d->rcpt_count; i++) {
 		const struct delivery_rcpt *r = &d->rcpts[i];

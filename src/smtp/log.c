@@ -78,8 +78,8 @@ void smtp_log_message(struct smtp_session *c, struct delivery *d)
 {
 	struct str id = d->added_message_id.len > 0 ? d->added_message_id : c->mail.filter.message_id;
 
-	log_as("postrider/cleanup", "%.*s: message-id=%.*s", STR_ARG(d->queue_id), STR_ARG(id));
-	log_as("postrider/qmgr", "%.*s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", STR_ARG(d->queue_id),
+	log_as(c->log_cleanup, "%.*s: message-id=%.*s", STR_ARG(d->queue_id), STR_ARG(id));
+	log_as(c->log_qmgr, "%.*s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", STR_ARG(d->queue_id),
 	       STR_ARG(d->sender), (unsigned long long)(d->content.size + d->prefix.len), d->rcpt_count);
 }
 
@@ -101,6 +101,6 @@ void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const s
 	buf_addf(&line, ", relay=%s, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%s, status=%s (%s)", relay,
 		 seconds(now - c->mail.started_us), seconds(c->mail.data_us - c->mail.started_us),
 		 seconds(now - c->mail.data_us), dsn, status, text);
-	log_as("postrider/virtual", "%s", line.ptr);
+	log_as(c->log_virtual, "%s", line.ptr);
 	buf_release(&line);
 }

@@ -109,6 +109,19 @@ static void name_client(struct smtp_session *c)
 	c->client = arena_printf(&c->arena, "%.*s[%s]", STR_ARG(c->client_name), session_peer_text(c->s));
 }
 
+/* $syslog_name without what -o put behind it (that is part of the service's name), then Postfix's program. With
+ * syslog_name = postfix the tools made for Postfix's log need no setting of their own. */
+static void name_log(struct smtp_session *c)
+{
+	struct str base = c->conf->syslog_name, after;
+
+	str_split(base, '/', &base, &after);
+	c->log_name = arena_printf(&c->arena, "%.*s/%s", STR_ARG(base), c->service->name != NULL ? c->service->name : "smtpd").ptr;
+	c->log_cleanup = arena_printf(&c->arena, "%.*s/cleanup", STR_ARG(base)).ptr;
+	c->log_qmgr = arena_printf(&c->arena, "%.*s/qmgr", STR_ARG(base)).ptr;
+	c->log_virtual = arena_printf(&c->arena, "%.*s/virtual", STR_ARG(base)).ptr;
+}
+
 static enum next open_any(struct session *s, bool lmtp)
 {
 	struct smtp_session *c = state(s);
@@ -126,7 +139,7 @@ static enum next open_any(struct session *s, bool lmtp)
 	arena_init(&c->mail.arena);
 	c->mail.content = CONTENT_NONE;
 	c->mail.sender = c->mail.queue_id = STR("");
-	c->log_name = arena_printf(&c->arena, "postrider/%s", c->service->name != NULL ? c->service->name : "smtpd").ptr;
+	name_log(c);
 	name_client(c);
 	session_set_timeout(s, c->conf->smtpd_timeout);
 	smtp_log(c, "connect from %.*s", STR_ARG(c->client));

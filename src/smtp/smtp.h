@@ -61,6 +61,7 @@ struct smtp_session {
 	struct service *service;
 	struct conf *conf;
 	const char *log_name;            /* "postrider/smtpd" */
+	const char *log_cleanup, *log_qmgr, *log_virtual;    /* the names under which Postfix logs these lines */
 	struct deliver_env env;
 	bool lmtp;
 	struct arena arena;
