@@ -79,12 +79,17 @@ void login_release(struct login *l)
 
 void login_tried(struct login *l, struct str user, struct str method)
 {
-	free(l->user);
-	l->user = NULL;
-	snprintf(l->method, sizeof(l->method), "%.*s", STR_ARG(method));
-	if (user.len == 0)
+	char *old = l->user;
+
+	/* Both may be what l holds already. */
+	method = str_sub(method, 0, sizeof(l->method) - 1);
+	if (method.len)
+		memmove(l->method, method.ptr, method.len);
+	l->method[method.len] = '\0';
+	l->user = user.len ? str_dup(str_sub(user, 0, LOG_USER_MAX)) : NULL;
+	free(old);
+	if (l->user == NULL)
 		return;
-	l->user = str_dup(str_sub(user, 0, LOG_USER_MAX));
 	/* A name from outside may not close the angle brackets that the log puts around it. */
 	for (char *c = l->user; *c; c++) {
 		if (*c == '<' || *c == '>' || *c == '\r' || *c == '\n')
@@ -123,11 +128,8 @@ void login_log_failures(const struct login *l, struct session *io, const char *w
 
 void login_failed(struct login *l, struct session *io, const struct dir_auth *answer)
 {
-	char method[sizeof(l->method)];
-
-	memcpy(method, l->method, sizeof(method));
 	if (answer->user.len)
-		login_tried(l, answer->user, str_from(method));
+		login_tried(l, answer->user, str_from(l->method));
 	log_info("%s: %s log-in failed for <%s>: %.*s", session_peer_text(io), l->method, l->user ? l->user : "",
 		 STR_ARG(answer->text));
 	l->failures++;

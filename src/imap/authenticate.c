@@ -4,12 +4,10 @@
  * success (RFC 4422 3.6): it goes out as one more challenge, which the client answers with an empty line. */
 #include "base/encode.h"
 #include "base/mem.h"
-#include "directory/schema.h"
 #include "imap/session.h"
 
 #define AUTH_CALL_MS 30000
 #define AUTH_LINE_MAX 12288
-#define INITIAL_USER_MAX 200
 
 static void send_challenge(struct imap_session *s, struct str challenge)
 {
@@ -21,16 +19,6 @@ static void send_challenge(struct imap_session *s, struct str challenge)
 	buf_addz(&out, "\r\n");
 	session_write(s->io, buf_str(&out));
 	buf_release(&out);
-}
-
-/* For the log: PLAIN is "authzid NUL user NUL password". Other mechanisms tell their user later, if at all. */
-static void note_user(struct imap_session *s, struct str mechanism, struct str response)
-{
-	struct str authzid, rest, user, password;
-
-	if (str_ieq(mechanism, STR("PLAIN")) && str_split(response, '\0', &authzid, &rest) &&
-	    str_split(rest, '\0', &user, &password))
-		imap_log_tried(s, str_sub(user, 0, INITIAL_USER_MAX), s->auth_method);
 }
 
 static enum next succeeded(struct imap_session *s, const struct dir_auth *answer)
@@ -73,21 +61,11 @@ static enum next exchange(struct imap_session *s, const struct rpc_call *call, c
 static enum next start(struct imap_session *s, struct str mechanism, bool has_initial, struct str initial)
 {
 	char exporter[64], unique[64];
-	size_t exporter_len = 0, unique_len = 0;
 	struct dir_auth_start request = {
-		.session = session_id(s->io),
-		.service = STR("imap"),
-		.mechanism = mechanism,
-		.has_initial = has_initial,
-		.initial = initial,
-		.client = str_from(session_peer_text(s->io)),
-		.tls = session_is_tls(s->io),
-	};
+		.service = STR("imap"), .mechanism = mechanism, .has_initial = has_initial, .initial = initial};
 
-	if (session_channel_binding(s->io, STR("tls-exporter"), exporter, &exporter_len))
-		request.binding_exporter = str_of(exporter, exporter_len);
-	if (session_channel_binding(s->io, STR("tls-unique"), unique, &unique_len))
-		request.binding_unique = str_of(unique, unique_len);
+	login_describe(s->io, &request, exporter, unique);
+	login_tried_response(&s->login, initial);
 	return exchange(s, &DIR_AUTH_START, &request);
 }
 
@@ -118,19 +96,16 @@ enum next imap_cmd_authenticate(struct imap_session *s, struct imap_parser *p)
 		has_initial = true;
 		text = str_trim(str_skip(p->in, p->at));
 	}
-	imap_log_tried(s, STR_NULL, "");
-	snprintf(s->auth_method, sizeof(s->auth_method), "%.*s", STR_ARG(mechanism));
-	if (imap_cleartext_refused(s) && (str_ieq(mechanism, STR("PLAIN")) || str_ieq(mechanism, STR("LOGIN"))))
+	login_tried(&s->login, STR_NULL, mechanism);
+	if (imap_cleartext_refused(s) && login_mechanism_is_cleartext(mechanism))
 		return imap_reply(s, "NO [PRIVACYREQUIRED] Log-in over clear text is refused: use TLS");
 	if (!imap_mechanism_offered(s, mechanism))
 		return imap_reply(s, "NO [CANNOT] Unsupported authentication mechanism");
 	buf_init(&initial, AUTH_LINE_MAX);
-	if (has_initial && !decode(&initial, text, true)) {
+	if (has_initial && !decode(&initial, text, true))
 		next = imap_reply(s, "BAD Invalid base64 in the initial response");
-	} else {
-		note_user(s, mechanism, buf_str(&initial));
+	else
 		next = start(s, mechanism, has_initial, buf_str(&initial));
-	}
 	wipe(&initial);
 	return next;
 }
@@ -173,7 +148,7 @@ enum next imap_authenticate_unit(struct imap_session *s, struct str line)
 		buf_init(&response, AUTH_LINE_MAX);
 		if (decode(&response, line, false)) {
 			request.response = buf_str(&response);
-			note_user(s, str_from(s->auth_method), request.response);
+			login_tried_response(&s->login, request.response);
 			next = exchange(s, &DIR_AUTH_STEP, &request);
 		} else {
 			s->mode = IMAP_MODE_COMMAND;

@@ -3,24 +3,15 @@
 #ifndef IMAP_SERVER_H
 #define IMAP_SERVER_H
 
+#include "directory/login.h"
 #include "engine/session.h"
 #include "store/view.h"
-#include <pthread.h>
-
-/* The mechanisms that directory offers, asked for once a minute. Shared by all sessions. */
-struct imap_mechanisms {
-	pthread_mutex_t lock;            /* zeroed memory is an unlocked mutex here */
-	struct {
-		char names[160];
-		int64_t asked_ms;        /* 0: never */
-	} of[4];                         /* index: tls + 2 * loopback */
-};
 
 struct imap_server {
 	struct engine *engine;
 	struct store_client *store;
 	struct rpc_channel *directory;   /* calls of directory/schema.h */
-	struct imap_mechanisms mechanisms;
+	struct login_mechanisms mechanisms;      /* login_mechanisms_init() before the first session */
 };
 
 extern const struct protocol imap_protocol;

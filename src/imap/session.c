@@ -4,7 +4,6 @@
 #include "base/encode.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "directory/schema.h"
 #include "imap/reply.h"
 
 #define ANY (IMAP_NOT_AUTHENTICATED | IMAP_AUTHENTICATED | IMAP_SELECTED)
@@ -302,7 +301,8 @@ static enum next session_open(struct session *io)
 	s->server = s->service->server;
 	s->conf = service_conf(s->service);
 	s->state = IMAP_NOT_AUTHENTICATED;
-	s->opened_ms = s->active_ms = clock_ms();
+	s->active_ms = clock_ms();
+	login_init(&s->login, "imap");
 	arena_init(&s->arena);
 	buf_init(&out, 4096);
 	buf_addz(&out, "* OK [CAPABILITY ");
@@ -380,12 +380,13 @@ static void session_close(struct session *io)
 		return;
 	release_job(s);
 	imap_deselect(s);
-	imap_log_disconnect(s, "Connection closed");
+	if (s->state == IMAP_NOT_AUTHENTICATED)
+		login_log_failures(&s->login, io, "Connection closed");
 	if (s->session_named)
 		(void)rpc_send(s->server->directory, &DIR_SESSION_END, &end);
 	arena_release(&s->arena);
 	free(s->user);
-	free(s->auth_user);
+	login_release(&s->login);
 	free(s->held_reply);
 	conf_unref(&s->conf);
 }

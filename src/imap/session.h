@@ -70,11 +70,9 @@ struct imap_session {
 
 	uint64_t account;
 	char *user;                      /* canonical, or NULL */
-	char *auth_user;                 /* last name tried, for the log */
-	char auth_method[24];
-	unsigned auth_failures;
+	struct login login;
 	unsigned bad_commands;
-	int64_t opened_ms, active_ms;
+	int64_t active_ms;
 
 	/* Flag changes of this modseq are the running command's own: imap_sync() does not tell them. */
 	uint64_t own_modseq;
@@ -141,11 +139,8 @@ void imap_add_capabilities(struct buf *out, struct imap_session *s);
 bool imap_mechanism_offered(struct imap_session *s, struct str mechanism);
 bool imap_cleartext_refused(struct imap_session *s);
 bool imap_tls_available(struct imap_session *s);
-void imap_log_tried(struct imap_session *s, struct str user, const char *method);
-struct dir_auth;
 /* After directory's answer to LOGIN or AUTHENTICATE: log, delay, state, tagged reply. */
 enum next imap_auth_done(struct imap_session *s, const struct dir_auth *answer);
-void imap_log_disconnect(struct imap_session *s, const char *why);
 
 /* ---- units of the modes other than COMMAND; called by session.c ---- */
 enum next imap_authenticate_unit(struct imap_session *s, struct str line);

@@ -117,13 +117,10 @@ enum next pop3_sasl_line(struct pop3_session *s, struct str line)
 	enum next next;
 
 	if (s->account) {        /* the client has the data that came with success */
-		char user[256];
-
 		if (line.len > 0)
 			return abandon(s, "Authentication aborted.");
 		s->mode = POP3_MODE_COMMAND;
-		snprintf(user, sizeof(user), "%s", s->login.user ? s->login.user : "");
-		known.user = str_from(user);
+		known.user = str_from(s->login.user ? s->login.user : "");
 		return pop3_logged_in(s, &known);
 	}
 	if (str_eq(line, STR("*")))

@@ -33,6 +33,8 @@ int proc_access(struct proc *p)
 
 	/* peers */
 	f = frontend_new(p, p->bundle->conf->access_thread_limit, protocols);
+	login_mechanisms_init(&imap.mechanisms);
+	login_mechanisms_init(&pop3.mechanisms);
 	imap.engine = pop3.engine = frontend_engine(f);
 	imap.store = pop3.store = store_client_new(imap.engine);
 	imap.directory = pop3.directory = rpc_channel_new("directory", DIR_CALLS);
