@@ -108,6 +108,14 @@ struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *
 	return out;
 }
 
+const char *deliver_delay_text(double seconds, char out[16])
+{
+	if (seconds < 0)
+		seconds = 0;
+	snprintf(out, 16, "%.*f", seconds < 1 ? 2 : seconds < 10 ? 1 : 0, seconds < 1e9 ? seconds : 1e9);
+	return out;
+}
+
 bool deliver_is_loop(const struct delivery *d, struct str address)
 {
 	for (size_t i = 0; i < d->delivered_to_count; i++)

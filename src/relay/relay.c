@@ -286,11 +286,13 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r)
 	double delay = (double)(clock_wall() - (int64_t)a->message->arrival);
 	double spent = (double)(clock_us() - a->started_us) / 1e6;
 	struct str orig = r->rcpt->original;
+	char text[3][16];
 	bool show = orig.len > 0 && !str_ieq(orig, r->rcpt->address);
 
-	log_as(relay_log_name(a, "virtual"), "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%.*s, status=%s (%.*s)",
+	log_as(relay_log_name(a, "virtual"), "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%s, delays=%s/0/0/%s, dsn=%.*s, status=%s (%.*s)",
 	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "", STR_ARG(show ? orig : STR("")),
-	       show ? ">" : "", delay < spent ? spent : delay, delay < spent ? 0 : delay - spent, spent, STR_ARG(r->code),
+	       show ? ">" : "", deliver_delay_text(delay < spent ? spent : delay, text[0]),
+	       deliver_delay_text(delay - spent, text[1]), deliver_delay_text(spent, text[2]), STR_ARG(r->code),
 	       words[r->outcome], STR_ARG(r->text));
 }
 

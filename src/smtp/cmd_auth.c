@@ -66,9 +66,7 @@ static enum next auth_failed(struct smtp_session *c, const struct dir_auth *answ
 	/* fail2ban must not ban a client for our own trouble, hence Postfix's words. */
 	if (temp)
 		why = STR("Connection lost to authentication server");
-	smtp_log(c, "warning: %.*s: SASL %.*s authentication failed: %.*s%s%.*s", STR_ARG(c->client),
-		 STR_ARG(c->auth_mechanism), STR_ARG(why), answer->user.len > 0 ? ", sasl_username=" : "",
-		 STR_ARG(answer->user));
+	smtp_log_auth_failed(c, why, answer->user);
 	if (temp)
 		return smtp_reply(c, 454, "4.7.0", "Temporary authentication failure");
 	/* The same words whether the user exists or not (GOTCHAS 94). */

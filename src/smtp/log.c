@@ -20,6 +20,16 @@ void smtp_log(struct smtp_session *c, const char *fmt, ...)
 	log_as(c->log_name, "%s", text);
 }
 
+void smtp_log_auth_failed(struct smtp_session *c, struct str why, struct str user)
+{
+	const char *service = strchr(c->log_name, '/');
+	char name[100];
+
+	snprintf(name, sizeof(name), "postfix%s", service != NULL ? service : "/smtpd");
+	log_as(name, "warning: %.*s: SASL %.*s authentication failed: %.*s%s%.*s", STR_ARG(c->client),
+	       STR_ARG(c->auth_mechanism), STR_ARG(why), user.len > 0 ? ", sasl_username=" : "", STR_ARG(user));
+}
+
 void smtp_log_client(struct smtp_session *c)
 {
 	if (c->user.len > 0)
@@ -85,22 +95,24 @@ void smtp_log_message(struct smtp_session *c, struct delivery *d)
 
 static double seconds(int64_t us)
 {
-	return us < 0 ? 0 : (double)us / 1e6;
+	return (double)us / 1e6;
 }
 
 void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r, const char *relay,
 		       const char *status, const char *dsn, const char *text)
 {
 	int64_t now = clock_us();
+	char delay[16], before[16], spent[16];
 	struct buf line;
 
 	buf_init(&line, 3000);
 	buf_addf(&line, "%.*s: to=<%.*s>", STR_ARG(d->queue_id), STR_ARG(r->address));
 	if (r->original.len > 0 && !str_ieq(r->original, r->address))
 		buf_addf(&line, ", orig_to=<%.*s>", STR_ARG(str_sub(r->original, 0, 400)));
-	buf_addf(&line, ", relay=%s, delay=%.2g, delays=%.2g/0/0/%.2g, dsn=%s, status=%s (%s)", relay,
-		 seconds(now - c->mail.started_us), seconds(c->mail.data_us - c->mail.started_us),
-		 seconds(now - c->mail.data_us), dsn, status, text);
+	buf_addf(&line, ", relay=%s, delay=%s, delays=%s/0/0/%s, dsn=%s, status=%s (%s)", relay,
+		 deliver_delay_text(seconds(now - c->mail.started_us), delay),
+		 deliver_delay_text(seconds(c->mail.data_us - c->mail.started_us), before),
+		 deliver_delay_text(seconds(now - c->mail.data_us), spent), dsn, status, text);
 	log_as(c->log_virtual, "%s", line.ptr);
 	buf_release(&line);
 }

@@ -110,6 +110,9 @@ enum next smtp_reply_close(struct smtp_session *c, const char *dsn, const char *
 /* ---- log.c: Postfix's lines ---- */
 void smtp_log(struct smtp_session *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void smtp_log_client(struct smtp_session *c);            /* QUEUEID: client=... */
+/* fail2ban's filter asks for the program "postfix/...": this one line goes under that name, whatever $syslog_name
+ * says, as failed log-ins by IMAP and POP3 go under Dovecot's. */
+void smtp_log_auth_failed(struct smtp_session *c, struct str why, struct str user);
 void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient);
 void smtp_log_disconnect(struct smtp_session *c);
 void smtp_log_message(struct smtp_session *c, struct delivery *d);           /* message-id=, from=, size= */
