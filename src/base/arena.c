@@ -7,9 +7,9 @@
 #include "base/mem.h"
 #include <stdalign.h>
 
-#define BLOCK_SIZE ((size_t)4096 - 64)
+#define BLOCK_SIZE     ((size_t)4096 - 64)
 #define BLOCK_SIZE_MAX ((size_t)65536 - 64)
-#define ALIGN alignof(max_align_t)
+#define ALIGN	       alignof(max_align_t)
 
 struct arena_block {
 	struct arena_block *next;

@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WARN_UNUSED __attribute__((warn_unused_result))
+#define WARN_UNUSED	       __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
-#define NORETURN __attribute__((noreturn))
-#define UNUSED __attribute__((unused))
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define NORETURN	       __attribute__((noreturn))
+#define UNUSED		       __attribute__((unused))
+#define ARRAY_SIZE(a)	       (sizeof(a) / sizeof((a)[0]))
 
 /* Banned: each of these has a bounded or checked replacement in base/. */
 #define BANNED(name) name##_is_banned_see_base_attr_h

@@ -24,8 +24,8 @@ void base64_encode(struct buf *out, struct str in)
 
 		buf_add(out, quad, 4);
 	} else if (left == 2) {
-		char quad[4] = {alphabet[p[0] >> 2], alphabet[(p[0] & 3) << 4 | p[1] >> 4],
-				alphabet[(p[1] & 15) << 2], '='};
+		char quad[4] = {alphabet[p[0] >> 2], alphabet[(p[0] & 3) << 4 | p[1] >> 4], alphabet[(p[1] & 15) << 2],
+				'='};
 
 		buf_add(out, quad, 4);
 	}

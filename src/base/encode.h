@@ -8,14 +8,14 @@
 void base64_encode(struct buf *out, struct str in);
 /* Strict: padding required, no other characters. Returns false on anything else (out may hold a part). */
 bool base64_decode(struct buf *out, struct str in) WARN_UNUSED;
-void hex_encode(struct buf *out, struct str in);   /* lower case */
+void hex_encode(struct buf *out, struct str in); /* lower case */
 bool hex_decode(struct buf *out, struct str in) WARN_UNUSED;
 
 /* CRC32C (Castagnoli), hardware where there is some. Start with 0, feed the result back to go on. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
 
-void random_bytes(void *out, size_t len);          /* getrandom(2); dies if the kernel has none */
+void random_bytes(void *out, size_t len); /* getrandom(2); dies if the kernel has none */
 uint64_t random_u64(void);
-uint64_t random_below(uint64_t limit);             /* uniform, 0 .. limit-1 */
+uint64_t random_below(uint64_t limit); /* uniform, 0 .. limit-1 */
 
 #endif

@@ -10,21 +10,21 @@
 
 enum err_kind {
 	ERR_OK = 0,
-	ERR_TEMP,       /* may work later: 4xx, NO [UNAVAILABLE] */
-	ERR_PERM,       /* will not work: 5xx, NO */
-	ERR_SYNTAX,     /* the peer's bytes are malformed: 501, BAD */
-	ERR_DENIED,     /* not authenticated or not allowed */
-	ERR_NOT_FOUND,  /* no such user, mailbox, message */
-	ERR_EXISTS,     /* name already taken */
-	ERR_FULL,       /* over quota, or the disk is full (ERR_TEMP's cousin; 452) */
-	ERR_LIMIT,      /* a limit of ours was exceeded */
-	ERR_LOST,       /* the peer process or connection went away; the outcome may be unknown */
+	ERR_TEMP,      /* may work later: 4xx, NO [UNAVAILABLE] */
+	ERR_PERM,      /* will not work: 5xx, NO */
+	ERR_SYNTAX,    /* the peer's bytes are malformed: 501, BAD */
+	ERR_DENIED,    /* not authenticated or not allowed */
+	ERR_NOT_FOUND, /* no such user, mailbox, message */
+	ERR_EXISTS,    /* name already taken */
+	ERR_FULL,      /* over quota, or the disk is full (ERR_TEMP's cousin; 452) */
+	ERR_LIMIT,     /* a limit of ours was exceeded */
+	ERR_LOST,      /* the peer process or connection went away; the outcome may be unknown */
 };
 
 struct err {
 	enum err_kind kind;
-	int sys;                 /* errno, or 0 */
-	char code[12];           /* enhanced status code, or "" */
+	int sys;       /* errno, or 0 */
+	char code[12]; /* enhanced status code, or "" */
 	char text[244];
 };
 
@@ -36,6 +36,6 @@ int err_set(struct err *err, enum err_kind kind, const char *code, const char *f
 int err_errno(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "context: " in front of the text. */
 int err_context(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
-bool err_is_temp(const struct err *err);           /* TEMP, FULL or LOST: worth another try */
+bool err_is_temp(const struct err *err); /* TEMP, FULL or LOST: worth another try */
 
 #endif

@@ -11,7 +11,7 @@
 #include "base/attr.h"
 
 void bug_at(const char *file, int line, const char *fmt, ...) NORETURN PRINTF_LIKE(3, 4);
-#define bug(...) bug_at(__FILE__, __LINE__, __VA_ARGS__)
+#define bug(...)	bug_at(__FILE__, __LINE__, __VA_ARGS__)
 #define invariant(cond) ((cond) ? (void)0 : bug("invariant broken: %s", #cond))
 
 void die(int sysexit, const char *fmt, ...) NORETURN PRINTF_LIKE(2, 3);

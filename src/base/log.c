@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096
-#define TO_SYSLOG (-2)
+#define TO_SYSLOG      (-2)
 
 static char log_name[64] = "postrider";
 static char log_host[64];
@@ -36,7 +36,7 @@ void log_init(const char *name)
 		snprintf(log_host, sizeof(log_host), "localhost");
 	log_host[sizeof(log_host) - 1] = '\0';
 	log_host[strcspn(log_host, ".")] = '\0'; /* as syslogd prints it */
-	localtime_r(&now.tv_sec, &tm);           /* loads the time zone before any jail */
+	localtime_r(&now.tv_sec, &tm);		 /* loads the time zone before any jail */
 }
 
 void log_to_stderr(void)
@@ -156,12 +156,12 @@ void log_line(struct str line)
 	write_whole(output, whole, len);
 }
 
-#define EMIT(level, name, prefix)                        \
-	do {                                             \
-		va_list args;                            \
-		va_start(args, fmt);                     \
-		emit(level, name, prefix, fmt, args);    \
-		va_end(args);                            \
+#define EMIT(level, name, prefix)                                                                                      \
+	do {                                                                                                           \
+		va_list args;                                                                                          \
+		va_start(args, fmt);                                                                                   \
+		emit(level, name, prefix, fmt, args);                                                                  \
+		va_end(args);                                                                                          \
 	} while (0)
 
 void log_write(enum log_level level, const char *fmt, ...)

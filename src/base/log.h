@@ -13,11 +13,11 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_E
 /* name: "postrider/smtpd". Until one of the outputs below is chosen, lines go to stderr. */
 void log_init(const char *name);
 void log_set_name(const char *name);
-void log_to_stderr(void);                          /* with time stamp and name */
+void log_to_stderr(void); /* with time stamp and name */
 void log_to_syslog(void);
 /* fd: a file opened O_APPEND, or a pipe to master; borrowed. */
 void log_to_fd(int fd);
-void log_set_level(enum log_level lowest);         /* default LOG_LEVEL_INFO */
+void log_set_level(enum log_level lowest); /* default LOG_LEVEL_INFO */
 
 /* Postfix marks severities in the text: "warning: ", "error: ", "fatal: ". These add it. */
 void log_debug(const char *fmt, ...) PRINTF_LIKE(1, 2);

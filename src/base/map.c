@@ -7,16 +7,16 @@
 
 struct slot {
 	uint64_t hash;
-	char *key;         /* NULL: never used; &gone: removed */
+	char *key; /* NULL: never used; &gone: removed */
 	size_t key_len;
 	void *value;
 };
 
 struct map {
 	struct slot *slots;
-	size_t size;       /* a power of two, or 0 */
-	size_t count;      /* live */
-	size_t filled;     /* live and removed */
+	size_t size;   /* a power of two, or 0 */
+	size_t count;  /* live */
+	size_t filled; /* live and removed */
 };
 
 static char gone;

@@ -5,12 +5,12 @@
 
 #include "base/attr.h"
 
-void *mem_alloc(size_t size);                      /* zeroed */
+void *mem_alloc(size_t size); /* zeroed */
 void *mem_realloc(void *ptr, size_t size);
 void *mem_dup(const void *ptr, size_t size);
 char *mem_strdup(const char *text);
 char *mem_printf(const char *fmt, ...) PRINTF_LIKE(1, 2);
-void mem_wipe(void *ptr, size_t size);             /* not optimised away; for secrets */
+void mem_wipe(void *ptr, size_t size); /* not optimised away; for secrets */
 
 #define NEW(type) ((type *)mem_alloc(sizeof(type)))
 

@@ -185,7 +185,8 @@ bool str_to_u64(struct str s, uint64_t *value_r)
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned digit = (unsigned char)s.ptr[i] - '0';
 
-		if (digit > 9 || __builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, digit, &value))
+		if (digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
+		    __builtin_add_overflow(value, digit, &value))
 			return false;
 	}
 	*value_r = value;

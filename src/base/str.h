@@ -15,16 +15,16 @@ struct str {
 };
 
 #define STR(literal) ((struct str){("" literal ""), sizeof(literal) - 1})
-#define STR_NULL ((struct str){NULL, 0})
+#define STR_NULL     ((struct str){NULL, 0})
 /* For printf("%.*s"): STR_ARG(s). Lengths above INT_MAX are clipped. */
 #define STR_ARG(s) (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len), ((s).ptr ? (s).ptr : "")
 
-struct str str_from(const char *text);             /* NULL gives STR_NULL */
+struct str str_from(const char *text); /* NULL gives STR_NULL */
 struct str str_of(const void *ptr, size_t len);
 
 bool str_eq(struct str a, struct str b);
 bool str_ieq(struct str a, struct str b);
-int str_cmp(struct str a, struct str b);           /* bytewise; the shorter sorts first */
+int str_cmp(struct str a, struct str b); /* bytewise; the shorter sorts first */
 int str_icmp(struct str a, struct str b);
 bool str_starts(struct str s, struct str prefix);
 bool str_istarts(struct str s, struct str prefix);
@@ -40,8 +40,8 @@ ptrdiff_t str_ifind(struct str s, struct str needle);
 
 /* Bytes from .. from+len, both clipped to s. */
 struct str str_sub(struct str s, size_t from, size_t len);
-struct str str_skip(struct str s, size_t n);       /* without the first n bytes (clipped) */
-struct str str_trim(struct str s);                 /* without SP, HTAB, CR, LF at both ends */
+struct str str_skip(struct str s, size_t n); /* without the first n bytes (clipped) */
+struct str str_trim(struct str s);	     /* without SP, HTAB, CR, LF at both ends */
 
 /* Takes the next piece up to any byte of `separators` off the front of *rest. Returns false when *rest
  * is exhausted. Consecutive separators are skipped: there are no empty pieces. */
@@ -53,20 +53,41 @@ bool str_split(struct str s, char c, struct str *before_r, struct str *after_r);
 bool str_to_u64(struct str s, uint64_t *value_r) WARN_UNUSED;
 bool str_to_u32(struct str s, uint32_t *value_r) WARN_UNUSED;
 
-bool str_is_ascii(struct str s);                   /* no byte above 0x7f */
-bool str_has_control(struct str s);                /* a byte below 0x20 or 0x7f */
-uint64_t str_hash(struct str s, uint64_t seed);    /* for hash tables only */
+bool str_is_ascii(struct str s);		/* no byte above 0x7f */
+bool str_has_control(struct str s);		/* a byte below 0x20 or 0x7f */
+uint64_t str_hash(struct str s, uint64_t seed); /* for hash tables only */
 /* Compares in time that depends on the lengths only. For secrets. */
 bool str_eq_secret(struct str a, struct str b);
 
-char *str_dup(struct str s);                       /* malloc'ed, NUL-terminated; caller frees */
+char *str_dup(struct str s); /* malloc'ed, NUL-terminated; caller frees */
 
-static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
-static inline char ascii_upper(char c) { return c >= 'a' && c <= 'z' ? (char)(c - 32) : c; }
-static inline bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
-static inline bool ascii_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-static inline bool ascii_alnum(char c) { return ascii_alpha(c) || ascii_digit(c); }
-static inline bool ascii_blank(char c) { return c == ' ' || c == '\t'; }
-static inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static inline char ascii_lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
+}
+static inline char ascii_upper(char c)
+{
+	return c >= 'a' && c <= 'z' ? (char)(c - 32) : c;
+}
+static inline bool ascii_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+static inline bool ascii_alpha(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+static inline bool ascii_alnum(char c)
+{
+	return ascii_alpha(c) || ascii_digit(c);
+}
+static inline bool ascii_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+static inline bool ascii_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 #endif

@@ -14,12 +14,14 @@ const struct cmd_entry cmd_table[] = {
 	 "Make a new instance: configuration, account database, certificate. Nothing that exists is overwritten.\n"
 	 "  --domain DOMAIN    the first domain that mail is taken for\n"
 	 "  --host NAME        the name of this host, mail.DOMAIN if not given\n"
-	 "  --port-offset N    listen on 25+N, 587+N, 465+N, 143+N, 993+N, 110+N, 995+N, 24+N: without root, above 1024"},
+	 "  --port-offset N    listen on 25+N, 587+N, 465+N, 143+N, 993+N, 110+N, 995+N, 24+N: without root, above "
+	 "1024"},
 	{"run", cmd_run, "", "Run in the foreground until Ctrl-C."},
 	{"start", cmd_start, "", "Start in the background; returns when everything serves."},
 	{"stop", cmd_stop, "", "Stop orderly; returns when everything has ended."},
 	{"reload", cmd_reload, "", "Read configuration and certificates again, without dropping a connection."},
-	{"restart", cmd_restart, "", "Stop and start anew, as after an upgrade; clients wait instead of being refused."},
+	{"restart", cmd_restart, "",
+	 "Stop and start anew, as after an upgrade; clients wait instead of being refused."},
 	{"status", cmd_status, "[--json]", "Show the processes, their uptime and what their jails hold."},
 	{"check", cmd_check, "[--json]", "Read the configuration and tell what is wrong, unknown or not used yet."},
 	{"config", cmd_config, "[-n | -d] [--json] [NAME ...]",
@@ -47,11 +49,14 @@ const struct cmd_entry cmd_table[] = {
 	 "Options of set: --remove-address A, --enable, --disable"},
 	{"alias", cmd_alias, "add | list | show | set | delete ... [--json]",
 	 "Addresses that lead to other addresses.\n"
-	 "  add ADDRESS TARGET ...             @DOMAIN as the address: the catch-all; as the target: the same user there\n"
+	 "  add ADDRESS TARGET ...             @DOMAIN as the address: the catch-all; as the target: the same user "
+	 "there\n"
 	 "  set ADDRESS [TARGET ...] [--enable | --disable]\n"
 	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS"},
-	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]", "The messages that wait to be delivered."},
-	{"mail", cmd_mail, "fsck [--json] [USER]", "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
+	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]",
+	 "The messages that wait to be delivered."},
+	{"mail", cmd_mail, "fsck [--json] [USER]",
+	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
 #ifdef POSTRIDER_TEST
 	{"probe", cmd_probe, "PROCESS WHAT [ARGUMENT]", "Make a process try what its jail forbids (test builds only)."},
 #endif
@@ -119,9 +124,11 @@ static int help(FILE *out)
 {
 	fputs("usage: postrider [-c DIR] COMMAND ...\n\n", out);
 	for (size_t i = 0; i < cmd_count; i++)
-		fprintf(out, "  %-9s %.*s\n", cmd_table[i].noun, (int)strcspn(cmd_table[i].help, "\n"), cmd_table[i].help);
+		fprintf(out, "  %-9s %.*s\n", cmd_table[i].noun, (int)strcspn(cmd_table[i].help, "\n"),
+			cmd_table[i].help);
 	fputs("\nDIR is the instance, " INSTANCE_DIR_DEFAULT " unless -c or $POSTRIDER_CONFIG names another.\n"
-	      "`postrider COMMAND --help` says more. A new instance: postrider init DIR --domain DOMAIN\n", out);
+	      "`postrider COMMAND --help` says more. A new instance: postrider init DIR --domain DOMAIN\n",
+	      out);
 	return out == stdout ? EX_OK : EX_USAGE;
 }
 

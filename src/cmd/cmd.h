@@ -10,11 +10,11 @@
 #include <sysexits.h>
 
 struct cmd {
-	const char *dir;     /* the instance: absolute path; from -c, else $POSTRIDER_CONFIG, else /etc/postrider */
-	bool json;           /* --json was given, anywhere; print JSON to stdout */
-	int argc;            /* what follows the noun (`user`), without -c DIR and --json: argv[0] is the verb */
-	char **argv;         /* NULL-terminated; may be reordered by getopt */
-	const char *name;    /* the noun as typed: "user", "start" */
+	const char *dir;  /* the instance: absolute path; from -c, else $POSTRIDER_CONFIG, else /etc/postrider */
+	bool json;	  /* --json was given, anywhere; print JSON to stdout */
+	int argc;	  /* what follows the noun (`user`), without -c DIR and --json: argv[0] is the verb */
+	char **argv;	  /* NULL-terminated; may be reordered by getopt */
+	const char *name; /* the noun as typed: "user", "start" */
 };
 
 /* How a command is entered. `usage` follows "postrider [-c DIR] NOUN "; `help` is one sentence, then details
@@ -52,6 +52,6 @@ int cmd_restart(struct cmd *c);
 int cmd_status(struct cmd *c);
 int cmd_queue(struct cmd *c);
 int cmd_mail(struct cmd *c);
-int cmd_probe(struct cmd *c);      /* test builds only */
+int cmd_probe(struct cmd *c); /* test builds only */
 
 #endif

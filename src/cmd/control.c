@@ -33,8 +33,8 @@ static int connect_master(const char *dir, struct err *err)
 	return fd;
 }
 
-int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r, struct rpc_reply *hold,
-		 int64_t timeout_ms, struct err *err)
+int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r,
+		 struct rpc_reply *hold, int64_t timeout_ms, struct err *err)
 {
 	int fd = connect_master(dir, err), result;
 	struct rpc_channel *channel;

@@ -7,8 +7,8 @@
 
 /* One call (CONTROL_* of proc/schema.h). What reply_r points at lives in `hold` until rpc_reply_release().
  * Returns 0, or -1 with err: ERR_NOT_FOUND when no master runs there. */
-int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r, struct rpc_reply *hold,
-		 int64_t timeout_ms, struct err *err) WARN_UNUSED;
+int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r,
+		 struct rpc_reply *hold, int64_t timeout_ms, struct err *err) WARN_UNUSED;
 /* The pid of the running master, 0 if none runs (the lock of the pid file decides). */
 int64_t control_master_pid(const char *dir);
 /* Waits until no master runs. False when timeout_ms passed. */

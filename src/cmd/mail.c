@@ -1,7 +1,7 @@
 /* postrider mail: what concerns the mail itself. fsck makes store compare its index with the files and rebuild
  * what differs; the files win. */
-#include "cmd/control.h"
 #include "base/mem.h"
+#include "cmd/control.h"
 #include "config/instance.h"
 #include "directory/accounts.h"
 #include <jansson.h>

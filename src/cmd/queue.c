@@ -5,7 +5,7 @@
 #include <time.h>
 
 #define QUEUE_TIMEOUT_MS 60000
-#define PAGE 200
+#define PAGE		 200
 
 static struct str sender_text(const struct queue_message *m)
 {
@@ -45,17 +45,17 @@ static json_t *message_json(const struct queue_message *m)
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
 
-		json_array_append_new(rcpts, json_pack("{s:o, s:I, s:o, s:o}", "address", json_str(r->address), "attempts",
-						       (json_int_t)r->attempts, "code", json_str(r->last_code), "reason",
-						       json_str(r->last_text)));
+		json_array_append_new(rcpts, json_pack("{s:o, s:I, s:o, s:o}", "address", json_str(r->address),
+						       "attempts", (json_int_t)r->attempts, "code",
+						       json_str(r->last_code), "reason", json_str(r->last_text)));
 	}
 	return json_pack("{s:o, s:o, s:I, s:I, s:o}", "id", json_str(m->id), "sender", json_str(m->sender), "arrival",
 			 (json_int_t)m->arrival, "size", (json_int_t)m->size, "recipients", rcpts);
 }
 
 struct listing {
-	const char *only;        /* this id, or NULL */
-	json_t *json;            /* or NULL: text */
+	const char *only; /* this id, or NULL */
+	json_t *json;	  /* or NULL: text */
 	uint64_t count, bytes;
 };
 
@@ -114,7 +114,8 @@ static int list(struct cmd *c, const char *only)
 	else if (l.count == 0)
 		puts("Mail queue is empty");
 	else if (only == NULL)
-		printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n", (l.bytes + 1023) / 1024, l.count, l.count == 1 ? "" : "s");
+		printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n", (l.bytes + 1023) / 1024, l.count,
+		       l.count == 1 ? "" : "s");
 	if (l.json && status == EX_OK)
 		putchar('\n');
 	json_decref(l.json);

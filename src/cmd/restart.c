@@ -1,7 +1,7 @@
 /* postrider restart: an orderly stop, then the program file as it stands now, on the same listening sockets:
  * clients that connect meanwhile wait instead of being refused. This is how an upgrade takes effect. */
-#include "cmd/control.h"
 #include "base/clock.h"
+#include "cmd/control.h"
 #include <time.h>
 
 #define RESTART_TIMEOUT_MS 180000

@@ -1,6 +1,6 @@
 /* postrider run: the system in the foreground, until Ctrl-C. */
-#include "cmd/cmd.h"
 #include "proc/run.h"
+#include "cmd/cmd.h"
 
 int cmd_run(struct cmd *c)
 {

@@ -47,5 +47,6 @@ int cmd_start(struct cmd *c)
 	if (waitpid(pid, &status, 0) < 0 || !WIFEXITED(status))
 		status = 0;
 	return cmd_error(WEXITSTATUS(status) ? WEXITSTATUS(status) : EX_SOFTWARE,
-			 "%s did not start; the log says why: see maillog_file in %s/main.cf, or the system log", c->dir, c->dir);
+			 "%s did not start; the log says why: see maillog_file in %s/main.cf, or the system log",
+			 c->dir, c->dir);
 }

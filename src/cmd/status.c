@@ -7,17 +7,20 @@
 
 static void print_text(const struct control_status *s, const char *dir)
 {
-	printf("%s: %s, version %.*s, pid %" PRIu64 ", up %" PRIu64 " s, %s\n", dir, s->stopping ? "stopping" : "running",
-	       STR_ARG(s->version), s->pid, s->uptime_s, s->privileged ? "privileged" : "without root");
+	printf("%s: %s, version %.*s, pid %" PRIu64 ", up %" PRIu64 " s, %s\n", dir,
+	       s->stopping ? "stopping" : "running", STR_ARG(s->version), s->pid, s->uptime_s,
+	       s->privileged ? "privileged" : "without root");
 	printf("%-10s %8s %8s %9s %9s  %s\n", "PROCESS", "PID", "UP", "RESTARTS", "SESSIONS", "JAIL");
 	for (size_t i = 0; i < s->processes.n; i++) {
 		const struct control_process *p = &s->processes.v[i];
 
 		if (p->pid == 0)
-			printf("%-10.*s %8s %8s %9" PRIu32 " %9s  not running\n", STR_ARG(p->name), "-", "-", p->restarts, "-");
+			printf("%-10.*s %8s %8s %9" PRIu32 " %9s  not running\n", STR_ARG(p->name), "-", "-",
+			       p->restarts, "-");
 		else
-			printf("%-10.*s %8" PRIu64 " %7" PRIu64 "s %9" PRIu32 " %9" PRIu64 "  %.*s\n", STR_ARG(p->name), p->pid,
-			       p->uptime_s, p->restarts, p->sessions, STR_ARG(p->ready ? p->jail : STR("starting")));
+			printf("%-10.*s %8" PRIu64 " %7" PRIu64 "s %9" PRIu32 " %9" PRIu64 "  %.*s\n", STR_ARG(p->name),
+			       p->pid, p->uptime_s, p->restarts, p->sessions,
+			       STR_ARG(p->ready ? p->jail : STR("starting")));
 	}
 }
 
@@ -33,14 +36,14 @@ static void print_json(const struct control_status *s)
 	for (size_t i = 0; i < s->processes.n; i++) {
 		const struct control_process *p = &s->processes.v[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:I, s:I, s:i, s:b, s:o, s:I}", "name", json_str(p->name), "pid",
-						      (json_int_t)p->pid, "uptime", (json_int_t)p->uptime_s, "restarts",
-						      (int)p->restarts, "ready", (int)p->ready, "jail", json_str(p->jail),
-						      "sessions", (json_int_t)p->sessions));
+		json_array_append_new(list, json_pack("{s:o, s:I, s:I, s:i, s:b, s:o, s:I}", "name", json_str(p->name),
+						      "pid", (json_int_t)p->pid, "uptime", (json_int_t)p->uptime_s,
+						      "restarts", (int)p->restarts, "ready", (int)p->ready, "jail",
+						      json_str(p->jail), "sessions", (json_int_t)p->sessions));
 	}
-	all = json_pack("{s:o, s:I, s:I, s:b, s:b, s:I, s:o}", "version", json_str(s->version), "pid", (json_int_t)s->pid, "uptime",
-			(json_int_t)s->uptime_s, "privileged", (int)s->privileged, "stopping", (int)s->stopping, "reloads",
-			(json_int_t)s->reloads, "processes", list);
+	all = json_pack("{s:o, s:I, s:I, s:b, s:b, s:I, s:o}", "version", json_str(s->version), "pid",
+			(json_int_t)s->pid, "uptime", (json_int_t)s->uptime_s, "privileged", (int)s->privileged,
+			"stopping", (int)s->stopping, "reloads", (json_int_t)s->reloads, "processes", list);
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);

@@ -17,6 +17,7 @@ int cmd_stop(struct cmd *c)
 	if (result < 0 && err.kind != ERR_LOST) /* it may end before its answer is read */
 		return cmd_error(cmd_status_of(&err), "%s", err.text);
 	if (!control_wait_stopped(c->dir, STOP_TIMEOUT_MS))
-		return cmd_error(EX_TEMPFAIL, "%s has not ended yet; `postrider -c %s status` tells what is left", c->dir, c->dir);
+		return cmd_error(EX_TEMPFAIL, "%s has not ended yet; `postrider -c %s status` tells what is left",
+				 c->dir, c->dir);
 	return EX_OK;
 }

@@ -84,7 +84,9 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *fds, size_t fd_max, size_
 {
 	struct iovec iov = {.iov_base = data, .iov_len = len};
 	union control control;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
 			     .msg_controllen = sizeof(control.bytes)};
 	ssize_t n;
 

@@ -13,14 +13,15 @@ ssize_t fd_send(int sock, const void *data, size_t len, const int *fds, size_t f
  * more than fd_max is an error: all are closed, errno EMSGSIZE. Returns bytes, 0 at the end, or -1. */
 ssize_t fd_recv(int sock, void *data, size_t len, int *fds, size_t fd_max, size_t *fd_count_r) WARN_UNUSED;
 
-int fd_socketpair(int pair_r[2]) WARN_UNUSED;      /* SOCK_STREAM, close-on-exec */
+int fd_socketpair(int pair_r[2]) WARN_UNUSED; /* SOCK_STREAM, close-on-exec */
 /* A memory file holding `data`, sealed against every change, at offset 0. Returns the descriptor or -1. */
 int fd_sealed(const char *name, struct str data) WARN_UNUSED;
 /* Reads a whole file of at most max bytes into a malloc'ed NUL-terminated *data_r. Returns its length, or -1. */
 ssize_t fd_read_all(int fd, size_t max, char **data_r, struct err *err) WARN_UNUSED;
-void fd_close(int *fd);                            /* if >= 0; leaves -1 */
+void fd_close(int *fd); /* if >= 0; leaves -1 */
 int fd_nonblocking(int fd, bool on);
-/* Waits until fd is readable (POLLIN) or writable (POLLOUT). 1 ready, 0 time-out, -1 error. timeout_ms < 0: for ever. */
+/* Waits until fd is readable (POLLIN) or writable (POLLOUT). 1 ready, 0 time-out, -1 error. timeout_ms < 0: for ever.
+ */
 int fd_wait(int fd, short events, int64_t timeout_ms) WARN_UNUSED;
 
 #endif

@@ -38,9 +38,9 @@ static void done(struct io_event *event, int result)
 }
 
 /* Does `call` until a signal no longer interrupts it. */
-#define REPEAT(result, call)                                 \
-	do                                                   \
-		(result) = (call);                           \
+#define REPEAT(result, call)                                                                                           \
+	do                                                                                                             \
+		(result) = (call);                                                                                     \
 	while ((result) < 0 && errno == EINTR)
 
 int io_open(int dirfd, const char *path, int flags, mode_t mode)
@@ -307,7 +307,9 @@ static int copy_by_hand(int from, off_t from_offset, int to, off_t to_offset, si
 /* A reflink copies no block; only whole, aligned ranges can be one, and the kernel says so by failing. */
 static bool reflinked(int from, off_t from_offset, int to, off_t to_offset, size_t len)
 {
-	struct file_clone_range range = {.src_fd = from, .src_offset = (uint64_t)from_offset, .src_length = len,
+	struct file_clone_range range = {.src_fd = from,
+					 .src_offset = (uint64_t)from_offset,
+					 .src_length = len,
 					 .dest_offset = (uint64_t)to_offset};
 
 	return len > 0 && ioctl(to, FICLONERANGE, &range) == 0;

@@ -15,21 +15,37 @@
 #include <sys/types.h>
 
 enum io_op {
-	IO_OPEN, IO_CLOSE, IO_READ, IO_WRITE, IO_FALLOCATE, IO_TRUNCATE, IO_FDATASYNC, IO_FSYNC, IO_SYNCFS,
-	IO_RENAME, IO_LINK, IO_UNLINK, IO_MKDIR, IO_RMDIR, IO_COPY, IO_MMAP, IO_STAT, IO_OP_COUNT
+	IO_OPEN,
+	IO_CLOSE,
+	IO_READ,
+	IO_WRITE,
+	IO_FALLOCATE,
+	IO_TRUNCATE,
+	IO_FDATASYNC,
+	IO_FSYNC,
+	IO_SYNCFS,
+	IO_RENAME,
+	IO_LINK,
+	IO_UNLINK,
+	IO_MKDIR,
+	IO_RMDIR,
+	IO_COPY,
+	IO_MMAP,
+	IO_STAT,
+	IO_OP_COUNT
 };
 
 struct io_event {
 	enum io_op op;
-	int fd;                  /* the file, or the directory for operations on names */
-	const char *path;        /* first name, or NULL */
-	int fd2;                 /* directory of the second name */
+	int fd;		  /* the file, or the directory for operations on names */
+	const char *path; /* first name, or NULL */
+	int fd2;	  /* directory of the second name */
 	const char *path2;
-	const void *data;        /* IO_WRITE */
+	const void *data; /* IO_WRITE */
 	size_t len;
 	off_t offset;
-	int flags;               /* IO_OPEN */
-	int result;              /* descriptor of IO_OPEN, in after() */
+	int flags;  /* IO_OPEN */
+	int result; /* descriptor of IO_OPEN, in after() */
 };
 
 struct io_hook {
@@ -42,14 +58,14 @@ struct io_hook {
 /* For tests and single-threaded set-up: installs (NULL: removes) the hook of the whole process. */
 void io_set_hook(const struct io_hook *hook);
 
-int io_open(int dirfd, const char *path, int flags, mode_t mode) WARN_UNUSED;   /* O_CLOEXEC is added */
+int io_open(int dirfd, const char *path, int flags, mode_t mode) WARN_UNUSED; /* O_CLOEXEC is added */
 int io_close(int fd);
 /* Read up to len bytes; less only at end of file. */
 ssize_t io_pread(int fd, void *data, size_t len, off_t offset) WARN_UNUSED;
 /* Write all len bytes; a short write goes on until an error. Returns 0 or -1. */
 int io_pwrite(int fd, const void *data, size_t len, off_t offset) WARN_UNUSED;
-int io_write(int fd, const void *data, size_t len) WARN_UNUSED;                 /* at the file position */
-int io_fallocate_zero(int fd, off_t offset, off_t len) WARN_UNUSED;             /* allocated and zero-written */
+int io_write(int fd, const void *data, size_t len) WARN_UNUSED;	    /* at the file position */
+int io_fallocate_zero(int fd, off_t offset, off_t len) WARN_UNUSED; /* allocated and zero-written */
 int io_ftruncate(int fd, off_t len) WARN_UNUSED;
 int io_fdatasync(int fd) WARN_UNUSED;
 int io_fsync(int fd) WARN_UNUSED;

@@ -162,8 +162,7 @@ static int listen_on(const struct net_addr *a, bool both_families, int backlog)
 	if (fd < 0)
 		return -1;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    (a->any.sa_family == AF_INET6 &&
-	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) < 0) ||
+	    (a->any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) < 0) ||
 	    bind(fd, &a->any, a->len) < 0 || listen(fd, backlog) < 0)
 		fd_close(&fd);
 	return fd;
@@ -184,7 +183,8 @@ int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err)
 		if (str_ieq(host, STR("localhost")))
 			host = STR("127.0.0.1");
 		if (!net_addr_parse(host, port, &a))
-			return err_set(err, ERR_SYNTAX, "", "\"%.*s\" is not an IP address to listen on", STR_ARG(host));
+			return err_set(err, ERR_SYNTAX, "", "\"%.*s\" is not an IP address to listen on",
+				       STR_ARG(host));
 		fd = listen_on(&a, false, backlog);
 	}
 	if (fd < 0)

@@ -12,7 +12,7 @@ struct net_addr {
 		struct sockaddr_in v4;
 		struct sockaddr_in6 v6;
 	};
-	socklen_t len;           /* 0: a UNIX socket or unknown */
+	socklen_t len; /* 0: a UNIX socket or unknown */
 };
 
 #define NET_ADDR_TEXT 64
@@ -21,13 +21,13 @@ const char *net_addr_text(const struct net_addr *a, char out[NET_ADDR_TEXT]);
 /* The form in address literals and Received: "127.0.0.1", "IPv6:2001:db8::1". */
 const char *net_addr_literal(const struct net_addr *a, char out[NET_ADDR_TEXT]);
 uint16_t net_addr_port(const struct net_addr *a);
-bool net_addr_parse(struct str text, uint16_t port, struct net_addr *a_r) WARN_UNUSED;   /* brackets allowed */
+bool net_addr_parse(struct str text, uint16_t port, struct net_addr *a_r) WARN_UNUSED; /* brackets allowed */
 bool net_addr_is_loopback(const struct net_addr *a);
 
 struct net_cidr {
-	uint8_t addr[16];        /* IPv4 as mapped IPv6 */
-	unsigned bits;           /* of 128 */
-	bool negate;             /* "!10.0.0.0/8" */
+	uint8_t addr[16]; /* IPv4 as mapped IPv6 */
+	unsigned bits;	  /* of 128 */
+	bool negate;	  /* "!10.0.0.0/8" */
 };
 /* "10.0.0.0/8", "[2001:db8::]/32", "127.0.0.1", "!..." . Host bits set are an error, as in Postfix. */
 int net_cidr_parse(struct str text, struct net_cidr *cidr_r, struct err *err) WARN_UNUSED;

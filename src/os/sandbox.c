@@ -3,9 +3,9 @@
  * Order matters: paths are looked up before the chroot, groups go before the uid, no_new_privs comes before
  * the two filters that need it, and seccomp is last because it denies what the others use. Landlock binds
  * threads, not processes: no thread may have been started before. */
-#include "os/sandbox_private.h"
 #include "base/fatal.h"
 #include "base/log.h"
+#include "os/sandbox_private.h"
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -48,7 +48,8 @@ static void change_root(const struct sandbox *box)
 	if (stat(box->chroot_dir, &st) < 0)
 		die(EX_NOINPUT, "%s: chroot %s: %s", box->process, box->chroot_dir, strerror(errno));
 	if (!S_ISDIR(st.st_mode) || st.st_uid != 0 || (st.st_mode & 022))
-		die(EX_CONFIG, "%s: %s must be a directory of root's that nobody else can write to (chown root, chmod 755)",
+		die(EX_CONFIG,
+		    "%s: %s must be a directory of root's that nobody else can write to (chown root, chmod 755)",
 		    box->process, box->chroot_dir);
 	if (chroot(box->chroot_dir) < 0 || chdir("/") < 0)
 		die(EX_OSERR, "%s: chroot %s: %s", box->process, box->chroot_dir, strerror(errno));
@@ -76,8 +77,10 @@ static void leave_root(const struct sandbox *box)
 	if (box->account) {
 		pw = getpwnam(box->account);
 		if (pw == NULL)
-			die(EX_NOUSER, "there is no account \"%s\": run `postrider init` or `make install` as root, "
-			    "or useradd --system --shell /usr/sbin/nologin %s", box->account, box->account);
+			die(EX_NOUSER,
+			    "there is no account \"%s\": run `postrider init` or `make install` as root, "
+			    "or useradd --system --shell /usr/sbin/nologin %s",
+			    box->account, box->account);
 		if (pw->pw_uid == 0)
 			die(EX_CONFIG, "%s: the account \"%s\" must not be root", box->process, box->account);
 	}

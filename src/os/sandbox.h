@@ -16,22 +16,23 @@
  * sendmsg/recvmsg, exit). The filter's default action is EPERM; execve, ptrace, process_vm_*, bpf, keyctl,
  * mount, setuid and friends are always killed. */
 enum sandbox_allow {
-	SANDBOX_ACCEPT = 1 << 0,    /* accept4 on descriptors it was given */
-	SANDBOX_FILES = 1 << 1,     /* openat, rename, unlink, mkdir, fsync ... below `paths` */
-	SANDBOX_CONNECT = 1 << 2,   /* socket, connect (dns, directory, relay); TCP ports limited by Landlock where it can */
-	SANDBOX_UNIX = 1 << 3,      /* socket and connect for AF_UNIX only */
+	SANDBOX_ACCEPT = 1 << 0, /* accept4 on descriptors it was given */
+	SANDBOX_FILES = 1 << 1,	 /* openat, rename, unlink, mkdir, fsync ... below `paths` */
+	SANDBOX_CONNECT =
+		1 << 2,	       /* socket, connect (dns, directory, relay); TCP ports limited by Landlock where it can */
+	SANDBOX_UNIX = 1 << 3, /* socket and connect for AF_UNIX only */
 };
 
 struct sandbox_path {
-	const char *path;           /* outside view, before chroot */
+	const char *path; /* outside view, before chroot */
 	bool writable;
 };
 
 struct sandbox {
-	const char *process;        /* "smtpd", for log and status */
-	const char *account;        /* pseudo-account, or NULL to keep the uid (a root process without a jail is none) */
-	const char *chroot_dir;     /* NULL: no chroot. Must be owned by root and empty or not writable */
-	unsigned allow;             /* enum sandbox_allow */
+	const char *process;	/* "smtpd", for log and status */
+	const char *account;	/* pseudo-account, or NULL to keep the uid (a root process without a jail is none) */
+	const char *chroot_dir; /* NULL: no chroot. Must be owned by root and empty or not writable */
+	unsigned allow;		/* enum sandbox_allow */
 	const struct sandbox_path *paths;
 	size_t path_count;
 };

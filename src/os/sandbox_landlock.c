@@ -2,9 +2,9 @@
  *
  * Everything that the kernel can handle is handled, hence denied, except what `paths` allows. Constants are
  * spelled out because the kernel that runs is often newer than the headers that were there at the build. */
-#include "os/sandbox_private.h"
 #include "base/fatal.h"
 #include "os/fd.h"
+#include "os/sandbox_private.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -14,23 +14,23 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define FS_EXECUTE (1ull << 0)
+#define FS_EXECUTE    (1ull << 0)
 #define FS_WRITE_FILE (1ull << 1)
-#define FS_READ_FILE (1ull << 2)
-#define FS_READ_DIR (1ull << 3)
-#define FS_MAKE_CHAR (1ull << 6)
+#define FS_READ_FILE  (1ull << 2)
+#define FS_READ_DIR   (1ull << 3)
+#define FS_MAKE_CHAR  (1ull << 6)
 #define FS_MAKE_BLOCK (1ull << 11)
-#define FS_TRUNCATE (1ull << 14)
+#define FS_TRUNCATE   (1ull << 14)
 
-#define NET_BIND_TCP (1ull << 0)
-#define NET_CONNECT_TCP (1ull << 1)
+#define NET_BIND_TCP	    (1ull << 0)
+#define NET_CONNECT_TCP	    (1ull << 1)
 #define SCOPE_ABSTRACT_UNIX (1ull << 0)
-#define SCOPE_SIGNAL (1ull << 1)
+#define SCOPE_SIGNAL	    (1ull << 1)
 
 struct ruleset {
 	uint64_t handled_fs;
-	uint64_t handled_net;    /* ABI 4 */
-	uint64_t scoped;         /* ABI 6 */
+	uint64_t handled_net; /* ABI 4 */
+	uint64_t scoped;      /* ABI 6 */
 };
 
 /* How many rights on files each ABI knows: bits 0 .. n-1. */

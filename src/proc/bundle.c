@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define CF_MAX ((size_t)1 << 20)
-#define FILE_MAX ((size_t)1 << 20)
+#define CF_MAX	  ((size_t)1 << 20)
+#define FILE_MAX  ((size_t)1 << 20)
 #define CERTS_MAX 16
 
 int bundle_role_of(struct str command)
@@ -115,7 +115,8 @@ static struct bundle *bundle_new(void)
 
 static int parse(struct bundle *b, const char *dir, struct buf *warnings, struct err *err)
 {
-	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF), *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
+	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF),
+	     *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
 	int result = -1;
 
 	b->conf = conf_parse(b->wire.main_cf, main_cf, warnings, err);
@@ -142,7 +143,8 @@ static void add_hostname(struct bundle *b)
 struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
 {
 	struct bundle *b = bundle_new();
-	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF), *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
+	char *main_cf = mem_printf("%s/%s", dir, INSTANCE_MAIN_CF),
+	     *master_cf = mem_printf("%s/%s", dir, INSTANCE_MASTER_CF);
 	file_vec files = {0};
 	int result = -1;
 
@@ -171,7 +173,8 @@ struct bundle *bundle_open(int fd, const char *dir, struct err *err)
 	if (size >= 0) {
 		bytes = arena_alloc(&b->arena, (size_t)size + 1);
 		if (pread(fd, bytes, (size_t)size, 0) == size &&
-		    rpc_decode(&proc_bundle_type, str_of(bytes, (size_t)size), NULL, 0, &b->arena, &b->wire, err) == 0 &&
+		    rpc_decode(&proc_bundle_type, str_of(bytes, (size_t)size), NULL, 0, &b->arena, &b->wire, err) ==
+			    0 &&
 		    parse(b, dir, NULL, err) == 0)
 			return b;
 	}
@@ -192,7 +195,8 @@ void bundle_unref(struct bundle **b)
 	if (*b && __atomic_sub_fetch(&(*b)->refs, 1, __ATOMIC_ACQ_REL) == 0) {
 		conf_unref(&(*b)->conf);
 		for (size_t i = 0; i < (*b)->wire.files.n; i++) /* keys */
-			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr, (*b)->wire.files.v[i].contents.len);
+			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr,
+				 (*b)->wire.files.v[i].contents.len);
 		arena_release(&(*b)->arena);
 		free(*b);
 	}
@@ -252,7 +256,8 @@ static int protocol_range(struct arena *arena, struct str list, struct tls_optio
 	return 0;
 }
 
-static int named_cert(const struct bundle *b, struct str chain, struct str key, struct tls_cert *cert_r, struct err *err)
+static int named_cert(const struct bundle *b, struct str chain, struct str key, struct tls_cert *cert_r,
+		      struct err *err)
 {
 	const struct str *chain_pem = find_file(b, chain), *key_pem = find_file(b, key);
 
@@ -275,7 +280,8 @@ int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_conte
 	while (result == 0 && options.cert_count < CERTS_MAX && conf_list_next(&rest, &path))
 		result = named_cert(b, path, path, &certs[options.cert_count++], err);
 	if (result == 0 && options.cert_count == 0 && conf->smtpd_tls_cert_file.len)
-		result = named_cert(b, conf->smtpd_tls_cert_file, conf->smtpd_tls_key_file, &certs[options.cert_count++], err);
+		result = named_cert(b, conf->smtpd_tls_cert_file, conf->smtpd_tls_key_file,
+				    &certs[options.cert_count++], err);
 	if (result == 0 && options.cert_count) {
 		options.prefer_server_ciphers = conf->tls_preempt_cipherlist;
 		if (conf->tls_high_cipherlist.len)

@@ -34,7 +34,8 @@ const struct master_service *bundle_service(const struct bundle *b, struct str n
 /* main.cf with the service's -o on top. The caller's reference; NULL with err. */
 struct conf *bundle_service_conf(const struct bundle *b, const struct master_service *s, struct err *err);
 /* The TLS context that conf asks for. 0 with *tls_r NULL when it names no certificate; -1 with err. */
-int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_context **tls_r, struct err *err) WARN_UNUSED;
+int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_context **tls_r,
+	       struct err *err) WARN_UNUSED;
 
 /* Directories, absolute: as configured, or the default below `dir`. The caller frees. */
 char *bundle_queue_directory(const struct bundle *b, const char *dir);

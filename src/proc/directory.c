@@ -3,10 +3,10 @@
  * The database is opened by name, again and again (each connection, and SQLite its own files beside it), so the
  * chroot is the instance's directory instead of the empty one, and Landlock leaves nothing of it but the
  * database's own. */
-#include "directory/service.h"
 #include "base/fatal.h"
 #include "base/mem.h"
 #include "config/instance.h"
+#include "directory/service.h"
 #include "engine/tls.h"
 #include "proc/proc.h"
 #include <sys/stat.h>
@@ -62,7 +62,8 @@ int proc_directory(struct proc *p)
 				      .path_count = ARRAY_SIZE(paths)});
 
 	/* services */
-	service = directory_service_new(&(struct directory_options){.database = database, .conf = p->bundle->conf}, &err);
+	service =
+		directory_service_new(&(struct directory_options){.database = database, .conf = p->bundle->conf}, &err);
 	if (service == NULL)
 		die(err_is_temp(&err) ? EX_TEMPFAIL : EX_CONFIG, "%s", err.text);
 

@@ -11,7 +11,7 @@
 #define FDS_RESERVED 256
 
 struct listener {
-	struct str name;                 /* of the master.cf service */
+	struct str name; /* of the master.cf service */
 	const struct frontend_protocol *protocol;
 	struct service *service;
 	bool wrapper;
@@ -20,14 +20,15 @@ struct listener {
 struct frontend {
 	struct engine *engine;
 	const struct frontend_protocol *protocols;
-	struct bundle *bundle;           /* newest */
+	struct bundle *bundle; /* newest */
 	VEC(struct listener *) listeners;
 };
 
 struct frontend *frontend_new(struct proc *p, int64_t threads, const struct frontend_protocol *protocols)
 {
 	struct frontend *f = NEW(struct frontend);
-	uint64_t fds = sandbox_raise_nofile(), sessions = fds > 2 * FDS_RESERVED ? (fds - FDS_RESERVED) / 2 : FDS_RESERVED;
+	uint64_t fds = sandbox_raise_nofile(),
+		 sessions = fds > 2 * FDS_RESERVED ? (fds - FDS_RESERVED) / 2 : FDS_RESERVED;
 	struct engine_limits limits = {.threads = (unsigned)threads,
 				       .sessions = sessions > 200000 ? 200000 : (unsigned)sessions};
 
@@ -51,7 +52,8 @@ static const struct frontend_protocol *protocol_for(const struct frontend *f, st
 }
 
 /* The configuration and certificates of one service, as the bundle has them. References are the caller's. */
-static int load(const struct bundle *b, struct str name, struct conf **conf_r, struct tls_context **tls_r, struct err *err)
+static int load(const struct bundle *b, struct str name, struct conf **conf_r, struct tls_context **tls_r,
+		struct err *err)
 {
 	const struct master_service *s = bundle_service(b, name);
 
@@ -137,8 +139,10 @@ static void on_listen(void *ctx, struct str name, int fd)
 		fd_close(&fd);
 		return;
 	}
-	engine_listen(f->engine, &(struct engine_listener){.fd = fd, .protocol = l->protocol->protocol,
-							   .service = l->service, .tls_wrapper = l->wrapper});
+	engine_listen(f->engine, &(struct engine_listener){.fd = fd,
+							   .protocol = l->protocol->protocol,
+							   .service = l->service,
+							   .tls_wrapper = l->wrapper});
 }
 
 /* All services first, then the change: a configuration is used whole or not at all. */
@@ -151,7 +155,8 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	int result = 0;
 
 	for (; done < n && result == 0; done++)
-		if (bundle_service(b, f->listeners.v[done]->name)) /* else removed: serves as before until it is closed */
+		if (bundle_service(b,
+				   f->listeners.v[done]->name)) /* else removed: serves as before until it is closed */
 			result = load(b, f->listeners.v[done]->name, &confs[done], &tls[done], err);
 	for (size_t i = 0; i < n; i++) {
 		if (result == 0 && confs[i]) {
@@ -182,7 +187,8 @@ static void on_stop(void *ctx, int64_t grace_ms)
 
 struct proc_hooks frontend_hooks(struct frontend *f)
 {
-	return (struct proc_hooks){.listen = on_listen, .reload = on_reload, .sessions = on_sessions, .stop = on_stop, .ctx = f};
+	return (struct proc_hooks){
+		.listen = on_listen, .reload = on_reload, .sessions = on_sessions, .stop = on_stop, .ctx = f};
 }
 
 void frontend_run(struct frontend **fp)

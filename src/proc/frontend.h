@@ -9,10 +9,10 @@
 struct frontend;
 
 struct frontend_protocol {
-	const char *command;                             /* of master.cf: "smtpd" */
+	const char *command; /* of master.cf: "smtpd" */
 	const struct protocol *protocol;
-	bool (*wrapper)(const struct conf *conf);        /* TLS from the first byte? */
-	void *server;                                    /* struct smtp_server, ... */
+	bool (*wrapper)(const struct conf *conf); /* TLS from the first byte? */
+	void *server;				  /* struct smtp_server, ... */
 };
 
 /* protocols: borrowed for the process's life, ended by {0}. Threads and connections are limited as given. */

@@ -27,12 +27,12 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
-#define QUICK_END_MS 2000        /* ending sooner than this counts as going wrong again */
-#define START_PATIENCE_MS 30000  /* how long a predecessor may take to let go of its directories */
+#define BACKOFF_FIRST_MS  100
+#define BACKOFF_MAX_MS	  5000
+#define QUICK_END_MS	  2000	/* ending sooner than this counts as going wrong again */
+#define START_PATIENCE_MS 30000 /* how long a predecessor may take to let go of its directories */
 #define START_CRASHES_MAX 5
-#define KILL_AFTER_MS 30000      /* beyond the grace, before a phase of the stop is forced */
+#define KILL_AFTER_MS	  30000 /* beyond the grace, before a phase of the stop is forced */
 
 /* ---- start of the children ---- */
 
@@ -430,7 +430,8 @@ static void find_executable(struct master *m)
 	m->exe_path = str_dup(str_of(path, (size_t)len));
 }
 
-static struct rpc_channel *callee(struct master *m, enum process_role role, const char *name, const struct rpc_call *table)
+static struct rpc_channel *callee(struct master *m, enum process_role role, const char *name,
+				  const struct rpc_call *table)
 {
 	return m->callees[role] = rpc_channel_new(name, table);
 }
@@ -481,8 +482,12 @@ static void prepare(struct master *m)
 /* The same process goes on as the new program; the sockets stay open, so that clients only wait. */
 static void begin_anew(struct master *m)
 {
-	char *argv[] = {(char *)(uintptr_t)"postrider", (char *)(uintptr_t)"-c", m->dir, (char *)(uintptr_t)"run",
-			m->detached ? (char *)(uintptr_t)"--detached" : NULL, NULL};
+	char *argv[] = {(char *)(uintptr_t) "postrider",
+			(char *)(uintptr_t) "-c",
+			m->dir,
+			(char *)(uintptr_t) "run",
+			m->detached ? (char *)(uintptr_t) "--detached" : NULL,
+			NULL};
 	sigset_t none;
 
 	listening_export(m);
@@ -495,7 +500,8 @@ static void begin_anew(struct master *m)
 
 static void clean_up(struct master *m)
 {
-	char *control = mem_printf("%s/%s", m->dir, INSTANCE_CONTROL), *pid = mem_printf("%s/%s", m->dir, INSTANCE_PID_FILE);
+	char *control = mem_printf("%s/%s", m->dir, INSTANCE_CONTROL),
+	     *pid = mem_printf("%s/%s", m->dir, INSTANCE_PID_FILE);
 
 	unlink(control);
 	if (!m->restart)
@@ -509,9 +515,17 @@ int master_run(const char *dir, bool detached, int ready_fd)
 	static struct master master;
 	struct master *m = &master;
 
-	*m = (struct master){.dir = mem_strdup(dir), .bundle_full = -1, .bundle_plain = -1, .detached = detached,
-			     .privileged = getuid() == 0, .ready_fd = ready_fd, .log_fd = -1, .signal_fd = -1,
-			     .control_fd = -1, .pid_fd = -1, .started_ms = clock_ms()};
+	*m = (struct master){.dir = mem_strdup(dir),
+			     .bundle_full = -1,
+			     .bundle_plain = -1,
+			     .detached = detached,
+			     .privileged = getuid() == 0,
+			     .ready_fd = ready_fd,
+			     .log_fd = -1,
+			     .signal_fd = -1,
+			     .control_fd = -1,
+			     .pid_fd = -1,
+			     .started_ms = clock_ms()};
 	prepare(m);
 	for (int role = PROCESS_DIRECTORY; role <= PROCESS_STORE; role++)
 		child_start(&m->children[role]);

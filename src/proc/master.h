@@ -27,26 +27,26 @@ struct child {
 	struct master *master;
 	const char *name;
 	enum process_role role;
-	unsigned phase;                  /* of the stop: lower ends first */
-	pid_t pid;                       /* 0: not running */
+	unsigned phase; /* of the stop: lower ends first */
+	pid_t pid;	/* 0: not running */
 	uint64_t serial;
 	int control, log_fd;
-	struct buf log_line;             /* what came of an unfinished line */
+	struct buf log_line; /* what came of an unfinished line */
 	bool ready, told_to_stop;
 	int64_t started_ms;
-	unsigned restarts;               /* in master's life */
-	unsigned quick_ends;             /* in a row, for the back-off */
-	char *jail;                      /* sandbox_status() */
+	unsigned restarts;   /* in master's life */
+	unsigned quick_ends; /* in a row, for the back-off */
+	char *jail;	     /* sandbox_status() */
 	uint64_t sessions;
-	struct rpc_request *probe;       /* test builds: who waits for PROC_PROBED */
+	struct rpc_request *probe; /* test builds: who waits for PROC_PROBED */
 };
 
 struct listening {
-	char *service;                   /* master_service.name */
-	char *address;                   /* "127.0.0.1:10025": what a restart finds it by */
+	char *service; /* master_service.name */
+	char *address; /* "127.0.0.1:10025": what a restart finds it by */
 	enum process_role role;
 	int fd;
-	bool wanted;                     /* by the configuration being taken */
+	bool wanted; /* by the configuration being taken */
 };
 
 enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
@@ -54,18 +54,18 @@ enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
 struct master {
 	char *dir;
 	struct bundle *bundle;
-	int bundle_full, bundle_plain;   /* sealed, with and without keys */
+	int bundle_full, bundle_plain; /* sealed, with and without keys */
 	bool privileged, detached, foreground_log;
 	enum master_phase phase;
 	unsigned stop_phase;
-	bool restart;                    /* begin anew, by exec, after the stop */
+	bool restart; /* begin anew, by exec, after the stop */
 	int exit_status;
-	int ready_fd;                    /* a byte goes there once everything serves; -1 */
+	int ready_fd; /* a byte goes there once everything serves; -1 */
 	struct rpc_server *server;
 	int signal_fd, control_fd, pid_fd, exe_fd, log_fd;
 	char *exe_path;
 	struct child children[PROCESS_ROLES];
-	struct rpc_channel *callees[PROCESS_ROLES];   /* store, queue, directory: master's own calls */
+	struct rpc_channel *callees[PROCESS_ROLES]; /* store, queue, directory: master's own calls */
 	VEC(struct listening *) sockets;
 	VEC(struct rpc_request *) stop_waiters;
 	VEC(struct rpc_request *) status_waiters;

@@ -19,10 +19,9 @@
 static const struct {
 	enum process_role caller, callee;
 } graph[] = {
-	{PROCESS_SMTPD, PROCESS_STORE},     {PROCESS_SMTPD, PROCESS_DIRECTORY}, {PROCESS_SMTPD, PROCESS_QUEUE},
-	{PROCESS_ACCESS, PROCESS_STORE},    {PROCESS_ACCESS, PROCESS_DIRECTORY},
-	{PROCESS_RELAY, PROCESS_STORE},     {PROCESS_RELAY, PROCESS_DIRECTORY}, {PROCESS_RELAY, PROCESS_QUEUE},
-	{PROCESS_DIRECTORY, PROCESS_STORE},
+	{PROCESS_SMTPD, PROCESS_STORE},	    {PROCESS_SMTPD, PROCESS_DIRECTORY},	 {PROCESS_SMTPD, PROCESS_QUEUE},
+	{PROCESS_ACCESS, PROCESS_STORE},    {PROCESS_ACCESS, PROCESS_DIRECTORY}, {PROCESS_RELAY, PROCESS_STORE},
+	{PROCESS_RELAY, PROCESS_DIRECTORY}, {PROCESS_RELAY, PROCESS_QUEUE},	 {PROCESS_DIRECTORY, PROCESS_STORE},
 };
 
 void child_init(struct master *m, enum process_role role, const char *name, unsigned phase)
@@ -50,8 +49,8 @@ void child_send_config(struct child *c)
 {
 	const struct master *m = c->master;
 	bool keys = c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS;
-	struct proc_config config = {.serial = c->serial, .dir = str_from(m->dir),
-				     .bundle = keys ? m->bundle_full : m->bundle_plain};
+	struct proc_config config = {
+		.serial = c->serial, .dir = str_from(m->dir), .bundle = keys ? m->bundle_full : m->bundle_plain};
 
 	child_send(c, PROC_CONFIG, &proc_config_type, &config);
 }
@@ -210,8 +209,8 @@ static void on_log(void *ctx, int fd)
 /* Kept from our environment: the time zone, and what tests and sanitizers need. */
 static bool wanted_variable(const char *variable)
 {
-	static const char *const prefixes[] = {"TZ=", "POSTRIDER_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
-					       "LLVM_PROFILE_FILE=", "GCOV_PREFIX"};
+	static const char *const prefixes[] = {"TZ=",		"POSTRIDER_",	      "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+					       "TSAN_OPTIONS=", "LLVM_PROFILE_FILE=", "GCOV_PREFIX"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (str_starts(str_from(variable), str_from(prefixes[i])))
@@ -256,8 +255,8 @@ static pid_t fork_child(struct child *c, int control, int log)
 
 	l.null = move_up(open("/dev/null", O_RDWR | O_CLOEXEC));
 	snprintf(name, sizeof(name), "%s", c->name);
-	l.argv[0] = (char *)(uintptr_t)"postrider";
-	l.argv[1] = (char *)(uintptr_t)"--process";
+	l.argv[0] = (char *)(uintptr_t) "postrider";
+	l.argv[1] = (char *)(uintptr_t) "--process";
 	l.argv[2] = name;
 	for (char **v = environ; *v && variables + 1 < ARRAY_SIZE(l.envp); v++)
 		if (wanted_variable(*v))

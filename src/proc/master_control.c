@@ -16,9 +16,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define STATUS_WAIT_MS 300       /* for the children's numbers */
+#define STATUS_WAIT_MS	 300 /* for the children's numbers */
 #define RELAY_TIMEOUT_MS 60000
-#define FSCK_TIMEOUT_MS 3600000
+#define FSCK_TIMEOUT_MS	 3600000
 
 static const struct control_ok ok;
 
@@ -27,19 +27,26 @@ static const struct control_ok ok;
 void control_answer_status(struct master *m)
 {
 	struct control_process list[PROCESS_ROLES] = {0};
-	struct control_status status = {.pid = (uint64_t)getpid(), .version = m->bundle->conf->mail_version,
-					.privileged = m->privileged, .stopping = m->phase == MASTER_STOPPING,
-					.reloads = m->reloads, .processes.v = list};
+	struct control_status status = {.pid = (uint64_t)getpid(),
+					.version = m->bundle->conf->mail_version,
+					.privileged = m->privileged,
+					.stopping = m->phase == MASTER_STOPPING,
+					.reloads = m->reloads,
+					.processes.v = list};
 	int64_t now = clock_ms();
 
 	status.uptime_s = (uint64_t)(now - m->started_ms) / 1000;
 	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++) {
 		const struct child *c = &m->children[role];
 
-		list[status.processes.n++] = (struct control_process){
-			.name = str_from(c->name), .pid = (uint64_t)c->pid, .restarts = c->restarts, .ready = c->ready,
-			.uptime_s = c->pid ? (uint64_t)(now - c->started_ms) / 1000 : 0, .jail = str_from(c->jail),
-			.sessions = c->sessions};
+		list[status.processes.n++] =
+			(struct control_process){.name = str_from(c->name),
+						 .pid = (uint64_t)c->pid,
+						 .restarts = c->restarts,
+						 .ready = c->ready,
+						 .uptime_s = c->pid ? (uint64_t)(now - c->started_ms) / 1000 : 0,
+						 .jail = str_from(c->jail),
+						 .sessions = c->sessions};
 	}
 	for (size_t i = 0; i < m->status_waiters.n; i++)
 		rpc_answer(m->status_waiters.v[i], &status);

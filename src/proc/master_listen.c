@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG 1024
+#define BACKLOG	 1024
 #define HANDOVER "POSTRIDER_LISTENING"
 
 static void listening_free(struct listening *l)

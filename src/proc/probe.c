@@ -26,7 +26,8 @@ static long try_write(const char *path)
 
 static long try_connect(const char *port)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)),
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons((uint16_t)atoi(port)),
 				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -74,8 +75,8 @@ static const struct {
 	const char *name;
 	long (*fn)(const char *arg);
 } probes[] = {
-	{"open", try_open}, {"write", try_write}, {"connect", try_connect}, {"exec", try_exec}, {"fork", try_fork},
-	{"ptrace", try_ptrace}, {"kill", try_kill}, {"setuid", try_setuid}, {"code", try_code},
+	{"open", try_open},	{"write", try_write}, {"connect", try_connect}, {"exec", try_exec}, {"fork", try_fork},
+	{"ptrace", try_ptrace}, {"kill", try_kill},   {"setuid", try_setuid},	{"code", try_code},
 };
 
 void proc_probe(struct str what, struct buf *out)

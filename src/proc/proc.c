@@ -30,9 +30,9 @@ static const struct {
 	enum process_role role;
 	int (*run)(struct proc *p);
 } processes[] = {
-	{"smtpd", PROCESS_SMTPD, proc_smtpd},     {"access", PROCESS_ACCESS, proc_access},
-	{"relay", PROCESS_RELAY, proc_relay},     {"directory", PROCESS_DIRECTORY, proc_directory},
-	{"queue", PROCESS_QUEUE, proc_queue},     {"store", PROCESS_STORE, proc_store},
+	{"smtpd", PROCESS_SMTPD, proc_smtpd}, {"access", PROCESS_ACCESS, proc_access},
+	{"relay", PROCESS_RELAY, proc_relay}, {"directory", PROCESS_DIRECTORY, proc_directory},
+	{"queue", PROCESS_QUEUE, proc_queue}, {"store", PROCESS_STORE, proc_store},
 };
 
 /* Written before the control thread starts, read by it alone afterwards. */
@@ -96,8 +96,10 @@ void proc_own_directory(const struct proc *p, const char *path, const char *acco
 		return;
 	pw = getpwnam(account);
 	if (pw == NULL)
-		die(EX_NOUSER, "there is no account \"%s\": run `postrider init` or `make install` as root, or "
-		    "useradd --system --shell /usr/sbin/nologin %s", account, account);
+		die(EX_NOUSER,
+		    "there is no account \"%s\": run `postrider init` or `make install` as root, or "
+		    "useradd --system --shell /usr/sbin/nologin %s",
+		    account, account);
 	fd = proc_open_directory(path);
 	own_entries(fd, pw);
 	if (fchown(fd, pw->pw_uid, pw->pw_gid) < 0 || fchmod(fd, 0700) < 0)

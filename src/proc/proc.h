@@ -13,22 +13,22 @@
 #include "proc/bundle.h"
 
 struct proc {
-	const char *name;                /* "smtpd" */
+	const char *name; /* "smtpd" */
 	enum process_role role;
 	uint64_t serial;
-	char *dir;                       /* the instance, outside view */
-	struct bundle *bundle;           /* the configuration it was started with */
+	char *dir;	       /* the instance, outside view */
+	struct bundle *bundle; /* the configuration it was started with */
 	char *queue_directory, *mailbox_base, *empty_directory;
-	bool privileged;                 /* started as root */
+	bool privileged; /* started as root */
 };
 
 /* What a process does about the packets it is sent. Any may be NULL. All run on the control thread. */
 struct proc_hooks {
-	void (*listen)(void *ctx, struct str service, int fd);   /* takes over fd */
-	void (*peer)(void *ctx, int fd, uint64_t tag);           /* takes over fd: somebody who will call us */
+	void (*listen)(void *ctx, struct str service, int fd); /* takes over fd */
+	void (*peer)(void *ctx, int fd, uint64_t tag);	       /* takes over fd: somebody who will call us */
 	int (*reload)(void *ctx, struct bundle *b, struct err *err);
 	uint64_t (*sessions)(void *ctx);
-	void (*stop)(void *ctx, int64_t grace_ms);               /* the loop returns soon */
+	void (*stop)(void *ctx, int64_t grace_ms); /* the loop returns soon */
 	void *ctx;
 };
 

@@ -15,19 +15,19 @@ RPC_DEFINE(control_status, CONTROL_STATUS_FIELDS)
 RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 
 /* Numbers are never reused: an old `postrider stop` speaks to a new master and the other way round. */
-#define CALLS(F)                                                                \
-	F(CONTROL_STATUS, 1, &control_ok_type, &control_status_type)            \
-	F(CONTROL_STOP, 2, &control_ok_type, &control_ok_type)                  \
-	F(CONTROL_RELOAD, 3, &control_ok_type, &control_ok_type)                \
-	F(CONTROL_RESTART, 4, &control_ok_type, &control_ok_type)               \
-	F(CONTROL_STORE_STATUS, 5, &store_ok_type, &store_report_type)          \
-	F(CONTROL_STORE_FSCK, 6, &store_fsck_type, &store_report_type)          \
-	F(CONTROL_QUEUE_LIST, 7, &queue_list_type, &queue_listed_type)          \
-	F(CONTROL_QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)             \
-	F(CONTROL_DIR_CHANGED, 9, &control_ok_type, &control_ok_type)           \
+#define CALLS(F)                                                                                                       \
+	F(CONTROL_STATUS, 1, &control_ok_type, &control_status_type)                                                   \
+	F(CONTROL_STOP, 2, &control_ok_type, &control_ok_type)                                                         \
+	F(CONTROL_RELOAD, 3, &control_ok_type, &control_ok_type)                                                       \
+	F(CONTROL_RESTART, 4, &control_ok_type, &control_ok_type)                                                      \
+	F(CONTROL_STORE_STATUS, 5, &store_ok_type, &store_report_type)                                                 \
+	F(CONTROL_STORE_FSCK, 6, &store_fsck_type, &store_report_type)                                                 \
+	F(CONTROL_QUEUE_LIST, 7, &queue_list_type, &queue_listed_type)                                                 \
+	F(CONTROL_QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)                                                    \
+	F(CONTROL_DIR_CHANGED, 9, &control_ok_type, &control_ok_type)                                                  \
 	F(CONTROL_PROBE, 10, &control_probe_type, &proc_note_type)
 
-#define DEFINE(name, number_, request_, reply_) \
+#define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};
 CALLS(DEFINE)
 

@@ -12,23 +12,23 @@
 /* ---- master to child ---- */
 
 enum proc_message {
-	PROC_CONFIG = 1,     /* the first message; again at each reload */
+	PROC_CONFIG = 1, /* the first message; again at each reload */
 	PROC_LISTEN,
 	PROC_PEER,
 	PROC_STOP,
-	PROC_ASK,            /* wants a PROC_STATE */
-	PROC_PROBE,          /* test builds only: try what the jail forbids; wants a PROC_PROBED */
+	PROC_ASK,   /* wants a PROC_STATE */
+	PROC_PROBE, /* test builds only: try what the jail forbids; wants a PROC_PROBED */
 	/* child to master */
-	PROC_READY = 32,     /* jailed, and serving from now on */
+	PROC_READY = 32, /* jailed, and serving from now on */
 	PROC_STATE,
 	PROC_PROBED,
-	PROC_REFUSED,        /* a reload's configuration cannot be used; the old one stays */
+	PROC_REFUSED, /* a reload's configuration cannot be used; the old one stays */
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. */
-#define PROC_CONFIG_FIELDS(F, S)                                  \
-	F(S, u64, serial)                                         \
-	F(S, bytes, dir)          /* the instance, outside view */ \
+#define PROC_CONFIG_FIELDS(F, S)                                                                                       \
+	F(S, u64, serial)                                                                                              \
+	F(S, bytes, dir) /* the instance, outside view */                                                              \
 	F(S, fd, bundle)
 RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 
@@ -49,7 +49,7 @@ RPC_DECLARE(proc_peer, PROC_PEER_FIELDS)
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)
 
-#define PROC_NOTE_FIELDS(F, S) F(S, bytes, text)  /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
+#define PROC_NOTE_FIELDS(F, S) F(S, bytes, text) /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
 RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
 
 #define PROC_STATE_FIELDS(F, S) F(S, u64, sessions)
@@ -60,19 +60,15 @@ RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 #define CONTROL_OK_FIELDS(F, S) F(S, u8, unused)
 RPC_DECLARE(control_ok, CONTROL_OK_FIELDS)
 
-#define CONTROL_PROCESS_FIELDS(F, S)                              \
-	F(S, bytes, name) F(S, u64, pid)                          \
-	F(S, u64, uptime_s) F(S, u32, restarts)                   \
-	F(S, u8, ready)                                           \
-	F(S, bytes, jail)                                         \
-	F(S, u64, sessions)
+#define CONTROL_PROCESS_FIELDS(F, S)                                                                                   \
+	F(S, bytes, name)                                                                                              \
+	F(S, u64, pid) F(S, u64, uptime_s) F(S, u32, restarts) F(S, u8, ready) F(S, bytes, jail) F(S, u64, sessions)
 RPC_DECLARE(control_process, CONTROL_PROCESS_FIELDS)
 
-#define CONTROL_STATUS_FIELDS(F, S)                               \
-	F(S, u64, pid) F(S, u64, uptime_s) F(S, bytes, version)   \
-	F(S, u8, privileged) F(S, u8, stopping)                   \
-	F(S, u64, reloads)                                        \
-	F(S, list, processes, control_process)
+#define CONTROL_STATUS_FIELDS(F, S)                                                                                    \
+	F(S, u64, pid)                                                                                                 \
+	F(S, u64, uptime_s) F(S, bytes, version) F(S, u8, privileged) F(S, u8, stopping) F(S, u64, reloads)            \
+		F(S, list, processes, control_process)
 RPC_DECLARE(control_status, CONTROL_STATUS_FIELDS)
 
 #define CONTROL_PROBE_FIELDS(F, S) F(S, bytes, process) F(S, bytes, what)

@@ -6,16 +6,16 @@
 
 /* Descriptors of a child: where it finds its control channel and the pipe that its log lines go into. */
 #define PROC_CONTROL_FD 3
-#define PROC_LOG_FD 4
+#define PROC_LOG_FD	4
 
 /* 0, or -1: the other side is gone or does not read. Descriptors in msg stay the caller's. Any thread. */
 int proc_send(int fd, enum proc_message number, const struct rpc_type *type, const void *msg);
 
 struct proc_packet {
 	uint16_t number;
-	struct arena arena;      /* holds the packet's bytes and lists */
+	struct arena arena; /* holds the packet's bytes and lists */
 	struct str body;
-	int fds[16];             /* not yet taken by proc_unpack() */
+	int fds[16]; /* not yet taken by proc_unpack() */
 	size_t fd_count;
 };
 /* Waits for one packet. 1, 0 at the end, -1 (nothing now on a non-blocking socket, or malformed: errno EBADMSG). */

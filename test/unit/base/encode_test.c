@@ -10,8 +10,13 @@
 static const struct {
 	struct str plain, coded;
 } vectors[] = {
-	{{"", 0}, {"", 0}}, {{"f", 1}, {"Zg==", 4}}, {{"fo", 2}, {"Zm8=", 4}}, {{"foo", 3}, {"Zm9v", 4}},
-	{{"foob", 4}, {"Zm9vYg==", 8}}, {{"fooba", 5}, {"Zm9vYmE=", 8}}, {{"foobar", 6}, {"Zm9vYmFy", 8}},
+	{{"", 0}, {"", 0}},
+	{{"f", 1}, {"Zg==", 4}},
+	{{"fo", 2}, {"Zm8=", 4}},
+	{{"foo", 3}, {"Zm9v", 4}},
+	{{"foob", 4}, {"Zm9vYg==", 8}},
+	{{"fooba", 5}, {"Zm9vYmE=", 8}},
+	{{"foobar", 6}, {"Zm9vYmFy", 8}},
 };
 
 static void base64_matches_the_rfc(void **state)
@@ -33,7 +38,8 @@ static void base64_matches_the_rfc(void **state)
 
 static void base64_refuses_everything_that_is_not_strict(void **state)
 {
-	static const char *const bad[] = {"Z", "Zg", "Zg=", "Zg==Zg==", "Zh==", "Zm9=", "=g==", "Zm 9v", "Zm9v\n", "Z===", "Zg=a"};
+	static const char *const bad[] = {
+		"Z", "Zg", "Zg=", "Zg==Zg==", "Zh==", "Zm9=", "=g==", "Zm 9v", "Zm9v\n", "Z===", "Zg=a"};
 	struct buf b;
 
 	(void)state;
@@ -88,7 +94,8 @@ static void random_below_reaches_every_value_and_no_other(void **state)
 
 static void utf8_refuses_surrogates_overlong_forms_and_halves(void **state)
 {
-	static const char *const bad[] = {"\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5", "\x80", "\xe2\x82", "\xff"};
+	static const char *const bad[] = {"\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+					  "\xf5",     "\x80",	      "\xe2\x82",     "\xff"};
 
 	(void)state;
 	assert_true(utf8_valid(STR("")));

@@ -18,11 +18,11 @@
 
 #include <cmocka.h>
 
-#define OK 0
+#define OK    0
 #define WRONG 90
 
 static char dir[] = "/tmp/postrider-sandbox-XXXXXX", file[64], empty[64];
-static const char *account;      /* NULL when not root */
+static const char *account; /* NULL when not root */
 
 static int prepare(void **state)
 {
@@ -57,8 +57,12 @@ static void *answer(void *arg)
 /* Runs fn in a child; returns its exit status, or 1000 + the signal that killed it. */
 static int in_jail(unsigned allow, const struct sandbox_path *paths, size_t path_count, int (*fn)(void))
 {
-	struct sandbox box = {.process = "test", .account = account, .chroot_dir = path_count ? NULL : empty,
-			      .allow = allow, .paths = paths, .path_count = path_count};
+	struct sandbox box = {.process = "test",
+			      .account = account,
+			      .chroot_dir = path_count ? NULL : empty,
+			      .allow = allow,
+			      .paths = paths,
+			      .path_count = path_count};
 	int status;
 	pid_t pid = fork();
 
@@ -91,20 +95,47 @@ static int try_work(void)
 	return write(pair[0], "x", 1) == 1 && read(pair[1], &byte, 1) == 1 ? OK : WRONG;
 }
 
-static int try_open(void) { return refused(open(file, O_RDONLY)); }
-static int try_fork(void) { return refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
-static int try_socket(void) { return refused(socket(AF_INET, SOCK_STREAM, 0)); }
-static int try_kill(void) { return refused(kill(getppid(), 0)); }
+static int try_open(void)
+{
+	return refused(open(file, O_RDONLY));
+}
+static int try_fork(void)
+{
+	return refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+}
+static int try_socket(void)
+{
+	return refused(socket(AF_INET, SOCK_STREAM, 0));
+}
+static int try_kill(void)
+{
+	return refused(kill(getppid(), 0));
+}
 static int try_executable(void)
 {
 	return mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? OK : WRONG;
 }
-static int try_exec(void) { execl("/bin/true", "true", NULL); return WRONG; }
-static int try_ptrace(void) { ptrace(PTRACE_TRACEME, 0, 0, 0); return WRONG; }
-static int try_setuid(void) { syscall(SYS_setuid, 0); return WRONG; }
+static int try_exec(void)
+{
+	execl("/bin/true", "true", NULL);
+	return WRONG;
+}
+static int try_ptrace(void)
+{
+	ptrace(PTRACE_TRACEME, 0, 0, 0);
+	return WRONG;
+}
+static int try_setuid(void)
+{
+	syscall(SYS_setuid, 0);
+	return WRONG;
+}
 static int try_uid(void)
 {
-	return account == NULL || (getuid() != 0 && geteuid() != 0 && getgid() != 0 && strstr(sandbox_status(), "chroot")) ? OK : WRONG;
+	return account == NULL ||
+			       (getuid() != 0 && geteuid() != 0 && getgid() != 0 && strstr(sandbox_status(), "chroot"))
+		       ? OK
+		       : WRONG;
 }
 
 static void a_jailed_process_can_compute_and_talk(void **state)

@@ -1,6 +1,6 @@
 /* What must hold of a bundle: whole or not at all, and the same on the other side of a descriptor. */
-#include "proc/bundle.h"
 #include "config/roles.h"
+#include "proc/bundle.h"
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,10 +42,11 @@ static int clean(void **state)
 	return rmdir(dir);
 }
 
-#define MASTER_CF "smtp inet n - n - - smtpd\n"                                          \
-		  "submission inet n - n - - smtpd\n  -o smtpd_banner=other\n"            \
-		  "imap inet n - n - - imap\n"                                            \
-		  "cleanup unix n - n - 0 cleanup\nlmtp unix - - n - - lmtp\n"
+#define MASTER_CF                                                                                                      \
+	"smtp inet n - n - - smtpd\n"                                                                                  \
+	"submission inet n - n - - smtpd\n  -o smtpd_banner=other\n"                                                   \
+	"imap inet n - n - - imap\n"                                                                                   \
+	"cleanup unix n - n - 0 cleanup\nlmtp unix - - n - - lmtp\n"
 
 static void it_is_the_same_on_the_other_side(void **state)
 {

@@ -81,7 +81,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(messages_and_descriptors_arrive_one_by_one, open_pair, close_pair),
-		cmocka_unit_test_setup_teardown(a_packet_that_does_not_decode_leaves_no_descriptor_open, open_pair, close_pair),
+		cmocka_unit_test_setup_teardown(a_packet_that_does_not_decode_leaves_no_descriptor_open, open_pair,
+						close_pair),
 		cmocka_unit_test_setup_teardown(the_end_and_a_stub_are_told_apart, open_pair, close_pair),
 	};
 
