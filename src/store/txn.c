@@ -4,6 +4,7 @@
  * `answers`: nobody hears of a change that could still be lost, and everybody hears of changes in order. */
 #include "base/fatal.h"
 #include "base/log.h"
+#include "os/fault.h"
 #include "store/maildir.h"
 #include "store/service_private.h"
 #include <unistd.h>
@@ -265,6 +266,8 @@ static void txn_durable(void *ctx)
 {
 	struct txn *t = ctx;
 
+	if (t->answers.n > 0 && t->answers.v[0].req)
+		FAULT_POINT("store.flushed");
 	for (size_t i = 0; i < t->account_ids.n; i++) {
 		struct runtime *rt = runtime_get(t->svc, t->account_ids.v[i]);
 
