@@ -1,8 +1,6 @@
 /* The life of a connection: greeting, one command after the other, good-bye. */
 #include "imap/session.h"
 #include "base/clock.h"
-#include "base/encode.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "imap/reply.h"
 
