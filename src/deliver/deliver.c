@@ -12,6 +12,7 @@
 #include "msg/summary.h"
 #include <openssl/evp.h>
 
+#define STORE_TIMEOUT_MS 20000   /* then the queue has it; well before a client gives up */
 #define QUEUE_TIMEOUT_MS 60000
 #define PREFIX_MAX (256u * 1024)
 #define SUMMARY_MAX (2u << 20)
@@ -219,7 +220,7 @@ static int store_attempt(const struct deliver_env *env, struct delivery *d, stru
 		map[n++] = i;
 	}
 	rpc_reply_init(&hold);
-	result = store_call(env->store, &STORE_DELIVER, &ask, &done, &hold, err);
+	result = store_call_within(env->store, &STORE_DELIVER, &ask, &done, &hold, STORE_TIMEOUT_MS, err);
 	if (result == 0 && note_refusals(d, &done, map, open) == 0) {
 		decide_open(d, DELIVERY_DONE, NULL);
 		result = 1;
@@ -350,9 +351,15 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 	return err_set(err, ERR_TEMP, "4.3.0", "Error: queue file write error");
 }
 
-void deliver_confirm(const struct deliver_env *env, const uint8_t id[DELIVERY_ID_SIZE])
+void delivery_done_take(struct delivery_done *done, const struct delivery *d)
 {
-	struct store_confirm confirm = {.delivery_id = str_of(id, DELIVERY_ID_SIZE)};
+	memcpy(done->id, d->id, sizeof(done->id));
+	vec_clear(&done->accounts);
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		vec_push(&done->accounts, ((struct store_id){d->rcpts[i].account}));
+}
 
-	(void)!rpc_send(store_client_channel(env->store), &STORE_CONFIRM, &confirm);
+void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done)
+{
+	store_confirm_delivery(env->store, done->id, done->accounts.v, done->accounts.n);
 }

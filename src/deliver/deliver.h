@@ -7,6 +7,7 @@
 #ifndef DELIVER_DELIVER_H
 #define DELIVER_DELIVER_H
 
+#include "base/vec.h"
 #include "deliver/content.h"
 #include "queue/schema.h"
 
@@ -64,7 +65,13 @@ enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
 int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 		   struct err *err) WARN_UNUSED;
 /* The front end has written its answer: the store may forget the delivery id. */
-void deliver_confirm(const struct deliver_env *env, const uint8_t id[DELIVERY_ID_SIZE]);
+struct delivery_done {
+	uint8_t id[DELIVERY_ID_SIZE];
+	VEC(struct store_id) accounts;   /* that have it */
+};
+/* What deliver_confirm() needs when the delivery itself is gone. `done` may be used again; release with vec_release(&done->accounts). */
+void delivery_done_take(struct delivery_done *done, const struct delivery *d);
+void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done);
 
 /* "Return-Path: ..", "Delivered-To: ..", (X-Original-To), then d->prefix. CRLF when the contents are as_is. */
 struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *rcpt, struct arena *arena);

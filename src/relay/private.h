@@ -33,6 +33,7 @@ struct attempt {
 	uint64_t session;
 	struct content content;
 	struct attempt_rcpt *rcpts;      /* as many as the message has */
+	struct delivery_done done;
 	int64_t started_us;
 };
 

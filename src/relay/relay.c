@@ -246,6 +246,7 @@ static void deliver_attempt(struct attempt *a)
 		log_warning("%.*s: %s", STR_ARG(m->id), err.text);
 	d.fingerprint = STR("");
 	deliver_store(&a->relay->env, &d);
+	delivery_done_take(&a->done, &d);
 	FAULT_POINT("relay.delivered");
 	content_drop(&d.content, &a->relay->env);
 	for (size_t i = 0; i < all_count; i++)
@@ -314,7 +315,8 @@ static int report(struct attempt *a, struct err *err)
 	rpc_reply_init(&hold);
 	rc = rpc_call(a->relay->env.queue, &QUEUE_RESULT, &result, &ok, &hold, true, RESULT_TIMEOUT_MS, err);
 	rpc_reply_release(&hold);
-	return rc;
+	/* Reported before, by the same call: a queue that was started since does not have it any more. */
+	return rc < 0 && err->kind == ERR_NOT_FOUND ? 0 : rc;
 }
 
 static void attempt_run(struct relay *r, const struct queue_message *m)
@@ -341,11 +343,13 @@ static void attempt_run(struct relay *r, const struct queue_message *m)
 			left = left || a.rcpts[i].outcome == OUTCOME_DEFERRED;
 		}
 		if (!left && m->delivery_id.len == DELIVERY_ID_SIZE) {
-			deliver_confirm(&r->env, (const uint8_t *)m->delivery_id.ptr);
+			memcpy(a.done.id, m->delivery_id.ptr, DELIVERY_ID_SIZE);
+			deliver_confirm(&r->env, &a.done);
 			log_as(relay_log_name(&a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 		}
 	}
 	(void)!rpc_send(r->directory, &DIR_SESSION_END, &end);
+	vec_release(&a.done.accounts);
 	arena_release(&arena);
 	conf_unref(&a.conf);
 }

@@ -26,7 +26,7 @@ static void delivery_fill(struct smtp_session *c, struct delivery *d)
  * and an equal message from elsewhere like its second try. */
 static void answer_sent(struct smtp_session *c, const struct delivery *d)
 {
-	memcpy(c->unconfirmed, d->id, DELIVERY_ID_SIZE);
+	delivery_done_take(&c->unconfirmed, d);
 	c->confirm_pending = true;
 	session_flush(c->s);
 	if (session_unsent(c->s) == 0)

@@ -4,6 +4,9 @@
  * answered while the client still holds the message, never by a bounce afterwards. */
 #include "smtp/smtp.h"
 
+/* The answer is a courtesy, the commit will ask again; a client waits with all its other recipients behind. */
+#define ADMIT_TIMEOUT_MS 5000
+
 static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err *err, struct str text)
 {
 	code = smtp_code_of(code, err);
@@ -58,7 +61,7 @@ static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, 
 		int result;
 
 		rpc_reply_init(&hold);
-		result = store_call(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, &why);
+		result = store_call_within(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, ADMIT_TIMEOUT_MS, &why);
 		rpc_reply_release(&hold);
 		if (result == 0 || why.kind != ERR_FULL)
 			continue;

@@ -250,6 +250,7 @@ static void smtp_close(struct session *s)
 		smtp_log(c, "lost connection after %s from %.*s", c->where, STR_ARG(c->client));
 	smtp_log_disconnect(c);
 	smtp_session_forget(c);
+	vec_release(&c->unconfirmed.accounts);
 	arena_release(&c->mail.arena);
 	arena_release(&c->auth_arena);
 	arena_release(&c->arena);

@@ -78,7 +78,7 @@ struct smtp_session {
 
 	struct smtp_mail mail;
 	uint64_t mail_count;
-	uint8_t unconfirmed[DELIVERY_ID_SIZE];
+	struct delivery_done unconfirmed;
 	bool confirm_pending;            /* its reply has not left yet */
 
 	unsigned errors, junk;

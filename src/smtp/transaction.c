@@ -72,7 +72,7 @@ void smtp_mail_reset(struct smtp_session *c)
 	if (m->granted) {
 		struct dir_session_end end = {.session = m->grant};
 
-		(void)!rpc_send(c->server->directory, &DIR_SESSION_END, &end);
+		(void)!rpc_send_later(c->server->directory, &DIR_SESSION_END, &end);
 	}
 	arena_clear(&arena);
 	*m = (struct smtp_mail){.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR("")};
@@ -83,7 +83,7 @@ void smtp_confirm(struct smtp_session *c)
 	if (!c->confirm_pending)
 		return;
 	c->confirm_pending = false;
-	deliver_confirm(&c->env, c->unconfirmed);
+	deliver_confirm(&c->env, &c->unconfirmed);
 }
 
 void smtp_session_forget(struct smtp_session *c)
@@ -93,7 +93,7 @@ void smtp_session_forget(struct smtp_session *c)
 	smtp_mail_reset(c);
 	smtp_auth_reset(c);
 	if (c->user.len > 0)
-		(void)!rpc_send(c->server->directory, &DIR_SESSION_END, &end);
+		(void)!rpc_send_later(c->server->directory, &DIR_SESSION_END, &end);
 	c->user = c->method = STR("");
 	c->account = 0;
 	c->helo = STR("");

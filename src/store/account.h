@@ -41,8 +41,6 @@ struct mailbox {
 struct note {
 	uint8_t delivery_id[16];
 	struct note_record rec;      /* malloc'ed */
-	uint64_t tag, session;       /* who delivered it; 0: in an earlier life */
-	bool confirmed;
 };
 
 struct look_waiter {
@@ -82,7 +80,7 @@ int account_get(struct store_service *svc, uint64_t id, struct account **a_r, st
 /* Makes header, INBOX and default folders, as part of the transaction. */
 int account_create(struct txn *t, uint64_t id, struct str path, bool folders, struct account **a_r, struct err *err) WARN_UNUSED;
 void account_forget(struct store_service *svc, uint64_t id);
-/* Frees chunks of accounts that were not used lately when there are too many. */
+/* Frees accounts, and chunks of accounts, that were not used lately when there are too many. */
 void accounts_trim(struct store_service *svc);
 
 struct mailbox *account_mailbox(struct account *a, uint32_t id);

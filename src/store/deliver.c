@@ -14,6 +14,8 @@
 /* Notes that no front end ever confirmed are of no use when no sender tries any more. */
 #define NOTE_LIFETIME_S (5 * 86400)
 #define STRIKE_DELAY_MS 5000
+/* A commit that strikes off may fail, and be made again by the next one. */
+#define CONFIRMED_KEEP_MS (4 * STRIKE_DELAY_MS)
 
 /* ---- notes ---- */
 
@@ -37,12 +39,25 @@ static struct note *note_find(struct account *a, struct str id, struct str recip
 	return NULL;
 }
 
+static struct confirmation *delivery_of(struct store_service *svc, const struct note *n)
+{
+	return map_get(svc->delivered, str_of(n->delivery_id, sizeof(n->delivery_id)));
+}
+
+static bool note_confirmed(struct store_service *svc, const struct note *n)
+{
+	const struct confirmation *d = delivery_of(svc, n);
+
+	return d && d->confirmed_ms;
+}
+
 /* The deliverer still lives: he will confirm, or repeat with the same id. */
 static bool note_attended(struct store_service *svc, const struct account *a, const struct note *n)
 {
-	struct peer by = {.tag = n->tag};
+	const struct confirmation *d = delivery_of(svc, n);
+	struct peer by = {.tag = d ? d->tag : 0};
 
-	return n->tag && grant_find(svc, &by, n->session, a->id);
+	return d && grant_find(svc, &by, d->session, a->id);
 }
 
 static struct note *note_twin(struct store_service *svc, struct account *a, struct str fingerprint, struct str recipient)
@@ -50,17 +65,18 @@ static struct note *note_twin(struct store_service *svc, struct account *a, stru
 	for (size_t i = 0; fingerprint.len > 0 && i < a->notes.n; i++) {
 		struct note *n = &a->notes.v[i];
 
-		if (!n->confirmed && str_eq(n->rec.fingerprint, fingerprint) && str_eq(n->rec.recipient, recipient) &&
-		    !note_attended(svc, a, n))
+		if (str_eq(n->rec.fingerprint, fingerprint) && str_eq(n->rec.recipient, recipient) &&
+		    !note_confirmed(svc, n) && !note_attended(svc, a, n))
 			return n;
 	}
 	return NULL;
 }
 
-static void note_add(struct txn *t, struct call *c, struct account *a, const struct store_deliver *msg, struct str recipient)
+static void note_add(struct txn *t, struct account *a, const struct store_deliver *msg, struct str recipient)
 {
-	struct note n = {.tag = c->peer->tag, .session = msg->session};
+	struct note n;
 
+	txn_touch(t, a);
 	memcpy(n.delivery_id, msg->delivery_id.ptr, 16);
 	n.rec = (struct note_record){recipient, msg->fingerprint, (uint64_t)clock_wall()};
 	note_record_encode(&n.rec, &t->scratch);
@@ -68,6 +84,16 @@ static void note_add(struct txn *t, struct call *c, struct account *a, const str
 	n.rec.recipient = str_own(recipient);
 	n.rec.fingerprint = str_own(msg->fingerprint);
 	vec_push(&a->notes, n);
+}
+
+/* The sender's second try takes the note of the first over, and with it the duty to confirm. */
+static void note_pass_on(struct txn *t, struct account *a, struct note *n, struct str delivery_id)
+{
+	txn_touch(t, a);
+	txn_del(t, note_key(t, a, n->delivery_id, n->rec.recipient));
+	memcpy(n->delivery_id, delivery_id.ptr, 16);
+	note_record_encode(&n->rec, &t->scratch);
+	txn_put(t, note_key(t, a, n->delivery_id, n->rec.recipient), txn_value(t));
 }
 
 void delivery_notes_strike(struct txn *t, struct account *a)
@@ -78,7 +104,7 @@ void delivery_notes_strike(struct txn *t, struct account *a)
 	for (size_t i = 0; i < a->notes.n; i++) {
 		struct note n = a->notes.v[i];
 
-		if (!n.confirmed && n.rec.time + NOTE_LIFETIME_S >= now) {
+		if (!note_confirmed(t->svc, &n) && n.rec.time + NOTE_LIFETIME_S >= now) {
 			a->notes.v[kept++] = n;
 			continue;
 		}
@@ -89,12 +115,28 @@ void delivery_notes_strike(struct txn *t, struct account *a)
 	a->notes.n = kept;
 }
 
-static bool has_confirmed(const struct account *a)
+static bool has_confirmed(struct store_service *svc, const struct account *a)
 {
 	for (size_t i = 0; i < a->notes.n; i++)
-		if (a->notes.v[i].confirmed)
+		if (note_confirmed(svc, &a->notes.v[i]))
 			return true;
 	return false;
+}
+
+/* Those whose notes must be gone by now. */
+static void confirmations_trim(struct store_service *svc)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);) {
+		struct confirmation *d = value;
+
+		if (!d->confirmed_ms || clock_ms() - d->confirmed_ms < CONFIRMED_KEEP_MS)
+			continue;
+		map_remove(svc->delivered, key);
+		confirmation_free(d);
+	}
 }
 
 /* One commit for all accounts that had no other. Nobody waits for it. */
@@ -104,9 +146,9 @@ void delivery_notes_strike_all(struct store_service *svc)
 	struct err err;
 
 	for (size_t i = 0; i < svc->to_strike.n; i++) {
-		struct account *a = map_get_u64(svc->accounts, svc->to_strike.v[i]);
+		struct account *a = NULL;
 
-		if (a && has_confirmed(a))
+		if (account_get(svc, svc->to_strike.v[i], &a, NULL) > 0 && has_confirmed(svc, a))
 			txn_touch(t, a);
 	}
 	vec_clear(&svc->to_strike);
@@ -116,21 +158,30 @@ void delivery_notes_strike_all(struct store_service *svc)
 
 static void strike_timer(void *ctx)
 {
+	confirmations_trim(ctx);
 	delivery_notes_strike_all(ctx);
 }
 
 /* ---- confirm ---- */
 
-static void delivered_by(struct call *c, const struct store_deliver *msg)
+static struct confirmation *confirmation_get(struct call *c, struct str delivery_id)
 {
-	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
+	struct confirmation *d = map_get(c->svc->delivered, delivery_id);
 
 	if (!d) {
 		d = NEW(struct confirmation);
-		d->peer = c->peer->id;
-		map_set(c->svc->delivered, msg->delivery_id, d);
+		map_set(c->svc->delivered, delivery_id, d);
 	}
 	d->peer = c->peer->id;
+	d->tag = c->peer->tag;
+	return d;
+}
+
+static void delivered_by(struct call *c, const struct store_deliver *msg)
+{
+	struct confirmation *d = confirmation_get(c, msg->delivery_id);
+
+	d->session = msg->session;
 	for (size_t i = 0; i < msg->targets.n; i++)
 		vec_push(&d->accounts, msg->targets.v[i].account);
 }
@@ -141,24 +192,24 @@ void confirmation_free(struct confirmation *d)
 	free(d);
 }
 
+/* A store that was started since knows the delivery by its notes only, and what accounts have them by the
+ * confirmation: the front end sends what it confirmed lately again (client.c). */
 void call_confirm(struct call *c)
 {
 	const struct store_confirm *msg = c->req->msg;
 	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
 
-	if (d && d->peer == c->peer->id) {
+	if (msg->delivery_id.len == 16 && (!d || (d->peer == c->peer->id && !d->confirmed_ms))) {
+		d = confirmation_get(c, msg->delivery_id);
+		d->confirmed_ms = clock_ms();
+		for (size_t i = 0; i < msg->accounts.n; i++)
+			vec_push(&d->accounts, msg->accounts.v[i].id);
 		for (size_t i = 0; i < d->accounts.n; i++) {
 			struct account *a = NULL;
 
-			if (account_get(c->svc, d->accounts.v[i], &a, NULL) <= 0)
-				continue;
-			for (size_t j = 0; j < a->notes.n; j++)
-				if (memcmp(a->notes.v[j].delivery_id, msg->delivery_id.ptr, 16) == 0)
-					a->notes.v[j].confirmed = true;
-			vec_push(&c->svc->to_strike, a->id);
+			if (account_get(c->svc, d->accounts.v[i], &a, NULL) > 0)
+				vec_push(&c->svc->to_strike, a->id);
 		}
-		map_remove(c->svc->delivered, msg->delivery_id);
-		confirmation_free(d);
 		timer_once(c->svc, TIMER_CONFIRM, STRIKE_DELAY_MS, strike_timer);
 	}
 	rpc_answer(c->req, NULL);
@@ -216,13 +267,17 @@ static int deliver_one(struct delivering *d, const struct deliver_target *target
 	struct grant *g = grant_find(d->c->svc, d->c->peer, msg->session, target->account);
 	struct account *a;
 	struct mailbox *m;
+	struct note *twin;
 	uint32_t uid;
 
 	if (!g || !(g->rights & (RIGHT_DELIVER | RIGHT_WRITE)))
 		return err_set(err, ERR_DENIED, "4.7.0", "this session may not deliver to that account");
 	if (target_account(d, g, &a, err) < 0)
 		return -1;
-	if (note_find(a, msg->delivery_id, target->recipient) || note_twin(d->c->svc, a, msg->fingerprint, target->recipient)) {
+	twin = note_find(a, msg->delivery_id, target->recipient);
+	if (!twin && (twin = note_twin(d->c->svc, a, msg->fingerprint, target->recipient)) != NULL)
+		note_pass_on(d->t, a, twin, msg->delivery_id);
+	if (twin) {
 		d->done++;
 		return 0;
 	}
@@ -238,7 +293,7 @@ static int deliver_one(struct delivering *d, const struct deliver_target *target
 	}
 	if (message_append(d->t, a, m, &in, &uid, err) < 0)
 		return -1;
-	note_add(d->t, d->c, a, msg, target->recipient);
+	note_add(d->t, a, msg, target->recipient);
 	return 0;
 }
 
@@ -275,7 +330,7 @@ static void deliver_finish(struct delivering *d)
 {
 	struct store_service *svc = d->c->svc;
 	struct rpc_request *req = d->c->req;
-	uint64_t last = d->msg->targets.v[d->msg->targets.n - 1].account;
+	uint64_t last = d->msg->targets.v[d->msg->targets.n - 1].account, blob = d->msg->blob;
 	struct err err = ERR_NONE;
 
 	if (d->out->refusals.n > 0) {
@@ -284,7 +339,7 @@ static void deliver_finish(struct delivering *d)
 		return;
 	}
 	d->out->duplicate = d->done == d->msg->targets.n;
-	if (d->out->duplicate) {
+	if (d->out->duplicate && d->t->kv.n == 0) {
 		txn_abort(&d->t);
 		delivered_by(d->c, d->msg);
 		/* Which account's commit is the youngest is not known here: all that was given is waited for. */
@@ -298,10 +353,14 @@ static void deliver_finish(struct delivering *d)
 		return;
 	}
 	delivered_by(d->c, d->msg);
-	if (d->blob)
-		blob_used(svc, d->msg->blob);
+	if (d->out->duplicate) {
+		vec_clear(&d->t->bodies);    /* only the notes have changed */
+		blob = 0;
+	}
 	if (txn_commit(&d->t, req, d->out, &err) < 0)
 		refuse(req, &err);
+	else if (blob)
+		blob_used(svc, blob);        /* the engine's now */
 }
 
 void call_deliver(struct call *c)

@@ -207,7 +207,9 @@ RPC_DECLARE(deliver_refusal, DELIVER_REFUSAL_FIELDS)
 RPC_DECLARE(store_delivered, STORE_DELIVERED_FIELDS)
 
 /* No reply: the front end has written its own answer to these; the notes may go. */
-#define STORE_CONFIRM_FIELDS(F, S) F(S, bytes, delivery_id)
+#define STORE_ID_FIELDS(F, S) F(S, u64, id)
+RPC_DECLARE(store_id, STORE_ID_FIELDS)
+#define STORE_CONFIRM_FIELDS(F, S) F(S, bytes, delivery_id) F(S, list, accounts, store_id) /* of its targets */
 RPC_DECLARE(store_confirm, STORE_CONFIRM_FIELDS)
 
 /* ---- blobs: bodies over 64 KB ---- */

@@ -336,7 +336,7 @@ static void peer_closed(void *ctx, struct rpc_peer *rpc)
 	if (last)
 		grants_peer_end(svc, p->tag);
 	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);)
-		if (((struct confirmation *)value)->peer == p->id) {
+		if (((struct confirmation *)value)->peer == p->id && !((struct confirmation *)value)->confirmed_ms) {
 			map_remove(svc->delivered, key);
 			confirmation_free(value);
 		}

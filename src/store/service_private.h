@@ -60,9 +60,12 @@ struct parked {
 	int64_t until_ms;
 };
 
-/* Delivery notes that a front end has confirmed; struck off with the next commit that passes. */
+/* A delivery of this life: who made it, and whether he has told that his own answer went out. Its notes are struck
+ * off then, with the next commit that passes. Kept apart from the accounts, whose cache may be dropped any time. */
 struct confirmation {
 	uint64_t peer;                       /* who may confirm */
+	uint64_t tag, session;
+	int64_t confirmed_ms;                /* 0: not yet */
 	VEC(uint64_t) accounts;
 };
 
@@ -86,12 +89,12 @@ struct store_service {
 	struct map *peers;                   /* rpc peer id: struct peer */
 	struct map *followed;                /* account, mailbox: struct followed */
 	struct map *blobs;                   /* blob: struct blob_ref */
-	struct map *delivered;               /* delivery id: struct confirmation, until confirmed */
+	struct map *delivered;               /* delivery id: struct confirmation, until its notes are struck off */
 	VEC(uint64_t) to_strike;             /* accounts with notes to be struck off */
 	size_t chunk_count;
 	VEC(struct parked) parked;
 	VEC(uint64_t) to_project;            /* accounts whose file names lag */
-	int64_t started_ms;
+	int64_t started_ms, trimmed_ms;
 	struct timer {
 		struct store_service *svc;
 		int64_t due_ms;              /* 0: not set */
@@ -312,6 +315,8 @@ bool account_has_files(struct store_service *svc, struct str path);
 /* The account with the lowest id above this one. */
 bool account_after(struct store_service *svc, uint64_t id, struct arena *arena, uint64_t *id_r, struct str *path_r);
 void project_soon(struct store_service *svc, uint64_t account);
+/* The uidlist says much that is no longer so: project.c writes it anew. */
+bool uidlist_is_long(const struct mailbox *m);
 void purge_soon(struct store_service *svc);
 void watch_start(struct store_service *svc);
 void watch_stop(struct store_service *svc);

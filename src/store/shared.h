@@ -52,9 +52,19 @@ struct shared {
 	VEC(struct view *) views;
 };
 
+/* Confirmations that the store may not have on disk yet, oldest first. */
+struct confirmed_delivery {
+	int64_t at_ms;
+	uint8_t id[16];
+	size_t account_count;
+	struct store_id accounts[];
+};
+
 struct store_client {
 	struct rpc_channel *channel;
 	struct engine *engine;
+	pthread_mutex_t confirmed_lock;      /* no other is taken under it */
+	VEC(struct confirmed_delivery *) confirmed;
 	pthread_mutex_t lock;
 	struct map *shared;                  /* key: account, mailbox */
 };

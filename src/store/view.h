@@ -26,6 +26,13 @@ struct rpc_channel *store_client_channel(struct store_client *c);
 int store_call(struct store_client *c, const struct rpc_call *call, const void *request, void *reply_r,
 	       struct rpc_reply *hold, struct err *err) WARN_UNUSED;
 
+/* The same with a deadline of the caller's. */
+int store_call_within(struct store_client *c, const struct rpc_call *call, const void *request, void *reply_r,
+		      struct rpc_reply *hold, int64_t timeout_ms, struct err *err) WARN_UNUSED;
+/* The caller has given his own answer to a delivery: the store may forget it. Does not wait, and cannot fail: a
+ * store that dies before it has struck the delivery off hears of it again when it is back. */
+void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts, size_t count);
+
 struct view;
 /* Opens a view. who.wake is woken (session_wake) when something changes. info_r's name points into the view. */
 int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32_t mailbox, bool claim_recent,

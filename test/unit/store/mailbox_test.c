@@ -378,7 +378,7 @@ static void a_resend_after_a_lost_answer_is_known(void **state)
 	assert_true(deliver(b, 31, STR("BBBBBBBBBBBBBBBB"), "fp1", &t, 1, "x\n").duplicate);
 	/* A confirmed one is forgotten: the same message sent again is a new one. */
 	assert_false(deliver(b, 31, STR("CCCCCCCCCCCCCCCC"), "fp2", &t, 1, "y\n").duplicate);
-	struct store_confirm confirm = {STR("CCCCCCCCCCCCCCCC")};
+	struct store_confirm confirm = {.delivery_id = STR("CCCCCCCCCCCCCCCC")};
 	assert_int_equal(rpc_send(store_client_channel(b->client), &STORE_CONFIRM, &confirm), 0);
 	release.session = 31;
 	box_grant(b, 32, 7, RIGHT_DELIVER);
