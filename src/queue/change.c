@@ -20,6 +20,7 @@ struct change {
 	struct buf contents;
 	char id[QUEUE_ID_MAX];           /* QUEUE_COMMIT: what is answered */
 	bool ended;                      /* QUEUE_RESULT: the message `id` is gone */
+	struct str ended_delivery;       /* its delivery id */
 };
 
 static struct change *change_new(struct queue_service *q, struct rpc_request *req)
@@ -103,13 +104,19 @@ static int check_message(struct queue_service *q, const struct queue_message *m,
 	return admit(q, *blob_size_r, err);
 }
 
-/* Adds one new message to the change; its id to id_r. */
+/* Adds one new message to the change; its id to id_r. One that was taken before is not added again. */
 static int change_add(struct change *c, const struct queue_message *given, char id_r[QUEUE_ID_MAX], struct err *err)
 {
 	struct queue_message m = *given;
+	char key[QUEUE_KEY_MAX];
 	uint64_t blob_size;
-	struct str value;
+	struct str value, id;
+	int known = repeat_find(c->q, m.delivery_id, &c->arena, &id, err);
 
+	if (known > 0)
+		snprintf(id_r, QUEUE_ID_MAX, "%.*s", STR_ARG(id));
+	if (known != 0)
+		return known < 0 ? -1 : 0;
 	if (check_message(c->q, &m, &blob_size, err) < 0)
 		return -1;
 	queue_id_new(c->q, id_r);
@@ -118,6 +125,7 @@ static int change_add(struct change *c, const struct queue_message *given, char 
 	m.size = blob_size;
 	if (change_put(c, m.id, m.arrival, &m, &value, err) < 0)
 		return -1;
+	change_op(c, repeat_key(m.delivery_id, key), m.id, false);
 	contents_encode(&c->contents, m.id, &m, value, blob_size);
 	if (m.blob)
 		vec_push(&c->blobs, m.blob);
@@ -135,6 +143,7 @@ static void change_durable(void *ctx)
 
 	FAULT_POINT("queue.flushed");
 	if (c->ended) {
+		repeat_ended(q, c->ended_delivery);
 		contents_end(q, id.id);
 		map_remove(q->claims, id.id);
 	}
@@ -157,10 +166,18 @@ static int change_commit(struct change *c, struct err *err)
 {
 	struct queue_service *q = c->q;
 	struct str extra = buf_str(&c->contents);
+	char key[QUEUE_KEY_MAX];
+	uint8_t outdated[16];
 	uint64_t lsn;
 
 	if (buf_failed(&c->contents))
 		return err_set(err, ERR_LIMIT, "5.3.4", "a change too large for the queue");
+	if (c->ops.n == 0) {
+		kvlog_barrier(q->k, change_durable, c);
+		return 0;
+	}
+	for (unsigned n = 0; n < 20 && repeat_outdated(q, outdated); n++)
+		change_op(c, repeat_key(str_of(outdated, sizeof(outdated)), key), STR_NULL, true);
 	lsn = kvlog_commit(q->k, c->ops.v, c->ops.n, &extra, 1, change_durable, c, err);
 	if (!lsn)
 		return -1;
@@ -252,6 +269,7 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 	change_unschedule(c, &m);
 	deferred = apply_outcomes(&m.m, r);
 	c->ended = m.m.rcpts.n == 0;
+	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
 		change_op(c, message_key(m.m.id, key), STR_NULL, true);
 	else if (change_put(c, m.m.id, deferred ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
@@ -296,6 +314,7 @@ void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_act
 	}
 	change_unschedule(c, &m);
 	c->ended = action == QUEUE_DELETE;
+	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
 		change_op(c, message_key(m.m.id, key), STR_NULL, true);
 	else if (change_put(c, m.m.id, (uint64_t)clock_wall(), &m.m, &value, &err) < 0)

@@ -135,6 +135,8 @@ static int open_storage(struct queue_service *q, struct err *err)
 		return err_errno(err, "cannot open the queue's directory");
 	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
 		return -1;
+	if (repeat_load(q, err) < 0)
+		return -1;
 	return kvlog_read_only(q->k) ? 0 : contents_rebuild(q, err);
 }
 
@@ -198,6 +200,7 @@ void queue_service_free(struct queue_service **qp)
 		io_close(q->msgs);
 	map_free(&q->claims);
 	vec_release(&q->polls);
+	vec_release(&q->ended);
 	pthread_mutex_destroy(&q->lock);
 	free(q);
 }

@@ -41,6 +41,12 @@ struct waiting_claim {                   /* a long poll */
 	int64_t deadline_ms;
 };
 
+/* A delivery whose message has ended. Its key stays for a while: see repeat.c. */
+struct ended {
+	uint8_t delivery_id[16];
+	int64_t at_ms;
+};
+
 struct queue_service {
 	struct queue_options o;
 	struct rpc_service service;
@@ -56,6 +62,8 @@ struct queue_service {
 	VEC(struct waiting_claim) polls;
 	int64_t timer_ms;                /* when the earliest timer fires; 0: none is set */
 	uint64_t last_us;                /* of queue ids */
+	VEC(struct ended) ended;         /* oldest first, from ended_first on */
+	size_t ended_first;
 
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
@@ -74,6 +82,16 @@ bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
 /* 1, 0 no such message, -1. */
 int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
+
+/* repeat.c */
+struct str repeat_key(struct str delivery_id, char out[QUEUE_KEY_MAX]);
+/* 1: the delivery was committed before, as *id_r (in the arena). 0: not. -1. */
+int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a, struct str *id_r, struct err *err) WARN_UNUSED;
+void repeat_ended(struct queue_service *q, struct str delivery_id);
+/* The next delivery that nobody will repeat any more. */
+bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16]);
+/* After recovery: deliveries whose messages have ended, as if they had right now. */
+int repeat_load(struct queue_service *q, struct err *err) WARN_UNUSED;
 
 /* contents.c */
 /* The extra part of a commit: contents of new messages. */

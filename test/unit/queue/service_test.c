@@ -102,8 +102,14 @@ static struct queue_rcpt two_rcpts[2] = {
 
 static struct queue_message message(const char *body)
 {
-	struct queue_message m = {.delivery_id = STR("0123456789abcdef"), .sender = STR("alice@example.test"), .client = STR("localhost[127.0.0.1]"),
+	static char delivery_id[16 * 64];
+	static unsigned given;
+	char *id = delivery_id + given++ % 64 * 16;
+	struct queue_message m = {.delivery_id = str_of(id, 16), .sender = STR("alice@example.test"), .client = STR("localhost[127.0.0.1]"),
 				   .prefix = STR("Received: x\n"), .body = str_from(body), .body_fd = -1};
+
+	random_bytes(id, 16);
+	random_bytes(id, 16);
 	m.rcpts.v = two_rcpts;
 	m.rcpts.n = 2;
 	return m;
@@ -214,6 +220,7 @@ static void everything_survives_a_restart_and_moves_to_files(void **state)
 	char first[64], second[64];
 
 	commit(f, &m, first);
+	m = message("kept\n");
 	commit(f, &m, second);
 	assert_true(strcmp(first, second) < 0);
 	stop(f);
@@ -269,6 +276,42 @@ static void a_failure_and_its_bounce_are_one_commit(void **state)
 	assert_int_equal(claim(f->c, f, 5000, &got), 1);
 	assert_true(str_eq(got.messages.v[0].body, STR("bounce\n")));
 	assert_int_equal(files(f), 1);
+}
+
+/* The answer was lost with the process: the caller asks the next one the same. */
+static void a_request_that_comes_again_is_done_once(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n"), bounce = message("bounce\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")}, {1, OUTCOME_DEFERRED, STR("4.2.2"), STR("full")}};
+	struct queue_rcpt_outcome rest = {1, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")};
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64], again[64];
+
+	bounce.sender = STR("");
+	bounce.rcpts.n = 1;
+	commit(f, &m, id);
+	stop(f);
+	start(f);
+	commit(f, &m, again);
+	assert_string_equal(id, again);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_int_equal(result(f, id, o, 2, &bounce, 1), 0);
+	stop(f);
+	start(f);
+	assert_int_equal(result(f, id, o, 2, &bounce, 1), 0);
+	assert_int_equal(listed(f, "", &l), 2);
+	/* Even when the message has come and gone meanwhile. */
+	assert_int_equal(result(f, id, &rest, 1, NULL, 0), 0);
+	commit(f, &m, again);
+	assert_string_equal(id, again);
+	stop(f);
+	start(f);
+	commit(f, &m, again);
+	assert_string_equal(id, again);
+	assert_int_equal(listed(f, "", &l), 1);
 }
 
 static void a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor(void **state)
@@ -405,6 +448,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_request_that_comes_again_is_done_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
