@@ -106,7 +106,7 @@ static void release_send(struct grants *g, uint64_t tag, uint64_t session)
 	struct store_release release = {.peer_tag = tag, .session = session};
 
 	/* Without a connection there is nothing to release: the store forgets with the channel. */
-	(void)rpc_send(g->store, &STORE_RELEASE, &release);
+	(void)rpc_send_later(g->store, &STORE_RELEASE, &release);
 }
 
 void grants_peer_closed(struct grants *g, uint64_t peer)

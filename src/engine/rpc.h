@@ -55,6 +55,9 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
 /* Sends without waiting for anything. Returns 0, or -1 when there is no connection. */
 int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request);
+/* The same for what nobody waits for: goes out with the next call, before it, or after some 10 ms by itself. Carries
+ * no descriptors. */
+int rpc_send_later(struct rpc_channel *c, const struct rpc_call *call, const void *request);
 /* Set before the first attach. Runs on whichever thread reads the channel at that moment (the channel's own, or
  * one inside rpc_call()), one at a time, in the order of the wire, and before any later reply is handed out: must
  * not block, must not call on this channel, must not take a lock that somebody holds during an rpc_call(). */

@@ -6,10 +6,16 @@
  * thread leads when nobody else has for LEAD_GRACE_MS, so that events and the end of the connection are
  * noticed while nobody calls; it gives way as soon as it has handed out a reply.
  *
- * Shared: everything below `lock`, by that lock; writing to the socket, by `send_lock`, which is taken
+ * What nobody waits for (rpc_send_later) gathers in `later` and goes out with the next frame. Should none come,
+ * the channel's thread sends it, which looks every LEAD_GRACE_MS while others lead; while that thread leads
+ * itself, nobody calls, and it is sent at once.
+ *
+ * Shared: everything below `lock`, by that lock; writing to the socket and `later`, by `send_lock`, which is taken
  * before `lock` where both are needed; `reader` of a connection belongs to the leader.
  *
- * A call lives on its caller's stack and is registered under `lock` until the caller takes it out. */
+ * A call lives on its caller's stack and is registered under `lock` until the caller takes it out. Its caller
+ * sleeps on a futex, not on a condition: so he can be woken after the lock was given up, and does not wake only
+ * to wait for it. The word may be gone by then; a wake-up that meets nobody, or somebody else, does no harm. */
 #include "engine/rpc_wire.h"
 
 #include "base/clock.h"
@@ -20,15 +26,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #define LEAD_GRACE_MS 10
 #define BUCKETS 64
+#define LATER_MAX (16u << 10)
 #define SOCKET_WAIT_MS 1000     /* how long one receive or send may block before deadlines are looked at */
 
 struct conn {
@@ -44,8 +54,8 @@ struct pending {
 	uint64_t id;
 	struct pending *bucket_next;
 	struct pending *prev, *next;     /* all calls, oldest first */
-	pthread_cond_t wake;
-	bool waiting;                    /* in cond_wait: may be told to lead */
+	_Atomic uint32_t woken;          /* what its caller sleeps on */
+	bool waiting;                    /* asleep: may be told to lead */
 	enum pending_state state;
 	bool repeatable, sent;
 	const struct buf *request;
@@ -64,11 +74,14 @@ struct rpc_channel {
 	void *on_link_ctx;
 
 	pthread_mutex_t send_lock;
+	struct buf later;                /* frames without descriptors */
 	pthread_mutex_t lock;
 	struct conn *conn;               /* NULL: no connection */
 	uint64_t generation;
 	uint64_t next_id;
 	bool leader;                     /* somebody reads */
+	bool thread_leads;               /* it is the channel's thread */
+	bool later_waits;                /* there is something in `later`, and the thread shall see to it */
 	uint64_t frames_read;            /* how the channel's thread sees that others read */
 	bool closing;
 	struct pending *first, *last;
@@ -92,6 +105,18 @@ static void cond_init_monotonic(pthread_cond_t *cond)
 static struct timespec timespec_at(int64_t monotonic_ms)
 {
 	return (struct timespec){.tv_sec = monotonic_ms / 1000, .tv_nsec = monotonic_ms % 1000 * 1000000};
+}
+
+static void futex_wake(_Atomic uint32_t *word)
+{
+	if (word)
+		syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* Until *word is not 0 any more, the time has come, or for no reason. */
+static void futex_wait_until(_Atomic uint32_t *word, const struct timespec *monotonic)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, 0, monotonic, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
 static void conn_unref(struct conn **conn)
@@ -159,22 +184,28 @@ static void pending_remove(struct rpc_channel *c, struct pending *p)
 		c->last = p->prev;
 }
 
-static void pending_settle(struct pending *p, enum pending_state state)
+/* Returns what to futex_wake() once the lock is given up, if anything. */
+static _Atomic uint32_t *pending_settle(struct pending *p, enum pending_state state) WARN_UNUSED;
+static _Atomic uint32_t *pending_settle(struct pending *p, enum pending_state state)
 {
 	p->state = state;
-	pthread_cond_signal(&p->wake);
+	p->woken = 1;
+	return p->waiting ? &p->woken : NULL;
 }
 
-/* Somebody else must lead on: the oldest call that still waits, or the channel's thread after its grace. */
-static void lead_pass_on(struct rpc_channel *c)
+/* Somebody else must lead on: the oldest call that still waits, or the channel's thread after its grace. Returns
+ * what to futex_wake(). */
+static _Atomic uint32_t *lead_pass_on(struct rpc_channel *c) WARN_UNUSED;
+static _Atomic uint32_t *lead_pass_on(struct rpc_channel *c)
 {
 	c->leader = false;
 	for (struct pending *p = c->first; p; p = p->next) {
 		if (p->waiting && p->state == PENDING_WAIT) {
-			pthread_cond_signal(&p->wake);
-			return;
+			p->woken = 1;
+			return &p->woken;
 		}
 	}
+	return NULL;
 }
 
 /* ---- the connection breaks ---- */
@@ -193,7 +224,7 @@ static bool conn_lost(struct rpc_channel *c, struct conn *conn)
 			continue;
 		p->sent = false;
 		if (!p->repeatable)
-			pending_settle(p, PENDING_LOST);
+			futex_wake(pending_settle(p, PENDING_LOST));
 	}
 	conn_unref(&c->conn);
 	return true;
@@ -236,6 +267,29 @@ static int conn_write(struct conn *conn, const struct buf *frame, const int *fds
 	return 1;
 }
 
+/* Under send_lock. Writes what waits in `later` and then the frame (or NULL); returns as conn_write(). */
+static int conn_write_all(struct rpc_channel *c, struct conn *conn, const struct buf *frame, const int *fds, size_t fd_count,
+			  int64_t deadline)
+{
+	size_t before = c->later.len;
+	int sent;
+
+	if (before > 0 && frame && fd_count == 0 && before + frame->len <= LATER_MAX) {
+		buf_add(&c->later, frame->ptr, frame->len);
+		sent = conn_write(conn, &c->later, NULL, 0, deadline);
+		buf_truncate(&c->later, sent == 0 ? before : 0);
+		return sent;
+	}
+	if (before > 0) {
+		sent = conn_write(conn, &c->later, NULL, 0, deadline);
+		if (sent != 0)
+			buf_clear(&c->later);
+		if (sent <= 0)
+			return sent;
+	}
+	return frame ? conn_write(conn, frame, fds, fd_count, deadline) : 1;
+}
+
 static bool send_lock_until(struct rpc_channel *c, int64_t deadline)
 {
 	struct timespec until;
@@ -266,7 +320,7 @@ static void pending_send(struct rpc_channel *c, struct pending *p, int64_t deadl
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (conn) {
-		sent = conn_write(conn, p->request, p->fds, p->fd_count, deadline);
+		sent = conn_write_all(c, conn, p->request, p->fds, p->fd_count, deadline);
 		if (sent < 0)
 			conn_lost_unlocked(c, conn);
 		pthread_mutex_lock(&c->lock);
@@ -304,6 +358,7 @@ static void event_take(struct rpc_channel *c, struct rpc_frame *frame)
 /* Returns true if it was a reply. One that nobody waits for any more is dropped. */
 static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
 {
+	_Atomic uint32_t *wake = NULL;
 	struct pending *p;
 
 	if (frame->id == 0) {
@@ -316,9 +371,10 @@ static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
 		p->reply = *frame;
 		frame->bytes = NULL;
 		frame->fd_count = 0;
-		pending_settle(p, PENDING_DONE);
+		wake = pending_settle(p, PENDING_DONE);
 	}
 	pthread_mutex_unlock(&c->lock);
+	futex_wake(wake);
 	rpc_frame_drop(frame);
 	return true;
 }
@@ -362,6 +418,39 @@ static int lead_step(struct rpc_channel *c, int64_t wait_ms)
 	return got;
 }
 
+/* Sends a frame (or NULL) behind what waits in `later`; now, or with `later` when something comes along. Returns 0,
+ * or -1 when there is no connection. */
+static int send_unasked(struct rpc_channel *c, const struct buf *frame, const int *fds, size_t fd_count, bool now)
+{
+	struct conn *conn = NULL;
+	int sent = -1;
+
+	pthread_mutex_lock(&c->send_lock);
+	pthread_mutex_lock(&c->lock);
+	if (c->conn) {
+		conn = c->conn;
+		conn->refs++;
+	}
+	now |= c->thread_leads || c->later.len + (frame ? frame->len : 0) > LATER_MAX;
+	c->later_waits = conn && !now;
+	pthread_mutex_unlock(&c->lock);
+	if (conn && !now) {
+		buf_add(&c->later, frame->ptr, frame->len);
+		sent = 1;
+	} else if (conn) {
+		sent = conn_write_all(c, conn, frame, fds, fd_count, clock_ms() + SOCKET_WAIT_MS);
+	}
+	if (conn) {
+		if (sent < 0)
+			conn_lost_unlocked(c, conn);
+		pthread_mutex_lock(&c->lock);
+		conn_unref(&conn);
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->send_lock);
+	return sent > 0 ? 0 : -1;
+}
+
 static void *channel_thread(void *arg)
 {
 	struct rpc_channel *c = arg;
@@ -374,15 +463,24 @@ static void *channel_thread(void *arg)
 			pthread_cond_wait(&c->thread_wake, &c->lock);
 			continue;
 		}
+		if (c->later_waits) {
+			c->later_waits = false;
+			pthread_mutex_unlock(&c->lock);
+			(void)send_unasked(c, NULL, NULL, 0, true);
+			pthread_mutex_lock(&c->lock);
+			continue;
+		}
 		if (c->leader || seen != c->frames_read) {
 			seen = c->frames_read;
 			until = timespec_at(clock_ms() + LEAD_GRACE_MS);
 			pthread_cond_timedwait(&c->thread_wake, &c->lock, &until);
 			continue;
 		}
+		c->thread_leads = true;
 		while (!c->closing && c->conn && lead_step(c, -1) == 0)
 			;
-		lead_pass_on(c);
+		c->thread_leads = false;
+		futex_wake(lead_pass_on(c));
 		seen = c->frames_read - 1;
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -401,6 +499,7 @@ struct rpc_channel *rpc_channel_new(const char *name, const struct rpc_call *tab
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->send_lock, NULL);
 	cond_init_monotonic(&c->thread_wake);
+	buf_init(&c->later, LATER_MAX + RPC_HEADER_SIZE);
 	if (pthread_create(&c->thread, NULL, channel_thread, c) != 0)
 		die(71, "cannot start a thread");
 	return c;
@@ -413,6 +512,7 @@ void rpc_channel_free(struct rpc_channel **channel)
 	if (c == NULL)
 		return;
 	*channel = NULL;
+	(void)send_unasked(c, NULL, NULL, 0, true);
 	pthread_mutex_lock(&c->lock);
 	c->closing = true;
 	if (c->conn)
@@ -424,6 +524,7 @@ void rpc_channel_free(struct rpc_channel **channel)
 	pthread_cond_destroy(&c->thread_wake);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->send_lock);
+	buf_release(&c->later);
 	free(c->name);
 	free(c);
 }
@@ -493,6 +594,7 @@ void rpc_channel_attach(struct rpc_channel *c, int fd)
 	c->generation++;
 	c->frames_read++;
 	pthread_mutex_unlock(&c->lock);
+	buf_clear(&c->later);            /* meant for the old one */
 	resend_all(c, conn);
 	pthread_mutex_unlock(&c->send_lock);
 	link_tell(c, true);
@@ -501,7 +603,7 @@ void rpc_channel_attach(struct rpc_channel *c, int fd)
 	conn_unref(&conn);
 	pthread_cond_signal(&c->thread_wake);
 	if (!c->leader)
-		lead_pass_on(c);
+		futex_wake(lead_pass_on(c));
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -564,25 +666,34 @@ static int request_encode(struct buf *out, const struct rpc_call *call, const vo
 	return 0;
 }
 
-/* Under lock. Waits until the call is settled or the deadline has come, leading when nobody does. */
-static void pending_wait(struct rpc_channel *c, struct pending *p, int64_t deadline)
+/* Under lock. Waits until the call is settled or the deadline has come, leading when nobody does. Returns what to
+ * futex_wake() once the lock is given up. */
+static _Atomic uint32_t *pending_wait(struct rpc_channel *c, struct pending *p, int64_t deadline)
 {
 	struct timespec until = timespec_at(deadline);
+	_Atomic uint32_t *wake = NULL;
 
 	while (p->state == PENDING_WAIT) {
 		int64_t left = deadline - clock_ms();
 		if (left <= 0)
-			return;
+			break;
 		if (c->conn && !c->leader && !c->closing) {
 			while (p->state == PENDING_WAIT && c->conn && (left = deadline - clock_ms()) > 0)
 				lead_step(c, left);
-			lead_pass_on(c);
+			futex_wake(wake);
+			wake = lead_pass_on(c);
 			continue;
 		}
 		p->waiting = true;
-		pthread_cond_timedwait(&p->wake, &c->lock, &until);
+		p->woken = 0;
+		pthread_mutex_unlock(&c->lock);
+		futex_wake(wake);
+		wake = NULL;
+		futex_wait_until(&p->woken, &until);
+		pthread_mutex_lock(&c->lock);
 		p->waiting = false;
 	}
+	return wake;
 }
 
 static int reply_failure(struct rpc_channel *c, enum err_kind kind, struct str body, const struct rpc_frame *frame,
@@ -644,6 +755,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	int fds[FD_PASS_MAX];
 	struct buf frame;
 	struct pending p = {.repeatable = repeatable, .request = &frame, .fds = fds};
+	_Atomic uint32_t *wake;
 	int result;
 
 	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
@@ -655,7 +767,6 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 		buf_release(&frame);
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
 	}
-	cond_init_monotonic(&p.wake);
 	pthread_mutex_lock(&c->lock);
 	pending_add(c, &p);
 	rpc_header_put(&frame, 0, call->number, p.id, p.fd_count);
@@ -663,25 +774,24 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	pending_send(c, &p, deadline);
 
 	pthread_mutex_lock(&c->lock);
-	pending_wait(c, &p, deadline);
+	wake = pending_wait(c, &p, deadline);
 	pending_remove(c, &p);
 	result = call_outcome(c, &p, err);
 	pthread_mutex_unlock(&c->lock);
+	futex_wake(wake);
 	engine_block_end(c->block);
 
-	pthread_cond_destroy(&p.wake);
 	buf_release(&frame);
 	return result < 0 ? -1 : reply_take(c, call, &p.reply, reply_r, hold, err);
 }
 
-int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request)
+static int send_request(struct rpc_channel *c, const struct rpc_call *call, const void *request, bool now)
 {
 	int fds[FD_PASS_MAX];
 	size_t fd_count = 0;
 	struct buf frame;
 	struct err err = ERR_NONE;
-	struct conn *conn = NULL;
-	int sent = -1;
+	int sent;
 
 	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
 	if (request_encode(&frame, call, request, fds, &fd_count, &err) < 0) {
@@ -689,22 +799,17 @@ int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *req
 		buf_release(&frame);
 		return -1;
 	}
-	pthread_mutex_lock(&c->send_lock);
-	pthread_mutex_lock(&c->lock);
-	if (c->conn) {
-		conn = c->conn;
-		conn->refs++;
-	}
-	pthread_mutex_unlock(&c->lock);
-	if (conn) {
-		sent = conn_write(conn, &frame, fds, fd_count, clock_ms() + SOCKET_WAIT_MS);
-		if (sent < 0)
-			conn_lost_unlocked(c, conn);
-		pthread_mutex_lock(&c->lock);
-		conn_unref(&conn);
-		pthread_mutex_unlock(&c->lock);
-	}
-	pthread_mutex_unlock(&c->send_lock);
+	sent = send_unasked(c, &frame, fds, fd_count, now || fd_count > 0);
 	buf_release(&frame);
-	return sent > 0 ? 0 : -1;
+	return sent;
+}
+
+int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request)
+{
+	return send_request(c, call, request, true);
+}
+
+int rpc_send_later(struct rpc_channel *c, const struct rpc_call *call, const void *request)
+{
+	return send_request(c, call, request, false);
 }

@@ -383,6 +383,40 @@ static void test_a_send_needs_no_answer(void **state)
 	tear_down(f);
 }
 
+static void test_what_may_wait_goes_before_the_next_call_or_by_itself(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct ask m = {.file = -1}, reply;
+
+	(void)state;
+	for (unsigned i = 1; i <= 50; i++) {
+		assert_int_equal(rpc_send_later(f->channel, &NOTE_CALL, &m), 0);
+		assert_int_equal(call(f, &ECHO_CALL, i, STR("behind it"), &reply, 10000, NULL), 0);
+		pthread_mutex_lock(&f->lock);
+		assert_int_equal(f->notes, i);
+		pthread_mutex_unlock(&f->lock);
+	}
+	assert_int_equal(rpc_send_later(f->channel, &NOTE_CALL, &m), 0);
+	wait_until(f, &f->notes, 51);
+	for (unsigned i = 0; i < 2000; i++)
+		assert_int_equal(rpc_send_later(f->channel, &NOTE_CALL, &m), 0);
+	wait_until(f, &f->notes, 2051);
+	tear_down(f);
+}
+
+static void test_what_may_wait_is_refused_without_a_connection(void **state)
+{
+	struct fixture *f = set_up(0, false);
+	struct ask m = {.file = -1}, reply;
+
+	(void)state;
+	assert_int_equal(rpc_send_later(f->channel, &NOTE_CALL, &m), -1);
+	connect_pair(f);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR(""), &reply, 10000, NULL), 0);
+	assert_int_equal(f->notes, 0);
+	tear_down(f);
+}
+
 static void test_a_call_waits_for_a_connection(void **state)
 {
 	struct fixture *f = set_up(0, false);
@@ -513,6 +547,8 @@ int main(void)
 		cmocka_unit_test(test_events_come_before_the_answer_behind_them),
 		cmocka_unit_test(test_events_come_while_nobody_calls),
 		cmocka_unit_test(test_a_send_needs_no_answer),
+		cmocka_unit_test(test_what_may_wait_goes_before_the_next_call_or_by_itself),
+		cmocka_unit_test(test_what_may_wait_is_refused_without_a_connection),
 		cmocka_unit_test(test_a_call_waits_for_a_connection),
 		cmocka_unit_test(test_the_death_of_the_peer_fails_calls_and_resends_repeatable_ones),
 		cmocka_unit_test(test_a_malformed_frame_closes_the_peer),
