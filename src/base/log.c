@@ -18,6 +18,7 @@
 
 static char log_name[64] = "postrider";
 static char log_host[64];
+static int log_pid;
 static _Atomic int output = STDERR_FILENO;
 static _Atomic int lowest_level = LOG_LEVEL_INFO;
 
@@ -32,6 +33,7 @@ void log_init(const char *name)
 	struct tm tm;
 
 	log_set_name(name);
+	log_pid = (int)getpid();
 	if (gethostname(log_host, sizeof(log_host)) < 0)
 		snprintf(log_host, sizeof(log_host), "localhost");
 	log_host[sizeof(log_host) - 1] = '\0';
@@ -90,7 +92,7 @@ static size_t stamp(char *line, size_t size, const char *name)
 	localtime_r(&now, &tm);
 	len = strftime(line, size, "%b %e %H:%M:%S ", &tm);
 	more = snprintf(line + len, size - len, "%s %s[%d]: ", log_host[0] ? log_host : "localhost", name,
-			(int)getpid());
+			log_pid ? log_pid : (int)getpid());
 	return len + (size_t)more;
 }
 
@@ -154,6 +156,20 @@ void log_line(struct str line)
 		memcpy(whole, line.ptr, len);
 	whole[len++] = '\n';
 	write_whole(output, whole, len);
+}
+
+void log_whole_lines(struct str lines)
+{
+	struct str line, rest;
+
+	if (output != TO_SYSLOG) {
+		write_whole(output, lines.ptr, lines.len);
+		return;
+	}
+	while (str_split(lines, '\n', &line, &rest)) {
+		log_line(line);
+		lines = rest;
+	}
 }
 
 #define EMIT(level, name, prefix)                                                                                      \

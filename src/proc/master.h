@@ -32,6 +32,7 @@ struct child {
 	uint64_t serial;
 	int control, log_fd;
 	struct buf log_line; /* what came of an unfinished line */
+	bool log_paused;     /* not looked at for a moment, so that lines gather */
 	bool ready, told_to_stop;
 	int64_t started_ms;
 	unsigned restarts;   /* in master's life */

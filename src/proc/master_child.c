@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096
+/* A busy process writes a few lines a message: what gathers in this time is taken with one read and one write. */
+#define LOG_GATHER_MS 10
+#define LOG_READ_BYTES (64u << 10)
 
 /* Who may talk to whom. The caller asks, the callee answers. */
 static const struct {
@@ -29,7 +32,7 @@ void child_init(struct master *m, enum process_role role, const char *name, unsi
 	struct child *c = &m->children[role];
 
 	*c = (struct child){.master = m, .name = name, .role = role, .phase = phase, .control = -1, .log_fd = -1};
-	buf_init(&c->log_line, LINE_MAX_BYTES);
+	buf_init(&c->log_line, LINE_MAX_BYTES + LOG_READ_BYTES);
 }
 
 /* ---- packets ---- */
@@ -171,23 +174,25 @@ static void on_control(void *ctx, int fd)
 /* Whole lines go to the log as they are. */
 static void pass_lines(struct child *c, bool all)
 {
-	struct str rest = buf_str(&c->log_line), line, after;
+	struct str rest = buf_str(&c->log_line);
+	const char *last = memrchr(rest.ptr, '\n', rest.len);
+	size_t whole = last ? (size_t)(last - rest.ptr) + 1 : 0;
 
-	while (str_split(rest, '\n', &line, &after)) {
-		log_line(line);
-		rest = after;
-	}
-	if (rest.len && (all || rest.len == LINE_MAX_BYTES)) {
+	if (whole)
+		log_whole_lines(str_sub(rest, 0, whole));
+	rest = str_skip(rest, whole);
+	if (rest.len && (all || rest.len >= LINE_MAX_BYTES)) {
 		log_line(rest);
 		rest.len = 0;
 	}
 	buf_consume(&c->log_line, c->log_line.len - rest.len);
 }
 
+/* Between two reads at most an unfinished line is kept, so the buffer has room for the next. */
 static ssize_t read_log(struct child *c)
 {
-	char bytes[LINE_MAX_BYTES];
-	ssize_t n = read(c->log_fd, bytes, LINE_MAX_BYTES - c->log_line.len);
+	static char bytes[LOG_READ_BYTES];
+	ssize_t n = read(c->log_fd, bytes, sizeof(bytes));
 
 	if (n > 0) {
 		buf_add(&c->log_line, bytes, (size_t)n);
@@ -196,12 +201,27 @@ static ssize_t read_log(struct child *c)
 	return n;
 }
 
+static void on_log(void *ctx, int fd);
+
+static void log_resume(void *ctx)
+{
+	struct child *c = ctx;
+
+	if (!c->log_paused)
+		return; /* it has ended meanwhile */
+	c->log_paused = false;
+	rpc_server_watch_fd(c->master->server, c->log_fd, on_log, c);
+}
+
 static void on_log(void *ctx, int fd)
 {
 	struct child *c = ctx;
 
+	rpc_server_unwatch_fd(c->master->server, fd);
 	if (read_log(c) == 0)
-		rpc_server_unwatch_fd(c->master->server, fd);
+		return;
+	c->log_paused = true;
+	rpc_server_after(c->master->server, LOG_GATHER_MS, log_resume, c);
 }
 
 /* ---- start ---- */
@@ -321,6 +341,7 @@ void child_ended(struct child *c, int status)
 	pass_lines(c, true);
 	rpc_server_unwatch_fd(m->server, c->control);
 	rpc_server_unwatch_fd(m->server, c->log_fd);
+	c->log_paused = false;
 	fd_close(&c->control);
 	fd_close(&c->log_fd);
 	c->pid = 0;

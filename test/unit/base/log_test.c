@@ -73,6 +73,8 @@ static void lines_have_postfix_form_and_one_newline(void **state)
 	log_debug("not seen");
 	log_line(STR("Jan  1 00:00:00 h postrider/store[1]: whole"));
 	assert_string_equal(logged(pair[0], line, sizeof(line)), "Jan  1 00:00:00 h postrider/store[1]: whole\n");
+	log_whole_lines(STR("one\ntwo\n"));
+	assert_string_equal(logged(pair[0], line, sizeof(line)), "one\ntwo\n");
 	log_to_stderr();
 	close(pair[0]);
 	close(pair[1]);
