@@ -211,6 +211,24 @@ class Instance:
         box = self.maildir(address)
         return sorted(os.path.join(box, d, f) for d in ("new", "cur") for f in os.listdir(os.path.join(box, d)))
 
+    def wait_messages(self, address, count):
+        """The same, once there are `count`: files come a moment after the commit that was acknowledged."""
+        def look():
+            try:
+                found = self.messages(address)
+            except (AssertionError, FileNotFoundError):   # no Maildir yet; a file on its way from new/ to cur/
+                found = []
+            return len(found) == count and (found or True)
+        return wait_for(f"{count} files of {address}", look)
+
+    def count(self, address, mailbox="INBOX", password="secret"):
+        """Messages in the mailbox, as IMAP tells."""
+        box = self.imap(address, password)
+        status, data = box.select(mailbox, readonly=True)
+        assert status == "OK", data
+        box.logout()
+        return int(data[0])
+
     # ---- clients ----
     def tls(self):
         context = ssl.create_default_context(cafile=os.path.join(self.dir, "tls", "cert.pem"))

@@ -33,7 +33,7 @@ def test_ten_thousand_pipelined_commands(mail):
     with greeted(mail, "imap", None) as c:
         c.send(b"".join(b"a%d NOOP\r\n" % i for i in range(10_000)))
         for i in range(10_000):
-            assert c.line() == f"a{i} OK NOOP completed" or c.line()
+            assert c.line().startswith(f"a{i} OK ")
     assert works(mail)
 
 
@@ -57,11 +57,12 @@ def test_one_byte_at_a_time(mail):
             c.send(text[i:i + 1])
         answers = [c.reply()[:3] for _ in range(7)]
     assert answers == ["220", "250", "250", "250", "354", "250", "221"]
-    assert b"\n.dot\n" in open(mail.messages("bob@example.test")[0], "rb").read()
+    assert b"\n.dot\n" in open(mail.wait_messages("bob@example.test", 1)[0], "rb").read()
 
 
 @pytest.mark.parametrize("junk", [b"A" * 3_000_000 + b"\r\n", b"\0" * 5000 + b"\r\n", b"\xff\xfe" * 3000 + b"\r\n",
-                                  b"MAIL FROM:<" + b"(" * 100_000 + b">\r\n", b"\r" * 10_000, b"\n" * 2_000])
+                                  b"MAIL FROM:<" + b"(" * 100_000 + b">\r\n", b"\r" * 10_000, b"\n" * 2_000],
+                         ids=["long line", "NULs", "no UTF-8", "parentheses", "CRs", "LFs"])
 @pytest.mark.parametrize("service", ["smtp", "imap", "pop3"])
 def test_junk_is_answered_or_closed(mail, junk, service):
     c = greeted(mail, service, None)
@@ -87,7 +88,7 @@ def test_smuggling_ends_no_data(mail, end):
                "DATA\r\nSubject: smuggled\r\n\r\nsecond\r\n.\r\n")
         c.reply()
         assert c.ask("NOOP").startswith(("250", "421", ""))
-    assert len(mail.messages("bob@example.test")) <= 1 if os.path.isdir(os.path.join(mail.dir, "mail")) else True
+    assert mail.count("bob@example.test") <= 1
 
 
 def test_starttls_injection_is_refused(mail):
@@ -114,7 +115,7 @@ def test_bdat_counts_exactly(mail):
         c.send(b"BDAT 1\r\n\nBDAT 0 LAST\r\n")
         assert c.reply().startswith("250")
         assert c.reply().startswith("250 2.0.0")
-    assert b"\n.\nBDAT 3\nline\n" in open(mail.messages("bob@example.test")[0], "rb").read()
+    assert b"\n.\nBDAT 3\nline\n" in open(mail.wait_messages("bob@example.test", 1)[0], "rb").read()
 
 
 def test_vanishing_clients_everywhere(mail):
