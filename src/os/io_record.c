@@ -429,9 +429,14 @@ void io_record_sync_end(struct io_record *r, int fd)
 	pthread_mutex_unlock(&r->lock);
 }
 
-size_t io_record_length(const struct io_record *r)
+size_t io_record_length(struct io_record *r)
 {
-	return r->steps.n;
+	size_t n;
+
+	pthread_mutex_lock(&r->lock);
+	n = r->steps.n;
+	pthread_mutex_unlock(&r->lock);
+	return n;
 }
 
 uint64_t io_record_marked(const struct io_record *r, size_t n)

@@ -28,7 +28,7 @@ void io_record_write(struct io_record *r, int fd, const void *data, size_t len, 
 void io_record_sync_begin(struct io_record *r);
 void io_record_sync_end(struct io_record *r, int fd);
 
-size_t io_record_length(const struct io_record *r);
+size_t io_record_length(struct io_record *r);
 /* The highest mark within the first n operations; 0: none. */
 uint64_t io_record_marked(const struct io_record *r, size_t n);
 
