@@ -414,14 +414,19 @@ static void *worker(void *arg)
 
 static void work_push(struct rpc_server *s, struct rpc_request *req)
 {
+	bool wake = true;
+
 	pthread_mutex_lock(&s->work_lock);
 	vec_push(&s->work, req);
 	if (s->threads_idle == 0 && s->threads < s->threads_max &&
-	    pthread_create(&s->thread_ids[s->threads], NULL, worker, s) == 0)
+	    pthread_create(&s->thread_ids[s->threads], NULL, worker, s) == 0) {
 		s->threads++;
-	else
-		pthread_cond_signal(&s->work_cond);
+		wake = false;
+	}
 	pthread_mutex_unlock(&s->work_lock);
+	/* Outside: who wakes must not have to wait for the lock. */
+	if (wake)
+		pthread_cond_signal(&s->work_cond);
 }
 
 void rpc_server_use_threads(struct rpc_server *s, unsigned threads)
@@ -629,11 +634,13 @@ static void wake_read(struct rpc_server *s)
 {
 	uint64_t count;
 
+	/* Read first: a wake-up written after the flag was cleared would be swallowed here, with the flag set again,
+	 * and nobody would ever write another. What is handed over before the flag is cleared runs in this round. */
+	if (read(s->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("%s: eventfd: %m", s->service.name);
 	pthread_mutex_lock(&s->lock);
 	s->wake_sent = false;
 	pthread_mutex_unlock(&s->lock);
-	if (read(s->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
-		log_error("%s: eventfd: %m", s->service.name);
 }
 
 static void dispatch(struct rpc_server *s, const struct epoll_event *ev)
