@@ -39,20 +39,29 @@ void smtp_log_client(struct smtp_session *c)
 		smtp_log(c, "%.*s: client=%.*s", STR_ARG(c->mail.queue_id), STR_ARG(c->client));
 }
 
+/* An address can be longer than a line of the log: 255 bytes of escapes and a domain of U-labels. */
+static struct str shown(struct str address)
+{
+	return str_sub(address, 0, 400);
+}
+
 void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient)
 {
 	struct str id = c->mail.queue_id.len > 0 ? c->mail.queue_id : STR("NOQUEUE");
-	char dsn[sizeof(err->code)], tail[1200] = "";
-	int n = 0;
+	char dsn[sizeof(err->code)];
+	struct buf line;
 
 	snprintf(dsn, sizeof(dsn), "%s", err->code);
 	dsn[0] = (char)('0' + code / 100);
+	buf_init(&line, 3000);
+	buf_addf(&line, "%.*s: reject: %s from %.*s: %d %s %s;", STR_ARG(id), stage, STR_ARG(c->client), code, dsn, err->text);
 	if (c->mail.open)
-		n = snprintf(tail, sizeof(tail), " from=<%.*s>", STR_ARG(c->mail.sender));
+		buf_addf(&line, " from=<%.*s>", STR_ARG(shown(c->mail.sender)));
 	if (recipient.len > 0)
-		n += snprintf(tail + n, sizeof(tail) - (size_t)n, " to=<%.*s>", STR_ARG(str_sub(recipient, 0, 400)));
-	smtp_log(c, "%.*s: reject: %s from %.*s: %d %s %s;%s proto=%s helo=<%.*s>", STR_ARG(id), stage, STR_ARG(c->client), code,
-		 dsn, err->text, tail, c->lmtp ? "LMTP" : c->esmtp ? "ESMTP" : "SMTP", STR_ARG(c->helo));
+		buf_addf(&line, " to=<%.*s>", STR_ARG(shown(recipient)));
+	buf_addf(&line, " proto=%s helo=<%.*s>", c->lmtp ? "LMTP" : c->esmtp ? "ESMTP" : "SMTP", STR_ARG(c->helo));
+	smtp_log(c, "%s", line.ptr);
+	buf_release(&line);
 }
 
 static void add_count(struct buf *out, const char *name, unsigned total, unsigned failed)
@@ -108,7 +117,7 @@ void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const s
 	buf_init(&line, 3000);
 	buf_addf(&line, "%.*s: to=<%.*s>", STR_ARG(d->queue_id), STR_ARG(r->address));
 	if (r->original.len > 0 && !str_ieq(r->original, r->address))
-		buf_addf(&line, ", orig_to=<%.*s>", STR_ARG(str_sub(r->original, 0, 400)));
+		buf_addf(&line, ", orig_to=<%.*s>", STR_ARG(shown(r->original)));
 	buf_addf(&line, ", relay=%s, delay=%s, delays=%s/0/0/%s, dsn=%s, status=%s (%s)", relay,
 		 deliver_delay_text(seconds(now - c->mail.started_us), delay),
 		 deliver_delay_text(seconds(c->mail.data_us - c->mail.started_us), before),
