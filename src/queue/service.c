@@ -1,6 +1,7 @@
 /* Opening, serving, ending. What is done: change.c, claim.c, admin.c; where bytes are: contents.c. */
 #include "queue/service_private.h"
 
+#include "config/roles.h"
 #include "os/fd.h"
 #include "os/io.h"
 #include <errno.h>
@@ -58,9 +59,8 @@ static void handle_blob_finish(struct queue_service *q, struct rpc_request *req)
 
 static void handle_blob_drop(struct queue_service *q, struct rpc_request *req)
 {
-	struct queue_blob *r = req->msg;
+	const struct queue_blob *r = req->msg;
 
-	fd_close(&r->fd);
 	spool_drop(q->spool, r->blob);
 	rpc_answer(req, NULL);
 }
@@ -76,32 +76,50 @@ static void close_body(struct queue_message *m)
 static void close_unwanted(struct rpc_request *req)
 {
 	struct queue_result *r = req->msg;
+	struct queue_blob *blob = req->msg;
 
 	if (req->number == QUEUE_COMMIT.number)
 		close_body(req->msg);
+	if (req->number == QUEUE_BLOB_DROP.number)
+		fd_close(&blob->fd);
 	for (size_t i = 0; req->number == QUEUE_RESULT.number && i < r->bounces.n; i++)
 		close_body(&r->bounces.v[i]);
 }
 
+/* Who may ask what. A front end that was taken over can add messages, and neither read nor end those of others. */
+enum { SMTPD = 1 << PROCESS_SMTPD, RELAY = 1 << PROCESS_RELAY, MASTER = 1 << PROCESS_MASTER };
+
+static const struct {
+	const struct rpc_call *call;
+	void (*fn)(struct queue_service *q, struct rpc_request *req);
+	unsigned callers;
+} handlers[] = {
+	{&QUEUE_COMMIT, queue_handle_commit, SMTPD | RELAY},
+	{&QUEUE_BLOB_BEGIN, handle_blob_begin, SMTPD | RELAY},
+	{&QUEUE_BLOB_FINISH, handle_blob_finish, SMTPD | RELAY},
+	{&QUEUE_BLOB_DROP, handle_blob_drop, SMTPD | RELAY},
+	{&QUEUE_CLAIM, queue_handle_claim, RELAY},
+	{&QUEUE_RESULT, queue_handle_result, RELAY},
+	{&QUEUE_LIST, queue_handle_list, MASTER},
+	{&QUEUE_ACT, queue_handle_act, MASTER},
+};
+
 static void handle(void *ctx, struct rpc_request *req)
 {
-	static const struct {
-		const struct rpc_call *call;
-		void (*fn)(struct queue_service *q, struct rpc_request *req);
-	} handlers[] = {
-		{&QUEUE_COMMIT, queue_handle_commit},    {&QUEUE_CLAIM, queue_handle_claim},
-		{&QUEUE_RESULT, queue_handle_result},    {&QUEUE_BLOB_BEGIN, handle_blob_begin},
-		{&QUEUE_BLOB_FINISH, handle_blob_finish}, {&QUEUE_BLOB_DROP, handle_blob_drop},
-		{&QUEUE_LIST, queue_handle_list},        {&QUEUE_ACT, queue_handle_act},
-	};
+	enum process_role role = process_tag_role(rpc_peer_tag(req->peer));
 	struct err err = ERR_NONE;
 
 	close_unwanted(req);
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++) {
-		if (handlers[i].call->number == req->number) {
+		if (handlers[i].call->number != req->number)
+			continue;
+		if (role < PROCESS_ROLES && (handlers[i].callers & 1u << role)) {
 			handlers[i].fn(ctx, req);
 			return;
 		}
+		err_set(&err, ERR_DENIED, "", "that is not for this process to ask");
+		rpc_refuse(req, &err);
+		return;
 	}
 	err_set(&err, ERR_SYNTAX, "5.5.1", "no such call");
 	rpc_refuse(req, &err);

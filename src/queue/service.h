@@ -7,7 +7,9 @@
  *  4. Contents are in the journal until a checkpoint has written them to "msgs/ID" (body first, envelope
  *     behind, so that the index can be rebuilt), and are unlinked only after the message's end is durable.
  *
- * A result may come from a peer without the claim: smtpd strikes off what it handed over itself. */
+ * Each process may ask only what its work takes (by the role in its channel's tag): smtpd commits, relay commits,
+ * claims and reports, master lists and acts. A report may come without the claim: relay may have lost its channel
+ * in between. */
 #ifndef QUEUE_SERVICE_H
 #define QUEUE_SERVICE_H
 
@@ -33,7 +35,7 @@ struct queue_options {
 struct queue_service *queue_service_new(const struct queue_options *options, struct err *err);
 /* A reload. The loop thread, or before run. */
 void queue_service_configure(struct queue_service *q, const struct queue_parameters *parameters);
-/* Adds a connection (now owned). Any thread. */
+/* Adds a connection (now owned) of the process that the tag names (config/roles.h). Any thread. */
 void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag);
 /* Serves until queue_service_stop(). */
 void queue_service_run(struct queue_service *q);

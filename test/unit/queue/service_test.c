@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/vec.h"
+#include "config/roles.h"
 #include "os/fd.h"
 #include "../journal/testdir.h"
 #include <dirent.h>
@@ -20,7 +21,8 @@ struct fixture {
 	struct queue_parameters p;
 	struct queue_service *q;
 	pthread_t thread;
-	struct rpc_channel *c;
+	struct rpc_channel *c;           /* relay's */
+	struct rpc_channel *admin;       /* master's */
 	struct rpc_reply hold;
 };
 
@@ -30,13 +32,13 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static struct rpc_channel *connect_peer(struct fixture *f)
+static struct rpc_channel *connect_as(struct fixture *f, enum process_role role)
 {
 	struct rpc_channel *c = rpc_channel_new("queue", QUEUE_CALLS);
 	int pair[2];
 
 	assert_int_equal(fd_socketpair(pair), 0);
-	queue_service_add_peer(f->q, pair[0], 1);
+	queue_service_add_peer(f->q, pair[0], process_tag(1, role));
 	rpc_channel_attach(c, pair[1]);
 	return c;
 }
@@ -50,7 +52,8 @@ static void start(struct fixture *f)
 	if (!f->q)
 		fail_msg("%s", err.text);
 	assert_int_equal(pthread_create(&f->thread, NULL, run, f->q), 0);
-	f->c = connect_peer(f);
+	f->c = connect_as(f, PROCESS_RELAY);
+	f->admin = connect_as(f, PROCESS_MASTER);
 }
 
 static void stop(struct fixture *f)
@@ -59,6 +62,7 @@ static void stop(struct fixture *f)
 	pthread_join(f->thread, NULL);
 	queue_service_free(&f->q);
 	rpc_channel_free(&f->c);
+	rpc_channel_free(&f->admin);
 }
 
 static int setup(void **state)
@@ -148,7 +152,7 @@ static size_t listed(struct fixture *f, const char *after, struct queue_listed *
 {
 	struct queue_list r = {.after = str_from(after), .max = 100};
 
-	assert_int_equal(call(f->c, f, &QUEUE_LIST, &r, l), 0);
+	assert_int_equal(call(f->admin, f, &QUEUE_LIST, &r, l), 0);
 	return l->messages.n;
 }
 
@@ -200,7 +204,7 @@ static void a_claim_comes_back_when_its_peer_goes(void **state)
 {
 	struct fixture *f = *state;
 	struct queue_message m = message("body\n");
-	struct rpc_channel *other = connect_peer(f);
+	struct rpc_channel *other = connect_as(f, PROCESS_RELAY);
 	struct queue_claimed got;
 	char id[64];
 
@@ -367,13 +371,13 @@ static void an_administrator_flushes_and_deletes(void **state)
 	assert_int_equal(claim(f->c, f, 5000, &got), 1);
 	assert_int_equal(result(f, id, &o, 1, NULL, 0), 0);
 	assert_int_equal(claim(f->c, f, 0, &got), 0);
-	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
 	assert_int_equal(acted.count, 1);
 	assert_int_equal(claim(f->c, f, 5000, &got), 1);
 	act = (struct queue_act){QUEUE_DELETE, str_from(id)};
-	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
 	assert_int_equal(listed(f, "", &l), 0);
-	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), -ERR_NOT_FOUND);
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), -ERR_NOT_FOUND);
 }
 
 static void nonsense_is_refused(void **state)
@@ -389,6 +393,39 @@ static void nonsense_is_refused(void **state)
 	m.blob = 99;
 	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &m, &id), -ERR_TEMP);
 	assert_true(result(f, "../etc", NULL, 0, NULL, 0) < 0);
+}
+
+/* A front end that was taken over must not read, report or delete what others queued. */
+static void each_process_may_ask_only_what_its_work_takes(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *smtpd = connect_as(f, PROCESS_SMTPD), *access = connect_as(f, PROCESS_ACCESS);
+	struct queue_message m = message("x\n");
+	struct queue_claim claim_all = {.max = 10};
+	struct queue_list list = {.max = 10};
+	struct queue_act act = {.action = QUEUE_DELETE};
+	struct queue_blob_begin begin = {.size_hint = 1};
+	struct queue_result report = {.id = STR("x")};
+	struct queue_claimed claimed;
+	struct queue_listed l;
+	struct queue_acted acted;
+	struct queue_blob blob;
+	struct queue_id id;
+	struct queue_ok ok;
+
+	assert_int_equal(call(smtpd, f, &QUEUE_COMMIT, &m, &id), 0);
+	assert_int_equal(call(smtpd, f, &QUEUE_CLAIM, &claim_all, &claimed), -ERR_DENIED);
+	assert_int_equal(call(smtpd, f, &QUEUE_RESULT, &report, &ok), -ERR_DENIED);
+	assert_int_equal(call(smtpd, f, &QUEUE_LIST, &list, &l), -ERR_DENIED);
+	assert_int_equal(call(smtpd, f, &QUEUE_ACT, &act, &acted), -ERR_DENIED);
+	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), -ERR_DENIED);
+	assert_int_equal(call(f->c, f, &QUEUE_LIST, &list, &l), -ERR_DENIED);
+	assert_int_equal(call(f->admin, f, &QUEUE_CLAIM, &claim_all, &claimed), -ERR_DENIED);
+	assert_int_equal(call(access, f, &QUEUE_COMMIT, &m, &id), -ERR_DENIED);
+	assert_int_equal(call(access, f, &QUEUE_BLOB_BEGIN, &begin, &blob), -ERR_DENIED);
+	assert_int_equal(listed(f, "", &l), 1);
+	rpc_channel_free(&smtpd);
+	rpc_channel_free(&access);
 }
 
 /* A child commits as fast as it can and tells each id through a pipe; it is killed in the middle. */
@@ -452,6 +489,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_process_may_ask_only_what_its_work_takes, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_acknowledged_is_there_after_a_kill, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
