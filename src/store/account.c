@@ -8,6 +8,9 @@
 
 /* Chunks of 64 messages kept over all accounts: about 40 MB with everything loaded. */
 #define CHUNKS_MAX 8192
+/* Accounts kept in memory although nobody has used them for a while. */
+#define ACCOUNTS_MAX 2048
+#define ACCOUNT_IDLE_MS 60000
 
 struct str str_own(struct str s)
 {
@@ -88,12 +91,33 @@ static bool chunks_clean(const struct mailbox *m)
 	return true;
 }
 
+static bool can_be_forgotten(struct store_service *svc, const struct account *a)
+{
+	struct runtime *rt = runtime_get(svc, a->id);
+
+	return !rt->last && !rt->rebuilding && !a->dirty && clock_ms() - a->used_ms >= ACCOUNT_IDLE_MS;
+}
+
+static void accounts_forget_idle(struct store_service *svc)
+{
+	struct str key;
+	void *value;
+
+	if (map_count(svc->accounts) <= ACCOUNTS_MAX || clock_ms() - svc->trimmed_ms < ACCOUNT_IDLE_MS / 10)
+		return;
+	svc->trimmed_ms = clock_ms();
+	for (size_t at = 0; map_next(svc->accounts, &at, &key, &value);)
+		if (can_be_forgotten(svc, value))
+			account_forget(svc, ((struct account *)value)->id);
+}
+
 void accounts_trim(struct store_service *svc)
 {
 	struct str key;
 	void *value;
-	int64_t limit = 60000;
+	int64_t limit = ACCOUNT_IDLE_MS;
 
+	accounts_forget_idle(svc);
 	for (; svc->chunk_count > CHUNKS_MAX && limit >= 0; limit = limit ? limit / 4 : -1)
 		for (size_t at = 0; map_next(svc->accounts, &at, &key, &value);) {
 			struct account *a = value;

@@ -523,11 +523,17 @@ static int run_ops(struct call *c, struct txn **t, const struct store_commit *ms
 	return 0;
 }
 
-static void blobs_used(struct store_service *svc, const struct store_commit *msg)
+/* The blobs that a commit names: the engine's from the commit on. */
+struct blob_list {
+	uint64_t *v;
+	size_t n, cap;
+};
+
+static void blobs_named(const struct store_commit *msg, struct blob_list *list)
 {
 	for (size_t i = 0; i < msg->ops.n; i++)
 		if (msg->ops.v[i].kind == OP_APPEND && msg->ops.v[i].blob)
-			blob_used(svc, msg->ops.v[i].blob);
+			vec_push(list, msg->ops.v[i].blob);
 }
 
 void call_commit(struct call *c)
@@ -535,6 +541,7 @@ void call_commit(struct call *c)
 	const struct store_commit *msg = c->req->msg;
 	struct store_committed *out = ARENA_NEW(&c->req->arena, struct store_committed);
 	struct store_service *svc = c->svc;
+	struct blob_list blobs = {0};
 	struct err err = ERR_NONE;
 	struct txn *t;
 
@@ -554,7 +561,11 @@ void call_commit(struct call *c)
 		answer_when_durable(svc, c->account->id, c->req, out, -1);
 		return;
 	}
-	blobs_used(svc, msg);
+	blobs_named(msg, &blobs);
 	if (txn_commit(&t, c->req, out, &err) < 0)
 		refuse(c->req, &err);
+	else
+		for (size_t i = 0; i < blobs.n; i++)
+			blob_used(svc, blobs.v[i]);
+	vec_release(&blobs);
 }

@@ -285,6 +285,7 @@ void mailbox_record_encode(const struct mailbox_record *b, struct buf *out)
 	put(out, b->unseen);
 	put(out, b->deleted);
 	put(out, b->size);
+	put(out, b->uidlist_lines);
 	value_end(out, start);
 }
 
@@ -306,6 +307,7 @@ bool mailbox_record_decode(struct str in, struct mailbox_record *b)
 	b->unseen = get_u32(&r);
 	b->deleted = get_u32(&r);
 	b->size = get(&r);
+	b->uidlist_lines = get(&r);
 	return read_ok(&r) && b->name.len > 0 && b->uidnext > 0 && b->uidvalidity > 0;
 }
 

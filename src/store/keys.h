@@ -67,6 +67,7 @@ struct mailbox_record {
 	uint64_t modseq;
 	uint32_t messages, unseen, deleted;
 	uint64_t size;
+	uint64_t uidlist_lines;      /* written since the uidlist was begun */
 };
 void mailbox_record_encode(const struct mailbox_record *b, struct buf *out);
 bool mailbox_record_decode(struct str in, struct mailbox_record *b_r) WARN_UNUSED;

@@ -10,6 +10,71 @@
 #define PURGE_ACCOUNTS 200
 #define PURGE_MESSAGES 5000
 
+/* ---- uidlists are begun anew when most of their lines are history ---- */
+
+#define UIDLIST_SLACK 5000
+#define UIDLIST_PART (2u << 20)
+
+bool uidlist_is_long(const struct mailbox *m)
+{
+	return m->rec.uidlist_lines > 4 * (uint64_t)m->rec.messages + UIDLIST_SLACK;
+}
+
+/* One part of the new list; the first one replaces the file. */
+static int uidlist_part(struct store_service *svc, struct account *a, struct mailbox *m, const struct buf *lines, bool first, struct err *err)
+{
+	struct txn *t = txn_new(svc);
+
+	txn_touch(t, a);
+	m->dirty = true;
+	txn_file(t, a, first ? FILE_NOTE_REPLACE : FILE_NOTE, m->rec.folder)->prefix = buf_str(lines);
+	return txn_commit(&t, NULL, NULL, err);
+}
+
+static int uidlist_rewrite(struct store_service *svc, struct account *a, struct mailbox *m, struct err *err)
+{
+	struct arena arena;
+	struct buf lines;
+	struct chunk *c;
+	uint32_t uid = 1;
+	bool first = true;
+	int rc;
+
+	if (mailbox_load(a, m, err) < 0)
+		return -1;
+	arena_init(&arena);
+	buf_init(&lines, STORE_COMMIT_MAX);
+	m->rec.uidlist_lines = m->rec.messages;
+	uidlist_validity(&lines, m->rec.uidvalidity, m->id);
+	uidlist_mailbox(&lines, m->rec.role, m->rec.subscribed, m->rec.name);
+	uidlist_ceiling(&lines, m->rec.uid_ceiling, a->header.modseq);
+	for (size_t i = 0; i < m->keyword_count; i++)
+		uidlist_keyword(&lines, (unsigned)i, m->keywords[i]);
+	for (; (rc = message_next(a, m, uid, UINT32_MAX, &uid, &c, err)) > 0; uid++) {
+		const struct static_entry *e;
+
+		if (chunk_load_fixed(a, m, c, err) < 0)
+			break;
+		e = &c->fixed[chunk_slot(uid)];
+		uidlist_message(&lines, uid, e->message, e->date, e->prefix_len, e->as_is, c->hot[chunk_slot(uid)].keywords,
+				entry_base(&arena, a, e));
+		if (lines.len < UIDLIST_PART)
+			continue;
+		if (uidlist_part(svc, a, m, &lines, first, err) < 0)
+			break;
+		buf_clear(&lines);
+		arena_clear(&arena);
+		first = false;
+	}
+	if (rc == 0)
+		rc = uidlist_part(svc, a, m, &lines, first, err);
+	else
+		rc = -1;
+	buf_release(&lines);
+	arena_release(&arena);
+	return rc;
+}
+
 /* ---- file names follow flags ---- */
 
 static int project_mailbox(struct txn *t, struct account *a, struct mailbox *m, struct err *err)
@@ -41,18 +106,20 @@ static int project_account(struct store_service *svc, uint64_t id)
 		return 0;
 	if (store_engine_files_pending(svc->engine, id) > 4 * PROJECT_FILES_MAX)
 		return 1;
+	for (size_t i = 0; rc == 0 && i < a->mailboxes.n; i++)
+		if (uidlist_is_long(a->mailboxes.v[i]))
+			rc = uidlist_rewrite(svc, a, a->mailboxes.v[i], &err);
+	if (rc < 0) {
+		log_warning("account %llu: writing a uidlist: %s", (unsigned long long)id, err.text);
+		return 0;
+	}
 	t = txn_new(svc);
 	for (size_t i = 0; rc == 0 && i < a->mailboxes.n; i++)
 		rc = project_mailbox(t, a, a->mailboxes.v[i], &err);
-	if (rc >= 0 && t->files.n > 0) {
-		if (txn_commit(&t, NULL, NULL, &err) < 0)
-			rc = -1;
-	} else {
-		if (rc < 0)
-			txn_abort(&t);
-		else
-			txn_abort(&t);
-	}
+	if (rc < 0 || t->files.n == 0)
+		txn_abort(&t);
+	else if (txn_commit(&t, NULL, NULL, &err) < 0)
+		rc = -1;
 	if (rc < 0)
 		log_warning("account %llu: renaming files: %s", (unsigned long long)id, err.text);
 	return rc > 0;

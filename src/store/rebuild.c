@@ -151,6 +151,20 @@ static bool name_fits(struct account *a, const struct uidlist *u)
 	return fits;
 }
 
+/* With the id that it had, if nobody else has taken it. */
+static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct str name, struct str folder, uint32_t id)
+{
+	uint32_t next = a->header.next_mailbox;
+	struct mailbox *m;
+
+	if (id && id < UINT32_MAX && !account_mailbox(a, id))
+		a->header.next_mailbox = id;
+	m = mailbox_make(t, a, name, ROLE_NONE, true, folder);
+	if (a->header.next_mailbox < next)
+		a->header.next_mailbox = next;
+	return m;
+}
+
 /* One mailbox for a folder. *arena and *u_r (NULL: no uidlist) go to the scan. */
 static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, struct str folder, struct arena *arena,
 					   struct uidlist **u_r)
@@ -169,7 +183,7 @@ static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, str
 		m = account_mailbox_named(a, STR("INBOX"));
 	} else {
 		name = u && name_fits(a, u) ? u->name : folder_name(a, folder, arena);
-		m = mailbox_make(t, a, name, ROLE_NONE, true, folder);
+		m = mailbox_make_as(t, a, name, folder, u ? u->mailbox : 0);
 	}
 	if (u) {
 		apply_uidlist(a, m, u);
@@ -225,6 +239,8 @@ static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path
 	struct txn *t = NULL;
 	int rc;
 
+	/* Ids and UIDs may not be what an open view believes: its session has to select again. */
+	follow_revoke(svc, id);
 	account_forget(svc, id);
 	rc = drop_keys(svc, id, err);
 	if (rc == 0) {

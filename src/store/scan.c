@@ -640,34 +640,64 @@ void folder_scan_soon(struct store_service *svc, uint64_t account, uint32_t mail
 	scan_at(svc, fs, SETTLE_MS);
 }
 
-void folder_look(struct store_service *svc, uint64_t account, uint32_t mailbox, void (*fn)(void *ctx), void *ctx)
+struct look {
+	struct store_service *svc;
+	uint64_t account;
+	uint32_t mailbox;
+	struct look_waiter then;
+};
+
+static void look(const struct look *l, bool wait);
+
+/* What was on its way is in place; what came meanwhile is not waited for. */
+static void look_settled(void *ctx)
 {
-	struct folder_state *fs = folder_state_get(svc, account, mailbox);
-	struct look_waiter w = {fn, ctx};
+	struct look *l = ctx;
+
+	look(l, false);
+	free(l);
+}
+
+/* Our own files are on their way: a moment, unless the disk is full and they may be held up for long. */
+static void look_later(const struct look *l, struct folder_state *fs, bool wait)
+{
+	struct store_engine_stats stats;
+
+	store_engine_stats(l->svc->engine, &stats);
+	if (wait && stats.failed_files == 0) {
+		store_engine_files_wait(l->svc->engine, l->account, look_settled, mem_dup(l, sizeof(*l)));
+		return;
+	}
+	scan_at(l->svc, fs, SETTLE_MS);
+	l->then.fn(l->then.ctx);
+}
+
+static void look(const struct look *l, bool wait)
+{
+	struct folder_state *fs = folder_state_get(l->svc, l->account, l->mailbox);
 	struct account *a;
 	struct mailbox *m;
 
 	if (fs->scanning) {
-		vec_push(&fs->waiters, w);
-		return;
+		vec_push(&fs->waiters, l->then);
+	} else if (account_get(l->svc, l->account, &a, NULL) <= 0 || !(m = account_mailbox(a, l->mailbox))) {
+		l->then.fn(l->then.ctx);
+	} else if (store_engine_files_pending(l->svc->engine, l->account) > 0) {
+		look_later(l, fs, wait);
+	} else if (fs->trusted && store_engine_folder_stamp(l->svc->engine, a->header.path, m->rec.folder) == fs->stamp) {
+		l->then.fn(l->then.ctx);
+	} else {
+		vec_push(&fs->waiters, l->then);
+		if (!scan_start(l->svc, a, m, fs))
+			run_waiters(fs);
 	}
-	if (account_get(svc, account, &a, NULL) <= 0 || !(m = account_mailbox(a, mailbox))) {
-		fn(ctx);
-		return;
-	}
-	if (store_engine_files_pending(svc->engine, account) > 0) {
-		/* Our own files are on their way, perhaps held up by a full disk: nobody waits for that. */
-		scan_at(svc, fs, SETTLE_MS);
-		fn(ctx);
-		return;
-	}
-	if (fs->trusted && store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder) == fs->stamp) {
-		fn(ctx);
-		return;
-	}
-	vec_push(&fs->waiters, w);
-	if (!scan_start(svc, a, m, fs))
-		run_waiters(fs);
+}
+
+void folder_look(struct store_service *svc, uint64_t account, uint32_t mailbox, void (*fn)(void *ctx), void *ctx)
+{
+	struct look l = {svc, account, mailbox, {fn, ctx}};
+
+	look(&l, true);
 }
 
 /* ---- rebuilding ---- */

@@ -247,6 +247,11 @@ static void put_lines(struct txn *t)
 				uidlist_ceiling(&l->lines, m->rec.uid_ceiling, a->header.modseq);
 			}
 			txn_file(t, a, FILE_NOTE, m->rec.folder)->prefix = buf_str(&l->lines);
+			t->bytes += l->lines.len;
+			m->rec.uidlist_lines += 1 + l->lines.len / 64;
+			m->dirty = true;
+			if (uidlist_is_long(m))
+				project_soon(t->svc, a->id);
 		}
 	}
 }

@@ -127,7 +127,7 @@ static int add_watch(struct store_service *svc, const char *path)
 {
 	int root = store_engine_root(svc->engine), here, wd = -1;
 
-	here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);      /* O_PATH: a jail may forbid reading it */
 	if (here >= 0 && fchdir(root) == 0) {
 		wd = inotify_add_watch(svc->watcher->fd, path, WATCH_MASK);
 		if (fchdir(here) < 0)

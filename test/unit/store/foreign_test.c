@@ -291,6 +291,7 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	box_append(&box, 1, 7, box_mailbox(&box, 1, 7, "Work/x.y"), "four\n", 0, NULL);
 	before = box_info(&box, 1, 7, "INBOX");
 	work = box_info(&box, 1, 7, "Work/x.y");
+	assert_int_equal(before.id, inbox);
 	box_stop(&box);
 	assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 	put("cur/1.unknown:2,S", "stranger\n");
@@ -314,9 +315,38 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	assert_string_equal(text, "three\n");
 	free(text);
 	after = box_info(&box, 1, 7, "Work/x.y");
+	assert_int_equal(after.id, work.id);
 	assert_int_equal(after.uidvalidity, work.uidvalidity);
 	assert_int_equal(after.messages, 1);
 	assert_int_equal(box_info(&box, 1, 7, "Trash").role, ROLE_TRASH);
+	free(path);
+}
+
+static void a_long_uidlist_is_begun_anew(void **state)
+{
+	char *list = mail_path("postrider-uidlist"), *path = mem_printf("%s/state", box.dir);
+	struct stat st;
+	struct view *v;
+
+	(void)state;
+	box_append(&box, 1, 7, inbox, "one\n", 0, "Red");
+	box_append(&box, 1, 7, inbox, "two\n", 0, NULL);
+	for (int i = 0; i < 8000; i++)
+		set_flags(2, i % 2 ? FLAGS_REMOVE : FLAGS_ADD, 0, "Red");
+	set_flags(2, FLAGS_ADD, 0, "Blue");
+	box_stop(&box);
+	assert_int_equal(stat(list, &st), 0);
+	assert_true(st.st_size < 60000);
+	assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	assert_int_equal(box_mailbox(&box, 1, 7, "INBOX"), inbox);
+	v = open_view(inbox);
+	assert_int_equal(view_count(v), 2);
+	assert_int_equal(view_at(v, 1).keywords, 1);
+	assert_int_equal(view_at(v, 2).keywords, 2);
+	view_close(&v);
+	free(list);
 	free(path);
 }
 
@@ -360,6 +390,7 @@ int main(void)
 		T(a_folder_of_another_tool_becomes_a_mailbox),
 		T(expunged_files_are_hidden_and_kept),
 		T(a_lost_index_is_rebuilt_with_the_same_uids),
+		T(a_long_uidlist_is_begun_anew),
 		T(fsck_changes_nothing_that_is_right),
 	};
 
