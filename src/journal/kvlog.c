@@ -311,8 +311,12 @@ uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_cou
 	if (done)
 		queue_add(&k->commits, lsn, done, ctx);
 	note_dirty(k);
-	if (!k->frozen && (overlay_bytes(k->active) > k->o.overlay_limit || journal_wants_checkpoint(k->journal)))
-		freeze(k);
+	/* Not here and now: the owner has yet to note its own work for this record, and settle must not miss it. */
+	if (!k->frozen && !k->checkpoint_wanted &&
+	    (overlay_bytes(k->active) > k->o.overlay_limit || journal_wants_checkpoint(k->journal))) {
+		k->checkpoint_wanted = true;
+		step_post(k->step);
+	}
 	return lsn;
 }
 

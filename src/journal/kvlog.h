@@ -69,7 +69,8 @@ bool kvlog_read_only(const struct kvlog *k);
  * replay is true, but the keys are not known. The owner rebuilds them. */
 bool kvlog_index_lost(const struct kvlog *k);
 
-/* Applies ops in order, appends extra. Returns the LSN, or 0 with err and nothing done. done may be NULL. */
+/* Applies ops in order, appends extra. Returns the LSN, or 0 with err and nothing done. done may be NULL. What the
+ * owner has to do for the record it notes before it returns to its loop: no checkpoint begins before that. */
 uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra, size_t extra_count,
 		      void (*done)(void *ctx), void *ctx, struct err *err) WARN_UNUSED;
 /* Calls fn when all that was committed so far is durable; at once if it is. */

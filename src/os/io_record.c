@@ -105,7 +105,17 @@ static bool absolute(int dirfd, const char *path, char out[PATH_MAX])
 	return snprintf(out, PATH_MAX, "%s%s%s", base, path ? "/" : "", path ? path : "") < PATH_MAX;
 }
 
-/* The directory of a path below the root and the last name; false: outside, or the directory is unknown. */
+static size_t create(struct io_record *r, size_t dir, const char *name, bool is_dir)
+{
+	size_t node = node_new(r, is_dir);
+
+	entry_set(r, dir, name, node);
+	add(r, (struct record_step){.kind = STEP_SET, .node = node, .dir = dir, .name = mem_strdup(name)});
+	return node;
+}
+
+/* The directory of a path below the root and the last name; false: outside. A directory on the way that nobody
+ * told of was made by another thread that has not come to its hook yet. */
 static bool locate(struct io_record *r, const char *path, size_t *dir_r, char name_r[NAME_MAX + 1])
 {
 	size_t root_len = strlen(r->root), dir = 0;
@@ -124,9 +134,7 @@ static bool locate(struct io_record *r, const char *path, size_t *dir_r, char na
 		if (!str_eq(part, STR("."))) {
 			snprintf(name, sizeof(name), "%.*s", STR_ARG(part));
 			i = entry_index(r, dir, name);
-			if (i < 0)
-				return false;
-			dir = r->nodes.v[dir].entries.v[i].node;
+			dir = i < 0 ? create(r, dir, name, true) : r->nodes.v[dir].entries.v[i].node;
 		}
 		part = next;
 	}
@@ -145,15 +153,6 @@ static bool locate_at(struct io_record *r, int dirfd, const char *path, size_t *
 }
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
-
-static size_t create(struct io_record *r, size_t dir, const char *name, bool is_dir)
-{
-	size_t node = node_new(r, is_dir);
-
-	entry_set(r, dir, name, node);
-	add(r, (struct record_step){.kind = STEP_SET, .node = node, .dir = dir, .name = mem_strdup(name)});
-	return node;
-}
 
 /* The node of an open descriptor, making one for a file that was created out of sight. -1: not ours. */
 static ptrdiff_t node_of(struct io_record *r, int fd)
@@ -255,7 +254,7 @@ static void on_name(struct io_record *r, const struct io_event *e)
 		return;
 	i = entry_index(r, dir, name);
 	if (e->op == IO_MKDIR) {
-		node = create(r, dir, name, true);
+		node = i < 0 ? create(r, dir, name, true) : r->nodes.v[dir].entries.v[i].node;
 		if (fstatat(e->fd, e->path, &st, 0) == 0)
 			map_set_u64(r->by_inode, st.st_ino, (void *)(node + 1));
 		return;

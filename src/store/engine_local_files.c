@@ -7,6 +7,7 @@
 #include "store/engine_local_private.h"
 
 #include "base/encode.h"
+#include "base/fatal.h"
 #include "base/log.h"
 #include "os/io.h"
 #include <errno.h>
@@ -21,11 +22,39 @@
 
 /* ---- directories -------------------------------------------------------------------------------------- */
 
+/* The names of new directories are made safe at once: a message that lies safely in one folder and is renamed
+ * into a new one must not go with it if the power does. */
+static void sync_dir(struct local *l, const char *path)
+{
+	int fd = io_open(l->o.rootfd, path, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return; /* gone again */
+	if (io_fsync(fd) < 0)
+		storage_failed("cannot sync directory %s: %s", path, strerror(errno));
+	io_close(fd);
+}
+
+/* 1 made, 0 it was there, -1. */
 static int make_dir(struct local *l, const char *path, struct err *err)
 {
-	if (io_mkdir(l->o.rootfd, path, DIR_MODE) < 0 && errno != EEXIST)
-		return err_errno(err, "cannot make directory %s", path);
-	return 0;
+	if (io_mkdir(l->o.rootfd, path, DIR_MODE) == 0)
+		return 1;
+	return errno == EEXIST ? 0 : err_errno(err, "cannot make directory %s", path);
+}
+
+/* And its name is safe. */
+static int make_dir_safe(struct local *l, const char *path, struct err *err)
+{
+	ptrdiff_t slash = str_rchr(str_from(path), '/');
+	char parent[STORE_PATH_MAX];
+	int rc = make_dir(l, path, err);
+
+	if (rc <= 0)
+		return rc;
+	snprintf(parent, sizeof(parent), "%.*s", (int)(slash < 0 ? 1 : slash), slash < 0 ? "." : path);
+	sync_dir(l, parent);
+	return 1;
 }
 
 static int make_parents(struct local *l, struct str path, struct err *err)
@@ -36,7 +65,7 @@ static int make_parents(struct local *l, struct str path, struct err *err)
 		if (i < path.len && path.ptr[i] != '/')
 			continue;
 		local_path(part, str_sub(path, 0, i), STR_NULL, "");
-		if (make_dir(l, part, err) < 0)
+		if (make_dir_safe(l, part, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -44,15 +73,21 @@ static int make_parents(struct local *l, struct str path, struct err *err)
 
 static int folder_make(struct local *l, struct str path, struct str folder, struct err *err)
 {
-	static const char *const subs[] = {"", "tmp", "new", "cur"};
+	static const char *const subs[] = {"tmp", "new", "cur"};
 	char full[STORE_PATH_MAX];
-	int fd;
+	bool made = false;
+	int fd, rc;
 
-	if (make_parents(l, path, err) < 0)
+	if (make_parents(l, path, err) < 0 || make_dir_safe(l, local_path(full, path, folder, ""), err) < 0)
 		return -1;
-	for (size_t i = 0; i < ARRAY_SIZE(subs); i++)
-		if (make_dir(l, local_path(full, path, folder, subs[i]), err) < 0)
+	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
+		rc = make_dir(l, local_path(full, path, folder, subs[i]), err);
+		if (rc < 0)
 			return -1;
+		made = made || rc > 0;
+	}
+	if (made)
+		sync_dir(l, local_path(full, path, folder, ""));
 	if (folder.len == 0)
 		return 0;
 	fd = io_open(l->o.rootfd, local_path(full, path, folder, "maildirfolder"), O_WRONLY | O_CREAT, FILE_MODE);
@@ -389,7 +424,7 @@ static int expunge(struct local *l, struct str path, struct str folder, const ch
 	rc = io_rename(l->o.rootfd, from, l->o.rootfd, to);
 	if (rc < 0 && errno == ENOENT) {
 		char dir[STORE_PATH_MAX];
-		if (make_dir(l, local_path(dir, path, STR_NULL, STORE_EXPUNGED_DIR), err) < 0)
+		if (make_dir_safe(l, local_path(dir, path, STR_NULL, STORE_EXPUNGED_DIR), err) < 0)
 			return -1;
 		rc = io_rename(l->o.rootfd, from, l->o.rootfd, to);
 	}

@@ -4,6 +4,7 @@
 #include "journal/overlay.h"
 #include "os/io.h"
 #include "testdir.h"
+#include <stdatomic.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@ struct fixture {
 	struct testloop loop;
 	struct kvlog *k;
 	struct buf extras;       /* what replay gave */
+	atomic_uint settled;
 };
 
 static int replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
@@ -27,9 +29,18 @@ static int replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
 	return 0;
 }
 
+static int settle(void *ctx, uint64_t lsn, struct err *err)
+{
+	struct fixture *f = ctx;
+
+	(void)lsn, (void)err;
+	atomic_fetch_add(&f->settled, 1);
+	return 0;
+}
+
 static void open_log(struct fixture *f)
 {
-	struct kvlog_options o = {.dirfd = f->dir, .loop = testloop_hook(&f->loop), .hooks = {.replay = replay, .ctx = f},
+	struct kvlog_options o = {.dirfd = f->dir, .loop = testloop_hook(&f->loop), .hooks = {.replay = replay, .settle = settle, .ctx = f},
 				  .segment_size = 256 << 10, .journal_size_limit = 4 << 20, .overlay_limit = 64 << 10};
 	struct err err = ERR_NONE;
 
@@ -188,6 +199,31 @@ static void quiet_leads_to_a_checkpoint_by_itself(void **state)
 	assert_int_equal(done, 1);
 }
 
+/* The owner notes its work for a record after the commit returned: a checkpoint in between would miss it. */
+static void no_checkpoint_begins_within_a_commit(void **state)
+{
+	struct fixture *f = *state;
+	char *bytes = mem_alloc(100 << 10);
+	struct kvlog_op op = {.key = STR("big"), .value = str_of(bytes, 100 << 10)};
+	struct kvlog_stats stats;
+	unsigned done = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		assert_true(kvlog_commit(f->k, &op, 1, NULL, 0, testloop_count, &done, NULL) > 0);
+	/* Durable, and more than enough for a checkpoint; but the loop has not come round. */
+	do
+		kvlog_stats(f->k, &stats);
+	while (stats.flushes == 0);
+	assert_int_equal(f->settled, 0);
+	testloop_until(&f->loop, &done, 8);
+	do {
+		testloop_one(&f->loop, true);
+		kvlog_stats(f->k, &stats);
+	} while (stats.checkpoints == 0);
+	assert_true(f->settled > 0);
+	free(bytes);
+}
+
 static void a_damaged_index_is_set_aside_and_the_log_still_opens(void **state)
 {
 	struct fixture *f = *state;
@@ -244,6 +280,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup, teardown),
 		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(quiet_leads_to_a_checkpoint_by_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_checkpoint_begins_within_a_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_index_is_set_aside_and_the_log_still_opens, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
