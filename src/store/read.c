@@ -366,7 +366,7 @@ struct blob_ref *blob_find(struct store_service *svc, const struct peer *p, uint
 
 	if (ref && ref->peer == p->id && ref->finished)
 		return ref;
-	err_set(err, ERR_NOT_FOUND, "4.3.0", "the message's bytes are not there (any more): send them again");
+	err_set(err, ERR_TEMP, "4.3.0", "the message's bytes are not there (any more): send them again");
 	return NULL;
 }
 
@@ -409,7 +409,7 @@ void call_blob_finish(struct call *c)
 	struct finishing *f;
 
 	if (!ref || ref->peer != c->peer->id || ref->finished) {
-		err_set(&err, ERR_NOT_FOUND, "4.3.0", "there is no such blob");
+		err_set(&err, ERR_TEMP, "4.3.0", "there is no such blob");
 		refuse(c->req, &err);
 		return;
 	}
@@ -440,7 +440,8 @@ void blobs_peer_end(struct store_service *svc, uint64_t peer)
 
 		if (ref->peer != peer)
 			continue;
-		store_engine_blob_drop(svc->engine, ref->blob);
+		if (svc->engine)             /* at the end it has been closed before the peers */
+			store_engine_blob_drop(svc->engine, ref->blob);
 		blob_used(svc, ref->blob);
 	}
 }

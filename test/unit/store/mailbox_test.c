@@ -421,7 +421,7 @@ static void large_bodies_come_as_blobs(void **state)
 	assert_int_equal(pwrite(blob.fd, body, len, 0), (ssize_t)len);
 	close(blob.fd);
 	struct blob_finish bad = {blob.blob + 77, len, 0};
-	box_refused(b, &STORE_BLOB_FINISH, &bad, ERR_NOT_FOUND);
+	box_refused(b, &STORE_BLOB_FINISH, &bad, ERR_TEMP);
 	struct blob_finish finish = {blob.blob, len, crc32c(0, body, len)};
 	CALL(b, STORE_BLOB_FINISH, &finish, &ok, &hold);
 	rpc_reply_release(&hold);
@@ -433,6 +433,18 @@ static void large_bodies_come_as_blobs(void **state)
 	assert_memory_equal(text, body, len + 1);
 	free(text);
 	free(body);
+}
+
+static void a_blob_that_is_never_finished_does_no_harm_at_the_end(void **state)
+{
+	struct store_box *b = *state;
+	struct blob_begin begin = {1, 1000};
+	struct blob blob;
+	struct rpc_reply hold;
+
+	CALL(b, STORE_BLOB_BEGIN, &begin, &blob, &hold);
+	rpc_reply_release(&hold);
+	close(blob.fd);
 }
 
 static void summaries_are_kept(void **state)
@@ -482,6 +494,7 @@ int main(void)
 		T(a_resend_after_a_lost_answer_is_known),
 		T(one_refusal_refuses_all),
 		T(large_bodies_come_as_blobs),
+		T(a_blob_that_is_never_finished_does_no_harm_at_the_end),
 		T(summaries_are_kept),
 	};
 	int failed;
