@@ -290,6 +290,17 @@ bool conf_in_mynetworks(const struct conf *c, const struct net_addr *a)
 	return false;
 }
 
+bool conf_in_networks(struct str list, const struct net_addr *a)
+{
+	struct net_cidr net;
+	struct str item;
+
+	while (conf_list_next(&list, &item))
+		if (net_cidr_parse(item, &net, NULL) == 0 && net_cidr_match(&net, a))
+			return !net.negate;
+	return false;
+}
+
 void conf_add_hostname(struct buf *main_cf)
 {
 	struct err err;

@@ -61,5 +61,7 @@ void conf_add_hostname(struct buf *main_cf);
  * of the element, as in Postfix). */
 bool conf_list_next(struct str *rest, struct str *item_r);
 bool conf_in_mynetworks(const struct conf *c, const struct net_addr *a);
+/* The same for another list of addresses and networks, read on the spot; elements of other kinds match nobody. */
+bool conf_in_networks(struct str list, const struct net_addr *a);
 
 #endif

@@ -1,4 +1,5 @@
 #include "config/service.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include <pthread.h>
 
@@ -77,4 +78,17 @@ struct tls_context *service_tls(struct service *s)
 	tls = s->p->tls != NULL ? tls_context_ref(s->p->tls) : NULL;
 	pthread_mutex_unlock(&s->p->lock);
 	return tls;
+}
+
+bool service_admits(const struct conf *conf, struct session *session, int64_t limit)
+{
+	const struct service *s = session_service(session);
+	unsigned count = session_client_count(session);
+
+	if (limit == 0 || count <= limit ||
+	    conf_in_networks(conf->smtpd_client_event_limit_exceptions, session_peer(session)))
+		return true;
+	log_warning("Connection concurrency limit exceeded: %u from unknown[%s] for service %s", count,
+		    session_peer_text(session), s->name);
+	return false;
 }

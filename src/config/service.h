@@ -6,6 +6,7 @@
 #define CONFIG_SERVICE_H
 
 #include "config/conf.h"
+#include "engine/session.h"
 #include "engine/tls.h"
 
 struct service {
@@ -21,5 +22,9 @@ void service_update(struct service *s, struct conf *conf, struct tls_context *tl
 /* A reference of the caller's own. */
 struct conf *service_conf(struct service *s);
 struct tls_context *service_tls(struct service *s); /* or NULL */
+
+/* For protocol->admit: has the session's client at most `limit` connections to its service (0: any number), or is
+ * it among smtpd_client_event_limit_exceptions? Who is over it is logged in Postfix's words. */
+bool service_admits(const struct conf *conf, struct session *session, int64_t limit);
 
 #endif

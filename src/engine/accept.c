@@ -54,14 +54,14 @@ void listeners_close(struct engine *e)
 
 /* ---- how many a client has ---- */
 
-/* IPv4 as mapped IPv6; of IPv6 the /64, which one customer has whole. */
-static void client_key(const struct net_addr *a, uint8_t key[16])
+/* IPv4 as mapped IPv6; of IPv6 the /64, which one customer has whole. Behind it the service. */
+static void client_key(const struct session *s, uint8_t key[24])
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	const struct net_addr *a = &s->peer;
 
-	memset(key, 0, 16);
-	if (a->len == 0)
-		return;
+	memset(key, 0, 24);
+	memcpy(key + 16, &s->service, sizeof(s->service));
 	if (a->any.sa_family == AF_INET) {
 		memcpy(key, mapped, sizeof(mapped));
 		memcpy(key + 12, &a->v4.sin_addr, 4);
@@ -71,30 +71,21 @@ static void client_key(const struct net_addr *a, uint8_t key[16])
 	}
 }
 
-bool client_admit(struct session *s)
+void client_count(struct session *s)
 {
 	struct engine *e = s->engine;
-	struct str key;
+	struct str key = str_of(s->client_key, sizeof(s->client_key));
 	uintptr_t count;
-	bool over;
 
 	client_release(s);
-	if (e->limits.sessions_per_client == 0 || s->peer.len == 0)
-		return true;
-	client_key(&s->peer, s->client_key);
-	key = str_of(s->client_key, sizeof(s->client_key));
+	if (s->peer.len == 0)
+		return;
+	client_key(s, s->client_key);
 	pthread_mutex_lock(&e->lock);
-	count = (uintptr_t)map_get(e->clients, key);
-	over = count >= e->limits.sessions_per_client;
-	if (!over) {
-		map_set(e->clients, key, (void *)(count + 1));
-		s->client_counted = true;
-	}
+	count = (uintptr_t)map_get(e->clients, key) + 1;
+	map_set(e->clients, key, (void *)count);
 	pthread_mutex_unlock(&e->lock);
-	if (over)
-		log_warning("Connection concurrency limit exceeded: %zu from %s for service %s", (size_t)count + 1,
-			    s->peer_text, s->protocol->name);
-	return !over;
+	s->client_count = (unsigned)count;
 }
 
 void client_release(struct session *s)
@@ -103,9 +94,9 @@ void client_release(struct session *s)
 	struct str key = str_of(s->client_key, sizeof(s->client_key));
 	uintptr_t count;
 
-	if (!s->client_counted)
+	if (s->client_count == 0)
 		return;
-	s->client_counted = false;
+	s->client_count = 0;
 	pthread_mutex_lock(&e->lock);
 	count = (uintptr_t)map_get(e->clients, key);
 	if (count > 1)

@@ -23,7 +23,6 @@ struct protocol;
 struct engine_limits {
 	unsigned threads;                /* at most; default 256 */
 	unsigned sessions;               /* open connections at most */
-	unsigned sessions_per_client;    /* per address (IPv6: /64); 0: no limit. Loopback counts like any other */
 };
 
 struct engine *engine_new(const struct engine_limits *limits);

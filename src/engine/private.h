@@ -141,7 +141,7 @@ struct session {
 	int64_t delay_until;             /* 0: none */
 	int64_t phase_by;                /* hand-shake, PROXY, linger: to end by then */
 	int64_t due_at;                  /* what the timer was set to when it parked */
-	bool client_counted;
+	unsigned client_count;           /* of its client at this service when it came; 0: not counted */
 
 	struct buf in;
 	size_t in_at;                    /* consumed */
@@ -164,7 +164,7 @@ struct session {
 
 	struct net_addr peer, local;
 	char peer_text[NET_ADDR_TEXT];
-	uint8_t client_key[16];          /* for the per-client count */
+	uint8_t client_key[24];          /* address and service, for the per-client count */
 
 	struct session *ready_next;
 };
@@ -197,8 +197,8 @@ void listener_arm(struct listener *l);
 void listeners_close(struct engine *e);
 struct listener *listener_at(struct engine *e, size_t i);      /* NULL behind the last */
 void client_release(struct session *s);
-/* Counts the session for its (perhaps new) address. False: over the limit. */
-bool client_admit(struct session *s);
+/* Counts the session for its (perhaps new) address. */
+void client_count(struct session *s);
 
 /* ---- pool.c ---- */
 void engine_pool_start_another(struct engine *e);       /* if nobody polls and there is room */

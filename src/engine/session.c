@@ -69,10 +69,11 @@ static size_t input_cap(const struct session *s)
 /* Behind the PROXY header, or at once: counted, then the implicit hand-shake or the greeting. */
 static void session_admit(struct session *s)
 {
-	if (!client_admit(s))
-		s->phase = PHASE_DEAD;
-	else
+	client_count(s);
+	if (s->protocol->admit == NULL || s->protocol->admit(s))
 		s->phase = s->tls_due ? PHASE_TLS : PHASE_OPEN;
+	else
+		s->phase = s->tls_due ? PHASE_DEAD : PHASE_CLOSING;
 	s->tls_due = false;
 }
 

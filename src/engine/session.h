@@ -38,6 +38,10 @@ struct protocol {
 	size_t state_size;               /* the protocol's own struct: zeroed, session_state(), freed after close() */
 	size_t input_max;                /* bytes of one unit at most, collected by the engine (frame is asked below that) */
 
+	/* The first moment of a connection, before a hand-shake is paid for: may it stay (session_client_count())?
+	 * If not, what this has written is sent (over a port with implicit TLS nothing can be) and it is closed;
+	 * open and close do not run, the state is not to be touched. NULL: all may. */
+	bool (*admit)(struct session *s);
 	enum next (*open)(struct session *s);                    /* connected (TLS done if implicit): greet */
 	/* Length of the first whole unit in `in`, FRAME_MORE or FRAME_TOO_LONG. Called again with more bytes;
 	 * *scanned starts at 0 for each unit and is the protocol's to remember how far it has looked. May
@@ -64,6 +68,9 @@ struct session_ref session_ref(struct session *s);
 const struct net_addr *session_peer(struct session *s);
 const struct net_addr *session_local(struct session *s);
 const char *session_peer_text(struct session *s);                /* "192.0.2.1", "unix" */
+/* Open connections of this one's client (its address, of IPv6 the /64) to this service, itself included; counted
+ * when it was connected. 0 for a UNIX socket. */
+unsigned session_client_count(const struct session *s);
 
 /* ---- output ---- */
 void session_write(struct session *s, struct str bytes);

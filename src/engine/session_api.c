@@ -38,6 +38,11 @@ const struct net_addr *session_local(struct session *s)
 	return &s->local;
 }
 
+unsigned session_client_count(const struct session *s)
+{
+	return s->client_count;
+}
+
 const char *session_peer_text(struct session *s)
 {
 	return s->peer_text;

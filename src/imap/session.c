@@ -289,6 +289,17 @@ static enum next session_unit(struct session *io, struct str unit)
 	return next;
 }
 
+static bool session_admit(struct session *io)
+{
+	struct conf *conf = service_conf(session_service(io));
+	bool admitted = service_admits(conf, io, conf->imap_client_connection_count_limit);
+
+	if (!admitted)
+		session_printf(io, "* BYE Too many connections from %s.\r\n", session_peer_text(io));
+	conf_unref(&conf);
+	return admitted;
+}
+
 static enum next session_open(struct session *io)
 {
 	struct imap_session *s = imap_of(io);
@@ -393,6 +404,7 @@ const struct protocol imap_protocol = {
 	.name = "imap",
 	.state_size = sizeof(struct imap_session),
 	.input_max = IMAP_UNIT_MAX + IMAP_LINE_MAX + 2,
+	.admit = session_admit,
 	.open = session_open,
 	.frame = imap_frame,
 	.unit = session_unit,

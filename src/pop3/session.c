@@ -131,6 +131,17 @@ static enum next pop3_too_long(struct session *io)
 
 /* ---- life ---- */
 
+static bool pop3_admit(struct session *io)
+{
+	struct conf *conf = service_conf(session_service(io));
+	bool admitted = service_admits(conf, io, conf->pop3_client_connection_count_limit);
+
+	if (!admitted)
+		session_printf(io, "-ERR [SYS/TEMP] Too many connections from %s.\r\n", session_peer_text(io));
+	conf_unref(&conf);
+	return admitted;
+}
+
 static enum next pop3_open(struct session *io)
 {
 	struct pop3_session *s = pop3_of(io);
@@ -193,6 +204,7 @@ const struct protocol pop3_protocol = {
 	.name = "pop3",
 	.state_size = sizeof(struct pop3_session),
 	.input_max = POP3_AUTH_LINE_MAX + 2,
+	.admit = pop3_admit,
 	.open = pop3_open,
 	.frame = pop3_frame,
 	.unit = pop3_unit,

@@ -54,17 +54,6 @@ int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 	return policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
-static bool is_excluded(struct smtp_session *c)
-{
-	struct str list = c->conf->smtpd_forbid_bare_newline_exclusions, item;
-	struct net_cidr cidr;
-
-	while (conf_list_next(&list, &item))
-		if (net_cidr_parse(item, &cidr, NULL) == 0 && net_cidr_match(&cidr, session_peer(c->s)))
-			return !cidr.negate;
-	return false;
-}
-
 bool smtp_rejects_bare_lf(struct smtp_session *c)
 {
 	struct buf mode;
@@ -73,5 +62,5 @@ bool smtp_rejects_bare_lf(struct smtp_session *c)
 	buf_init(&mode, 64);
 	yes = conf_text(c->conf, STR("smtpd_forbid_bare_newline"), &mode) && str_ieq(buf_str(&mode), STR("reject"));
 	buf_release(&mode);
-	return yes && !is_excluded(c);
+	return yes && !conf_in_networks(c->conf->smtpd_forbid_bare_newline_exclusions, session_peer(c->s));
 }

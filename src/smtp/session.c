@@ -122,6 +122,18 @@ static void name_log(struct smtp_session *c)
 	c->log_virtual = arena_printf(&c->arena, "%.*s/virtual", STR_ARG(base)).ptr;
 }
 
+static bool smtp_admit(struct session *s)
+{
+	struct conf *conf = service_conf(session_service(s));
+	bool admitted = service_admits(conf, s, conf->smtpd_client_connection_count_limit);
+
+	if (!admitted)
+		session_printf(s, "421 4.7.0 %.*s Error: too many connections from %s\r\n", STR_ARG(conf->myhostname),
+			       session_peer_text(s));
+	conf_unref(&conf);
+	return admitted;
+}
+
 static enum next open_any(struct session *s, bool lmtp)
 {
 	struct smtp_session *c = state(s);
@@ -260,7 +272,8 @@ static void smtp_close(struct session *s)
 #define PROTOCOL(name_, open_)                                                                                         \
 	{                                                                                                              \
 		.name = name_, .state_size = sizeof(struct smtp_session), .input_max = SMTP_AUTH_LINE_MAX + 4,         \
-		.open = open_, .frame = smtp_frame, .unit = smtp_unit, .too_long = smtp_too_long, .bulk = smtp_bulk,   \
+		.admit = smtp_admit, .open = open_, .frame = smtp_frame, .unit = smtp_unit,                            \
+		.too_long = smtp_too_long, .bulk = smtp_bulk,                                                          \
 		.secured = smtp_secured, .timeout = smtp_timeout, .stop = smtp_stop, .tls = smtp_tls,                  \
 		.close = smtp_close,                                                                                   \
 	}

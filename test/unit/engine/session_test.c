@@ -465,16 +465,18 @@ static void test_what_will_not_end_is_closed_after_the_grace(void **state)
 
 static void test_one_client_has_a_limit(void **state)
 {
-	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8, .sessions_per_client = 3}, NULL);
+	struct toy *t = toy_new();
 	struct client *c[4];
 
 	(void)state;
+	t->sv.client_limit = 3;
 	toy_start(t);
 	for (int i = 0; i < 3; i++) {
 		c[i] = client_tcp(t);
 		expect_line(c[i], "hello 127.0.0.1");
 	}
 	c[3] = client_tcp(t);
+	expect_line(c[3], "too many from 127.0.0.1");
 	expect_end(c[3]);
 	client_free(c[3]);
 	client_send(c[0], "QUIT\n");
@@ -489,7 +491,7 @@ static void test_one_client_has_a_limit(void **state)
 	for (;;) {
 		char line[100];
 		c[0] = client_tcp(t);
-		if (client_line(c[0], line, sizeof(line)))
+		if (client_line(c[0], line, sizeof(line)) && strcmp(line, "hello 127.0.0.1") == 0)
 			break;
 		client_free(c[0]);
 	}

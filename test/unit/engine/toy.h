@@ -34,6 +34,7 @@ struct toy_service {
 	int file;                        /* for FILE */
 	int spill_fd;
 	int64_t idle_ms;
+	unsigned client_limit;           /* 0: none */
 	bool spill_fails;
 	_Atomic unsigned opened, closed, secured;
 	_Atomic size_t unsent_max;
@@ -50,6 +51,16 @@ struct toy_state {
 	bool line_start, dot;            /* DOT filter */
 	bool append;
 };
+
+static bool toy_admit(struct session *s)
+{
+	const struct toy_service *sv = session_service(s);
+
+	if (sv->client_limit == 0 || session_client_count(s) <= sv->client_limit)
+		return true;
+	session_printf(s, "too many from %s\n", session_peer_text(s));
+	return false;
+}
 
 static enum next toy_open(struct session *s)
 {
@@ -291,6 +302,7 @@ static const struct protocol toy_protocol = {
 	.name = "toy",
 	.state_size = sizeof(struct toy_state),
 	.input_max = 4096,
+	.admit = toy_admit,
 	.open = toy_open,
 	.frame = toy_frame,
 	.unit = toy_unit,
