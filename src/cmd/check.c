@@ -3,11 +3,13 @@
  * Errors keep the system from starting or put secrets in the open (exit status 78); warnings are most likely mistakes;
  * notes say what is accepted and has no effect yet. */
 #include "base/mem.h"
+#include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
 #include "config/instance.h"
 #include "config/master_cf.h"
 #include "config/names.h"
+#include "policy/policy.h"
 #include "proc/bundle.h"
 #include <errno.h>
 #include <jansson.h>
@@ -74,6 +76,46 @@ static void override_finding(void *ctx, const struct conf_name *name)
 	else if (name->status == CONF_NAME_UNKNOWN)
 		finding(o->check, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: -o %.*s",
 			o->check->dir, INSTANCE_MASTER_CF, o->service->line, STR_ARG(name->name));
+}
+
+struct restriction_names {
+	struct check *check;
+	VEC(char *) told; /* for the same list of another service says nothing new */
+};
+
+static void restriction_finding(void *ctx, const char *parameter, struct str name)
+{
+	struct restriction_names *r = ctx;
+	char *text = mem_printf("%.*s in %s", STR_ARG(name), parameter);
+
+	for (size_t i = 0; i < r->told.n; i++)
+		if (strcmp(r->told.v[i], text) == 0) {
+			free(text);
+			return;
+		}
+	vec_push(&r->told, text);
+	finding(r->check, LEVEL_WARNING, "accepted, but refuses and permits nobody yet: %s", text);
+}
+
+/* The restrictions of every service that uses them. */
+static void check_restrictions(struct check *k, const struct conf *conf, const struct master_cf *cf)
+{
+	struct restriction_names r = {.check = k};
+
+	for (size_t i = 0; i < cf->count; i++) {
+		const struct master_service *s = &cf->services[i];
+		struct conf *own;
+
+		if (s->type != SERVICE_INET || !str_eq(s->command, STR("smtpd")))
+			continue;
+		own = conf_override(conf, s->overrides, s->override_count, NULL);
+		if (own != NULL)
+			policy_each_unused(own, restriction_finding, &r);
+		conf_unref(&own);
+	}
+	for (size_t i = 0; i < r.told.n; i++)
+		free(r.told.v[i]);
+	vec_release(&r.told);
 }
 
 static void check_service(struct check *k, const struct conf *conf, const struct master_service *s)
@@ -236,8 +278,10 @@ int cmd_check(struct cmd *c)
 		return cmd_usage(c);
 	arena_init(&arena);
 	conf = check_main(&k);
-	if (check_master(&k, &arena, &cf) && conf != NULL)
+	if (check_master(&k, &arena, &cf) && conf != NULL) {
 		check_names(&k, conf, &cf);
+		check_restrictions(&k, conf, &cf);
+	}
 	check_files(&k, conf);
 	check_whole(&k);
 	conf_unref(&conf);

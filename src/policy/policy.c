@@ -211,7 +211,9 @@ static const struct restriction {
 	{"defer_unauth_destination", do_defer_unauth_destination},
 	{"reject_unlisted_recipient", do_reject_unlisted_recipient},
 	{"reject_non_fqdn_helo_hostname", do_reject_non_fqdn_helo},
+	{"reject_non_fqdn_hostname", do_reject_non_fqdn_helo},
 	{"reject_invalid_helo_hostname", do_reject_invalid_helo},
+	{"reject_invalid_hostname", do_reject_invalid_helo},
 	{"reject_non_fqdn_sender", do_reject_non_fqdn_sender},
 	{"reject_non_fqdn_recipient", do_reject_non_fqdn_recipient},
 	{"reject_unauth_pipelining", do_reject_pipelining},
@@ -221,6 +223,47 @@ static const struct restriction {
 	{"reject_unauthenticated_sender_login_mismatch", do_reject_unauth_mismatch},
 };
 
+/* Restrictions of Postfix that decide nothing yet, and whether an argument follows them. An existing configuration
+ * may hold them; policy_each_unused() tells which. Doing nothing never lets anybody relay: guards_relaying() counts
+ * only on what works. */
+static const struct {
+	const char *name;
+	bool argument;
+} not_yet[] = {
+	{"check_policy_service", true},
+	{"defer_if_permit", false},
+	{"defer_if_reject", false},
+	{"permit_dnswl_client", true},
+	{"permit_inet_interfaces", false},
+	{"permit_mx_backup", false},
+	{"permit_rhswl_client", true},
+	{"permit_tls_all_clientcerts", false},
+	{"permit_tls_clientcerts", false},
+	{"reject_known_sender_login_mismatch", false},
+	{"reject_multi_recipient_bounce", false},
+	{"reject_rbl_client", true},
+	{"reject_rhsbl_client", true},
+	{"reject_rhsbl_helo", true},
+	{"reject_rhsbl_recipient", true},
+	{"reject_rhsbl_reverse_client", true},
+	{"reject_rhsbl_sender", true},
+	{"reject_unknown_address", false},
+	{"reject_unknown_client", false},
+	{"reject_unknown_client_hostname", false},
+	{"reject_unknown_forward_client_hostname", false},
+	{"reject_unknown_helo_hostname", false},
+	{"reject_unknown_hostname", false},
+	{"reject_unknown_recipient_domain", false},
+	{"reject_unknown_reverse_client_hostname", false},
+	{"reject_unknown_sender_domain", false},
+	{"reject_unlisted_sender", false},
+	{"reject_unverified_recipient", false},
+	{"reject_unverified_sender", false},
+	{"sleep", true},
+};
+
+enum kind { END, RESTRICTION, WARN_IF_REJECT, NOT_YET, UNKNOWN };
+
 static const struct restriction *find(struct str name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(restrictions); i++)
@@ -229,26 +272,75 @@ static const struct restriction *find(struct str name)
 	return NULL;
 }
 
+/* smtpd_restriction_classes: names that stand for a list of their own. */
+static bool is_class(const struct conf *conf, struct str name)
+{
+	struct str rest, item;
+	struct buf classes;
+	bool found = false;
+
+	buf_init(&classes, 65536);
+	if (conf_text(conf, STR("smtpd_restriction_classes"), &classes))
+		for (rest = buf_str(&classes); !found && conf_list_next(&rest, &item);)
+			found = str_eq(item, name);
+	buf_release(&classes);
+	return found;
+}
+
+static bool is_not_yet(const struct conf *conf, struct str name, bool *argument_r)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(not_yet); i++)
+		if (str_ieq(name, str_from(not_yet[i].name))) {
+			*argument_r = not_yet[i].argument;
+			return true;
+		}
+	/* check_client_access hash:/etc/postfix/access; the table alone means the access map of the list's own stage. */
+	*argument_r = str_starts(name, STR("check_")) && str_ends(name, STR("_access"));
+	return *argument_r || str_chr(name, ':') > 0 || is_class(conf, name);
+}
+
+/* Takes the next element, with its argument, off the list. */
+static enum kind next_element(const struct conf *conf, struct str *list, struct str *name_r, const struct restriction **rule_r)
+{
+	bool argument = false;
+	struct str skipped;
+
+	if (!conf_list_next(list, name_r))
+		return END;
+	if (str_ieq(*name_r, STR("warn_if_reject")))
+		return WARN_IF_REJECT;
+	*rule_r = find(*name_r);
+	if (*rule_r != NULL)
+		return RESTRICTION;
+	if (!is_not_yet(conf, *name_r, &argument))
+		return UNKNOWN;
+	if (argument)
+		(void)conf_list_next(list, &skipped);
+	return NOT_YET;
+}
+
 enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err)
 {
-	struct str item;
+	const struct restriction *rule;
 	bool only_warn = false;
+	enum kind kind;
+	struct str name;
 
-	while (conf_list_next(&list, &item)) {
-		const struct restriction *rule = find(item);
-		enum policy_verdict verdict;
+	while ((kind = next_element(r->conf, &list, &name, &rule)) != END) {
+		enum policy_verdict verdict = POLICY_DUNNO;
 
-		if (str_ieq(item, STR("warn_if_reject"))) {
+		if (kind == WARN_IF_REJECT) {
 			only_warn = true;
 			continue;
 		}
-		if (rule == NULL) {
+		if (kind == UNKNOWN) {
 			/* policy_check() keeps this from happening; the safe side all the same. */
 			*code_r = 451;
 			err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
 			return POLICY_REFUSE;
 		}
-		verdict = rule->fn(r, code_r, err);
+		if (kind == RESTRICTION)
+			verdict = rule->fn(r, code_r, err);
 		if (verdict == POLICY_REFUSE && only_warn)
 			log_info("NOQUEUE: reject_warning: %.*s: %d %s %s", STR_ARG(r->client_name), *code_r, err->code,
 				 err->text);
@@ -259,56 +351,85 @@ enum policy_verdict policy_eval(struct str list, const struct policy_request *r,
 	return POLICY_DUNNO;
 }
 
-static int list_check(const char *parameter, struct str list, struct err *err)
-{
-	struct str item;
+/* ---- the configuration ----------------------------------------------------------------------------------- */
 
-	while (conf_list_next(&list, &item))
-		if (find(item) == NULL && !str_ieq(item, STR("warn_if_reject")))
-			return err_set(err, ERR_PERM, "", "%s: unknown or unsupported restriction \"%.*s\"", parameter,
-				       STR_ARG(item));
+#define LISTS 6
+
+struct named_list {
+	const char *name;
+	struct str list;
+};
+
+static void lists_of(const struct conf *conf, struct named_list lists[LISTS])
+{
+	lists[0] = (struct named_list){"smtpd_client_restrictions", conf->smtpd_client_restrictions};
+	lists[1] = (struct named_list){"smtpd_helo_restrictions", conf->smtpd_helo_restrictions};
+	lists[2] = (struct named_list){"smtpd_sender_restrictions", conf->smtpd_sender_restrictions};
+	lists[3] = (struct named_list){"smtpd_relay_restrictions", conf->smtpd_relay_restrictions};
+	lists[4] = (struct named_list){"smtpd_recipient_restrictions", conf->smtpd_recipient_restrictions};
+	lists[5] = (struct named_list){"smtpd_data_restrictions", conf->smtpd_data_restrictions};
+}
+
+static int list_check(const struct conf *conf, const struct named_list *l, struct err *err)
+{
+	const struct restriction *rule;
+	struct str list = l->list, name;
+	enum kind kind;
+
+	while ((kind = next_element(conf, &list, &name, &rule)) != END)
+		if (kind == UNKNOWN)
+			return err_set(err, ERR_PERM, "", "%s: unknown or unsupported restriction \"%.*s\"", l->name,
+				       STR_ARG(name));
 	return 0;
 }
 
+void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name), void *ctx)
+{
+	struct named_list lists[LISTS];
+	const struct restriction *rule;
+	enum kind kind;
+	struct str name;
+
+	lists_of(conf, lists);
+	for (size_t i = 0; i < LISTS; i++)
+		while ((kind = next_element(conf, &lists[i].list, &name, &rule)) != END)
+			if (kind == NOT_YET)
+				f(ctx, lists[i].name, name);
+}
+
 /* Something in the list ends every stranger's relaying: Postfix refuses to start without it, too. */
-static bool guards_relaying(struct str list)
+static bool guards_relaying(const struct conf *conf, struct str list)
 {
 	static const char *const guards[] = {"reject", "defer", "reject_unauth_destination", "defer_unauth_destination"};
-	struct str item;
+	const struct restriction *rule;
 	bool only_warn = false;
+	enum kind kind;
+	struct str name;
 
-	while (conf_list_next(&list, &item)) {
-		if (!only_warn) {
+	while ((kind = next_element(conf, &list, &name, &rule)) != END) {
+		if (kind == RESTRICTION && !only_warn) {
 			for (size_t i = 0; i < ARRAY_SIZE(guards); i++)
-				if (str_ieq(item, str_from(guards[i])))
+				if (str_ieq(name, str_from(guards[i])))
 					return true;
 			/* All that stands behind is never reached. */
-			if (str_ieq(item, STR("permit")))
+			if (str_ieq(name, STR("permit")))
 				return false;
 		}
-		only_warn = str_ieq(item, STR("warn_if_reject"));
+		only_warn = kind == WARN_IF_REJECT;
 	}
 	return false;
 }
 
 int policy_check(const struct conf *conf, struct err *err)
 {
-	const struct {
-		const char *name;
-		struct str list;
-	} lists[] = {
-		{"smtpd_client_restrictions", conf->smtpd_client_restrictions},
-		{"smtpd_helo_restrictions", conf->smtpd_helo_restrictions},
-		{"smtpd_sender_restrictions", conf->smtpd_sender_restrictions},
-		{"smtpd_relay_restrictions", conf->smtpd_relay_restrictions},
-		{"smtpd_recipient_restrictions", conf->smtpd_recipient_restrictions},
-		{"smtpd_data_restrictions", conf->smtpd_data_restrictions},
-	};
+	struct named_list lists[LISTS];
 
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
-		if (list_check(lists[i].name, lists[i].list, err) < 0)
+	lists_of(conf, lists);
+	for (size_t i = 0; i < LISTS; i++)
+		if (list_check(conf, &lists[i], err) < 0)
 			return -1;
-	if (!guards_relaying(conf->smtpd_relay_restrictions) && !guards_relaying(conf->smtpd_recipient_restrictions))
+	if (!guards_relaying(conf, conf->smtpd_relay_restrictions) &&
+	    !guards_relaying(conf, conf->smtpd_recipient_restrictions))
 		return err_set(err, ERR_PERM, "",
 			       "smtpd_relay_restrictions or smtpd_recipient_restrictions must hold one of: reject, defer, "
 			       "reject_unauth_destination, defer_unauth_destination");

@@ -3,7 +3,8 @@
  *
  * A list is walked from left to right; the first restriction that decides ends it. Nothing decides: dunno,
  * and the mail goes on. A list never lets through what a later list refuses. Names nobody knows are an error
- * when the configuration is read (policy_check), never a guess at run time. Thread-safe: no state. */
+ * when the configuration is read (policy_check), never a guess at run time; what Postfix knows and we do not yet
+ * decides nothing, and is told (policy_each_unused). Thread-safe: no state. */
 #ifndef POLICY_POLICY_H
 #define POLICY_POLICY_H
 
@@ -40,5 +41,7 @@ enum policy_verdict policy_eval(struct str list, const struct policy_request *r,
 /* Every restriction list of the configuration names only what exists, and smtpd_relay_restrictions or
  * smtpd_recipient_restrictions refuse strangers' relaying. 0, or -1 with the parameter and the name in err. */
 int policy_check(const struct conf *conf, struct err *err) WARN_UNUSED;
+/* Calls f for every restriction of Postfix that stands in a list and decides nothing yet. */
+void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name), void *ctx);
 
 #endif

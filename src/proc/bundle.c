@@ -5,6 +5,7 @@
 #include "config/instance.h"
 #include "config/roles.h"
 #include "os/fd.h"
+#include "policy/policy.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -95,7 +96,8 @@ static int check_service(struct bundle *b, file_vec *files, const struct master_
 	struct tls_context *tls = NULL;
 	int result = -1;
 
-	if (conf && collect_files(b, files, conf, err) == 0)
+	if (conf && (!str_eq(s->command, STR("smtpd")) || policy_check(conf, err) == 0) &&
+	    collect_files(b, files, conf, err) == 0)
 		result = bundle_tls(b, conf, &tls, err);
 	tls_context_unref(&tls);
 	conf_unref(&conf);

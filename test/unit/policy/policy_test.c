@@ -115,6 +115,10 @@ static void a_configuration_is_checked(void **state)
 		{"smtpd_relay_restrictions = permit, reject_unauth_destination\n", false},
 		{"smtpd_relay_restrictions = warn_if_reject reject_unauth_destination\n", false},
 		{"smtpd_helo_restrictions = reject_everybody_i_dislike\n", false},
+		{"smtpd_sender_restrictions = check_sender_access hash:/etc/postfix/sender, reject_unknown_sender_domain\n", true},
+		{"smtpd_restriction_classes = greylist\nsmtpd_client_restrictions = greylist\n", true},
+		{"smtpd_recipient_restrictions = reject_rbl_client reject\nsmtpd_relay_restrictions =\n", false},
+		{"smtpd_relay_restrictions = check_policy_service inet:127.0.0.1:10023 reject\n", true},
 	};
 
 	(void)state;
@@ -128,12 +132,44 @@ static void a_configuration_is_checked(void **state)
 	}
 }
 
+static void name_unused(void *ctx, const char *parameter, struct str name)
+{
+	buf_addf(ctx, "%s:%.*s ", parameter, STR_ARG(name));
+}
+
+static void what_decides_nothing_yet_is_named(void **state)
+{
+	struct conf *conf = conf_of("smtpd_client_restrictions = permit_mynetworks, reject_rbl_client zen.example, "
+				    "hash:/etc/postfix/access\n"
+				    "smtpd_recipient_restrictions = check_policy_service { unix:private/x, timeout=3s } reject\n");
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 1000);
+	policy_each_unused(conf, name_unused, &out);
+	assert_string_equal(out.ptr, "smtpd_client_restrictions:reject_rbl_client "
+				     "smtpd_client_restrictions:hash:/etc/postfix/access "
+				     "smtpd_recipient_restrictions:check_policy_service ");
+	buf_release(&out);
+	conf_unref(&conf);
+}
+
+static void what_decides_nothing_yet_lets_the_next_decide(void **state)
+{
+	(void)state;
+	assert_string_equal(eval("reject_rbl_client permit, check_client_access hash:/x reject", (struct ask){0}),
+			    "554 5.7.1");
+	assert_string_equal(eval("warn_if_reject reject_unknown_client_hostname, reject", (struct ask){0}), "554 5.7.1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(strangers_do_not_relay),        cmocka_unit_test(the_first_that_decides_ends_the_list),
 		cmocka_unit_test(senders_belong_to_their_users), cmocka_unit_test(unknown_recipients_and_names),
 		cmocka_unit_test(a_configuration_is_checked),
+		cmocka_unit_test(what_decides_nothing_yet_is_named),
+		cmocka_unit_test(what_decides_nothing_yet_lets_the_next_decide),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
