@@ -13,6 +13,30 @@ static void on_peer(void *ctx, int fd, uint64_t tag)
 	store_service_add_peer(ctx, fd, tag, role == PROCESS_DIRECTORY, role == PROCESS_MASTER);
 }
 
+/* A new configuration on its way from the control thread to the loop. */
+struct change {
+	struct store_service *service;
+	struct conf *conf;
+};
+
+static void change(void *ctx)
+{
+	struct change *c = ctx;
+
+	store_service_configure(c->service, c->conf);
+	free(c);
+}
+
+static int on_reload(void *ctx, struct bundle *b, struct err *err)
+{
+	struct change *c = NEW(struct change);
+
+	(void)err;
+	*c = (struct change){ctx, conf_ref(b->conf)};
+	rpc_server_after(store_service_server(ctx), 0, change, c);
+	return 0;
+}
+
 static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
@@ -45,7 +69,7 @@ int proc_store(struct proc *p)
 		die(EX_TEMPFAIL, "%s", err.text);
 
 	/* peers: smtpd, access, relay, directory, master */
-	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .stop = on_stop, .ctx = service});
+	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
 
 	/* loop; the last checkpoint */
 	store_service_run(service);

@@ -12,6 +12,8 @@
 /* And so long, later on, for a grant that is on its way over another channel. */
 #define GRANT_WAIT_MS 500
 #define REBUILD_AGAIN_MS 10000
+/* Enough for the index to grow by some thousand expunges on a full disk. */
+#define BALLAST_BYTES ((uint64_t)4 << 20)
 
 /* ---- small things ---- */
 
@@ -431,7 +433,8 @@ static int open_engine(struct store_service *svc, const struct store_options *o,
 	struct store_loop loop = {post, svc};
 	struct store_local_options local = {.dirfd = o->state_dirfd, .rootfd = o->mail_dirfd, .loop = loop,
 					    .message_size_limit = (uint64_t)svc->conf->message_size_limit,
-					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit};
+					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit,
+					    .ballast = BALLAST_BYTES};
 
 	if (o->open_engine)
 		return o->open_engine(o->open_ctx, &loop, &svc->engine, err);
@@ -465,6 +468,13 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 	rpc_server_on_idle(svc->server, on_idle, svc);
 	purge_soon(svc);
 	return svc;
+}
+
+void store_service_configure(struct store_service *svc, struct conf *conf)
+{
+	conf_unref(&svc->conf);
+	svc->conf = conf;
+	host_set(svc);
 }
 
 void store_service_run(struct store_service *svc)

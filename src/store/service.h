@@ -18,7 +18,7 @@ struct store_service;
 struct store_options {
 	int state_dirfd;                 /* journal, index, spool: <queue_directory>/store. Borrowed */
 	int mail_dirfd;                  /* virtual_mailbox_base. Borrowed */
-	struct conf *conf;               /* read once; a reference is taken */
+	struct conf *conf;               /* a reference is taken */
 	/* Tests: opens this engine instead of `local`. */
 	int (*open_engine)(void *ctx, const struct store_loop *loop, struct store_engine **e_r, struct err *err);
 	void *open_ctx;
@@ -29,6 +29,9 @@ struct store_service *store_service_new(const struct store_options *options, str
 /* Adds a connection (now owned): tag as master made it, role in its low byte. `directory`: it may also grant,
  * release and revoke. `admin`: it may also ask for fsck and status. Any thread. */
 void store_service_add_peer(struct store_service *svc, int fd, uint64_t tag, bool directory, bool admin);
+/* A new configuration, whose reference is taken over: it holds from the next request on. Only the room that the
+ * engine keeps free for a message of message_size_limit stays as it was at the start. On the loop. */
+void store_service_configure(struct store_service *svc, struct conf *conf);
 /* Serves until store_service_stop(). */
 void store_service_run(struct store_service *svc);
 /* Orderly end: any thread. store_service_run() returns. */
