@@ -456,10 +456,18 @@ static void read_configuration(struct master *m)
 	tell_warnings(&warnings);
 }
 
+/* What whoever started us left open is none of our processes' business. What we open ourselves has the flag anyway. */
+static void keep_descriptors_to_ourselves(void)
+{
+	if (close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		log_debug("close_range: %s", strerror(errno));
+}
+
 static void prepare(struct master *m)
 {
 	log_init("postrider/master");
 	umask(022);
+	keep_descriptors_to_ourselves();
 	find_executable(m);
 	take_signals(m);
 	tls_init();

@@ -109,12 +109,13 @@ class Instance:
         self.command("user", "add", address, "--password-stdin", *options, input=password + "\n")
 
     # ---- life ----
-    def start(self):
+    def start(self, pass_fds=()):
         argv = [BINARY, "-c", self.dir, "run"]
         if self.as_user:
             argv = self._become() + argv
         self.output = open(os.path.join(self.dir, "run.out"), "ab")
-        self.master = subprocess.Popen(argv, stdout=self.output, stderr=self.output, start_new_session=True)
+        self.master = subprocess.Popen(argv, stdout=self.output, stderr=self.output, start_new_session=True,
+                                       pass_fds=pass_fds)
         try:
             self.wait_ready()
         except Exception:

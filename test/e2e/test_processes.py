@@ -1,5 +1,6 @@
 """The process tree: accounts, jails, supervision, reload and restart, seen from /proc and tried from inside."""
 
+import fcntl
 import json
 import os
 import pwd
@@ -65,6 +66,26 @@ def test_every_process_has_its_account_and_jail(mail):
         expected = mail.dir if name == "directory" else os.path.join(mail.dir, "spool", "empty")
         assert root == os.path.realpath(expected), name
     assert os.listdir(os.path.join(mail.dir, "spool", "empty")) == []
+
+
+def test_processes_hold_no_descriptor_that_is_not_theirs(stopped):
+    mail = stopped
+    leaked = os.open("/etc/hostname", os.O_RDONLY)
+    high = fcntl.fcntl(leaked, fcntl.F_DUPFD, 200)
+    try:
+        mail.start(pass_fds=(leaked, high))
+        for pid, name in all_children(mail).items():
+            ready(mail, name)
+            held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            assert not [what for what in held if what.endswith("/hostname")], (name, held)
+            files = [what for what in held if what.startswith("/") and not what.startswith((mail.dir, "/dev/null"))]
+            files = [what for what in files if what != os.path.join(mail.dir, "run.out")]
+            assert files == [], (name, files)
+            environment = open(f"/proc/{pid}/environ").read().split("\0")
+            assert not [v for v in environment if v.startswith(("PATH=", "HOME=", "LD_"))], name
+    finally:
+        os.close(leaked)
+        os.close(high)
 
 
 def test_without_root_the_same_tree_runs_with_filters(nobodys):
