@@ -28,7 +28,7 @@ bool imap_parse_status_items(struct imap_parser *p, unsigned *items_r)
 		if (!imap_parse_peek(p, ')') && !imap_parse_space(p))
 			return false;
 	}
-	return true;
+	return *items_r != 0 || imap_parse_fail(p, "STATUS of nothing");
 }
 
 static uint64_t value_of(const struct mailbox_info *info, enum imap_status_item item)

@@ -22,8 +22,9 @@ class Imap(Raw):
         self.send(f"{tag} {command}\r\n")
         lines = []
         while True:
-            line = self.line()
+            line = self.file.readline().decode("utf-8", "replace")
             assert line, f"connection closed in {command!r}: {lines}"
+            line = line.rstrip("\r\n")
             if line.startswith(tag + " "):
                 return line[len(tag) + 1:], lines
             lines.append(line)
@@ -195,3 +196,99 @@ def test_selected_mailbox_deleted_by_another(mail):
     assert wait_for("an answer", b.line).startswith(("* BYE", "x OK", "x NO", "*"))
     a.close()
     b.close()
+
+
+def test_recent_is_told_once(mail):
+    mail.send(BOB)
+    with Imap(mail, BOB) as a, Imap(mail, BOB) as b:
+        assert "* 1 RECENT" in a.ok("SELECT INBOX")
+        assert "* 0 RECENT" in b.ok("SELECT INBOX")
+        assert "\\Recent" in a.ok("FETCH 1 (FLAGS)")[0] and "\\Recent" not in b.ok("FETCH 1 (FLAGS)")[0]
+
+
+def test_what_marks_as_read(mail):
+    mail.send(BOB)
+    with Imap(mail, BOB) as c:
+        c.ok("EXAMINE INBOX")
+        c.ok("FETCH 1 (RFC822.SIZE BODY[TEXT])")
+        assert "\\Seen" not in c.ok("FETCH 1 (FLAGS)")[0]             # read-only
+        assert c.do(r"STORE 1 +FLAGS (\Seen)")[0].startswith("NO")
+        c.ok("SELECT INBOX")
+        c.ok("FETCH 1 (BODY.PEEK[HEADER] RFC822.HEADER BODYSTRUCTURE ENVELOPE)")
+        assert "\\Seen" not in c.ok("FETCH 1 (FLAGS)")[0]
+        assert "* SEARCH 1" in c.ok("SEARCH UNSEEN")
+        c.ok("FETCH 1 (BODY[TEXT])")
+        assert "\\Seen" in c.ok("FETCH 1 (FLAGS)")[0]
+        assert "UNSEEN 0" in c.ok("STATUS INBOX (UNSEEN)")[0]
+
+
+def test_close_expunges_unselect_does_not(mail):
+    for _ in range(3):
+        mail.send(BOB)
+    with Imap(mail, BOB) as c:
+        c.ok("SELECT INBOX")
+        c.ok(r"STORE 1 +FLAGS (\Deleted)")
+        c.ok("UNSELECT")
+        assert "* 3 EXISTS" in c.ok("EXAMINE INBOX")
+        c.ok("CLOSE")                                                   # read-only: nothing goes
+        assert "* 3 EXISTS" in c.ok("SELECT INBOX")
+        c.ok("CLOSE")
+        assert "* 2 EXISTS" in c.ok("SELECT INBOX")
+        c.ok(r"STORE 1:2 +FLAGS (\Deleted)")
+        uid = re.search(r"UID (\d+)", c.ok("FETCH 2 (UID)")[0]).group(1)
+        assert c.ok(f"UID EXPUNGE {uid}") == ["* 2 EXPUNGE"]            # only what both say
+        assert c.do("EXPUNGE")[1] == ["* 1 EXPUNGE"]
+
+
+def test_rename_of_inbox_moves_its_messages(mail):
+    mail.send(BOB)
+    with Imap(mail, BOB) as c:
+        c.ok("RENAME INBOX Old")
+        assert "MESSAGES 1" in c.ok("STATUS Old (MESSAGES)")[0]
+        assert "MESSAGES 0" in c.ok("STATUS INBOX (MESSAGES)")[0]
+        mail.send(BOB)
+        assert "MESSAGES 1" in c.ok("STATUS INBOX (MESSAGES)")[0]
+
+
+def test_subscriptions_outlive_their_folder(mail):
+    with Imap(mail, BOB) as c:
+        c.ok("CREATE News")
+        c.ok("SUBSCRIBE News")
+        assert any("News" in line for line in c.ok('LSUB "" *'))
+        c.ok("DELETE News")
+        assert any("News" in line for line in c.ok('LSUB "" *'))        # RFC 3501 6.3.6
+        assert any("NonExistent" in line and "News" in line for line in c.ok('LIST (SUBSCRIBED) "" *'))
+        c.ok("UNSUBSCRIBE News")
+        assert not any("News" in line for line in c.do('LSUB "" *')[1])
+
+
+def test_children_are_told(mail):
+    with Imap(mail, BOB) as c:
+        c.ok("CREATE a/b")
+        lines = c.ok('LIST "" a*')
+        assert any("HasChildren" in line and '"a/b"' not in line for line in lines)
+        assert any("HasNoChildren" in line and "a/b" in line for line in lines)
+
+
+def test_search_in_utf8_finds_encoded_words(mail):
+    mail.send(BOB, text="From: =?ISO-8859-1?Q?J=FCrgen?= <j@elsewhere.test>\r\nSubject: =?UTF-8?B?R3LDvMOfZQ==?=\r\n"
+              "Content-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nStra=DFe\r\n")
+    mail.send(BOB)
+    with Imap(mail, BOB) as c:
+        c.ok("SELECT INBOX")
+        for key, text in (("SUBJECT", "grüße"), ("FROM", "JÜRGEN"), ("BODY", "Straße"), ("TEXT", "straße")):
+            data = text.encode()
+            assert c.ok(f"SEARCH CHARSET UTF-8 {key} {{{len(data)}+}}\r\n{text}") == ["* SEARCH 1"], key
+        assert c.do("SEARCH CHARSET KLINGON SUBJECT x")[0].startswith("NO [BADCHARSET")
+
+
+def test_faulty_commands_leave_the_connection_alone(mail):
+    with Imap(mail, BOB) as c:
+        c.ok("SELECT INBOX")
+        for bad in ("FETCH", "FETCH 1", "FETCH 0 (FLAGS)", "FETCH 1:x (FLAGS)", "FETCH 1 (FLAGS", "STORE 1 FLAGS",
+                    "SEARCH", "SEARCH NOT", "SELECT", "LIST", "UID", "UID NOOP", "COPY 1", "APPEND", "STATUS INBOX ()",
+                    "AUTHENTICATE PLAIN", "LOGIN a b", "NONSENSE", "CREATE", "RENAME a", 'SELECT "'):
+            assert c.do(bad)[0].startswith(("BAD", "NO")), bad
+        for no in ("SELECT Missing", "DELETE Missing", "RENAME Missing New", "CREATE INBOX", "DELETE INBOX", "STATUS Missing (MESSAGES)"):
+            assert c.do(no)[0].startswith("NO"), no
+        c.ok("NOOP")
