@@ -12,7 +12,7 @@
 #include "msg/summary.h"
 #include <openssl/evp.h>
 
-#define STORE_TIMEOUT_MS 20000   /* then the queue has it; well before a client gives up */
+#define STORE_TIMEOUT_MS 15000   /* then the queue has it; well before a client gives up */
 #define QUEUE_TIMEOUT_MS 60000
 #define PREFIX_MAX (256u * 1024)
 #define SUMMARY_MAX (2u << 20)

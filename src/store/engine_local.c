@@ -12,6 +12,7 @@
  *  3. What makes files grow is taken only while free space covers all that is not in place yet (local_admit). */
 #include "store/engine_local_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "os/io.h"
 
@@ -47,43 +48,92 @@ static bool local_read_only(const struct store_engine *e)
 
 /* ---- admission ---------------------------------------------------------------------------------------- */
 
-static int room_on(int fd, uint64_t need, uint64_t inodes, struct err *err)
+/* Free space is asked for again when the answer is older than this, or when it is not ample: others write too. */
+#define ROOM_MS 50
+#define ROOM_AMPLE ((uint64_t)1 << 30)
+#define ROOM_AMPLE_INODES 100000u
+
+/* What a growing batch must find: all that is not in place yet, itself, and what is kept back. */
+struct need {
+	uint64_t bytes, inodes;
+	uint64_t unapplied_bytes, unapplied_files;       /* of these */
+	uint64_t own;
+};
+
+static int room_on(int fd, const struct need *n, struct room *seen, struct err *err)
 {
 	uint64_t bytes_free, inodes_free;
 
 	if (io_free_space(fd, &bytes_free, &inodes_free) < 0)
 		return err_errno(err, "cannot ask for free space");
-	if (bytes_free < need || inodes_free < inodes)
+	if (bytes_free < n->bytes || inodes_free < n->inodes)
 		return err_set(err, ERR_FULL, "4.3.1", "insufficient system storage");
+	if (seen) {
+		seen->asked_ms = clock_ms();
+		seen->bytes = bytes_free - n->unapplied_bytes;
+		seen->inodes = inodes_free - n->unapplied_files;
+		seen->taken_bytes = n->own;
+		seen->taken_inodes = 1;
+	}
 	return 0;
+}
+
+/* The same, but what was seen a moment ago is good enough while it is ample. */
+static int room_seen(int fd, const struct need *n, struct room *seen, struct err *err)
+{
+	if (clock_ms() - seen->asked_ms < ROOM_MS && seen->bytes > seen->taken_bytes + n->bytes + ROOM_AMPLE &&
+	    seen->inodes > seen->taken_inodes + n->inodes + ROOM_AMPLE_INODES) {
+		seen->taken_bytes += n->own;
+		seen->taken_inodes++;
+		return 0;
+	}
+	return room_on(fd, n, seen, err);
+}
+
+/* The account may be on a file system of its own. */
+static int room_of_account(struct local *l, struct str path, const struct need *n, struct err *err)
+{
+	char full[STORE_PATH_MAX];
+	struct stat st;
+	int fd, rc;
+
+	local_path(full, path, STR_NULL, "");
+	if (!l->room_root.known) {
+		if (fstat(l->o.rootfd, &st) < 0)
+			return err_errno(err, "cannot look at the root");
+		l->room_root.dev = st.st_dev;
+		l->room_root.known = true;
+	}
+	if (io_fstatat(l->o.rootfd, full, &st, 0) < 0 || st.st_dev == l->room_root.dev)
+		return 0;
+	fd = io_open(l->o.rootfd, full, O_PATH | O_DIRECTORY, 0);
+	if (fd < 0)
+		return 0;
+	rc = room_on(fd, n, NULL, err);
+	io_close(fd);
+	return rc;
 }
 
 static int local_admit(struct store_engine *e, struct str path, uint64_t bytes, struct err *err)
 {
 	struct local *l = local_of(e);
-	char full[STORE_PATH_MAX];
-	uint64_t need, inodes;
-	int fd, rc;
+	struct need need = {.own = bytes};
+	int rc;
 
 	if (kvlog_read_only(l->k))
 		return err_set(err, ERR_TEMP, "4.3.0", "storage is read-only: recovery could not finish");
 	pthread_mutex_lock(&l->lock);
-	need = l->unapplied_bytes + bytes + l->o.message_size_limit + INDEX_WORST;
-	inodes = l->unapplied_files + INODES_SPARE;
+	need.unapplied_bytes = l->unapplied_bytes;
+	need.unapplied_files = l->unapplied_files;
 	/* What could not be written shows that the numbers of the file system are not the whole truth (quotas). */
 	rc = l->failed_files ? err_set(err, ERR_FULL, "4.3.1", "insufficient system storage: earlier messages wait for room") : 0;
 	pthread_mutex_unlock(&l->lock);
-	if (rc < 0 || room_on(l->o.dirfd, need, inodes, err) < 0 || room_on(l->o.rootfd, need, inodes, err) < 0)
+	need.bytes = need.unapplied_bytes + bytes + l->o.message_size_limit + INDEX_WORST;
+	need.inodes = need.unapplied_files + INODES_SPARE;
+	if (rc < 0 || room_seen(l->o.dirfd, &need, &l->room_dir, err) < 0 ||
+	    room_seen(l->o.rootfd, &need, &l->room_root, err) < 0)
 		return -1;
-	/* The account may be on a file system of its own. */
-	if (path.len == 0)
-		return 0;
-	fd = io_open(l->o.rootfd, local_path(full, path, STR_NULL, ""), O_PATH | O_DIRECTORY, 0);
-	if (fd < 0)
-		return 0;
-	rc = room_on(fd, need, inodes, err);
-	io_close(fd);
-	return rc;
+	return path.len > 0 ? room_of_account(l, path, &need, err) : 0;
 }
 
 /* ---- committing --------------------------------------------------------------------------------------- */
@@ -379,7 +429,7 @@ static int local_blob_open(struct store_engine *e, uint64_t blob, struct err *er
 	uint64_t size;
 
 	if (!spool_finished(local_of(e)->spool, blob, &size))
-		return err_set(err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	return spool_read(local_of(e)->spool, blob, err);
 }
 

@@ -634,7 +634,7 @@ static int check_blob(struct mem_blob *b, uint64_t size, uint32_t crc, struct er
 	ssize_t n;
 
 	if (!b || b->finished)
-		return err_set(err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	bytes = mem_alloc(size + 2);
 	n = io_pread(b->fd, bytes, size + 1, 0);
 	if (n != (ssize_t)size || crc32c(0, bytes, size) != crc)
@@ -669,7 +669,7 @@ static int mem_blob_open(struct store_engine *e, uint64_t blob, struct err *err)
 	char path[64];
 
 	if (!b || !b->finished || b->used)
-		return err_set(err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->fd);
 	return io_open(AT_FDCWD, path, O_RDONLY, 0);
 }
