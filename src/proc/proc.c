@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -71,6 +72,18 @@ static void make_directory(const char *path)
 		die(EX_CANTCREAT, "cannot make the directory %s: %s", path, strerror(errno));
 }
 
+/* Only what is not right yet: a file system may be read-only, and mail on it can still be read. */
+static int give(int dirfd, const char *name, const struct passwd *pw)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -1;
+	if (st.st_uid == pw->pw_uid && st.st_gid == pw->pw_gid)
+		return 0;
+	return fchownat(dirfd, name, pw->pw_uid, pw->pw_gid, AT_SYMLINK_NOFOLLOW);
+}
+
 /* What an administrator's command left there as root. Not deeper: mail is many files, and has the right owner. */
 static void own_entries(int dirfd, const struct passwd *pw)
 {
@@ -81,7 +94,7 @@ static void own_entries(int dirfd, const struct passwd *pw)
 		die(EX_OSERR, "cannot read a directory: %s", strerror(errno));
 	while ((entry = readdir(dir)) != NULL)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-		    fchownat(dirfd, entry->d_name, pw->pw_uid, pw->pw_gid, AT_SYMLINK_NOFOLLOW) < 0)
+		    give(dirfd, entry->d_name, pw) < 0)
 			die(EX_NOPERM, "cannot give %s to %s: %s", entry->d_name, pw->pw_name, strerror(errno));
 	closedir(dir);
 }
@@ -89,6 +102,7 @@ static void own_entries(int dirfd, const struct passwd *pw)
 void proc_own_directory(const struct proc *p, const char *path, const char *account)
 {
 	const struct passwd *pw;
+	struct stat st;
 	int fd;
 
 	make_directory(path);
@@ -102,7 +116,7 @@ void proc_own_directory(const struct proc *p, const char *path, const char *acco
 		    account, account);
 	fd = proc_open_directory(path);
 	own_entries(fd, pw);
-	if (fchown(fd, pw->pw_uid, pw->pw_gid) < 0 || fchmod(fd, 0700) < 0)
+	if (give(fd, ".", pw) < 0 || fstat(fd, &st) < 0 || ((st.st_mode & 07777) != 0700 && fchmod(fd, 0700) < 0))
 		die(EX_NOPERM, "cannot give %s to %s: %s", path, account, strerror(errno));
 	close(fd);
 }
@@ -318,6 +332,15 @@ static void take_config(struct proc *p)
 	p->empty_directory = mem_printf("%s/%s", p->queue_directory, INSTANCE_SPOOL_EMPTY);
 }
 
+/* Threads share a few heaps instead of having one each, and a heap keeps half a megabyte that was used instead of
+ * giving it back after each message, only to fault it in again for the next. Larger pieces are the kernel's, as ever. */
+static void settle_memory(void)
+{
+	mallopt(M_ARENA_MAX, 4);
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+	mallopt(M_TRIM_THRESHOLD, 512 << 10);
+}
+
 static void settle(const char *name)
 {
 	char *log_name = mem_printf("postrider/%s", name), *title = mem_printf("pr-%s", name);
@@ -343,6 +366,7 @@ int proc_main(const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(processes); i++) {
 		if (strcmp(processes[i].name, name) != 0)
 			continue;
+		settle_memory();
 		settle(name);
 		p.role = processes[i].role;
 		take_config(&p);

@@ -4,6 +4,7 @@
 #include "config/instance.h"
 #include "proc/proc.h"
 #include "queue/service.h"
+#include <errno.h>
 #include <sysexits.h>
 
 static struct queue_parameters parameters_of(const struct conf *conf)
@@ -73,7 +74,7 @@ int proc_queue(struct proc *p)
 	/* services: recovery comes first */
 	service = queue_service_new(&options, &err);
 	if (service == NULL)
-		die(EX_TEMPFAIL, "%s", err.text);
+		die(err.sys == EROFS ? EX_CANTCREAT : EX_TEMPFAIL, "%s", err.text);
 
 	/* peers: smtpd, relay, master */
 	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});

@@ -4,6 +4,7 @@
 #include "config/instance.h"
 #include "proc/proc.h"
 #include "store/service.h"
+#include <errno.h>
 #include <sysexits.h>
 
 static void on_peer(void *ctx, int fd, uint64_t tag)
@@ -66,7 +67,7 @@ int proc_store(struct proc *p)
 	/* services: recovery comes first */
 	service = store_service_new(&options, &err);
 	if (service == NULL)
-		die(EX_TEMPFAIL, "%s", err.text);
+		die(err.sys == EROFS ? EX_CANTCREAT : EX_TEMPFAIL, "%s", err.text);
 
 	/* peers: smtpd, access, relay, directory, master */
 	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
