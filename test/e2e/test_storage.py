@@ -1,0 +1,218 @@
+"""Disks that are full, read-only or garbled: nothing that was answered 250 is lost, and the rest is refused in time."""
+
+import os
+import re
+import smtplib
+import sqlite3
+import subprocess
+
+import pytest
+
+from instance import Instance, wait_for
+from test_crash import message, send_until_accepted, subjects
+
+MB = 1 << 20
+
+
+class Disk:
+    """A small file system of the test's own."""
+
+    def __init__(self, path, size):
+        self.path = str(path)
+        os.makedirs(self.path, exist_ok=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", self.path], capture_output=True)
+        if mounted.returncode != 0:
+            pytest.skip("cannot mount a tmpfs here")
+
+    def free(self):
+        s = os.statvfs(self.path)
+        return s.f_bavail * s.f_frsize
+
+    def fill(self, leave):
+        """A file that leaves so many bytes free."""
+        with open(os.path.join(self.path, "filler"), "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, self.free() - leave)
+
+    def empty(self):
+        os.unlink(os.path.join(self.path, "filler"))
+
+    def remount(self, how):
+        subprocess.run(["mount", "-o", "remount," + how, self.path], check=True)
+
+    def unmount(self):
+        subprocess.run(["umount", "--lazy", self.path], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    disks = []
+
+    def mount(path, size):
+        disks.append(Disk(path, size))
+        return disks[-1]
+    if os.getuid() != 0:
+        pytest.skip("needs root to mount a file system")
+    yield mount
+    for d in disks:
+        d.unmount()
+
+
+def send_until_refused(mail, names, size):
+    """Returns what was answered 250, and the refusal."""
+    accepted = []
+    for name in names:
+        try:
+            mail.send("bob@example.test", text=message(name, size))
+            accepted.append(name)
+        except smtplib.SMTPRecipientsRefused as e:
+            return accepted, next(iter(e.recipients.values()))
+        except smtplib.SMTPResponseException as e:
+            return accepted, (e.smtp_code, e.smtp_error)
+    raise AssertionError(f"{len(accepted)} messages were taken on a full disk")
+
+
+def test_a_full_disk_refuses_in_time_and_recovers(tmp_path, disk):
+    small = disk(tmp_path / "mail", "220m")
+    with Instance(tmp_path / "mail", settings={"message_size_limit": "1000000"}) as m:
+        m.user("bob@example.test")
+        m.start()
+        send_until_accepted(m, "first")
+        small.fill(16 * MB)
+        accepted, (code, text) = send_until_refused(m, (f"n{i}" for i in range(1000)), 60_000)
+        assert code == 452 and text.startswith(b"4.3.1"), (code, text)
+        expected = {name: 1 for name in ["first", *accepted]}
+        assert subjects(m, "bob@example.test") == expected
+
+        # Reading and making room go on; so does everything after a crash right now.
+        box = m.imap("bob@example.test")
+        box.select()
+        assert box.store("1", "+FLAGS", r"(\Deleted)")[0] == "OK"
+        assert box.expunge()[0] == "OK"
+        del expected["first"]
+        assert box.append("INBOX", None, None, message("appended", 60_000).encode())[0] == "NO"
+        box.logout()
+        m.kill()
+        m.start()
+        assert subjects(m, "bob@example.test") == expected
+        code = send_until_refused(m, ["never"], 60_000)[1][0]
+        assert code == 452
+
+        small.empty()
+        send_until_accepted(m, "last")
+        expected["last"] = 1
+        assert subjects(m, "bob@example.test") == expected
+        assert m.stop() == 0
+        assert len(m.messages("bob@example.test")) == len(expected)
+
+
+def test_a_disk_that_is_full_to_the_last_byte_loses_nothing(tmp_path, disk):
+    """Another program takes the room that was counted on, between the admission and the file."""
+    mails = disk(tmp_path / "mail" / "mail", "40m")
+    with Instance(tmp_path / "mail", settings={"message_size_limit": "1000000"}) as m:
+        m.user("bob@example.test")
+        m.start()
+        send_until_accepted(m, "first")
+        mails.fill(0)
+        accepted, (code, _) = send_until_refused(m, (f"n{i}" for i in range(1000)), 20_000)
+        assert code == 452
+        expected = {name: 1 for name in ["first", *accepted]}
+        assert subjects(m, "bob@example.test") == expected
+        mails.empty()
+        send_until_accepted(m, "last")
+        expected["last"] = 1
+        assert subjects(m, "bob@example.test") == expected
+        assert m.stop() == 0
+        assert len(m.messages("bob@example.test")) == len(expected)
+
+
+def test_read_only_mail_can_be_read(tmp_path, disk):
+    mails = disk(tmp_path / "mail" / "mail", "40m")
+    with Instance(tmp_path / "mail", settings={"message_size_limit": "1000000"}) as m:
+        m.user("bob@example.test")
+        m.start()
+        send_until_accepted(m, "first")
+        m.stop()
+        mails.remount("ro")
+        m.start()
+        assert subjects(m, "bob@example.test") == {"first": 1}
+        # What is taken although it cannot be written as a file yet is in the journal, and stays there.
+        accepted = ["first"]
+        for i in range(3):
+            try:
+                m.send("bob@example.test", text=message(f"n{i}"))
+                accepted.append(f"n{i}")
+            except smtplib.SMTPRecipientsRefused as e:
+                assert all(400 <= code < 500 for code, _ in e.recipients.values())
+            except smtplib.SMTPResponseException as e:
+                assert 400 <= e.smtp_code < 500
+        expected = {name: 1 for name in accepted}
+        assert subjects(m, "bob@example.test") == expected
+        m.kill()
+        mails.remount("rw")
+        m.start()
+        send_until_accepted(m, "last")
+        expected["last"] = 1
+        wait_for("all of it", lambda: subjects(m, "bob@example.test") == expected)
+        assert m.stop() == 0
+        assert len(m.messages("bob@example.test")) == len(expected)
+
+
+def test_a_store_that_cannot_write_its_journal_says_so(tmp_path, disk):
+    journal = disk(tmp_path / "mail" / "spool" / "store", "100m")
+    with Instance(tmp_path / "mail") as m:
+        m.user("bob@example.test")
+        m.start()
+        send_until_accepted(m, "first")
+        m.stop()
+        journal.remount("ro")
+        done = m.command("run", check=False)
+        assert done.returncode != 0
+        assert "Read-only file system" in done.stdout + done.stderr + m.log()
+        journal.remount("rw")
+        m.start()
+        assert subjects(m, "bob@example.test") == {"first": 1}
+
+
+def journal_files(mail):
+    found = []
+    for base, _, files in os.walk(os.path.join(mail.dir, "spool")):
+        found += [os.path.join(base, f) for f in files if os.path.getsize(os.path.join(base, f)) == 16 * MB]
+    return found
+
+
+@pytest.mark.parametrize("garbage", [b"\xff" * 5000, b"\x00" * 4096 + b"garbage " * 1000, None], ids=["ones", "gap", "half"])
+def test_a_garbled_tail_of_the_journal_is_no_end_of_the_rest(stopped, garbage):
+    """What a torn write leaves behind the last record."""
+    stopped.start()
+    for i in range(10):
+        stopped.send("bob@example.test", text=message(f"n{i}"))
+    stopped.kill()
+    paths = journal_files(stopped)
+    assert paths
+    for path in paths:
+        with open(path, "r+b") as f:
+            data = f.read().rstrip(b"\x00")
+            end = (len(data) + 4095) // 4096 * 4096
+            if end == 0:
+                continue
+            f.seek(end)
+            # None: the beginning of what looks like the last block, once more.
+            f.write(garbage if garbage is not None else data[-4096:][:3000])
+    stopped.start()
+    send_until_accepted(stopped, "after")
+    assert subjects(stopped, "bob@example.test") == {**{f"n{i}": 1 for i in range(10)}, "after": 1}
+
+
+def test_accounts_of_a_newer_program_are_refused_with_a_clear_sentence(stopped):
+    path = os.path.join(stopped.dir, "directory", "accounts.sqlite")
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for command in (["run"], ["user", "list"]):
+        done = stopped.command(*command, check=False)
+        assert done.returncode != 0
+        text = done.stdout + done.stderr + (stopped.log() if command == ["run"] else "")
+        assert re.search(r"schema version 99.*newer Postrider", text), text
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 99
+    db.close()
