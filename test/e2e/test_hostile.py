@@ -130,6 +130,38 @@ def test_vanishing_clients_everywhere(mail):
     for cut in range(0, len(imap), 5):
         with Raw(mail.ports["imap"]) as c:
             c.send(imap[:cut])
+    append = b'a LOGIN "bob@example.test" "secret"\r\nb APPEND INBOX {30}\r\nSubject: half of a message\r\n'
+    bdat = (b"EHLO x\r\nMAIL FROM:<a@elsewhere.test>\r\nRCPT TO:<bob@example.test>\r\nBDAT 30\r\nSubject: gone\r\n\r\n")
+    pop = b"USER bob@example.test\r\nPASS secret\r\nDELE 1\r\nRETR 1\r\n"
+    for service, dialogue in (("imap", append), ("smtp", bdat), ("pop3", pop)):
+        for cut in range(1, len(dialogue), 7):
+            with Raw(mail.ports[service]) as c:
+                c.send(dialogue[:cut])
+                if cut % 2:
+                    c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    before = mail.count("bob@example.test")
+    assert works(mail)
+    assert mail.count("bob@example.test") == before + 1
+
+
+def test_vanishing_in_tls(mail):
+    """Cut at every few bytes of what a TLS client sends: its hello, its commands."""
+    context = mail.tls()
+    for cut in (1, 5, 6, 50, 100, 200):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        for service in ("submissions", "imaps", "pop3s"):
+            with Raw(mail.ports[service]) as c:
+                c.send(outgoing.read(cut) if outgoing.pending > cut else b"\x16\x03\x01")
+    for service in ("submissions", "imaps", "pop3s"):
+        with socket.create_connection(("127.0.0.1", mail.ports[service])) as s:
+            secure = context.wrap_socket(s)
+            secure.sendall(b"EHLO x\r\n")
+            secure.close()                               # without close_notify
     assert works(mail)
 
 

@@ -209,3 +209,43 @@ def test_init_refuses_to_overwrite(stopped):
 
 def test_free_ports_differ():
     assert len(set(free_ports(8))) == 8
+
+
+def test_every_smtp_command(mail):
+    with Raw(mail.ports["smtp"]) as c:
+        assert c.reply().startswith("220 ")
+        assert c.ask("HELO client.test").startswith("250 ")
+        hello = c.ask("EHLO client.test")
+        for name in ("PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES", "DSN", "STARTTLS"):
+            assert f"250-{name}" in hello or f"250 {name}" in hello, name
+        assert c.ask("NOOP").startswith("250 ") and c.ask("NOOP with words").startswith("250 ")
+        assert c.ask("HELP").startswith("2") and c.ask("RSET").startswith("250 ")
+        assert c.ask("VRFY bob@example.test").startswith("25")
+        assert c.ask("RCPT TO:<bob@example.test>").startswith("503") and c.ask("DATA").startswith("503")
+        assert c.ask("MAIL FROM:<a@elsewhere.test> BODY=8BITMIME RET=HDRS ENVID=abc+3D1").startswith("250 ")
+        assert c.ask("MAIL FROM:<b@elsewhere.test>").startswith("503")
+        assert c.ask("RCPT TO:<bob@example.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b+2Bob@example.test").startswith("250 ")
+        assert c.ask("RCPT TO:<bob@example.test> NOTIFY=SOMETIMES").startswith(("501", "555"))
+        assert c.ask("RSET").startswith("250 ") and c.ask("RCPT TO:<bob@example.test>").startswith("503")
+        assert c.ask("MAIL FROM:<> NONSENSE=1").startswith("555") and c.ask("NONSENSE").startswith(("500", "502"))
+        assert c.ask("QUIT").startswith("221 ") and c.at_end()
+
+
+def test_who_is_over_quota_gets_it_when_there_is_room(stopped):
+    """Found out after the data, when another had been served: nobody else waits, nothing is lost."""
+    stopped.command("user", "set", "bob@example.test", "--quota", "20K")
+    stopped.user("carol@example.test")
+    mail = stopped.start()
+    with mail.submission("alice@example.test") as s:
+        s.ehlo()
+        s.mail("alice@example.test")                        # without SIZE
+        assert s.rcpt("bob@example.test")[0] == 250 and s.rcpt("carol@example.test")[0] == 250
+        assert s.data("Subject: big\r\n\r\n" + ("x" * 78 + "\r\n") * 500)[0] == 250
+    wait_for("carol's copy", lambda: mail.count("carol@example.test") == 1)
+    assert mail.count("bob@example.test") == 0
+    assert "bob@example.test" in wait_for("the queue", lambda: mail.command("queue", "list").stdout)
+    mail.wait_log(r"to=<bob@example\.test>.*dsn=4\.2\.2, status=deferred")
+    mail.command("user", "set", "bob@example.test", "--quota", "1M")
+    mail.command("queue", "flush")
+    wait_for("bob's copy", lambda: mail.count("bob@example.test") == 1)
+    assert mail.count("carol@example.test") == 1 and mail.count("alice@example.test") == 0
