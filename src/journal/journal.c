@@ -110,8 +110,9 @@ uint64_t journal_append(struct journal *j, uint32_t type, const struct str *part
 	*j->tail = p;
 	j->tail = &p->next;
 	j->records++;
-	pthread_cond_signal(&j->work);
 	pthread_mutex_unlock(&j->lock);
+	/* Outside: who wakes must not have to wait for the lock. */
+	pthread_cond_signal(&j->work);
 	return lsn;      /* p is the flusher's now, and perhaps freed */
 }
 

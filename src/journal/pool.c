@@ -122,8 +122,9 @@ void pool_run(struct pool *p, int64_t delay_ms, void (*fn)(void *ctx), void *ctx
 	}
 	if (p->idle == 0 && p->threads.n < p->limit)
 		start_thread(p);
-	pthread_cond_signal(&p->cond);
 	pthread_mutex_unlock(&p->lock);
+	/* Outside: who wakes must not have to wait for the lock. */
+	pthread_cond_signal(&p->cond);
 }
 
 void pool_free(struct pool **pp)

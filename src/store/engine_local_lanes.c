@@ -101,6 +101,38 @@ static void lane_schedule(struct lane *lane, int64_t delay_ms)
 	pool_run(lane->l->pool, delay_ms, lane_run, lane);
 }
 
+/* Tasks for the pool, gathered under the lock and handed over without it: a thread that wakes for one would only
+ * wait for the lock. What they are about stays: a scheduled lane until it has run, a job by its reference. */
+struct tasks {
+	struct {
+		void (*fn)(void *ctx);
+		void *ctx;
+	} few[8];
+	size_t n;
+};
+
+static void tasks_add(struct local *l, struct tasks *t, void (*fn)(void *ctx), void *ctx)
+{
+	if (t->n == ARRAY_SIZE(t->few)) {
+		pool_run(l->pool, 0, fn, ctx);
+		return;
+	}
+	t->few[t->n].fn = fn;
+	t->few[t->n++].ctx = ctx;
+}
+
+static void tasks_lane(struct tasks *t, struct lane *lane)
+{
+	lane->scheduled = true;
+	tasks_add(lane->l, t, lane_run, lane);
+}
+
+static void tasks_run(struct local *l, const struct tasks *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		pool_run(l->pool, 0, t->few[i].fn, t->few[i].ctx);
+}
+
 /* ---- file threads ------------------------------------------------------------------------------------- */
 
 static void put_ahead(void *ctx)
@@ -186,6 +218,7 @@ struct adding {
 	struct local *l;
 	struct file_record *record;
 	uint64_t lsn;
+	struct tasks tasks;
 };
 
 static int add_one(void *ctx, const struct file_work *w)
@@ -204,27 +237,29 @@ static int add_one(void *ctx, const struct file_work *w)
 	job_link(l, j);
 	if (w->op.kind == FILE_PUT) {
 		j->refs++;
-		pool_run(l->pool, 0, put_ahead, j);
+		tasks_add(l, &a->tasks, put_ahead, j);
 	}
 	/* The flusher may have been faster than we are. */
 	if (j->lsn <= l->durable && !j->lane->scheduled)
-		lane_schedule(j->lane, 0);
+		tasks_lane(&a->tasks, j->lane);
 	return 0;
 }
 
 void lanes_add(struct local *l, struct file_record *record, uint64_t lsn)
 {
-	struct adding a = {l, record, lsn};
+	struct adding a = {.l = l, .record = record, .lsn = lsn};
 
 	pthread_mutex_lock(&l->lock);
 	if (file_record_parse(str_of(record->bytes, record->len), add_one, &a) < 0)
 		bug("a file record of our own does not parse");
 	pthread_mutex_unlock(&l->lock);
+	tasks_run(l, &a.tasks);
 }
 
 /* Flusher. */
 void lanes_durable(struct local *l, uint64_t lsn)
 {
+	struct tasks tasks = {.n = 0};
 	struct file_job *j;
 
 	pthread_mutex_lock(&l->lock);
@@ -233,9 +268,10 @@ void lanes_durable(struct local *l, uint64_t lsn)
 	while ((j = l->undurable) && j->lsn <= lsn) {
 		l->undurable = j->next;
 		if (!j->lane->scheduled)
-			lane_schedule(j->lane, 0);
+			tasks_lane(&tasks, j->lane);
 	}
 	pthread_mutex_unlock(&l->lock);
+	tasks_run(l, &tasks);
 }
 
 /* Index thread: until file work up to lsn is done. Negative when it cannot be done now and we are closing. */

@@ -74,6 +74,15 @@ struct used_blob {
 	uint64_t lsn, id;
 };
 
+/* What a file system had to give when it was asked last; the loop's. */
+struct room {
+	int64_t asked_ms;
+	dev_t dev;                       /* learnt once */
+	bool known;
+	uint64_t bytes, inodes;          /* free then, less what was unapplied then */
+	uint64_t taken_bytes, taken_inodes;      /* admitted since */
+};
+
 struct blob_task {
 	struct blob_task *next;
 	struct local *l;
@@ -105,6 +114,7 @@ struct local {
 	struct pool *pool;
 	struct step *step;
 	VEC(struct files_waiter) waiters;                /* the loop's */
+	struct room room_dir, room_root;                 /* the loop's */
 
 	pthread_mutex_t lock;                            /* all below */
 	pthread_cond_t cond;                             /* a job ended or failed, or closing */
