@@ -112,7 +112,7 @@ void login_log(const struct login *l, struct session *io, const char *event)
 
 	log_as("dovecot", "%s-login: %s: user=<%s>, method=%s, rip=%s, lip=%s%s", l->service, event,
 	       l->user ? l->user : "", l->method, session_peer_text(io), net_addr_text(session_local(io), local),
-	       session_is_tls(io) ? ", TLS" : "");
+	       l->tls || session_is_tls(io) ? ", TLS" : "");
 }
 
 void login_log_failures(const struct login *l, struct session *io, const char *why)
@@ -133,6 +133,7 @@ void login_failed(struct login *l, struct session *io, const struct dir_auth *an
 	log_info("%s: %s log-in failed for <%s>: %.*s", session_peer_text(io), l->method, l->user ? l->user : "",
 		 STR_ARG(answer->text));
 	l->failures++;
+	l->tls = session_is_tls(io);
 	session_delay(io, answer->delay_ms);
 }
 

@@ -33,6 +33,7 @@ struct login {
 	char *user;                      /* last name tried, made safe for the log; or NULL */
 	char method[24];
 	unsigned failures;
+	bool tls;                        /* the last failure came over TLS, which is over when the end is logged */
 	int64_t opened_ms;
 };
 

@@ -245,3 +245,53 @@ def test_idle_limits_end_silent_clients(tmp_path):
             c.reply()
             assert c.reply().startswith("421")
             assert c.at_end()
+
+
+EXTREMES = [
+    "LIST \"\" \"" + "*%" * 300 + "x\"",
+    "LIST \"\" (" + " ".join('"*a*b*c%d"' % i for i in range(500)) + ")",
+    "SEARCH " + "NOT " * 10_000 + "ALL",
+    "SEARCH " + "(" * 10_000 + "ALL" + ")" * 10_000,
+    "SEARCH " + "OR " * 5000 + "ALL " * 5000 + "ALL",
+    "FETCH 1:4294967295 (FLAGS)",
+    "UID FETCH " + ",".join(str(i * 2 + 1) for i in range(10_000)) + " (FLAGS)",
+    "FETCH " + ",".join(["1:*"] * 10_000) + " (UID)",
+    "FETCH 1 (" + " ".join(["BODY.PEEK[" + ".".join(["1"] * 500) + "]"] * 20) + ")",
+    "FETCH 1 BODY.PEEK[]<4294967295.4294967295>",
+    "FETCH 1 BODY.PEEK[HEADER.FIELDS (" + "X " * 10_000 + "Y)]",
+    "STORE 1 FLAGS (" + " ".join(f"keyword{i}" for i in range(5000)) + ")",
+    "STORE 1 FLAGS (" + "k" * 5000 + ")",
+    "CREATE " + "/".join(["a"] * 2000),
+    "CREATE " + "a" * 5000,
+    "CREATE \"../../../../tmp/postrider-was-here\"",
+    "CREATE \"a/../b\"", "CREATE \"/etc\"", "CREATE \".\"", "CREATE \"a//b\"", "CREATE \"&AAA\"",
+    "RENAME INBOX " + "b" * 3000,
+    "STATUS INBOX (" + "MESSAGES " * 5000 + "UIDNEXT)",
+    "ENABLE " + "X " * 5000 + "Y",
+    "ID (" + '"k" "v" ' * 5000 + ")",
+]
+
+
+def test_imap_commands_without_measure(mail):
+    """Each is answered, whatever the answer, and in a time that nobody else would notice."""
+    mail.send("bob@example.test")
+    with Raw(mail.ports["imap"]) as c:
+        c.line()
+        c.send('l LOGIN "bob@example.test" "secret"\r\ns SELECT INBOX\r\n')
+        while not c.line().startswith("s OK"):
+            pass
+        for n, command in enumerate(EXTREMES):
+            begin = time.monotonic()
+            c.send(f"x{n} {command}\r\n")
+            line = c.file.readline().decode()
+            while not line.startswith(f"x{n} "):
+                assert line, command[:100]
+                line = c.file.readline().decode()
+            assert line.split()[1] in ("OK", "NO", "BAD"), (command[:100], line)
+            assert time.monotonic() - begin < 10, command[:100]
+    assert not os.path.exists("/tmp/postrider-was-here")
+    names = [os.path.relpath(os.path.join(base, d), mail.maildir("bob@example.test"))
+             for base, dirs, _ in os.walk(os.path.join(mail.dir, "mail")) for d in dirs]
+    assert not any("postrider-was-here" in os.path.basename(n) and n.startswith("..") for n in names)
+    assert works(mail)
+    assert mail.count("bob@example.test") >= 1

@@ -26,7 +26,7 @@ def test_failed_logins_match_fail2bans_rules(mail):
     with pytest.raises(Exception):
         box.login("alice@example.test", "wrong")
     box.logout()
-    mail.wait_log("imap-login: .*auth failed")
+    mail.wait_log("imap-login: .*auth failed.*user=<alice@example.test>, method=PLAIN, rip=127.0.0.1, lip=127.0.0.1, TLS")
     pop = mail.pop3()
     pop.user("alice@example.test")
     with pytest.raises(Exception):
