@@ -3,11 +3,11 @@
 import hashlib
 import os
 import re
-import smtplib
+import socket
 
 import pytest
 
-from instance import Instance, Raw, in_thread
+from instance import PATIENCE, Instance, Raw, in_thread
 from test_addresses import Smtp, code
 from test_imap import Imap
 
@@ -266,3 +266,42 @@ def test_thousand_recipients_in_one_transaction(mail):
         c.send("Subject: x\r\n\r\nx\r\n.\r\n")
         assert code(c.reply()) == "250"
     assert mail.count(BOB) >= 1
+
+
+def test_ten_thousand_lines_through_tls(mail):
+    """Bytes that wait inside the TLS layer wake nobody: they must be drained before the session is parked."""
+    with socket.create_connection(("127.0.0.1", mail.ports["imaps"]), timeout=PATIENCE) as plain:
+        secure = mail.tls().wrap_socket(plain)
+        sender = in_thread(secure.sendall, b"".join(b"a%d NOOP\r\n" % i for i in range(10_000)))
+        lines = secure.makefile("rb")
+        assert lines.readline().startswith(b"* OK")
+        for i in range(10_000):
+            assert lines.readline().startswith(b"a%d OK " % i)
+        sender.result()
+        for piece in (b"b NO", b"OP\r\nc NOOP\r\nd N", b"OOP\r\n"):      # units across TLS records
+            secure.sendall(piece)
+        assert [lines.readline().split()[0] for _ in range(3)] == [b"b", b"c", b"d"]
+
+
+def test_slow_reader_of_a_large_mailbox(large):
+    """A client that asks for everything and does not read holds nobody else up, and gets it all in the end."""
+    body = b"Subject: large\r\n\r\n" + lines_of(4)
+    for _ in range(3):
+        with large.smtp() as s:
+            s.sendmail("a@elsewhere.test", [BOB], body)
+    slow = Imap(large, BOB)
+    slow.ok("SELECT INBOX")
+    slow.send("x FETCH 1:3 (BODY.PEEK[])\r\n" * 3)
+    for _ in range(5):
+        large.send(BOB)
+    assert large.count(BOB) == 8
+    got = 0
+    for _ in range(3):
+        while True:
+            line = slow.file.readline()
+            assert line
+            got += len(line)
+            if line.startswith(b"x OK"):
+                break
+    assert got > 9 * len(body)
+    slow.close()
