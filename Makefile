@@ -16,7 +16,7 @@ MODULES := base os engine config msg journal store directory queue policy delive
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla -Wno-missing-field-initializers
 CPPALL := -Isrc -D_GNU_SOURCE
 CALL   := -std=gnu17 $(WARN) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
-LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz -lm
+LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz
 LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 
 ifneq ($(SAN),)
