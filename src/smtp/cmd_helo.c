@@ -47,7 +47,6 @@ static enum next announce(struct smtp_session *c, struct str args)
 {
 	unsigned failed = c->failures[c->command];
 	enum next next = hello(c, args, true);
-	struct tls_context *tls;
 	struct buf out;
 
 	if (next != NEXT_UNIT || c->failures[c->command] != failed)
@@ -61,10 +60,8 @@ static enum next announce(struct smtp_session *c, struct str args)
 		buf_addz(&out, "250-SIZE\r\n");
 	if (!c->conf->disable_vrfy_command)
 		buf_addz(&out, "250-VRFY\r\n");
-	tls = session_is_tls(c->s) ? NULL : service_tls(c->service);
-	if (tls != NULL)
+	if (smtp_offers_tls(c))
 		buf_addz(&out, "250-STARTTLS\r\n");
-	tls_context_unref(&tls);
 	announce_auth(c, &out);
 	buf_addz(&out, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
 	session_write(c->s, buf_str(&out));

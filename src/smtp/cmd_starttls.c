@@ -3,15 +3,11 @@
 
 enum next smtp_cmd_starttls(struct smtp_session *c, struct str args)
 {
-	struct tls_context *tls = service_tls(c->service);
-	bool have = tls != NULL;
-
-	tls_context_unref(&tls);
 	if (args.len > 0)
 		return smtp_reply(c, 501, "5.5.4", "Syntax: STARTTLS");
 	if (session_is_tls(c->s))
 		return smtp_reply(c, 554, "5.5.1", "Error: TLS already active");
-	if (!have)
+	if (!smtp_offers_tls(c))
 		return smtp_reply(c, 502, "5.5.1", "Error: command not implemented");
 	/* Bytes that came in clear behind the command would be read as if they had come through TLS: somebody
 	 * put them there (CVE-2011-0411). Refusing tells an honest but hasty client more than dropping would. */

@@ -54,6 +54,27 @@ int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 	return policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
+/* The words of smtpd_tls_security_level, as params.def has them. */
+enum { LEVEL_NONE, LEVEL_MAY, LEVEL_ENCRYPT };
+
+bool smtp_offers_tls(struct smtp_session *c)
+{
+	struct tls_context *tls;
+	bool offers;
+
+	if (session_is_tls(c->s) || c->conf->smtpd_tls_security_level == LEVEL_NONE)
+		return false;
+	tls = service_tls(c->service);
+	offers = tls != NULL;
+	tls_context_unref(&tls);
+	return offers;
+}
+
+bool smtp_tls_is_missing(struct smtp_session *c)
+{
+	return !c->lmtp && c->conf->smtpd_tls_security_level == LEVEL_ENCRYPT && !session_is_tls(c->s);
+}
+
 bool smtp_rejects_bare_lf(struct smtp_session *c)
 {
 	struct buf mode;

@@ -11,7 +11,9 @@
 
 /* ---- commands -------------------------------------------------------------------------------------------- */
 
-enum { FOR_SMTP = 1, FOR_LMTP = 2, JUNK = 4 };
+/* IN_CLEAR: also where smtpd_tls_security_level is encrypt (RFC 3207 4). BDAT is among them because its bytes follow
+ * whatever is said; it has no transaction to add to. */
+enum { FOR_SMTP = 1, FOR_LMTP = 2, JUNK = 4, IN_CLEAR = 8 };
 
 static const struct command {
 	const char *name;
@@ -19,20 +21,20 @@ static const struct command {
 	smtp_command_fn *fn;
 	unsigned flags;
 } commands[] = {
-	{"HELO", CMD_HELO, smtp_cmd_helo, FOR_SMTP},
-	{"EHLO", CMD_EHLO, smtp_cmd_ehlo, FOR_SMTP},
-	{"LHLO", CMD_LHLO, smtp_cmd_lhlo, FOR_LMTP},
-	{"STARTTLS", CMD_STARTTLS, smtp_cmd_starttls, FOR_SMTP | FOR_LMTP},
+	{"HELO", CMD_HELO, smtp_cmd_helo, FOR_SMTP | IN_CLEAR},
+	{"EHLO", CMD_EHLO, smtp_cmd_ehlo, FOR_SMTP | IN_CLEAR},
+	{"LHLO", CMD_LHLO, smtp_cmd_lhlo, FOR_LMTP | IN_CLEAR},
+	{"STARTTLS", CMD_STARTTLS, smtp_cmd_starttls, FOR_SMTP | FOR_LMTP | IN_CLEAR},
 	{"AUTH", CMD_AUTH, smtp_cmd_auth, FOR_SMTP},
 	{"MAIL", CMD_MAIL, smtp_cmd_mail, FOR_SMTP | FOR_LMTP},
 	{"RCPT", CMD_RCPT, smtp_cmd_rcpt, FOR_SMTP | FOR_LMTP},
 	{"DATA", CMD_DATA, smtp_cmd_data, FOR_SMTP | FOR_LMTP},
-	{"BDAT", CMD_BDAT, smtp_cmd_bdat, FOR_SMTP | FOR_LMTP},
+	{"BDAT", CMD_BDAT, smtp_cmd_bdat, FOR_SMTP | FOR_LMTP | IN_CLEAR},
 	{"RSET", CMD_RSET, smtp_cmd_rset, FOR_SMTP | FOR_LMTP | JUNK},
-	{"NOOP", CMD_NOOP, smtp_cmd_noop, FOR_SMTP | FOR_LMTP | JUNK},
+	{"NOOP", CMD_NOOP, smtp_cmd_noop, FOR_SMTP | FOR_LMTP | JUNK | IN_CLEAR},
 	{"VRFY", CMD_VRFY, smtp_cmd_vrfy, FOR_SMTP | FOR_LMTP | JUNK},
 	{"ETRN", CMD_ETRN, smtp_cmd_etrn, FOR_SMTP | JUNK},
-	{"QUIT", CMD_QUIT, smtp_cmd_quit, FOR_SMTP | FOR_LMTP},
+	{"QUIT", CMD_QUIT, smtp_cmd_quit, FOR_SMTP | FOR_LMTP | IN_CLEAR},
 	{"HELP", CMD_HELP, smtp_cmd_help, FOR_SMTP | FOR_LMTP | JUNK},
 	{"EXPN", CMD_EXPN, smtp_cmd_expn, FOR_SMTP | FOR_LMTP | JUNK},
 };
@@ -85,6 +87,8 @@ static enum next run_command(struct smtp_session *c, struct str line)
 		return smtp_reply(c, 500, "5.5.2", "Error: command line too long");
 	if (cmd == NULL)
 		return smtp_reply(c, 502, "5.5.2", "Error: command not recognized");
+	if (!(cmd->flags & IN_CLEAR) && smtp_tls_is_missing(c))
+		return smtp_reply(c, 530, "5.7.0", "Must issue a STARTTLS command first");
 	if ((cmd->flags & JUNK) && c->junk++ >= (unsigned)c->conf->smtpd_junk_command_limit) {
 		c->errors++;
 		if (c->errors >= (unsigned)c->conf->smtpd_hard_error_limit)

@@ -151,6 +151,9 @@ enum next smtp_data_bulk(struct smtp_session *c);
 enum next smtp_bdat_bulk(struct smtp_session *c);
 
 /* ---- policy.c ---- */
+/* smtpd_tls_security_level: STARTTLS is to be had here and now; nothing else is, before it. */
+bool smtp_offers_tls(struct smtp_session *c);
+bool smtp_tls_is_missing(struct smtp_session *c);
 /* smtpd_forbid_bare_newline = reject, and the client is none of the exclusions. */
 bool smtp_rejects_bare_lf(struct smtp_session *c);
 /* All lists that belong to a recipient, in Postfix's order. 0: goes on. -1: refused. */
