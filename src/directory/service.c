@@ -140,14 +140,34 @@ static void handle_sender(struct work *w)
 
 /* ---- dispatch ---- */
 
+/* Who may ask what. A process that was taken over asks for no more than its own work: one that speaks IMAP gets no
+ * right to deliver into other people's mailboxes, one that makes bounces tries no passwords. */
+enum { SMTPD = 1 << PROCESS_SMTPD, ACCESS = 1 << PROCESS_ACCESS, RELAY = 1 << PROCESS_RELAY };
+
 static const struct {
 	const struct rpc_call *call;
 	void (*handle)(struct work *w);
+	unsigned callers;
 } handlers[] = {
-	{&DIR_RESOLVE, handle_resolve},         {&DIR_MECHANISMS, service_mechanisms},
-	{&DIR_AUTH_START, service_auth_start},  {&DIR_AUTH_PLAIN, service_auth_plain},
-	{&DIR_AUTH_STEP, service_auth_step},    {&DIR_SENDER, handle_sender},
+	{&DIR_RESOLVE, handle_resolve, SMTPD | RELAY},
+	{&DIR_SENDER, handle_sender, SMTPD},
+	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
+	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
+	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},
+	{&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
 };
+
+static enum process_role role_of(const struct rpc_request *req)
+{
+	return process_tag_role(rpc_peer_tag(req->peer));
+}
+
+static bool may_ask(const struct rpc_request *req, unsigned callers)
+{
+	enum process_role role = role_of(req);
+
+	return role < PROCESS_ROLES && (callers & 1u << role);
+}
 
 static void handle(void *ctx, struct rpc_request *req)
 {
@@ -164,13 +184,13 @@ static void handle(void *ctx, struct rpc_request *req)
 	w.conf = conf_ref(s->conf);
 	pthread_mutex_unlock(&s->lock);
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
-		if (handlers[i].call->number == req->number) {
+		if (handlers[i].call->number == req->number && may_ask(req, handlers[i].callers)) {
 			handlers[i].handle(&w);
 			req = NULL;
 			break;
 		}
 	if (req) {
-		err_set(&err, ERR_PERM, "5.5.1", "directory has no call %u", req->number);
+		err_set(&err, ERR_DENIED, "5.5.1", "directory does not answer call %u of this process", req->number);
 		rpc_refuse(req, &err);
 	}
 	conf_unref(&w.conf);
@@ -190,7 +210,8 @@ static bool handle_early(void *ctx, struct rpc_request *req)
 	} else if (req->number == DIR_AUTH_ABORT.number) {
 		service_exchange_drop(s, peer, &end->session);
 	} else if (req->number == DIR_CHANGED.number) {
-		service_check_soon(s);
+		if (role_of(req) == PROCESS_MASTER)
+			service_check_soon(s);
 	} else {
 		return false;
 	}

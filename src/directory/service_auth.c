@@ -144,11 +144,11 @@ static void answer_refusal(struct work *w, enum dir_auth_status status, struct s
 	rpc_answer(w->req, &answer);
 }
 
-/* SMTP may deliver and nothing more: resolving gives it that. A process that speaks SMTP gets no more by claiming
- * another service. */
+/* SMTP may deliver and nothing more: resolving gives it that. Only the process that serves mailboxes gets one opened,
+ * whatever service another one claims to speak. */
 static uint8_t rights_of(const struct work *w, struct str service)
 {
-	if (process_tag_role(rpc_peer_tag(w->req->peer)) == PROCESS_SMTPD)
+	if (process_tag_role(rpc_peer_tag(w->req->peer)) != PROCESS_ACCESS)
 		return 0;
 	return str_eq(service, STR("imap")) || str_eq(service, STR("pop3")) ? RIGHTS_FULL : 0;
 }

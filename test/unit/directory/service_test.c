@@ -31,7 +31,7 @@ struct fixture {
 	struct conf *conf;
 	struct directory_service *service;
 	pthread_t service_thread;
-	struct rpc_channel *smtpd, *access;
+	struct rpc_channel *smtpd, *access, *master;
 	uint64_t alice, bob;
 	/* the store */
 	struct rpc_server *store;
@@ -164,6 +164,7 @@ static int setup(void **state)
 	store_start(f);
 	f->smtpd = front_end(f, 7, PROCESS_SMTPD);
 	f->access = front_end(f, 8, PROCESS_ACCESS);
+	f->master = front_end(f, 0, PROCESS_MASTER);
 	*state = f;
 	return 0;
 }
@@ -175,6 +176,7 @@ static int teardown(void **state)
 
 	rpc_channel_free(&f->smtpd);
 	rpc_channel_free(&f->access);
+	rpc_channel_free(&f->master);
 	directory_service_stop(f->service);
 	pthread_join(f->service_thread, NULL);
 	directory_service_free(&f->service);
@@ -347,6 +349,43 @@ static void smtp_log_ins_are_granted_nothing(void **state)
 	assert_int_equal(notes(f), 0);
 }
 
+static enum err_kind refusal_of(struct fixture *f, struct rpc_channel *c, const struct rpc_call *call, const void *ask, void *answer_r)
+{
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+
+	(void)f;
+	rpc_reply_init(&hold);
+	(void)!rpc_call(c, call, ask, answer_r, &hold, true, WAIT_MS, &err);
+	rpc_reply_release(&hold);
+	return err.kind;
+}
+
+/* What a process that was taken over could gain by asking what its work does not take. */
+static void each_process_may_ask_only_what_its_work_takes(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 11, PROCESS_RELAY), *store = front_end(f, 12, PROCESS_STORE);
+	struct dir_resolve resolve = {.session = 5, .address = STR("alice@example.test")};
+	struct dir_auth_plain plain = {.session = 5, .service = STR("imap"), .user = STR("alice@example.test"), .password = STR("pencil")};
+	struct dir_sender sender = {.account = f->alice, .address = STR("alice@example.test")};
+	struct dir_resolved resolved;
+	struct dir_allowed allowed;
+	struct dir_auth auth;
+	size_t before = notes(f);
+
+	assert_int_equal(refusal_of(f, f->access, &DIR_RESOLVE, &resolve, &resolved), ERR_DENIED);
+	assert_int_equal(refusal_of(f, store, &DIR_RESOLVE, &resolve, &resolved), ERR_DENIED);
+	assert_int_equal(refusal_of(f, f->access, &DIR_SENDER, &sender, &allowed), ERR_DENIED);
+	assert_int_equal(refusal_of(f, relay, &DIR_AUTH_PLAIN, &plain, &auth), ERR_DENIED);
+	assert_int_equal(refusal_of(f, f->master, &DIR_AUTH_PLAIN, &plain, &auth), ERR_DENIED);
+	assert_int_equal(notes(f), before);
+	assert_int_equal(refusal_of(f, relay, &DIR_RESOLVE, &resolve, &resolved), ERR_OK);
+	assert_int_equal(notes(f), before + 1);
+	rpc_channel_free(&relay);
+	rpc_channel_free(&store);
+}
+
 static void failures_look_alike_and_are_slowed(void **state)
 {
 	struct fixture *f = *state;
@@ -494,7 +533,7 @@ static void disabling_a_user_revokes_him(void **state)
 
 	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
 	assert_int_equal(user_set(f->db, f->alice, &(struct user_change){.enabled = &no}, &f->err), 0);
-	assert_int_equal(rpc_send(f->access, &DIR_CHANGED, &changed), 0);
+	assert_int_equal(rpc_send(f->master, &DIR_CHANGED, &changed), 0);
 	n = note_at(f, 1);
 	assert_int_equal(n.number, STORE_REVOKE.number);
 	assert_int_equal(n.account, f->alice);
@@ -569,6 +608,7 @@ int main(void)
 		T(a_front_end_that_goes_loses_everything),
 		T(a_log_in_by_password_is_granted_full_rights),
 		T(smtp_log_ins_are_granted_nothing),
+		T(each_process_may_ask_only_what_its_work_takes),
 		T(failures_look_alike_and_are_slowed),
 		T(scram_plus_runs_over_three_calls),
 		T(an_aborted_exchange_is_gone),
