@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from instance import Instance, Raw, wait_for
+from instance import Instance, Raw
 
 
 def greeted(mail, service="smtp", hello="EHLO client.test"):
