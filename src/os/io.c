@@ -12,7 +12,8 @@
 
 #define COPY_PIECE ((size_t)128 * 1024)
 
-static const struct io_hook *hook;
+/* Set while other threads do their work: each operation looks once. */
+static const struct io_hook *_Atomic hook;
 
 void io_set_hook(const struct io_hook *new_hook)
 {
@@ -22,7 +23,8 @@ void io_set_hook(const struct io_hook *new_hook)
 /* True when the hook makes the operation fail; errno is set. */
 static bool vetoed(const struct io_event *event)
 {
-	int error = __builtin_expect(hook == NULL, 1) || hook->before == NULL ? 0 : hook->before(hook->ctx, event);
+	const struct io_hook *h = hook;
+	int error = __builtin_expect(h == NULL, 1) || h->before == NULL ? 0 : h->before(h->ctx, event);
 
 	if (error)
 		errno = error;
@@ -31,10 +33,12 @@ static bool vetoed(const struct io_event *event)
 
 static void done(struct io_event *event, int result)
 {
-	if (__builtin_expect(hook == NULL, 1) || hook->after == NULL || result < 0)
+	const struct io_hook *h = hook;
+
+	if (__builtin_expect(h == NULL, 1) || h->after == NULL || result < 0)
 		return;
 	event->result = result;
-	hook->after(hook->ctx, event);
+	h->after(h->ctx, event);
 }
 
 /* Does `call` until a signal no longer interrupts it. */

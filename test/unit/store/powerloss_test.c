@@ -390,12 +390,14 @@ static void a_kill_at_any_moment_loses_nothing_that_was_acknowledged(void **stat
 /* ---- a disk that fails -------------------------------------------------------------------------------- */
 
 static int fail_error;
-static unsigned fail_nth, fail_count, fail_seen;
+static unsigned fail_nth, fail_count;
+static _Atomic unsigned fail_seen;        /* file threads count */
 static bool fail_mail_only;
 
 static int refuse(void *ctx, const struct io_event *e)
 {
 	char link[64], where[300];
+	unsigned seen;
 	ssize_t n;
 
 	(void)ctx;
@@ -408,8 +410,8 @@ static int refuse(void *ctx, const struct io_event *e)
 	where[n > 0 ? n : 0] = 0;
 	if (fail_mail_only && !strstr(where, "/mail"))
 		return 0;
-	fail_seen++;
-	return fail_seen >= fail_nth && fail_seen < fail_nth + fail_count ? fail_error : 0;
+	seen = ++fail_seen;
+	return seen >= fail_nth && seen < fail_nth + fail_count ? fail_error : 0;
 }
 
 static void fail_from(int error, unsigned nth, unsigned count)
