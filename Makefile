@@ -129,7 +129,7 @@ $(foreach m,$(MODULES),$(eval unit-build-$(m): $(filter $(B)/unit/$(m)/%,$(UNIT)
 demo:
 	contrib/install-deps build demo
 	$(SUB)
-	contrib/demo $(DEMO)
+	POSTRIDER=$(abspath $(B))/postrider contrib/demo $(DEMO)
 
 # Longer: FUZZ_SECONDS a target.
 FUZZ_SECONDS ?= 120
@@ -139,7 +139,16 @@ fuzz: fuzz-build
 bench:
 	contrib/install-deps build bench
 	$(SUB)
-	test/bench/run
+	$(SUB) bench-build
+	POSTRIDER=$(abspath $(B))/postrider test/bench/run $(BENCH)
+
+# Programs that measure one part alone: test/bench/NAME.c. make bench BENCH="--rounds 1 --scale 0.2" is a quick look.
+.PHONY: bench-build
+BENCHES := $(patsubst test/bench/%.c,$(B)/bench/%,$(wildcard test/bench/*.c))
+bench-build: $(BENCHES)
+$(B)/bench/%: $(B)/obj/test/bench/%.o $(call libs_for,store)
+	@mkdir -p $(@D)
+	$(CC) $(LDALL) $(CFLAGS) -o $@ $< -Wl,--start-group $(call libs_for,store) -Wl,--end-group $(LIBS)
 
 lint:
 	contrib/install-deps build lint
