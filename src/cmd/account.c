@@ -155,8 +155,8 @@ static bool ask(int tty, const char *prompt, char *line, size_t size)
 	silent = before;
 	silent.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
 	silent.c_cc[VEOL] = CTRL_C;      /* then it ends the line */
-	dprintf(tty, "%s", prompt);
 	tcsetattr(tty, TCSAFLUSH, &silent);
+	dprintf(tty, "%s", prompt);
 	ok = read_line(tty, line, size);
 	tcsetattr(tty, TCSAFLUSH, &before);
 	dprintf(tty, "\n");

@@ -92,6 +92,7 @@ int cmd_usage(const struct cmd *c)
 {
 	const struct cmd_entry *e = find(c->name);
 
+	cmd_error(EX_USAGE, "%s cannot be called like this", c->name);
 	if (e)
 		print_usage(stderr, e);
 	return EX_USAGE;

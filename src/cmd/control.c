@@ -3,33 +3,27 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "config/instance.h"
-#include "os/fd.h"
+#include "os/net.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 static int connect_master(const char *dir, struct err *err)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int len = snprintf(a.sun_path, sizeof(a.sun_path), "%s/%s", dir, INSTANCE_CONTROL);
+	char *path = mem_printf("%s/%s", dir, INSTANCE_CONTROL);
+	struct err why = ERR_NONE;
+	int fd = net_connect_unix(path, &why);
 
-	if (len >= (int)sizeof(a.sun_path)) {
-		err_set(err, ERR_LIMIT, "", "%s/%s: longer than the %zu bytes of a socket name", dir, INSTANCE_CONTROL,
-			sizeof(a.sun_path) - 1);
-		fd_close(&fd);
-	} else if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-		if (errno == ENOENT || errno == ECONNREFUSED)
-			err_set(err, ERR_NOT_FOUND, "", "%s is not running; start it: postrider -c %s start", dir, dir);
-		else
-			err_errno(err, "cannot reach the running system by %s", a.sun_path);
-		fd_close(&fd);
+	if (fd < 0 && (why.sys == ENOENT || why.sys == ECONNREFUSED))
+		err_set(err, ERR_NOT_FOUND, "", "%s is not running; start it: postrider -c %s start", dir, dir);
+	else if (fd < 0 && err) {
+		*err = why;
+		(void)err_context(err, "cannot reach the running system");
 	}
+	free(path);
 	return fd;
 }
 

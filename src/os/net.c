@@ -1,8 +1,10 @@
 /* net - see os/net.h. */
 #include "os/net.h"
+#include "base/mem.h"
 #include "os/fd.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -192,25 +194,66 @@ int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err)
 	return fd;
 }
 
+/* The address has room for 107 bytes: a longer path is named through a descriptor of its directory, to be closed
+ * after use (-1: none). */
+static int unix_address(const char *path, struct sockaddr_un *a, int *dir_r, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+
+	*a = (struct sockaddr_un){.sun_family = AF_UNIX};
+	*dir_r = -1;
+	if (strlen(path) < sizeof(a->sun_path)) {
+		memcpy(a->sun_path, path, strlen(path) + 1);
+		return 0;
+	}
+	if (slash == NULL || strlen(slash) > 64)
+		return err_set(err, ERR_LIMIT, "", "%s: longer than a socket's name may be", path);
+	dir = str_dup(str_of(path, (size_t)(slash - path)));
+	*dir_r = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (*dir_r < 0)
+		return err_errno(err, "%s", path);
+	snprintf(a->sun_path, sizeof(a->sun_path), "/proc/self/fd/%d%s", *dir_r, slash);
+	return 0;
+}
+
+int net_connect_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un a;
+	int dir, fd;
+
+	if (unix_address(path, &a, &dir, err) < 0)
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
+		err_errno(err, "cannot connect to %s", path);
+		fd_close(&fd);
+	}
+	fd_close(&dir);
+	return fd;
+}
+
 int net_listen_unix(const char *path, unsigned mode, int backlog, struct err *err)
 {
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct sockaddr_un a;
 	struct stat st;
 	mode_t before;
-	int fd, bound;
+	int fd, bound, dir;
 
-	if (strlen(path) >= sizeof(a.sun_path))
-		return err_set(err, ERR_LIMIT, "", "%s: longer than the %zu bytes of a socket name", path,
-			       sizeof(a.sun_path) - 1);
-	memcpy(a.sun_path, path, strlen(path) + 1);
+	if (unix_address(path, &a, &dir, err) < 0)
+		return -1;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
+	if (fd < 0) {
+		fd_close(&dir);
 		return err_errno(err, "cannot make a socket");
+	}
 	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
 		unlink(path);
 	before = umask(0777); /* nobody connects before the mode is right */
 	bound = bind(fd, (struct sockaddr *)&a, sizeof(a));
 	umask(before);
+	fd_close(&dir);
 	if (bound < 0 || chmod(path, mode) < 0 || listen(fd, backlog) < 0) {
 		err_errno(err, "cannot listen on %s", path);
 		fd_close(&fd);

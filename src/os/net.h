@@ -38,5 +38,7 @@ bool net_cidr_match(const struct net_cidr *cidr, const struct net_addr *a);
 int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err) WARN_UNUSED;
 /* The same on a UNIX socket; a stale socket file is replaced; mode applied before the first connection. */
 int net_listen_unix(const char *path, unsigned mode, int backlog, struct err *err) WARN_UNUSED;
+/* A connection to it. Both take paths of any length. */
+int net_connect_unix(const char *path, struct err *err) WARN_UNUSED;
 
 #endif

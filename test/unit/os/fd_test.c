@@ -165,6 +165,32 @@ static void listening_takes_a_port_from_the_kernel_and_replaces_stale_sockets(vo
 	rmdir(dir);
 }
 
+static void a_socket_may_have_a_long_path(void **state)
+{
+	char dir[] = "/tmp/postrider-net-test.XXXXXX", deep[200], path[220];
+	struct err err = ERR_NONE;
+	int fd, client;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(deep, sizeof(deep), "%s/%0120d", dir, 0);
+	assert_int_equal(mkdir(deep, 0700), 0);
+	snprintf(path, sizeof(path), "%s/socket", deep);
+	assert_int_equal(net_connect_unix(path, &err), -1);
+	assert_int_equal(err.sys, ENOENT);
+	for (int i = 0; i < 2; i++) {
+		fd = net_listen_unix(path, 0600, 10, &err);
+		assert_true(fd >= 0);
+		client = net_connect_unix(path, &err);
+		assert_true(client >= 0);
+		close(client);
+		close(fd);
+	}
+	unlink(path);
+	rmdir(deep);
+	rmdir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +200,7 @@ int main(void)
 		cmocka_unit_test(addresses_print_as_they_parse),
 		cmocka_unit_test(networks_match_their_own_family_only),
 		cmocka_unit_test(listening_takes_a_port_from_the_kernel_and_replaces_stale_sockets),
+		cmocka_unit_test(a_socket_may_have_a_long_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
