@@ -63,6 +63,9 @@ static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, 
 		rpc_reply_init(&hold);
 		result = store_call_within(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, ADMIT_TIMEOUT_MS, &why);
 		rpc_reply_release(&hold);
+		/* A store that does not answer is not asked for each member of an alias: that many waits nobody would sit out. */
+		if (result < 0 && why.kind != ERR_FULL && err_is_temp(&why))
+			return 0;
 		if (result == 0 || why.kind != ERR_FULL)
 			continue;
 		if (str_starts(str_from(why.code), STR("4.3")))

@@ -42,6 +42,7 @@ struct fakes {
 	VEC(struct fake_delivered) delivered;
 	VEC(char *) queued;              /* "sender|rcpt,rcpt|body" */
 	unsigned confirmed, ended, dropped, claims;
+	size_t admits;                   /* times the store was asked for room */
 	int blob_fd;
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
@@ -261,6 +262,9 @@ static inline void fake_store(void *ctx, struct rpc_request *req)
 	struct err err = ERR_NONE;
 	struct store_ok ok = {0};
 
+	pthread_mutex_lock(&f->lock);
+	f->admits += req->number == STORE_ADMIT.number;
+	pthread_mutex_unlock(&f->lock);
 	if (req->number == STORE_CONFIRM.number) {
 		pthread_mutex_lock(&f->lock);
 		f->confirmed++;
