@@ -104,6 +104,15 @@ static int check_message(struct queue_service *q, const struct queue_message *m,
 	return admit(q, *blob_size_r, err);
 }
 
+/* Only of him who began it, and for one message. */
+static bool blob_is_free(const struct change *c, uint64_t blob)
+{
+	for (size_t i = 0; i < c->blobs.n; i++)
+		if (c->blobs.v[i] == blob)
+			return false;
+	return blob_is_of(c->q, blob, c->req->peer);
+}
+
 /* Adds one new message to the change; its id to id_r. One that was taken before is not added again. */
 static int change_add(struct change *c, const struct queue_message *given, char id_r[QUEUE_ID_MAX], struct err *err)
 {
@@ -117,6 +126,8 @@ static int change_add(struct change *c, const struct queue_message *given, char 
 		snprintf(id_r, QUEUE_ID_MAX, "%.*s", STR_ARG(id));
 	if (known != 0)
 		return known < 0 ? -1 : 0;
+	if (m.blob && !blob_is_free(c, m.blob))
+		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	if (check_message(c->q, &m, &blob_size, err) < 0)
 		return -1;
 	queue_id_new(c->q, id_r);
@@ -181,8 +192,10 @@ static int change_commit(struct change *c, struct err *err)
 	lsn = kvlog_commit(q->k, c->ops.v, c->ops.n, &extra, 1, change_durable, c, err);
 	if (!lsn)
 		return -1;
-	for (size_t i = 0; i < c->blobs.n; i++)
+	for (size_t i = 0; i < c->blobs.n; i++) {
 		spool_use(q->spool, c->blobs.v[i]);
+		map_remove_u64(q->blobs, c->blobs.v[i]);
+	}
 	return contents_replay(q, lsn, extra, err);
 }
 

@@ -37,6 +37,7 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 	for (size_t at = 0; map_next(q->claims, &at, &key, &value);)
 		if (value == (void *)(uintptr_t)(rpc_peer_id(peer) + 1))
 			map_remove(q->claims, key);
+	blobs_drop_of(q, peer);
 	for (size_t i = q->polls.n; i-- > 0;) {
 		struct waiting_claim w = q->polls.v[i];
 		if (w.req->peer != peer)

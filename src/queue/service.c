@@ -11,6 +11,30 @@
 
 /* ---- blobs -------------------------------------------------------------------------------------------- */
 
+static void *owner(const struct rpc_peer *peer)
+{
+	return (void *)(uintptr_t)(rpc_peer_id(peer) + 1);
+}
+
+bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer)
+{
+	return map_get_u64(q->blobs, blob) == owner(peer);
+}
+
+/* What a process leaves behind that was killed would fill the spool. */
+void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(q->blobs, &at, &key, &value);) {
+		if (value != owner(peer))
+			continue;
+		spool_drop(q->spool, map_key_u64(key));
+		map_remove(q->blobs, key);
+	}
+}
+
 static void handle_blob_begin(struct queue_service *q, struct rpc_request *req)
 {
 	const struct queue_blob_begin *r = req->msg;
@@ -24,6 +48,7 @@ static void handle_blob_begin(struct queue_service *q, struct rpc_request *req)
 	} else if (spool_begin(q->spool, r->size_hint, &reply.blob, &reply.fd, &err) < 0) {
 		rpc_refuse(req, &err);
 	} else {
+		map_set_u64(q->blobs, reply.blob, owner(req->peer));
 		rpc_answer(req, &reply);
 		fd_close(&reply.fd);
 	}
@@ -51,8 +76,16 @@ static void finish_blob(void *ctx)
 
 static void handle_blob_finish(struct queue_service *q, struct rpc_request *req)
 {
-	struct finish_task *t = NEW(struct finish_task);
+	const struct queue_blob_finish *r = req->msg;
+	struct finish_task *t;
+	struct err err = ERR_NONE;
 
+	if (!blob_is_of(q, r->blob, req->peer)) {
+		err_set(&err, ERR_NOT_FOUND, "4.3.0", "no such blob");
+		rpc_refuse(req, &err);
+		return;
+	}
+	t = NEW(struct finish_task);
 	*t = (struct finish_task){q, req};
 	pool_run(q->pool, 0, finish_blob, t);
 }
@@ -61,7 +94,10 @@ static void handle_blob_drop(struct queue_service *q, struct rpc_request *req)
 {
 	const struct queue_blob *r = req->msg;
 
-	spool_drop(q->spool, r->blob);
+	if (blob_is_of(q, r->blob, req->peer)) {
+		spool_drop(q->spool, r->blob);
+		map_remove_u64(q->blobs, r->blob);
+	}
 	rpc_answer(req, NULL);
 }
 
@@ -166,6 +202,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->msgs = -1;
 	pthread_mutex_init(&q->lock, NULL);
 	q->claims = map_new();
+	q->blobs = map_new();
 	q->pool = pool_new(BLOB_THREADS);
 	q->service = (struct rpc_service){.name = "queue", .table = QUEUE_CALLS, .handle = handle, .peer_closed = queue_peer_closed, .ctx = q};
 	q->server = rpc_server_new(&q->service);
@@ -217,6 +254,7 @@ void queue_service_free(struct queue_service **qp)
 	if (q->msgs >= 0)
 		io_close(q->msgs);
 	map_free(&q->claims);
+	map_free(&q->blobs);
 	vec_release(&q->polls);
 	vec_release(&q->ended);
 	pthread_mutex_destroy(&q->lock);

@@ -59,6 +59,7 @@ struct queue_service {
 
 	/* The loop's. */
 	struct map *claims;              /* id -> peer id + 1 */
+	struct map *blobs;               /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
 	int64_t timer_ms;                /* when the earliest timer fires; 0: none is set */
 	uint64_t last_us;                /* of queue ids */
@@ -113,6 +114,9 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req);
 void queue_handle_claim(struct queue_service *q, struct rpc_request *req);
 void queue_handle_list(struct queue_service *q, struct rpc_request *req);
 void queue_handle_act(struct queue_service *q, struct rpc_request *req);
+/* The peer began the blob: nobody else may finish, use or drop it. */
+bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);
+void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);
 /* Something may be due now: answers long polls, sets the timer. */
 void queue_pump(struct queue_service *q);
 void queue_peer_closed(void *ctx, struct rpc_peer *peer);

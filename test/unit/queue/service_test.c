@@ -428,6 +428,61 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 	rpc_channel_free(&access);
 }
 
+static uint64_t finished_blob(struct fixture *f, struct rpc_channel *c, const char *text)
+{
+	struct queue_blob_begin begin = {.size_hint = strlen(text)};
+	struct queue_blob blob;
+	struct queue_blob_finish finish;
+	struct queue_ok ok;
+
+	assert_int_equal(call(c, f, &QUEUE_BLOB_BEGIN, &begin, &blob), 0);
+	assert_int_equal(write(blob.fd, text, strlen(text)), strlen(text));
+	finish = (struct queue_blob_finish){blob.blob, strlen(text), crc32c(0, text, strlen(text))};
+	close(blob.fd);
+	assert_int_equal(call(c, f, &QUEUE_BLOB_FINISH, &finish, &ok), 0);
+	return finish.blob;
+}
+
+static size_t files_in_spool(struct fixture *f)
+{
+	int fd = openat(f->dir, "spool", O_RDONLY | O_DIRECTORY);
+	DIR *d = fdopendir(fd);
+	size_t n = 0;
+
+	for (struct dirent *e; (e = readdir(d)) != NULL;)
+		n += e->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+static void a_blob_is_its_peers_and_goes_with_it(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *smtpd = connect_as(f, PROCESS_SMTPD), *other = connect_as(f, PROCESS_SMTPD);
+	uint64_t blob = finished_blob(f, smtpd, "secret\n");
+	struct queue_message m = message(""), twice[2];
+	struct queue_rcpt_outcome o = {.index = 0, .outcome = OUTCOME_FAILED};
+	struct queue_id id;
+	char first[64];
+
+	m.body = STR_NULL;
+	m.blob = blob;
+	assert_int_equal(call(other, f, &QUEUE_COMMIT, &m, &id), -ERR_TEMP);
+	rpc_channel_free(&smtpd);
+	while (files_in_spool(f) > 0)
+		assert_true(call(other, f, &QUEUE_COMMIT, &m, &id) < 0);
+	/* One blob for two messages: the queue refuses, and goes on. */
+	m = message("x\n");
+	commit(f, &m, first);
+	twice[0] = twice[1] = message("");
+	twice[0].body = twice[1].body = STR_NULL;
+	twice[1].delivery_id = STR("0123456789abcdef");
+	twice[0].blob = twice[1].blob = finished_blob(f, f->c, "bounce\n");
+	assert_int_equal(result(f, first, &o, 1, twice, 2), -ERR_TEMP);
+	assert_int_equal(result(f, first, &o, 1, twice, 1), 0);
+	rpc_channel_free(&other);
+}
+
 /* A child commits as fast as it can and tells each id through a pipe; it is killed in the middle. */
 static void what_was_acknowledged_is_there_after_a_kill(void **state)
 {
@@ -489,6 +544,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_blob_is_its_peers_and_goes_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_process_may_ask_only_what_its_work_takes, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_acknowledged_is_there_after_a_kill, setup, teardown),
 	};
