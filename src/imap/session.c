@@ -109,6 +109,12 @@ const char *imap_err_code(const struct err *err)
 
 enum next imap_reply_err(struct imap_session *s, const struct err *err)
 {
+	/* The log-in itself is gone: revoked, or forgotten by a directory and a store that were both started anew.
+	 * Only another log-in helps, and clients make one when the connection ends. */
+	if (err->kind == ERR_DENIED && err->code[0] == '4') {
+		(void)!imap_reply(s, "NO [UNAVAILABLE] %s", err->text);
+		return imap_bye(s, "Please log in again");
+	}
 	return imap_reply(s, "NO %s%s", imap_err_code(err), err->text[0] ? err->text : "The request failed");
 }
 

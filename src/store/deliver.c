@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/fatal.h"
+#include "base/log.h"
 #include "store/maildir.h"
 #include "store/service_private.h"
 
@@ -89,6 +90,8 @@ static void note_add(struct txn *t, struct account *a, const struct store_delive
 /* The sender's second try takes the note of the first over, and with it the duty to confirm. */
 static void note_pass_on(struct txn *t, struct account *a, struct note *n, struct str delivery_id)
 {
+	log_info("account %llu: a message came again whose first delivery was never confirmed: it is there already",
+		 (unsigned long long)a->id);
 	txn_touch(t, a);
 	txn_del(t, note_key(t, a, n->delivery_id, n->rec.recipient));
 	memcpy(n->delivery_id, delivery_id.ptr, 16);

@@ -274,7 +274,12 @@ static bool prepare(struct call *c, const struct handler *h, struct err *err)
 		park(c->svc, c->req);
 		return false;
 	}
-	if (!c->grant || !(c->grant->rights & h->rights)) {
+	if (!c->grant) {
+		err_set(err, ERR_DENIED, "4.7.0", "this session has no right to the account (any more)");
+		refuse(c->req, err);
+		return false;
+	}
+	if (!(c->grant->rights & h->rights)) {
 		err_set(err, ERR_DENIED, "5.7.0", "this session has no right to do that to the account");
 		refuse(c->req, err);
 		return false;
