@@ -113,7 +113,7 @@ uint64_t journal_append(struct journal *j, uint32_t type, const struct str *part
 	pthread_mutex_unlock(&j->lock);
 	/* Outside: who wakes must not have to wait for the lock. */
 	pthread_cond_signal(&j->work);
-	return lsn;      /* p is the flusher's now, and perhaps freed */
+	return lsn; /* p is the flusher's now, and perhaps freed */
 }
 
 /* ---- flushing ----------------------------------------------------------------------------------------- */

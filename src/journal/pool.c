@@ -19,7 +19,7 @@ struct pool {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct task *ready, **ready_tail;
-	struct task *delayed;            /* by due time */
+	struct task *delayed; /* by due time */
 	unsigned limit, idle;
 	VEC(pthread_t) threads;
 	bool stop;

@@ -15,7 +15,7 @@
 
 #define LINE_MAX_BYTES 4096
 /* A busy process writes a few lines a message: what gathers in this time is taken with one read and one write. */
-#define LOG_GATHER_MS 10
+#define LOG_GATHER_MS  10
 #define LOG_READ_BYTES (64u << 10)
 
 /* Who may talk to whom. The caller asks, the callee answers. */

@@ -138,7 +138,7 @@ static void tasks_run(struct local *l, const struct tasks *t)
 static void put_ahead(void *ctx)
 {
 	struct file_job *j = ctx;
-	struct local *l = j->l;    /* the lane may be gone */
+	struct local *l = j->l; /* the lane may be gone */
 	bool mine;
 	int rc = -1;
 
@@ -170,7 +170,7 @@ static int job_do(struct local *l, struct file_job *j)
 	while (j->pre == PRE_RUNNING)
 		pthread_cond_wait(&l->cond, &l->lock);
 	ahead = j->pre == PRE_DONE;
-	j->pre = PRE_RUNNING;    /* the task that writes ahead keeps off */
+	j->pre = PRE_RUNNING; /* the task that writes ahead keeps off */
 	pthread_mutex_unlock(&l->lock);
 	rc = file_work_do(l, &j->work, ahead, &err);
 	pthread_mutex_lock(&l->lock);
@@ -180,7 +180,8 @@ static int job_do(struct local *l, struct file_job *j)
 	if (!j->failed) {
 		j->failed = true;
 		l->failed_files++;
-		log_error("a file operation of account %llu waits: %s", (unsigned long long)j->work.op.account, err.text);
+		log_error("a file operation of account %llu waits: %s", (unsigned long long)j->work.op.account,
+			  err.text);
 	}
 	return -1;
 }

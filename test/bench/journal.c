@@ -4,8 +4,8 @@
  *
  * Appends RECORDS records of SIZE bytes with WRITERS of them under way at any time, as so many clients would that
  * each wait for their answer, and prints one line of JSON: records a second, and records a flush. */
-#include "base/clock.h"
 #include "journal/journal.h"
+#include "base/clock.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +46,8 @@ int main(int argc, char **argv)
 	size = strtoull(argv[3], NULL, 10);
 	bytes = calloc(1, size + 1);
 	options.dirfd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (bytes == NULL || options.dirfd < 0 || journal_open(&options, &j, &err) < 0 || journal_start(j, 1, &err) < 0) {
+	if (bytes == NULL || options.dirfd < 0 || journal_open(&options, &j, &err) < 0 ||
+	    journal_start(j, 1, &err) < 0) {
 		fprintf(stderr, "journal: %s: %s\n", argv[1], err.text);
 		return 74;
 	}
