@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <syslog.h>
@@ -15,10 +16,12 @@
 
 #define LINE_MAX_BYTES 4096
 #define TO_SYSLOG      (-2)
+#define STAMP_LEN      16 /* "Nov 22 19:46:19 " */
 
 static char log_name[64] = "postrider";
 static char log_host[64];
 static int log_pid;
+static pthread_mutex_t syslog_lock = PTHREAD_MUTEX_INITIALIZER; /* openlog() and what it is for are two calls */
 static _Atomic int output = STDERR_FILENO;
 static _Atomic int lowest_level = LOG_LEVEL_INFO;
 
@@ -113,6 +116,13 @@ static int priority(enum log_level level)
 	return LOG_CRIT;
 }
 
+static void to_syslog(int level, struct str text)
+{
+	pthread_mutex_lock(&syslog_lock);
+	syslog(level, "%.*s", STR_ARG(text));
+	pthread_mutex_unlock(&syslog_lock);
+}
+
 static void emit(enum log_level level, const char *name, const char *prefix, const char *fmt, va_list args)
 {
 	int saved = errno, fd = output;
@@ -132,7 +142,7 @@ static void emit(enum log_level level, const char *name, const char *prefix, con
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = '?';
 	if (fd == TO_SYSLOG) {
-		syslog(priority(level), "%.*s", (int)(len - start), line + start);
+		to_syslog(priority(level), str_of(line + start, len - start));
 	} else {
 		line[len++] = '\n';
 		write_whole(fd, line, len);
@@ -140,16 +150,43 @@ static void emit(enum log_level level, const char *name, const char *prefix, con
 	errno = saved;
 }
 
+static int priority_of_text(struct str text)
+{
+	if (str_starts(text, STR("warning: ")))
+		return LOG_WARNING;
+	if (str_starts(text, STR("error: ")))
+		return LOG_ERR;
+	return str_starts(text, STR("fatal: ")) || str_starts(text, STR("panic: ")) ? LOG_CRIT : LOG_INFO;
+}
+
+/* A finished line of another process: syslogd adds a stamp of its own, but name and pid are the other's, and log
+ * readers look for them. */
+static void pass_to_syslog(struct str line)
+{
+	ptrdiff_t tag_end = str_find(line, STR("]: ")), tag_at;
+	char tag[LINE_MAX_BYTES];
+
+	tag_at = line.len > STAMP_LEN ? str_chr(str_skip(line, STAMP_LEN), ' ') : -1;
+	if (tag_at < 0 || tag_end < (tag_at += STAMP_LEN + 1)) {
+		to_syslog(LOG_INFO, line);
+		return;
+	}
+	snprintf(tag, sizeof(tag), "%.*s", (int)(tag_end + 1 - tag_at), line.ptr + tag_at);
+	line = str_skip(line, (size_t)tag_end + 3);
+	pthread_mutex_lock(&syslog_lock);
+	openlog(tag, LOG_NDELAY, LOG_MAIL);
+	syslog(priority_of_text(line), "%.*s", STR_ARG(line));
+	openlog(log_name, LOG_PID | LOG_NDELAY, LOG_MAIL);
+	pthread_mutex_unlock(&syslog_lock);
+}
+
 void log_line(struct str line)
 {
 	char whole[LINE_MAX_BYTES];
 	size_t len = line.len < sizeof(whole) - 1 ? line.len : sizeof(whole) - 1;
-	ptrdiff_t text;
 
 	if (output == TO_SYSLOG) {
-		text = str_find(line, STR("]: ")); /* syslogd adds its own stamp */
-		line = text < 0 ? line : str_skip(line, (size_t)text + 3);
-		syslog(LOG_INFO, "%.*s", STR_ARG(line));
+		pass_to_syslog(line);
 		return;
 	}
 	if (len)

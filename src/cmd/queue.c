@@ -131,7 +131,10 @@ static int act(struct cmd *c, enum queue_action action, const char *id)
 	int status = EX_OK;
 
 	if (control_call(c->dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, &err) < 0)
-		status = cmd_error(cmd_status_of(&err), "%s", err.text);
+		/* "Not found" with a code is said by the queue of the message; without, by us of the system. */
+		status = err.kind == ERR_NOT_FOUND && err.code[0] && id
+				 ? cmd_error(EX_DATAERR, "there is no message %s in the queue", id)
+				 : cmd_error(cmd_status_of(&err), "%s", err.text);
 	else if (id && reply.count == 0)
 		status = cmd_error(EX_DATAERR, "there is no message %s in the queue", id);
 	else if (c->json)
