@@ -1,0 +1,221 @@
+"""Existing configurations of Postfix are accepted as they are; check tells name by name what each setting does here."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from instance import BINARY
+
+# What Debian's package installs.
+DEBIAN_MAIN = """
+# See /usr/share/postfix/main.cf.dist for a commented, more complete version
+
+smtpd_banner = $myhostname ESMTP $mail_name (Debian/GNU)
+biff = no
+
+# appending .domain is the MUA's job.
+append_dot_mydomain = no
+readme_directory = no
+compatibility_level = 3.6
+
+# TLS parameters
+smtpd_tls_cert_file={tls}/cert.pem
+smtpd_tls_key_file={tls}/key.pem
+smtpd_tls_security_level=may
+
+smtp_tls_CApath=/etc/ssl/certs
+smtp_tls_security_level=may
+smtp_tls_session_cache_database = btree:${data_directory}/smtp_scache
+
+smtpd_relay_restrictions = permit_mynetworks permit_sasl_authenticated defer_unauth_destination
+myhostname = mail.example.org
+alias_maps = hash:/etc/aliases
+alias_database = hash:/etc/aliases
+myorigin = /etc/mailname
+mydestination = $myhostname, example.org, localhost.example.org, , localhost
+relayhost =
+mynetworks = 127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128
+mailbox_size_limit = 0
+recipient_delimiter = +
+inet_interfaces = all
+inet_protocols = all
+"""
+DEBIAN_MASTER = """
+# service type  private unpriv  chroot  wakeup  maxproc command + args
+smtp      inet  n       -       y       -       -       smtpd
+#smtp      inet  n       -       y       -       1       postscreen
+#submission inet n       -       y       -       -       smtpd
+#  -o syslog_name=postfix/submission
+pickup    unix  n       -       y       60      1       pickup
+cleanup   unix  n       -       y       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+tlsmgr    unix  -       -       y       1000?   1       tlsmgr
+rewrite   unix  -       -       y       -       -       trivial-rewrite
+bounce    unix  -       -       y       -       0       bounce
+defer     unix  -       -       y       -       0       bounce
+trace     unix  -       -       y       -       0       bounce
+verify    unix  -       -       y       -       1       verify
+flush     unix  n       -       y       1000?   0       flush
+proxymap  unix  -       -       n       -       -       proxymap
+proxywrite unix -       -       n       -       1       proxymap
+smtp      unix  -       -       y       -       -       smtp
+relay     unix  -       -       y       -       -       smtp
+        -o syslog_name=postfix/$service_name
+showq     unix  n       -       y       -       -       showq
+error     unix  -       -       y       -       -       error
+retry     unix  -       -       y       -       -       error
+discard   unix  -       -       y       -       -       discard
+local     unix  -       n       n       -       -       local
+virtual   unix  -       n       n       -       -       virtual
+lmtp      unix  -       -       y       -       -       lmtp
+anvil     unix  -       -       y       -       1       anvil
+scache    unix  -       -       y       -       1       scache
+postlog   unix-dgram n  -       n       -       1       postlogd
+maildrop  unix  -       n       n       -       -       pipe
+  flags=DRXhu user=vmail argv=/usr/bin/maildrop -d ${recipient}
+uucp      unix  -       n       n       -       -       pipe
+  flags=Fqhu user=uucp argv=uux -r -n -z -a$sender - $nexthop!rmail ($recipient)
+"""
+# Virtual users in MySQL behind Dovecot, as the guides build them.
+VIRTUAL_MAIN = """
+myhostname = mx.example.org
+mydomain = example.org
+mydestination = localhost
+mynetworks = 127.0.0.0/8, [::1]/128, 192.0.2.0/28
+smtpd_tls_cert_file = {tls}/cert.pem
+smtpd_tls_key_file = {tls}/key.pem
+smtpd_tls_protocols = !SSLv2, !SSLv3, !TLSv1, !TLSv1.1
+smtpd_tls_mandatory_ciphers = medium
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = private/auth
+virtual_transport = lmtp:unix:private/dovecot-lmtp
+virtual_mailbox_domains = mysql:/etc/postfix/mysql-domains.cf
+virtual_mailbox_maps = mysql:/etc/postfix/mysql-users.cf
+virtual_alias_maps = mysql:/etc/postfix/mysql-aliases.cf, hash:/etc/postfix/virtual
+message_size_limit = 52428800
+smtpd_helo_required = yes
+disable_vrfy_command = yes
+smtpd_restriction_classes = from_partners
+from_partners = check_sender_access hash:/etc/postfix/partners, reject
+smtpd_client_restrictions = permit_mynetworks,
+    check_client_access cidr:/etc/postfix/clients.cidr,
+    reject_rbl_client zen.spamhaus.org=127.0.0.[2..11]
+smtpd_helo_restrictions = permit_mynetworks, reject_invalid_helo_hostname, reject_non_fqdn_helo_hostname
+smtpd_sender_restrictions = reject_non_fqdn_sender, reject_unknown_sender_domain
+smtpd_recipient_restrictions =
+    permit_mynetworks, permit_sasl_authenticated,
+    reject_unauth_destination,
+    check_recipient_access hash:/etc/postfix/recipients,
+    check_policy_service unix:private/policyd-spf,
+    check_policy_service { inet:127.0.0.1:10023, timeout=10s, default_action=DUNNO }
+smtpd_milters = inet:localhost:8891
+non_smtpd_milters = $smtpd_milters
+milter_default_action = accept
+header_checks = pcre:/etc/postfix/header_checks
+smtpd_recipent_limit = 100
+"""
+VIRTUAL_MASTER = """
+smtp       inet  n       -       y       -       -       smtpd
+  -o content_filter=smtp-amavis:[127.0.0.1]:10024
+submission inet n       -       y       -       -       smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_tls_security_level=encrypt
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_client_restrictions=$mua_client_restrictions
+  -o smtpd_recipient_restrictions=
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+  -o milter_macro_daemon_name=ORIGINATING
+smtps      inet  n       -       y       -       -       smtpd
+  -o syslog_name=postfix/smtps
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_sasl_auth_enable=yes
+  -o { smtpd_relay_restrictions = permit_sasl_authenticated, reject }
+127.0.0.1:10025 inet n   -       n       -       -       smtpd
+  -o content_filter=
+  -o mynetworks=127.0.0.0/8
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+smtp-amavis unix -       -       n       -       2       smtp
+  -o smtp_data_done_timeout=1200
+cleanup   unix  n       -       y       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+"""
+# A host that only hands its own mail to a relay.
+NULL_MAIN = """
+myhostname = web1.example.org
+myorigin = $mydomain
+relayhost = [smtp.example.org]:587
+inet_interfaces = loopback-only
+mydestination =
+local_transport = error:local delivery is disabled
+smtp_sasl_auth_enable = yes
+smtp_sasl_password_maps = static:user:password
+smtp_tls_security_level = encrypt
+"""
+NULL_MASTER = """
+smtp      inet  n       -       y       -       -       smtpd
+pickup    unix  n       -       y       60      1       pickup
+qmgr      unix  n       -       n       300     1       qmgr
+smtp      unix  -       -       y       -       -       smtp
+"""
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    """A certificate that the files may name."""
+    box = tmp_path_factory.mktemp("postfix") / "own"
+    subprocess.run([BINARY, "init", str(box), "--domain", "example.org", "--port-offset", "20000"], check=True, capture_output=True)
+    return box / "tls"
+
+
+def check(directory, tls, main, master, *args):
+    os.makedirs(directory, exist_ok=True)
+    (directory / "main.cf").write_text(main.replace("{tls}", str(tls)))
+    (directory / "master.cf").write_text(master)
+    return subprocess.run([BINARY, "-c", str(directory), "check", *args], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("main,master,said", [
+    (DEBIAN_MAIN, DEBIAN_MASTER, ["alias_maps", "biff", "relayhost", "smtp_tls_security_level", "service qmgr (qmgr)",
+                                  "service maildrop (pipe)", "service postlog (postlogd)"]),
+    (VIRTUAL_MAIN, VIRTUAL_MASTER, ["virtual_mailbox_maps", "smtpd_milters", "content_filter (-o of service smtp)",
+                                    "smtpd_sasl_path", "service smtp-amavis (smtp)"]),
+    (NULL_MAIN, NULL_MASTER, ["relayhost", "local_transport", "smtp_sasl_password_maps"]),
+], ids=["debian", "virtual", "null"])
+def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
+    done = check(tmp_path / "etc", tls, main, master)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "error: " not in done.stdout
+    for name in said:
+        assert f"note: accepted, not used yet: {name}\n" in done.stdout, name
+
+
+def test_what_would_silently_weaken_a_server_is_a_warning(tmp_path, tls):
+    found = json.loads(check(tmp_path / "etc", tls, VIRTUAL_MAIN, VIRTUAL_MASTER, "--json").stdout)
+    assert found["ok"]
+    warnings = [f["text"] for f in found["findings"] if f["level"] == "warning"]
+    for restriction, where in (("reject_rbl_client", "smtpd_client_restrictions"), ("check_client_access", "smtpd_client_restrictions"),
+                               ("reject_unknown_sender_domain", "smtpd_sender_restrictions"),
+                               ("check_policy_service", "smtpd_recipient_restrictions"),
+                               ("check_recipient_access", "smtpd_recipient_restrictions")):
+        text = f"accepted, but refuses and permits nobody yet: {restriction} in {where}"
+        assert warnings.count(text) == 1, text
+    assert any("unknown parameter" in w and "smtpd_recipent_limit" in w for w in warnings), "a slip of the pen"
+
+
+@pytest.mark.parametrize("line,sentence", [
+    ("smtpd_relay_restrictions = permit_mynetworks\nsmtpd_recipient_restrictions =", "must hold one of"),
+    ("smtpd_helo_restrictions = reject_nonfqdn_helo", 'unknown or unsupported restriction "reject_nonfqdn_helo"'),
+])
+def test_what_would_open_the_relay_or_is_misspelt_is_refused(tmp_path, tls, line, sentence):
+    done = check(tmp_path / "etc", tls, DEBIAN_MAIN + line + "\n", DEBIAN_MASTER)
+    assert done.returncode == 78
+    assert sentence in done.stdout
+    # An override of one service, too.
+    name, value = line.splitlines()[0].split(" = ", 1)
+    master = "smtp inet n - y - - smtpd\n  -o { %s = %s }\n  -o smtpd_recipient_restrictions=\n" % (name, value)
+    done = check(tmp_path / "etc2", tls, DEBIAN_MAIN, master)
+    assert done.returncode == 78 and sentence in done.stdout, done.stdout
+    run = subprocess.run([BINARY, "-c", str(tmp_path / "etc2"), "run"], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 78 and sentence in run.stderr
