@@ -25,12 +25,14 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKOFF_FIRST_MS  100
 #define BACKOFF_MAX_MS	  5000
 #define QUICK_END_MS	  2000	/* ending sooner than this counts as going wrong again */
 #define START_PATIENCE_MS 30000 /* how long a predecessor may take to let go of its directories */
+#define LISTEN_PATIENCE_MS 3000	 /* how long the processes of a master that was killed may hold its sockets */
 #define START_CRASHES_MAX 5
 #define KILL_AFTER_MS	  30000 /* beyond the grace, before a phase of the stop is forced */
 
@@ -443,6 +445,7 @@ static void read_configuration(struct master *m)
 	struct buf warnings;
 	struct bundle *b;
 	size_t fresh;
+	int result;
 
 	buf_init(&warnings, 100000);
 	b = bundle_read(m->dir, &warnings, &err);
@@ -450,7 +453,10 @@ static void read_configuration(struct master *m)
 		die(err.sys == ENOENT ? EX_NOINPUT : EX_CONFIG, "%s", err.text);
 	make_directories(m, b);
 	lock_pid_file(m);
-	if (take_configuration(m, b, &fresh, &err) < 0)
+	while ((result = take_configuration(m, b, &fresh, &err)) < 0 && err.sys == EADDRINUSE &&
+	       clock_ms() - m->started_ms < LISTEN_PATIENCE_MS)
+		nanosleep(&(struct timespec){.tv_nsec = 50 * 1000000}, NULL);
+	if (result < 0)
 		die(EX_UNAVAILABLE, "%s", err.text);
 	listening_close_unwanted(m);
 	tell_warnings(&warnings);
