@@ -92,3 +92,9 @@ bool service_admits(const struct conf *conf, struct session *session, int64_t li
 		    session_peer_text(session), s->name);
 	return false;
 }
+
+void service_transcribe(const struct conf *conf, struct session *session)
+{
+	if (conf->debug_peer_list.len > 0 && conf_in_networks(conf->debug_peer_list, session_peer(session)))
+		session_transcript(session, true);
+}

@@ -26,5 +26,7 @@ struct tls_context *service_tls(struct service *s); /* or NULL */
 /* For protocol->admit: has the session's client at most `limit` connections to its service (0: any number), or is
  * it among smtpd_client_event_limit_exceptions? Who is over it is logged in Postfix's words. */
 bool service_admits(const struct conf *conf, struct session *session, int64_t limit);
+/* Logs the whole dialogue of a client that is on debug_peer_list. The protocol hides the secrets in it. */
+void service_transcribe(const struct conf *conf, struct session *session);
 
 #endif

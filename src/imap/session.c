@@ -240,6 +240,8 @@ static enum next command_unit(struct imap_session *s, struct str line)
 	}
 	memcpy(s->tag, tag.ptr, tag.len);
 	s->tag[tag.len] = '\0';
+	if (s->state == IMAP_NOT_AUTHENTICATED)         /* before log-in every argument may be a password */
+		session_transcript_hide(s->io, tag.len + sizeof(" LOGIN"));
 	next = run_command(s, &p);
 	if (next == NEXT_BULK || next == NEXT_PRODUCE || s->mode != IMAP_MODE_COMMAND || s->append)
 		return next;
@@ -259,7 +261,10 @@ static enum next run_unit(struct imap_session *s, struct str line)
 {
 	switch (s->mode) {
 	case IMAP_MODE_COMMAND: return command_unit(s, line);
-	case IMAP_MODE_AUTH: case IMAP_MODE_AUTH_FINAL: return imap_authenticate_unit(s, line);
+	case IMAP_MODE_AUTH:
+	case IMAP_MODE_AUTH_FINAL:
+		session_transcript_hide(s->io, 0);
+		return imap_authenticate_unit(s, line);
 	case IMAP_MODE_IDLE: return imap_idle_unit(s, line);
 	case IMAP_MODE_APPEND_TAIL: return imap_append_tail(s, line);
 	case IMAP_MODE_SKIP: return skip_unit(s);
@@ -300,6 +305,7 @@ static bool session_admit(struct session *io)
 	struct conf *conf = service_conf(session_service(io));
 	bool admitted = service_admits(conf, io, conf->imap_client_connection_count_limit);
 
+	service_transcribe(conf, io);
 	if (!admitted)
 		session_printf(io, "* BYE Too many connections from %s.\r\n", session_peer_text(io));
 	conf_unref(&conf);

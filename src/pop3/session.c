@@ -136,6 +136,7 @@ static bool pop3_admit(struct session *io)
 	struct conf *conf = service_conf(session_service(io));
 	bool admitted = service_admits(conf, io, conf->pop3_client_connection_count_limit);
 
+	service_transcribe(conf, io);
 	if (!admitted)
 		session_printf(io, "-ERR [SYS/TEMP] Too many connections from %s.\r\n", session_peer_text(io));
 	conf_unref(&conf);

@@ -131,6 +131,7 @@ static bool smtp_admit(struct session *s)
 	struct conf *conf = service_conf(session_service(s));
 	bool admitted = service_admits(conf, s, conf->smtpd_client_connection_count_limit);
 
+	service_transcribe(conf, s);
 	if (!admitted)
 		session_printf(s, "421 4.7.0 %.*s Error: too many connections from %s\r\n", STR_ARG(conf->myhostname),
 			       session_peer_text(s));
@@ -192,6 +193,8 @@ static enum next smtp_unit(struct session *s, struct str unit)
 	bool bare;
 	struct str line = smtp_line_strip(unit, &bare);
 
+	if (c->auth_state != AUTH_IDLE || str_istarts(unit, STR("AUTH ")))
+		session_transcript_hide(s, c->auth_state != AUTH_IDLE ? 0 : 5);
 	smtp_confirm(c);
 	if (bare && smtp_rejects_bare_lf(c)) {
 		smtp_log(c, "warning: bare <LF> received after %s from %.*s", c->where, STR_ARG(c->client));
