@@ -453,6 +453,7 @@ static void read_configuration(struct master *m)
 		die(err.sys == ENOENT ? EX_NOINPUT : EX_CONFIG, "%s", err.text);
 	make_directories(m, b);
 	lock_pid_file(m);
+	listening_drop_stale(m, b);
 	while ((result = take_configuration(m, b, &fresh, &err)) < 0 && err.sys == EADDRINUSE &&
 	       clock_ms() - m->started_ms < LISTEN_PATIENCE_MS)
 		nanosleep(&(struct timespec){.tv_nsec = 50 * 1000000}, NULL);

@@ -91,6 +91,8 @@ void child_ended(struct child *c, int status);
 int listening_open(struct master *m, const struct bundle *b, size_t *fresh_r, struct err *err) WARN_UNUSED;
 /* Closes, for everybody, what the last listening_open() did not want. */
 void listening_close_unwanted(struct master *m);
+/* At the start: closes what came over from before a restart and is not in b, so that it is in nobody's way. */
+void listening_drop_stale(struct master *m, const struct bundle *b);
 void listening_close_from(struct master *m, size_t first);
 /* For exec: the environment variable that hands the sockets over, and taking them back. */
 void listening_export(struct master *m);

@@ -30,11 +30,16 @@ static struct listening *find(struct master *m, struct str service, const char *
 	return NULL;
 }
 
-static int open_one(struct master *m, const struct master_service *s, struct str host, struct err *err)
+/* With `open` the socket is opened if it is not there yet; without, one that is there is only marked. */
+static int open_one(struct master *m, const struct master_service *s, struct str host, bool open, struct err *err)
 {
 	char *address = mem_printf("%.*s:%u", STR_ARG(host), s->port);
 	struct listening *l = find(m, s->name, address);
 
+	if (l == NULL && !open) {
+		free(address);
+		return 0;
+	}
 	if (l == NULL) {
 		int fd = net_listen_tcp(host, s->port, BACKLOG, err);
 
@@ -53,32 +58,44 @@ static int open_one(struct master *m, const struct master_service *s, struct str
 }
 
 /* Where there is no IPv6, IPv4 has to do. */
-static int open_loopback(struct master *m, const struct master_service *s, struct err *err)
+static int open_loopback(struct master *m, const struct master_service *s, bool open, struct err *err)
 {
-	if (open_one(m, s, STR("127.0.0.1"), err) < 0)
+	if (open_one(m, s, STR("127.0.0.1"), open, err) < 0)
 		return -1;
-	if (open_one(m, s, STR("::1"), NULL) < 0)
+	if (open_one(m, s, STR("::1"), open, NULL) < 0)
 		log_debug("service %.*s: no IPv6 loopback", STR_ARG(s->name));
 	return 0;
 }
 
 /* inet_interfaces: all, loopback-only, or addresses; for a service that names no host itself. */
-static int open_service(struct master *m, const struct bundle *b, const struct master_service *s, struct err *err)
+static int open_service(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
+			struct err *err)
 {
 	struct str rest = b->conf->inet_interfaces, host;
 
 	if (s->host.len)
-		return open_one(m, s, s->host, err);
+		return open_one(m, s, s->host, open, err);
 	while (conf_list_next(&rest, &host)) {
 		int result;
 
 		if (str_ieq(host, STR("all")))
-			result = open_one(m, s, STR(""), err);
+			result = open_one(m, s, STR(""), open, err);
 		else if (str_ieq(host, STR("loopback-only")))
-			result = open_loopback(m, s, err);
+			result = open_loopback(m, s, open, err);
 		else
-			result = open_one(m, s, host, err);
+			result = open_one(m, s, host, open, err);
 		if (result < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int open_all(struct master *m, const struct bundle *b, bool open, struct err *err)
+{
+	for (size_t i = 0; i < b->master_cf.count; i++) {
+		const struct master_service *s = &b->master_cf.services[i];
+
+		if (s->type == SERVICE_INET && bundle_role_of(s->command) != 0 && open_service(m, b, s, open, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -89,17 +106,17 @@ int listening_open(struct master *m, const struct bundle *b, size_t *fresh_r, st
 	*fresh_r = m->sockets.n;
 	for (size_t i = 0; i < m->sockets.n; i++)
 		m->sockets.v[i]->wanted = false;
-	for (size_t i = 0; i < b->master_cf.count; i++) {
-		const struct master_service *s = &b->master_cf.services[i];
-
-		if (s->type != SERVICE_INET || bundle_role_of(s->command) == 0)
-			continue;
-		if (open_service(m, b, s, err) < 0) {
-			listening_close_from(m, *fresh_r);
-			return -1;
-		}
+	if (open_all(m, b, true, err) < 0) {
+		listening_close_from(m, *fresh_r);
+		return -1;
 	}
 	return 0;
+}
+
+void listening_drop_stale(struct master *m, const struct bundle *b)
+{
+	(void)open_all(m, b, false, NULL);
+	listening_close_unwanted(m);
 }
 
 void listening_close_from(struct master *m, size_t first)

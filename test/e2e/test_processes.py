@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import threading
@@ -264,3 +265,16 @@ def test_orderly_stop_says_goodbye_and_ends_in_order(mail):
         assert imap.line().startswith("* BYE")
     assert mail.stop() == 0
     assert not os.path.exists(os.path.join(mail.dir, "run", "control"))
+
+
+def test_listener_moves_to_another_host_at_restart(mail):
+    """The socket of before is in nobody's way, although it held the same port on all addresses."""
+    path = os.path.join(mail.dir, "master.cf")
+    text = open(path).read()
+    port = mail.ports["pop3"]
+    with open(path, "w") as f:
+        f.write(re.sub(rf"(?m)^{port}(\s)", rf"127.0.0.2:{port}\1", text))
+    mail.configure(inet_interfaces="all")
+    mail.command("restart")
+    with socket.create_connection(("127.0.0.2", port), timeout=10) as s:
+        assert s.recv(3) == b"+OK"
