@@ -1,11 +1,12 @@
 #include "directory/login.h"
 #include "base/clock.h"
+#include "base/encode.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #define MECHANISMS_FRESH_MS 60000
-#define MECHANISMS_CALL_MS 5000
-#define LOG_USER_MAX 200
+#define MECHANISMS_CALL_MS  5000
+#define LOG_USER_MAX	    200
 
 /* ---- mechanisms ---- */
 
@@ -148,4 +149,16 @@ void login_describe(struct session *io, struct dir_auth_start *request, char exp
 		request->binding_exporter = str_of(exporter, len);
 	if (session_channel_binding(io, STR("tls-unique"), unique, &len))
 		request->binding_unique = str_of(unique, len);
+}
+
+void login_send_challenge(struct session *io, struct str challenge)
+{
+	struct buf out;
+
+	buf_init(&out, challenge.len * 2 + 16);
+	buf_addz(&out, "+ ");
+	base64_encode(&out, challenge);
+	buf_addz(&out, "\r\n");
+	session_write(io, buf_str(&out));
+	buf_release(&out);
 }

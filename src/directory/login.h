@@ -14,9 +14,9 @@
 struct login_mechanisms {
 	pthread_mutex_t lock;
 	struct {
-		int64_t asked_ms;        /* 0: never */
+		int64_t asked_ms; /* 0: never */
 		char names[160];
-	} of[4];                         /* tls + 2 * loopback */
+	} of[4]; /* tls + 2 * loopback */
 };
 
 void login_mechanisms_init(struct login_mechanisms *m);
@@ -29,11 +29,11 @@ bool login_mechanism_in(struct str names, struct str mechanism);
 
 /* Who tried to log in, and how often in vain. */
 struct login {
-	const char *service;             /* "imap", "pop3" */
-	char *user;                      /* last name tried, made safe for the log; or NULL */
+	const char *service; /* "imap", "pop3" */
+	char *user;	     /* last name tried, made safe for the log; or NULL */
 	char method[24];
 	unsigned failures;
-	bool tls;                        /* the last failure came over TLS, which is over when the end is logged */
+	bool tls; /* the last failure came over TLS, which is over when the end is logged */
 	int64_t opened_ms;
 };
 
@@ -49,6 +49,8 @@ void login_log_failures(const struct login *l, struct session *io, const char *w
 /* Counts a refused log-in, logs why, and delays the session's next unit as directory asks. */
 void login_failed(struct login *l, struct session *io, const struct dir_auth *answer);
 
+/* "+ " and the challenge in base64: IMAP and POP3 spell it alike (RFC 3501 6.2.2, RFC 5034 4). */
+void login_send_challenge(struct session *io, struct str challenge);
 /* Fills the parts of an AUTH_START that the connection knows: client, tls, channel bindings (which live in the
  * two buffers). */
 void login_describe(struct session *io, struct dir_auth_start *request, char exporter[64], char unique[64]);

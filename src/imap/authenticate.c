@@ -6,20 +6,8 @@
 #include "base/mem.h"
 #include "imap/session.h"
 
-#define AUTH_CALL_MS 30000
+#define AUTH_CALL_MS  30000
 #define AUTH_LINE_MAX 12288
-
-static void send_challenge(struct imap_session *s, struct str challenge)
-{
-	struct buf out;
-
-	buf_init(&out, challenge.len * 2 + 16);
-	buf_addz(&out, "+ ");
-	base64_encode(&out, challenge);
-	buf_addz(&out, "\r\n");
-	session_write(s->io, buf_str(&out));
-	buf_release(&out);
-}
 
 static enum next succeeded(struct imap_session *s, const struct dir_auth *answer)
 {
@@ -29,7 +17,7 @@ static enum next succeeded(struct imap_session *s, const struct dir_auth *answer
 	free(s->user);
 	s->user = str_dup(answer->user);
 	s->mode = IMAP_MODE_AUTH_FINAL;
-	send_challenge(s, answer->challenge);
+	login_send_challenge(s->io, answer->challenge);
 	return NEXT_UNIT;
 }
 
@@ -47,7 +35,7 @@ static enum next exchange(struct imap_session *s, const struct rpc_call *call, c
 		next = imap_reply(s, "NO [UNAVAILABLE] Temporary authentication failure");
 	} else if (answer.status == AUTH_CONTINUE) {
 		s->mode = IMAP_MODE_AUTH;
-		send_challenge(s, answer.challenge);
+		login_send_challenge(s->io, answer.challenge);
 		next = NEXT_UNIT;
 	} else if (answer.status == AUTH_OK) {
 		next = succeeded(s, &answer);

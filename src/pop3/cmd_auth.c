@@ -3,18 +3,6 @@
 #include "base/mem.h"
 #include "pop3/session.h"
 
-static void send_challenge(struct pop3_session *s, struct str challenge)
-{
-	struct buf out;
-
-	buf_init(&out, challenge.len * 2 + 16);
-	buf_addz(&out, "+ ");
-	base64_encode(&out, challenge);
-	buf_addz(&out, "\r\n");
-	session_write(s->io, buf_str(&out));
-	buf_release(&out);
-}
-
 /* RFC 5034 4: data that comes with success goes out as a challenge, answered by an empty line. The directory has
  * let the user in already; the snapshot is taken when the client has seen the data. */
 static enum next succeeded(struct pop3_session *s, const struct dir_auth *answer)
@@ -24,7 +12,7 @@ static enum next succeeded(struct pop3_session *s, const struct dir_auth *answer
 	s->account = answer->account;
 	login_tried(&s->login, answer->user, str_from(s->login.method));
 	s->mode = POP3_MODE_SASL;
-	send_challenge(s, answer->challenge);
+	login_send_challenge(s->io, answer->challenge);
 	return NEXT_UNIT;
 }
 
@@ -41,7 +29,7 @@ static enum next exchange(struct pop3_session *s, const struct rpc_call *call, c
 		next = pop3_err(s, "[SYS/TEMP] Temporary authentication failure.");
 	} else if (answer.status == AUTH_CONTINUE) {
 		s->mode = POP3_MODE_SASL;
-		send_challenge(s, answer.challenge);
+		login_send_challenge(s->io, answer.challenge);
 		next = NEXT_UNIT;
 	} else {
 		next = answer.status == AUTH_OK ? succeeded(s, &answer) : pop3_auth_done(s, &answer);
@@ -116,7 +104,7 @@ enum next pop3_sasl_line(struct pop3_session *s, struct str line)
 	struct buf response;
 	enum next next;
 
-	if (s->account) {        /* the client has the data that came with success */
+	if (s->account) { /* the client has the data that came with success */
 		if (line.len > 0)
 			return abandon(s, "Authentication aborted.");
 		s->mode = POP3_MODE_COMMAND;
