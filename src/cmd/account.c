@@ -24,7 +24,8 @@ int account_cmd_fail(struct account_cmd *a)
 static int open_failed(struct account_cmd *a, const char *path)
 {
 	if (a->err.sys == EACCES || a->err.sys == EPERM)
-		return cmd_error(EX_NOPERM, "%s is not yours to open: run this as root or as the owner of the instance", path);
+		return cmd_error(EX_NOPERM, "%s is not yours to open: run this as root or as the owner of the instance",
+				 path);
 	if (a->err.kind == ERR_NOT_FOUND)
 		return cmd_error(EX_NOINPUT, "%s", a->err.text);
 	return account_cmd_fail(a);
@@ -129,7 +130,8 @@ json_t *account_json_list(const struct str_list *list)
 
 #define CTRL_C '\003'
 
-/* One line, without its end. False at the end of the input, at Ctrl-C, or when it is longer than any password may be. */
+/* One line, without its end. False at the end of the input, at Ctrl-C, or when it is longer than any password may be.
+ */
 static bool read_line(int fd, char *line, size_t size)
 {
 	size_t len = 0;
@@ -154,7 +156,7 @@ static bool ask(int tty, const char *prompt, char *line, size_t size)
 		return false;
 	silent = before;
 	silent.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
-	silent.c_cc[VEOL] = CTRL_C;      /* then it ends the line */
+	silent.c_cc[VEOL] = CTRL_C; /* then it ends the line */
 	tcsetattr(tty, TCSAFLUSH, &silent);
 	dprintf(tty, "%s", prompt);
 	ok = read_line(tty, line, size);
@@ -189,7 +191,8 @@ bool account_password_read(struct account_cmd *a, bool from_stdin, struct str *p
 	if (from_stdin) {
 		ok = read_line(STDIN_FILENO, line, sizeof(line));
 		if (!ok)
-			cmd_error(EX_DATAERR, "no password on standard input, or one longer than %d bytes", PASSWORD_LEN_MAX);
+			cmd_error(EX_DATAERR, "no password on standard input, or one longer than %d bytes",
+				  PASSWORD_LEN_MAX);
 	} else {
 		ok = read_from_terminal(line, again, sizeof(line));
 	}

@@ -20,14 +20,17 @@ struct account_cmd {
 struct account_verb {
 	const char *name;
 	int (*run)(struct account_cmd *a, int argc, char **argv);
-	bool changes;                    /* tell master afterwards */
+	bool changes; /* tell master afterwards */
 };
 
 /* Finds the verb (argv[0]), opens the database, runs, tells. Returns the exit status. */
 int account_cmd_run(struct cmd *c, const struct account_verb *verbs, size_t count);
 
 /* For functions that return false once an error was printed: `return account_said(cmd_usage(c));`. */
-static inline bool account_said(int status) { return status == EX_OK; }
+static inline bool account_said(int status)
+{
+	return status == EX_OK;
+}
 /* Prints a->err as the command's failure; returns its sysexits status. */
 int account_cmd_fail(struct account_cmd *a);
 /* "12", "100K", "2G", "none". Binary multiples. False: it is no size. */

@@ -119,7 +119,7 @@ static int run_delete(struct account_cmd *a, int argc, char **argv)
 int cmd_alias(struct cmd *c)
 {
 	static const struct account_verb verbs[] = {
-		{"add", run_add, true},	  {"list", run_list, false},	 {"show", run_show, false},
+		{"add", run_add, true}, {"list", run_list, false},    {"show", run_show, false},
 		{"set", run_set, true}, {"delete", run_delete, true},
 	};
 

@@ -6,8 +6,8 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#define VALID_SECONDS (10L * 365 * 24 * 3600)
-#define COMMON_NAME_MAX 64               /* RFC 5280 A.1, ub-common-name */
+#define VALID_SECONDS	(10L * 365 * 24 * 3600)
+#define COMMON_NAME_MAX 64 /* RFC 5280 A.1, ub-common-name */
 
 static bool add_extension(X509 *x, int nid, const char *value)
 {
@@ -25,7 +25,7 @@ static bool set_serial(X509 *x)
 	bool ok;
 
 	random_bytes(bytes, sizeof(bytes));
-	bytes[0] &= 0x7f;        /* RFC 5280 4.1.2.2: positive */
+	bytes[0] &= 0x7f; /* RFC 5280 4.1.2.2: positive */
 	number = BN_bin2bn(bytes, sizeof(bytes), NULL);
 	ok = number && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(x));
 	BN_free(number);
@@ -61,9 +61,10 @@ static bool set_extensions(X509 *x, const char *host, const char *domain)
 
 static bool fill(X509 *x, EVP_PKEY *key, const char *host, const char *domain)
 {
-	return X509_set_version(x, X509_VERSION_3) == 1 && set_serial(x) && X509_gmtime_adj(X509_getm_notBefore(x), -3600) &&
-	       X509_gmtime_adj(X509_getm_notAfter(x), VALID_SECONDS) && X509_set_pubkey(x, key) == 1 && set_name(x, host) &&
-	       set_extensions(x, host, domain) && X509_sign(x, key, EVP_sha256()) > 0;
+	return X509_set_version(x, X509_VERSION_3) == 1 && set_serial(x) &&
+	       X509_gmtime_adj(X509_getm_notBefore(x), -3600) &&
+	       X509_gmtime_adj(X509_getm_notAfter(x), VALID_SECONDS) && X509_set_pubkey(x, key) == 1 &&
+	       set_name(x, host) && set_extensions(x, host, domain) && X509_sign(x, key, EVP_sha256()) > 0;
 }
 
 static bool take(BIO *bio, struct buf *out)
@@ -82,13 +83,15 @@ int certificate_make(const char *host, const char *domain, struct buf *cert_pem,
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *x = X509_new();
 	BIO *cert_bio = BIO_new(BIO_s_mem()), *key_bio = BIO_new(BIO_s_secmem());
-	bool ok = key && x && cert_bio && key_bio && fill(x, key, host, domain) && PEM_write_bio_X509(cert_bio, x) == 1 &&
+	bool ok = key && x && cert_bio && key_bio && fill(x, key, host, domain) &&
+		  PEM_write_bio_X509(cert_bio, x) == 1 &&
 		  PEM_write_bio_PrivateKey(key_bio, key, NULL, NULL, 0, NULL, NULL) == 1 && take(cert_bio, cert_pem) &&
 		  take(key_bio, key_pem);
 
 	if (!ok)
 		err_set(err, ERR_PERM, "", "cannot make a certificate for %s: %s", host,
-			ERR_reason_error_string(ERR_peek_last_error()) ? ERR_reason_error_string(ERR_peek_last_error()) : "OpenSSL");
+			ERR_reason_error_string(ERR_peek_last_error()) ? ERR_reason_error_string(ERR_peek_last_error())
+								       : "OpenSSL");
 	BIO_free(cert_bio);
 	BIO_free(key_bio);
 	X509_free(x);

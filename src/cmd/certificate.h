@@ -1,4 +1,5 @@
-/* certificate - the self-signed certificate that `postrider init` writes, so that TLS is there from the first minute. */
+/* certificate - the self-signed certificate that `postrider init` writes, so that TLS is there from the first minute.
+ */
 #ifndef CMD_CERTIFICATE_H
 #define CMD_CERTIFICATE_H
 

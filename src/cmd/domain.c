@@ -6,9 +6,9 @@
 static json_t *domain_json(struct account_cmd *a, const struct domain *d)
 {
 	return json_pack("{s:o, s:o, s:b, s:o, s:I, s:I, s:I}", "name", account_json_str(d->name), "unicode",
-			 account_json_str(domain_unicode(d->name, &a->arena)), "enabled", (int)d->enabled, "description",
-			 account_json_str(d->description), "users", (json_int_t)d->users, "aliases", (json_int_t)d->aliases,
-			 "created", (json_int_t)d->created);
+			 account_json_str(domain_unicode(d->name, &a->arena)), "enabled", (int)d->enabled,
+			 "description", account_json_str(d->description), "users", (json_int_t)d->users, "aliases",
+			 (json_int_t)d->aliases, "created", (json_int_t)d->created);
 }
 
 struct options {
@@ -62,8 +62,8 @@ static int run_set(struct account_cmd *a, int argc, char **argv)
 		return EX_USAGE;
 	description = str_from(o.description);
 	enabled = o.enable;
-	if (domain_set(a->db, str_from(argv[optind]), o.enable || o.disable ? &enabled : NULL, o.description ? &description : NULL,
-		       &a->err) < 0)
+	if (domain_set(a->db, str_from(argv[optind]), o.enable || o.disable ? &enabled : NULL,
+		       o.description ? &description : NULL, &a->err) < 0)
 		return account_cmd_fail(a);
 	return EX_OK;
 }
@@ -80,9 +80,9 @@ static int run_list(struct account_cmd *a, int argc, char **argv)
 		return account_cmd_fail(a);
 	if (!a->c->json) {
 		for (size_t i = 0; i < list.n; i++)
-			printf("%-40.*s %6llu users %6llu aliases%s\n", STR_ARG(domain_unicode(list.v[i].name, &a->arena)),
-			       (unsigned long long)list.v[i].users, (unsigned long long)list.v[i].aliases,
-			       list.v[i].enabled ? "" : "  disabled");
+			printf("%-40.*s %6llu users %6llu aliases%s\n",
+			       STR_ARG(domain_unicode(list.v[i].name, &a->arena)), (unsigned long long)list.v[i].users,
+			       (unsigned long long)list.v[i].aliases, list.v[i].enabled ? "" : "  disabled");
 		return EX_OK;
 	}
 	array = json_array();
@@ -130,7 +130,7 @@ static int run_delete(struct account_cmd *a, int argc, char **argv)
 int cmd_domain(struct cmd *c)
 {
 	static const struct account_verb verbs[] = {
-		{"add", run_add, true},	  {"list", run_list, false},	 {"show", run_show, false},
+		{"add", run_add, true}, {"list", run_list, false},    {"show", run_show, false},
 		{"set", run_set, true}, {"delete", run_delete, true},
 	};
 

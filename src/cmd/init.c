@@ -20,11 +20,11 @@ extern char **environ;
 
 struct init {
 	const char *dir;
-	char *domain, *host;             /* A-labels */
+	char *domain, *host; /* A-labels */
 	uint32_t offset;
 	struct arena arena;
 	struct err err;
-	struct conf *conf;               /* of the main.cf that will be written */
+	struct conf *conf; /* of the main.cf that will be written */
 	struct buf main_cf, master_cf;
 };
 
@@ -57,7 +57,7 @@ struct listener {
 	const char *command, *options;
 };
 
-#define SUBMISSION_OPTIONS                                                                                              \
+#define SUBMISSION_OPTIONS                                                                                             \
 	"  -o smtpd_sasl_auth_enable=yes\n"                                                                            \
 	"  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject\n"
 
@@ -78,7 +78,8 @@ static void write_master_cf(struct init *in)
 {
 	struct buf *b = &in->master_cf;
 
-	buf_addz(b, "# What listens where, as in Postfix's master.cf; \"-o name=value\" overrides main.cf for one service.\n"
+	buf_addz(b, "# What listens where, as in Postfix's master.cf; \"-o name=value\" overrides main.cf for one "
+		    "service.\n"
 		    "# service                type  private unpriv chroot wakeup maxproc command\n");
 	for (size_t i = 0; i < ARRAY_SIZE(listeners); i++) {
 		const struct listener *l = &listeners[i];
@@ -138,15 +139,20 @@ static bool run_program(const char *const argv[])
 static int make_account(struct init *in, struct str name)
 {
 	const char *account = arena_strz(&in->arena, name);
-	const char *const useradd[] = {"useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-				 "--shell", "/usr/sbin/nologin", account, NULL};
-	const char *const adduser[] = {"adduser", "--system", "--group", "--no-create-home", "--home", "/nonexistent",
-				 "--shell", "/usr/sbin/nologin", account, NULL};
+	const char *const useradd[] = {"useradd",      "--system",
+				       "--user-group", "--no-create-home",
+				       "--home-dir",   "/nonexistent",
+				       "--shell",      "/usr/sbin/nologin",
+				       account,	       NULL};
+	const char *const adduser[] = {
+		"adduser",	     "--system", "--group", "--no-create-home", "--home", "/nonexistent", "--shell",
+		"/usr/sbin/nologin", account,	 NULL};
 
 	if (getpwnam(account))
 		return 0;
 	if (!run_program(useradd) && !run_program(adduser))
-		return err_set(&in->err, ERR_PERM, "", "cannot create the account %s: neither useradd nor adduser did", account);
+		return err_set(&in->err, ERR_PERM, "", "cannot create the account %s: neither useradd nor adduser did",
+			       account);
 	printf("Created the account %s for a process of the mail system.\n", account);
 	return 0;
 }
@@ -154,7 +160,8 @@ static int make_account(struct init *in, struct str name)
 /* As root, each process has an account of its own; without root, everything runs under one. */
 static int make_accounts(struct init *in)
 {
-	const struct str names[] = {in->conf->mail_owner, in->conf->directory_owner, in->conf->queue_owner, in->conf->store_owner};
+	const struct str names[] = {in->conf->mail_owner, in->conf->directory_owner, in->conf->queue_owner,
+				    in->conf->store_owner};
 
 	for (size_t i = 0; geteuid() == 0 && i < ARRAY_SIZE(names); i++)
 		if (make_account(in, names[i]) < 0)
@@ -210,8 +217,9 @@ static int make_directories(struct init *in)
 	static const struct {
 		const char *name;
 		mode_t mode;
-	} dirs[] = {{NULL, 0755},  {"tls", 0755},	{INSTANCE_DIRECTORY_DIR, 0700}, {INSTANCE_SPOOL, 0755},
-		    {INSTANCE_MAIL, 0700}, {INSTANCE_RUN, 0755}, {"log", 0755}};
+	} dirs[] = {{NULL, 0755},	    {"tls", 0755},	   {INSTANCE_DIRECTORY_DIR, 0700},
+		    {INSTANCE_SPOOL, 0755}, {INSTANCE_MAIL, 0700}, {INSTANCE_RUN, 0755},
+		    {"log", 0755}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (make_directory(in, dirs[i].name, dirs[i].mode) < 0)
@@ -292,13 +300,14 @@ static int check_unused(struct init *in)
 	/* Paths stand in main.cf, where blanks, '$' and '#' have a meaning. */
 	for (const char *p = in->dir; *p; p++)
 		if (!ascii_alnum(*p) && !strchr("/._-+,=@%", *p) && (unsigned char)*p < 0x80)
-			return err_set(&in->err, ERR_SYNTAX, "", "the path %s holds a character that main.cf cannot: choose another",
-				       in->dir);
+			return err_set(&in->err, ERR_SYNTAX, "",
+				       "the path %s holds a character that main.cf cannot: choose another", in->dir);
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (file_exists(in, own[i]))
-			return err_set(&in->err, ERR_EXISTS, "",
-				       "%s already holds an instance (%s): nothing was changed; choose another directory", in->dir,
-				       own[i]);
+			return err_set(
+				&in->err, ERR_EXISTS, "",
+				"%s already holds an instance (%s): nothing was changed; choose another directory",
+				in->dir, own[i]);
 	return 0;
 }
 
@@ -332,13 +341,14 @@ static int make_all(struct init *in)
 static void print_next_steps(const struct init *in)
 {
 	printf("%s is ready: mail for %s on the host %s.\nNext:\n", in->dir, in->domain, in->host);
-	printf("  postrider -c %s user add YOU@%s    # the first user also receives the postmaster's mail\n", in->dir, in->domain);
+	printf("  postrider -c %s user add YOU@%s    # the first user also receives the postmaster's mail\n", in->dir,
+	       in->domain);
 	printf("  postrider -c %s run                # in the foreground; or start, stop, status\n", in->dir);
 	printf("Listening will be on");
 	for (size_t i = 0; i < ARRAY_SIZE(listeners); i++)
 		printf("%s %u (%s)", i ? "," : "", listeners[i].port + in->offset, listeners[i].name);
-	printf(".\nThe certificate is self-signed: put a real one in place of %s/%s and %s/%s.\n", in->dir, INSTANCE_TLS_CERT, in->dir,
-	       INSTANCE_TLS_KEY);
+	printf(".\nThe certificate is self-signed: put a real one in place of %s/%s and %s/%s.\n", in->dir,
+	       INSTANCE_TLS_CERT, in->dir, INSTANCE_TLS_KEY);
 }
 
 /* The path as processes will see it: absolute. */
@@ -364,7 +374,7 @@ static bool options_take(struct cmd *c, const char **domain, const char **host, 
 	bool ok = true;
 	int opt;
 
-	argv[0] = (char *)(uintptr_t)"init";
+	argv[0] = (char *)(uintptr_t) "init";
 	memcpy(argv + 1, c->argv, (size_t)c->argc * sizeof(*argv));
 	optind = 0;
 	while (ok && (opt = getopt_long(c->argc + 1, argv, "", known, NULL)) != -1) {
@@ -391,7 +401,8 @@ int cmd_init(struct cmd *c)
 
 	if (!options_take(c, &domain, &host, &dir, &in.offset)) {
 		cmd_usage(c);
-		return cmd_error(EX_USAGE, "init needs a directory and --domain; --port-offset is a number up to %d", 65535 - 995);
+		return cmd_error(EX_USAGE, "init needs a directory and --domain; --port-offset is a number up to %d",
+				 65535 - 995);
 	}
 	path = absolute_path(dir);
 	in.dir = path;
@@ -399,7 +410,8 @@ int cmd_init(struct cmd *c)
 	buf_init(&in.main_cf, 1 << 16);
 	buf_init(&in.master_cf, 1 << 16);
 	if (prepare(&in, domain, host) < 0 || make_all(&in) < 0)
-		status = cmd_error(in.err.kind == ERR_EXISTS ? EX_CANTCREAT : cmd_status_of(&in.err), "%s", in.err.text);
+		status =
+			cmd_error(in.err.kind == ERR_EXISTS ? EX_CANTCREAT : cmd_status_of(&in.err), "%s", in.err.text);
 	else
 		print_next_steps(&in);
 	conf_unref(&in.conf);

@@ -5,8 +5,19 @@
 #include <time.h>
 
 enum {
-	OPT_PASSWORD = 1, OPT_STDIN, OPT_HASH, OPT_NO_PASSWORD, OPT_QUOTA, OPT_QUOTA_MESSAGES, OPT_NAME, OPT_ADMIN,
-	OPT_NO_ADMIN, OPT_ENABLE, OPT_DISABLE, OPT_ADD_ADDRESS, OPT_REMOVE_ADDRESS,
+	OPT_PASSWORD = 1,
+	OPT_STDIN,
+	OPT_HASH,
+	OPT_NO_PASSWORD,
+	OPT_QUOTA,
+	OPT_QUOTA_MESSAGES,
+	OPT_NAME,
+	OPT_ADMIN,
+	OPT_NO_ADMIN,
+	OPT_ENABLE,
+	OPT_DISABLE,
+	OPT_ADD_ADDRESS,
+	OPT_REMOVE_ADDRESS,
 };
 
 static const struct option known[] = {
@@ -29,7 +40,7 @@ static const struct option known[] = {
 /* What the options of add and set say; has_* : it was said. */
 struct options {
 	struct str address;
-	int password;                    /* OPT_PASSWORD, OPT_STDIN, OPT_HASH, OPT_NO_PASSWORD or 0 */
+	int password; /* OPT_PASSWORD, OPT_STDIN, OPT_HASH, OPT_NO_PASSWORD or 0 */
 	struct str hash, name;
 	bool has_name, has_quota, has_messages, has_admin, has_enabled;
 	uint64_t quota, messages;
@@ -40,7 +51,8 @@ struct options {
 static bool option_password(struct options *o, int opt)
 {
 	if (o->password != 0 && o->password != opt)
-		return account_said(cmd_error(EX_USAGE, "only one of --password, --password-stdin, --password-hash, --no-password"));
+		return account_said(cmd_error(
+			EX_USAGE, "only one of --password, --password-stdin, --password-hash, --no-password"));
 	o->password = opt;
 	if (opt == OPT_HASH)
 		o->hash = str_from(optarg);
@@ -52,7 +64,8 @@ static bool option_quota(const char *text, bool *has, uint64_t *value)
 	*has = true;
 	if (account_size_parse(text, value))
 		return true;
-	return account_said(cmd_error(EX_USAGE, "\"%s\" is no size: a number with K, M, G or T behind it, or none", text));
+	return account_said(
+		cmd_error(EX_USAGE, "\"%s\" is no size: a number with K, M, G or T behind it, or none", text));
 }
 
 static bool option_take(struct account_cmd *a, struct options *o, int opt)
@@ -227,12 +240,13 @@ static json_t *user_json(struct account_cmd *a, const struct account *user)
 
 	if (user_addresses(a->db, user->id, &a->arena, &addresses, &a->err) < 0)
 		addresses = (struct str_list){0};
-	return json_pack("{s:I, s:o, s:o, s:o, s:b, s:b, s:I, s:I, s:o, s:b, s:b, s:I}", "id", (json_int_t)user->id, "address",
-			 account_json_str(user->address), "addresses", account_json_list(&addresses), "name",
-			 account_json_str(user->name), "enabled", (int)user->enabled, "admin", (int)user->admin, "quota_bytes",
-			 (json_int_t)user->quota_bytes, "quota_messages", (json_int_t)user->quota_messages, "path",
-			 account_json_str(user->path), "has_password", user->password.len > 0, "has_scram",
-			 user->scram.iterations > 0, "created", (json_int_t)user->created);
+	return json_pack("{s:I, s:o, s:o, s:o, s:b, s:b, s:I, s:I, s:o, s:b, s:b, s:I}", "id", (json_int_t)user->id,
+			 "address", account_json_str(user->address), "addresses", account_json_list(&addresses), "name",
+			 account_json_str(user->name), "enabled", (int)user->enabled, "admin", (int)user->admin,
+			 "quota_bytes", (json_int_t)user->quota_bytes, "quota_messages",
+			 (json_int_t)user->quota_messages, "path", account_json_str(user->path), "has_password",
+			 user->password.len > 0, "has_scram", user->scram.iterations > 0, "created",
+			 (json_int_t)user->created);
 }
 
 static int run_list(struct account_cmd *a, int argc, char **argv)
@@ -248,8 +262,9 @@ static int run_list(struct account_cmd *a, int argc, char **argv)
 	if (!a->c->json) {
 		for (size_t i = 0; i < list.n; i++) {
 			account_size_print(list.v[i].quota_bytes, quota, sizeof(quota));
-			printf("%-40.*s quota %-8s %.*s%s%s\n", STR_ARG(list.v[i].address), quota, STR_ARG(list.v[i].name),
-			       list.v[i].admin ? "  admin" : "", list.v[i].enabled ? "" : "  disabled");
+			printf("%-40.*s quota %-8s %.*s%s%s\n", STR_ARG(list.v[i].address), quota,
+			       STR_ARG(list.v[i].name), list.v[i].admin ? "  admin" : "",
+			       list.v[i].enabled ? "" : "  disabled");
 		}
 		return EX_OK;
 	}
@@ -295,7 +310,10 @@ static int run_show(struct account_cmd *a, int argc, char **argv)
 	if (user.quota_messages > 0)
 		printf(", %llu messages", (unsigned long long)user.quota_messages);
 	printf("\npassword: %s\nmail:     %.*s (below virtual_mailbox_base)\ncreated:  %s\n",
-	       user.password.len == 0 ? "none" : user.scram.iterations > 0 ? "yes" : "yes, without SCRAM", STR_ARG(user.path), when);
+	       user.password.len == 0	   ? "none"
+	       : user.scram.iterations > 0 ? "yes"
+					   : "yes, without SCRAM",
+	       STR_ARG(user.path), when);
 	return EX_OK;
 }
 
@@ -322,7 +340,7 @@ static int run_delete(struct account_cmd *a, int argc, char **argv)
 int cmd_user(struct cmd *c)
 {
 	static const struct account_verb verbs[] = {
-		{"add", run_add, true},	  {"list", run_list, false},	 {"show", run_show, false},
+		{"add", run_add, true}, {"list", run_list, false},    {"show", run_show, false},
 		{"set", run_set, true}, {"delete", run_delete, true},
 	};
 

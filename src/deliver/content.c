@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #define QUEUE_TIMEOUT_MS 60000
-#define COPY_CHUNK 65536
+#define COPY_CHUNK	 65536
 
 int content_spill(struct content *c, const struct deliver_env *env, uint64_t session, bool queue, uint64_t size_hint,
 		  struct err *err)
@@ -72,7 +72,9 @@ static int copy_bytes(const struct content *c, int to, uint32_t *crc_r, struct e
 	*crc_r = 0;
 	if (c->place == CONTENT_MEMORY) {
 		*crc_r = crc32c(0, c->bytes.ptr, c->bytes.len);
-		return io_pwrite(to, c->bytes.ptr, c->bytes.len, 0) < 0 ? err_errno(err, "cannot write a message under way") : 0;
+		return io_pwrite(to, c->bytes.ptr, c->bytes.len, 0) < 0
+			       ? err_errno(err, "cannot write a message under way")
+			       : 0;
 	}
 	for (uint64_t at = 0; at < size;) {
 		size_t want = size - at < sizeof(chunk) ? (size_t)(size - at) : sizeof(chunk);

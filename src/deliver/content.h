@@ -17,14 +17,14 @@ enum content_place { CONTENT_MEMORY, CONTENT_STORE, CONTENT_QUEUE, CONTENT_FILE 
 
 struct content {
 	enum content_place place;
-	struct str bytes;                /* MEMORY: borrowed from whoever collected it */
-	int fd;                          /* else: body at offset 0; ours to close when `own_fd` */
+	struct str bytes; /* MEMORY: borrowed from whoever collected it */
+	int fd;		  /* else: body at offset 0; ours to close when `own_fd` */
 	bool own_fd;
-	uint64_t blob;                   /* STORE, QUEUE */
-	bool finished;                   /* blob_finish was answered */
-	uint64_t stored_size;            /* bytes as they are */
-	uint32_t crc;                    /* CRC32C of them; for STORE and QUEUE */
-	uint64_t size;                   /* bytes with CRLF line ends */
+	uint64_t blob;	      /* STORE, QUEUE */
+	bool finished;	      /* blob_finish was answered */
+	uint64_t stored_size; /* bytes as they are */
+	uint32_t crc;	      /* CRC32C of them; for STORE and QUEUE */
+	uint64_t size;	      /* bytes with CRLF line ends */
 	bool as_is;
 };
 

@@ -12,11 +12,11 @@
 #include "msg/summary.h"
 #include <openssl/evp.h>
 
-#define STORE_TIMEOUT_MS 15000   /* then the queue has it; well before a client gives up */
+#define STORE_TIMEOUT_MS 15000 /* then the queue has it; well before a client gives up */
 #define QUEUE_TIMEOUT_MS 60000
-#define PREFIX_MAX (256u * 1024)
-#define SUMMARY_MAX (2u << 20)
-#define ROUNDS_MAX 1000          /* each round decides at least one recipient; a store that lies ends here */
+#define PREFIX_MAX	 (256u * 1024)
+#define SUMMARY_MAX	 (2u << 20)
+#define ROUNDS_MAX	 1000 /* each round decides at least one recipient; a store that lies ends here */
 
 void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE])
 {
@@ -181,7 +181,8 @@ static size_t note_refusals(struct delivery *d, const struct store_delivered *do
 
 		if (why->target >= count || d->rcpts[map[why->target]].state != DELIVERY_OPEN)
 			continue;
-		err_set(&err, why->kind == ERR_OK ? ERR_TEMP : (enum err_kind)why->kind, "", "%.*s", STR_ARG(why->text));
+		err_set(&err, why->kind == ERR_OK ? ERR_TEMP : (enum err_kind)why->kind, "", "%.*s",
+			STR_ARG(why->text));
 		snprintf(err.code, sizeof(err.code), "%.*s", STR_ARG(why->code));
 		decide(&d->rcpts[map[why->target]], &err);
 		refused++;
@@ -195,8 +196,13 @@ static int store_attempt(const struct deliver_env *env, struct delivery *d, stru
 {
 	size_t open = count_state(d, DELIVERY_OPEN), n = 0;
 	struct store_deliver ask = {
-		.session = d->session, .delivery_id = str_of(d->id, DELIVERY_ID_SIZE), .fingerprint = d->fingerprint,
-		.size = d->content.size, .as_is = d->content.as_is, .date = d->arrival, .summary = d->summary,
+		.session = d->session,
+		.delivery_id = str_of(d->id, DELIVERY_ID_SIZE),
+		.fingerprint = d->fingerprint,
+		.size = d->content.size,
+		.as_is = d->content.as_is,
+		.date = d->arrival,
+		.summary = d->summary,
 		.body = d->content.place == CONTENT_MEMORY ? d->content.bytes : STR(""),
 		.blob = d->content.place == CONTENT_STORE ? d->content.blob : 0,
 	};
@@ -214,7 +220,9 @@ static int store_attempt(const struct deliver_env *env, struct delivery *d, stru
 		if (d->rcpts[i].state != DELIVERY_OPEN)
 			continue;
 		ask.targets.v[n] = (struct deliver_target){
-			.account = d->rcpts[i].account, .recipient = d->rcpts[i].address, .mailbox = STR(""),
+			.account = d->rcpts[i].account,
+			.recipient = d->rcpts[i].address,
+			.mailbox = STR(""),
 			.prefix = deliver_prefix(d, &d->rcpts[i], &arena),
 		};
 		map[n++] = i;
@@ -235,8 +243,7 @@ void deliver_store(const struct deliver_env *env, struct delivery *d)
 	struct err err = ERR_NONE;
 
 	mark_loops(d);
-	if (count_state(d, DELIVERY_OPEN) > 0 &&
-	    content_move(&d->content, env, d->session, CONTENT_STORE, &err) < 0)
+	if (count_state(d, DELIVERY_OPEN) > 0 && content_move(&d->content, env, d->session, CONTENT_STORE, &err) < 0)
 		decide_open(d, DELIVERY_DEFERRED, &err);
 	for (int round = 0; count_state(d, DELIVERY_OPEN) > 0; round++) {
 		int result = store_attempt(env, d, &err);
@@ -256,10 +263,20 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 			struct err *err)
 {
 	struct queue_message m = {
-		.id = d->queue_id, .delivery_id = str_of(d->id, DELIVERY_ID_SIZE), .sender = d->sender,
-		.auth_user = d->auth_user, .client = d->client, .envid = d->envid, .ret = d->ret,
-		.smtputf8 = d->smtputf8, .arrival = d->arrival, .prefix = d->prefix, .body_fd = -1,
-		.size = d->content.stored_size, .as_is = d->content.as_is, .summary = d->summary,
+		.id = d->queue_id,
+		.delivery_id = str_of(d->id, DELIVERY_ID_SIZE),
+		.sender = d->sender,
+		.auth_user = d->auth_user,
+		.client = d->client,
+		.envid = d->envid,
+		.ret = d->ret,
+		.smtputf8 = d->smtputf8,
+		.arrival = d->arrival,
+		.prefix = d->prefix,
+		.body_fd = -1,
+		.size = d->content.stored_size,
+		.as_is = d->content.as_is,
+		.summary = d->summary,
 	};
 	struct rpc_reply hold;
 	struct queue_id id;
@@ -277,8 +294,13 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 		const struct delivery_rcpt *r = &d->rcpts[i];
 
 		m.rcpts.v[i] = (struct queue_rcpt){
-			.index = (uint32_t)i, .address = r->address, .original = r->original, .orcpt = r->orcpt,
-			.notify = r->notify, .account = r->account, .last_code = str_from(r->err.code),
+			.index = (uint32_t)i,
+			.address = r->address,
+			.original = r->original,
+			.orcpt = r->orcpt,
+			.notify = r->notify,
+			.account = r->account,
+			.last_code = str_from(r->err.code),
 			.last_text = str_from(r->err.text),
 		};
 	}
@@ -341,7 +363,8 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 		if (result == 0 && all_refuse(d, err))
 			return -1;
 		if (result < 0)
-			log_info("%.*s: the store did not take it (%s), the queue will", STR_ARG(d->queue_id), why.text);
+			log_info("%.*s: the store did not take it (%s), the queue will", STR_ARG(d->queue_id),
+				 why.text);
 	}
 	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
 		return DELIVER_QUEUED;

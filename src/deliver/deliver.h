@@ -14,35 +14,35 @@
 #define DELIVERY_ID_SIZE 16
 
 enum delivery_state {
-	DELIVERY_OPEN,       /* not tried, or nothing known */
-	DELIVERY_DONE,       /* durable in the store */
-	DELIVERY_DEFERRED,   /* not now: err says why */
-	DELIVERY_FAILED,     /* never: err says why */
+	DELIVERY_OPEN,	   /* not tried, or nothing known */
+	DELIVERY_DONE,	   /* durable in the store */
+	DELIVERY_DEFERRED, /* not now: err says why */
+	DELIVERY_FAILED,   /* never: err says why */
 };
 
 struct delivery_rcpt {
 	uint64_t account;
-	struct str address;              /* resolved; the store's key together with the id */
-	struct str original;             /* as given in RCPT TO */
+	struct str address;  /* resolved; the store's key together with the id */
+	struct str original; /* as given in RCPT TO */
 	struct str orcpt;
 	uint32_t notify;
-	uint32_t index;                  /* the caller's own name for it */
+	uint32_t index; /* the caller's own name for it */
 	enum delivery_state state;
 	struct err err;
 };
 
 struct delivery {
 	uint8_t id[DELIVERY_ID_SIZE];
-	uint64_t session;                /* under which directory granted the recipients */
-	struct str queue_id;             /* as logs show it */
+	uint64_t session;    /* under which directory granted the recipients */
+	struct str queue_id; /* as logs show it */
 	struct str sender, auth_user, client, envid;
-	uint8_t ret;                     /* enum dsn_ret */
+	uint8_t ret; /* enum dsn_ret */
 	bool smtputf8;
-	uint64_t arrival;                /* seconds */
-	struct str prefix;               /* Received and what submission added, LF line ends */
-	struct str added_date, added_message_id, added_from;   /* values that `prefix` adds to the header, or "" */
+	uint64_t arrival;				     /* seconds */
+	struct str prefix;				     /* Received and what submission added, LF line ends */
+	struct str added_date, added_message_id, added_from; /* values that `prefix` adds to the header, or "" */
 	struct content content;
-	const struct str *delivered_to;  /* Delivered-To values that it came with */
+	const struct str *delivered_to; /* Delivered-To values that it came with */
 	size_t delivered_to_count;
 	struct delivery_rcpt *rcpts;
 	size_t rcpt_count;
@@ -50,7 +50,8 @@ struct delivery {
 };
 
 void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE]);
-/* Summary (unless there is one) and fingerprint, from one look at the contents. 0, or -1 with err (the contents cannot be read). */
+/* Summary (unless there is one) and fingerprint, from one look at the contents. 0, or -1 with err (the contents cannot
+ * be read). */
 int deliver_prepare(struct delivery *d, struct arena *arena, struct err *err) WARN_UNUSED;
 
 /* Tries every OPEN recipient in the store and leaves each DONE, DEFERRED or FAILED. Those that the store
@@ -67,9 +68,10 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 /* The front end has written its answer: the store may forget the delivery id. */
 struct delivery_done {
 	uint8_t id[DELIVERY_ID_SIZE];
-	VEC(struct store_id) accounts;   /* that have it */
+	VEC(struct store_id) accounts; /* that have it */
 };
-/* What deliver_confirm() needs when the delivery itself is gone. `done` may be used again; release with vec_release(&done->accounts). */
+/* What deliver_confirm() needs when the delivery itself is gone. `done` may be used again; release with
+ * vec_release(&done->accounts). */
 void delivery_done_take(struct delivery_done *done, const struct delivery *d);
 void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done);
 

@@ -13,8 +13,7 @@ static int no_alias(struct str address, struct err *err)
 	return err_set(err, ERR_NOT_FOUND, "", "there is no alias %.*s", STR_ARG(address));
 }
 
-int address_row(struct db *db, struct str domain, struct str local_key, struct address_row *row_r,
-		struct err *err)
+int address_row(struct db *db, struct str domain, struct str local_key, struct address_row *row_r, struct err *err)
 {
 	sqlite3_stmt *st = db_prepare(db,
 				      "SELECT a.id, a.kind, coalesce(a.user_id, 0), a.enabled FROM addresses a"
@@ -130,7 +129,8 @@ static int target_check(struct db *db, struct str target, struct arena *arena, s
 	if (!address_key(target, true, arena, &key))
 		return bad_address(target, err);
 	rc = domain_row(db, key.domain, &id, &enabled, err);
-	if (rc <= 0 || key.local.len == 0 || str_eq(key.local_key, STR("postmaster")) || str_eq(key.local_key, STR("abuse")))
+	if (rc <= 0 || key.local.len == 0 || str_eq(key.local_key, STR("postmaster")) ||
+	    str_eq(key.local_key, STR("abuse")))
 		return rc < 0 ? -1 : 0;
 	rc = address_row(db, key.domain, key.local_key, &row, err);
 	if (rc == 0)
@@ -198,7 +198,8 @@ static int alias_add_locked(struct db *db, const struct address_key *key, const 
 
 	if (alias_insert(db, key, &id, &why) < 0) {
 		if (why.kind == ERR_EXISTS)
-			return err_set(err, ERR_EXISTS, "", "the address %.*s@%.*s is already taken by a user or an alias",
+			return err_set(err, ERR_EXISTS, "",
+				       "the address %.*s@%.*s is already taken by a user or an alias",
 				       STR_ARG(key->local), STR_ARG(key->domain));
 		if (err)
 			*err = why;
@@ -216,7 +217,8 @@ static int alias_set_locked(struct db *db, const struct address_key *key, const 
 	int rc = alias_find(db, key, arena, &id, &alias, err);
 
 	if (rc == 0)
-		return err_set(err, ERR_NOT_FOUND, "", "there is no alias %.*s@%.*s", STR_ARG(key->local), STR_ARG(key->domain));
+		return err_set(err, ERR_NOT_FOUND, "", "there is no alias %.*s@%.*s", STR_ARG(key->local),
+			       STR_ARG(key->domain));
 	if (rc < 0)
 		return -1;
 	if (enabled) {

@@ -5,7 +5,7 @@
 #include "directory/accounts.h"
 #include "msg/address.h"
 
-#define LOCAL_LEN_MAX 64                 /* RFC 5321 4.5.3.1.1 */
+#define LOCAL_LEN_MAX	64 /* RFC 5321 4.5.3.1.1 */
 #define DESCRIPTION_MAX 1000
 
 bool address_key(struct str address, bool catch_all, struct arena *arena, struct address_key *key_r)
@@ -57,7 +57,8 @@ int domain_row(struct db *db, struct str domain, uint64_t *id_r, bool *enabled_r
 static int description_check(struct str text, struct err *err)
 {
 	if (text.len > DESCRIPTION_MAX || !utf8_valid(text) || str_has_control(text))
-		return err_set(err, ERR_SYNTAX, "", "the description is no line of UTF-8 of at most %d bytes", DESCRIPTION_MAX);
+		return err_set(err, ERR_SYNTAX, "", "the description is no line of UTF-8 of at most %d bytes",
+			       DESCRIPTION_MAX);
 	return 0;
 }
 
@@ -142,7 +143,8 @@ int domain_list(struct db *db, struct arena *arena, struct domain_list *list_r, 
 	return rc;
 }
 
-static int domain_change(struct db *db, struct str key, const bool *enabled, const struct str *description, struct err *err)
+static int domain_change(struct db *db, struct str key, const bool *enabled, const struct str *description,
+			 struct err *err)
 {
 	sqlite3_stmt *st = db_prepare(db,
 				      "UPDATE domains SET enabled = coalesce(?2, enabled),"
@@ -176,8 +178,10 @@ int domain_set(struct db *db, struct str name, const bool *enabled, const struct
 
 static int domain_remove(struct db *db, struct str key, struct err *err)
 {
-	sqlite3_stmt *st = db_prepare(db, "SELECT count(*) FROM addresses a JOIN domains d ON d.id = a.domain_id"
-					  " WHERE d.name = ?1 AND a.kind <> 3", err);
+	sqlite3_stmt *st = db_prepare(db,
+				      "SELECT count(*) FROM addresses a JOIN domains d ON d.id = a.domain_id"
+				      " WHERE d.name = ?1 AND a.kind <> 3",
+				      err);
 	uint64_t users;
 
 	if (!st)
@@ -188,8 +192,9 @@ static int domain_remove(struct db *db, struct str key, struct err *err)
 	users = db_u64(st, 0);
 	db_done(st);
 	if (users > 0)
-		return err_set(err, ERR_EXISTS, "", "the domain %.*s still has %u addresses of users: delete those first",
-			       STR_ARG(key), (unsigned)users);
+		return err_set(err, ERR_EXISTS, "",
+			       "the domain %.*s still has %u addresses of users: delete those first", STR_ARG(key),
+			       (unsigned)users);
 	st = db_prepare(db, "DELETE FROM addresses WHERE domain_id = (SELECT id FROM domains WHERE name = ?1)", err);
 	if (!st)
 		return -1;

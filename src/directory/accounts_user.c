@@ -75,8 +75,9 @@ int user_find(struct db *db, struct str address, struct arena *arena, struct acc
 	if (!address_key(address, false, arena, &key))
 		return 0;
 	st = db_prepare(db,
-			USER_SELECT "WHERE u.id = (SELECT a.user_id FROM addresses a JOIN domains ad ON ad.id = a.domain_id"
-				    " WHERE ad.name = ?1 AND a.local_key = ?2)",
+			USER_SELECT
+			"WHERE u.id = (SELECT a.user_id FROM addresses a JOIN domains ad ON ad.id = a.domain_id"
+			" WHERE ad.name = ?1 AND a.local_key = ?2)",
 			err);
 	if (!st)
 		return -1;
@@ -122,10 +123,11 @@ int user_list(struct db *db, struct str domain, struct arena *arena, struct acco
 
 int user_addresses(struct db *db, uint64_t id, struct arena *arena, struct str_list *list_r, struct err *err)
 {
-	sqlite3_stmt *st = db_prepare(db,
-				      "SELECT a.local || '@' || d.name FROM addresses a JOIN domains d ON d.id = a.domain_id"
-				      " WHERE a.user_id = ?1 AND a.kind = 2 ORDER BY d.name, a.local_key",
-				      err);
+	sqlite3_stmt *st =
+		db_prepare(db,
+			   "SELECT a.local || '@' || d.name FROM addresses a JOIN domains d ON d.id = a.domain_id"
+			   " WHERE a.user_id = ?1 AND a.kind = 2 ORDER BY d.name, a.local_key",
+			   err);
 	int rc;
 
 	*list_r = (struct str_list){0};
@@ -201,7 +203,8 @@ static int path_choose(struct db *db, const struct address_key *key, struct buf 
 static int name_check(struct str name, struct err *err)
 {
 	if (name.len > ACCOUNT_NAME_MAX || !utf8_valid(name) || str_has_control(name))
-		return err_set(err, ERR_SYNTAX, "", "the name is no line of UTF-8 of at most %d bytes", ACCOUNT_NAME_MAX);
+		return err_set(err, ERR_SYNTAX, "", "the name is no line of UTF-8 of at most %d bytes",
+			       ACCOUNT_NAME_MAX);
 	return 0;
 }
 
@@ -233,7 +236,9 @@ static int address_insert(struct db *db, struct str address, enum address_kind k
 			     STR_ARG(key.domain));
 	if (rc < 0)
 		goto out;
-	st = db_prepare(db, "INSERT INTO addresses(domain_id, local, local_key, kind, user_id) VALUES(?1, ?2, ?3, ?4, ?5)", &why);
+	st = db_prepare(db,
+			"INSERT INTO addresses(domain_id, local, local_key, kind, user_id) VALUES(?1, ?2, ?3, ?4, ?5)",
+			&why);
 	if (!st) {
 		rc = -1;
 		goto out;
@@ -245,7 +250,8 @@ static int address_insert(struct db *db, struct str address, enum address_kind k
 	db_bind_u64(st, 5, user);
 	rc = db_run(db, st, &why);
 	if (rc < 0 && why.kind == ERR_EXISTS)
-		err_set(&why, ERR_EXISTS, "", "the address %.*s is already taken by a user or an alias", STR_ARG(address));
+		err_set(&why, ERR_EXISTS, "", "the address %.*s is already taken by a user or an alias",
+			STR_ARG(address));
 out:
 	if (rc < 0 && err)
 		*err = why;
@@ -266,11 +272,12 @@ static void bind_password(sqlite3_stmt *st, int at, const struct password_set *p
 
 static int user_insert(struct db *db, const struct user_new *user, struct str path, uint64_t *id_r, struct err *err)
 {
-	sqlite3_stmt *st = db_prepare(db,
-				      "INSERT INTO users(name, admin, quota_bytes, quota_messages, path, created, password,"
-				      " scram_iterations, scram_salt, scram_stored, scram_server)"
-				      " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-				      err);
+	sqlite3_stmt *st =
+		db_prepare(db,
+			   "INSERT INTO users(name, admin, quota_bytes, quota_messages, path, created, password,"
+			   " scram_iterations, scram_salt, scram_stored, scram_server)"
+			   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+			   err);
 
 	if (!st)
 		return -1;
@@ -345,7 +352,8 @@ static int address_remove(struct db *db, uint64_t id, struct str address, struct
 	db_bind_str(st, 3, key.domain);
 	rc = db_run(db, st, err);
 	if (rc == 0 && db_changes(db) == 0)
-		rc = err_set(err, ERR_NOT_FOUND, "", "%.*s is not one of the user's further addresses", STR_ARG(address));
+		rc = err_set(err, ERR_NOT_FOUND, "", "%.*s is not one of the user's further addresses",
+			     STR_ARG(address));
 out:
 	arena_release(&arena);
 	return rc;
@@ -412,7 +420,8 @@ int user_set(struct db *db, uint64_t id, const struct user_change *change, struc
 {
 	if (change->name && name_check(*change->name, err) < 0)
 		return -1;
-	if (quota_check(change->quota_bytes ? *change->quota_bytes : 0, change->quota_messages ? *change->quota_messages : 0, err) < 0)
+	if (quota_check(change->quota_bytes ? *change->quota_bytes : 0,
+			change->quota_messages ? *change->quota_messages : 0, err) < 0)
 		return -1;
 	if (db_begin(db, err) < 0)
 		return -1;

@@ -17,7 +17,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define BUSY_MS 5000
+#define BUSY_MS	       5000
 #define STATEMENTS_MAX 64
 
 static const char *const migrations[DB_SCHEMA_VERSION] = {
@@ -125,10 +125,11 @@ static int db_migrate(struct db *db, struct err *err)
 	if (pragma_get(db, "PRAGMA user_version", &version, err) < 0)
 		return -1;
 	if (version > DB_SCHEMA_VERSION)
-		return err_set(err, ERR_PERM, "5.3.5",
-			       "account database %s has schema version %u, but this program knows versions up to %u: it was "
-			       "written by a newer Postrider, install that one",
-			       db->path, (unsigned)version, DB_SCHEMA_VERSION);
+		return err_set(
+			err, ERR_PERM, "5.3.5",
+			"account database %s has schema version %u, but this program knows versions up to %u: it was "
+			"written by a newer Postrider, install that one",
+			db->path, (unsigned)version, DB_SCHEMA_VERSION);
 	if (version == DB_SCHEMA_VERSION)
 		return 0;
 	if (db_begin(db, err) < 0)
@@ -149,8 +150,9 @@ static int db_setup(struct db *db, struct err *err)
 	sqlite3_extended_result_codes(db->sq, 1);
 	/* The WAL stays when the last connection closes: its directory may belong to another account by then. */
 	sqlite3_file_control(db->sq, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
-	if (db_exec(db, "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;"
-			"PRAGMA cache_size = -512; PRAGMA synchronous = FULL",
+	if (db_exec(db,
+		    "PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;"
+		    "PRAGMA cache_size = -512; PRAGMA synchronous = FULL",
 		    err) < 0)
 		return -1;
 	if (pragma_get(db, "PRAGMA user_version", &unused, err) < 0)
@@ -181,8 +183,10 @@ int db_open(const char *path, unsigned flags, struct db **db_r, struct err *err)
 		return -1;
 	if (access(path, R_OK | W_OK) < 0) {
 		if (errno == ENOENT || errno == ENOTDIR)
-			return err_set(err, ERR_NOT_FOUND, "4.3.0",
-				       "there is no account database %s: \"postrider init DIR --domain DOMAIN\" makes one", path);
+			return err_set(
+				err, ERR_NOT_FOUND, "4.3.0",
+				"there is no account database %s: \"postrider init DIR --domain DOMAIN\" makes one",
+				path);
 		return err_errno(err, "cannot open the account database %s", path);
 	}
 	db = NEW(struct db);

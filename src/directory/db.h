@@ -14,12 +14,12 @@
 #include <sqlite3.h>
 
 #define DB_SCHEMA_VERSION 1
-#define DB_SECRET_LEN 32
+#define DB_SECRET_LEN	  32
 
 struct db;
 
 enum {
-	DB_CREATE = 1,           /* make the file (mode 0600) if there is none */
+	DB_CREATE = 1, /* make the file (mode 0600) if there is none */
 };
 
 /* Opens and, if need be, migrates. ERR_NOT_FOUND without a file, ERR_PERM for a newer schema; text says what to do. */

@@ -8,16 +8,16 @@
 #include "store/schema.h"
 #include <pthread.h>
 
-#define CALL_MS 5000             /* a store that is there answers at once */
-#define NONE_YET UINT64_MAX      /* a generation that no store has */
-#define AWAY_MS 5000             /* a store that is away for longer is not waited for */
+#define CALL_MS	 5000	    /* a store that is there answers at once */
+#define NONE_YET UINT64_MAX /* a generation that no store has */
+#define AWAY_MS	 5000	    /* a store that is away for longer is not waited for */
 
 struct grant {
 	uint64_t account, serial;
 	uint8_t rights;
 	uint64_t quota_bytes, quota_messages;
 	char *path;
-	uint64_t told;           /* generation of the store's channel at which the store has acknowledged it; 0: none */
+	uint64_t told; /* generation of the store's channel at which the store has acknowledged it; 0: none */
 };
 
 struct session {
@@ -28,12 +28,12 @@ struct session {
 struct grants {
 	pthread_mutex_t lock;
 	struct rpc_channel *store;
-	struct map *sessions;    /* {peer, session} to struct session */
-	struct map *peers;       /* peer to a malloc'ed tag */
+	struct map *sessions; /* {peer, session} to struct session */
+	struct map *peers;    /* peer to a malloc'ed tag */
 	size_t count;
 	uint64_t epoch;
 	bool store_up;
-	int64_t store_down_ms;   /* since when */
+	int64_t store_down_ms; /* since when */
 };
 
 struct key {

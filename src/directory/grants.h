@@ -14,7 +14,7 @@
 #include "directory/accounts.h"
 #include "engine/rpc.h"
 
-#define GRANTS_SESSION_MAX 20000         /* accounts of one session; more is ERR_LIMIT */
+#define GRANTS_SESSION_MAX 20000 /* accounts of one session; more is ERR_LIMIT */
 
 struct grants;
 

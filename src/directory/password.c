@@ -22,7 +22,8 @@ int password_check(struct str password, struct err *err)
 	return 0;
 }
 
-/* The password as a C string for crypt() and for key derivation, prepared when it can be. The caller wipes and frees. */
+/* The password as a C string for crypt() and for key derivation, prepared when it can be. The caller wipes and frees.
+ */
 static char *password_prepared(struct str password)
 {
 	char *raw = str_dup(password), *prepared = NULL;
@@ -114,9 +115,9 @@ struct digest_scheme {
 
 /* RFC 2307 5.3 and what OpenLDAP and Dovecot made of it: {SCHEME}base64(digest(password salt) salt). */
 static const struct digest_scheme digest_schemes[] = {
-	{"SHA", "SHA1", false},      {"SHA1", "SHA1", false},       {"SSHA", "SHA1", true},
-	{"SHA256", "SHA256", false}, {"SSHA256", "SHA256", true},   {"SHA512", "SHA512", false},
-	{"SSHA512", "SHA512", true}, {"PLAIN-MD5", "MD5", false},   {"LDAP-MD5", "MD5", false},
+	{"SHA", "SHA1", false},	     {"SHA1", "SHA1", false},	  {"SSHA", "SHA1", true},
+	{"SHA256", "SHA256", false}, {"SSHA256", "SHA256", true}, {"SHA512", "SHA512", false},
+	{"SSHA512", "SHA512", true}, {"PLAIN-MD5", "MD5", false}, {"LDAP-MD5", "MD5", false},
 	{"SMD5", "MD5", true},
 };
 
@@ -132,7 +133,8 @@ static bool verify_digest(const struct digest_scheme *scheme, struct str text, s
 	buf_init(&raw, 1024);
 	/* Unsalted, hexadecimal is told from base64 by its length. */
 	if (md && ctx &&
-	    (!scheme->salted && text.len == 2 * (size_t)EVP_MD_get_size(md) ? hex_decode(&raw, text) : base64_decode(&raw, text)) &&
+	    (!scheme->salted && text.len == 2 * (size_t)EVP_MD_get_size(md) ? hex_decode(&raw, text)
+									    : base64_decode(&raw, text)) &&
 	    raw.len >= (size_t)EVP_MD_get_size(md) && (scheme->salted || raw.len == (size_t)EVP_MD_get_size(md))) {
 		struct str salt = str_skip(buf_str(&raw), (size_t)EVP_MD_get_size(md));
 
@@ -172,7 +174,8 @@ bool password_verify(struct str stored, struct str password)
 	}
 	arena_init(&arena);
 	end = stored.ptr[0] == '{' ? str_chr(stored, '}') : -1;
-	ok = end > 0 ? verify_scheme(str_sub(stored, 1, (size_t)end - 1), str_skip(stored, (size_t)end + 1), password, &arena)
+	ok = end > 0 ? verify_scheme(str_sub(stored, 1, (size_t)end - 1), str_skip(stored, (size_t)end + 1), password,
+				     &arena)
 		     : verify_crypt(stored, password, &arena);
 	arena_release(&arena);
 	return ok;
@@ -184,7 +187,8 @@ static bool hmac_sha256(const void *key, size_t key_len, struct str data, uint8_
 {
 	unsigned len = 0;
 
-	return HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)(data.ptr ? data.ptr : ""), data.len, out, &len) &&
+	return HMAC(EVP_sha256(), key, (int)key_len, (const unsigned char *)(data.ptr ? data.ptr : ""), data.len, out,
+		    &len) &&
 	       len == SCRAM_KEY_LEN;
 }
 
@@ -233,4 +237,3 @@ void scram_keys_dummy(const void *secret, size_t secret_len, struct str user, ui
 	random_bytes(keys_r->stored, sizeof(keys_r->stored));
 	random_bytes(keys_r->server, sizeof(keys_r->server));
 }
-

@@ -11,16 +11,16 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-#define PASSWORD_LEN_MAX 500             /* libcrypt's limit is 511 bytes */
-#define SCRAM_KEY_LEN 32
-#define SCRAM_SALT_LEN 16
-#define SCRAM_SALT_MAX 64
-#define SCRAM_ITERATIONS_MIN 4096        /* RFC 7677 4 */
+#define PASSWORD_LEN_MAX	 500 /* libcrypt's limit is 511 bytes */
+#define SCRAM_KEY_LEN		 32
+#define SCRAM_SALT_LEN		 16
+#define SCRAM_SALT_MAX		 64
+#define SCRAM_ITERATIONS_MIN	 4096 /* RFC 7677 4 */
 #define SCRAM_ITERATIONS_DEFAULT 4096
 
 /* RFC 5802 3: what a server keeps instead of the password. */
 struct scram_keys {
-	uint32_t iterations;             /* 0: there are none */
+	uint32_t iterations; /* 0: there are none */
 	size_t salt_len;
 	uint8_t salt[SCRAM_SALT_MAX];
 	uint8_t stored[SCRAM_KEY_LEN];

@@ -6,9 +6,9 @@
 #include "os/net.h"
 #include <pthread.h>
 
-#define PEACE_MS (10 * 60 * 1000)
+#define PEACE_MS     (10 * 60 * 1000)
 #define FAILURES_MAX 32
-#define KEY_MAX 340
+#define KEY_MAX	     340
 
 struct entry {
 	struct entry *newer, *older;

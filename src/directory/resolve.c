@@ -22,7 +22,7 @@ struct resolver {
 		struct item *v;
 		size_t n, cap;
 	} items;
-	VEC(uint64_t) expanded;          /* ids of aliases */
+	VEC(uint64_t) expanded; /* ids of aliases */
 	struct str asked;
 	bool alias_seen, disabled_seen, loop_seen;
 };
@@ -33,8 +33,8 @@ struct found {
 	enum finding what;
 	struct address_row row;
 	struct str extension;
-	struct str domain;               /* normalized */
-	struct str local;                /* without the extension, as written */
+	struct str domain; /* normalized */
+	struct str local;  /* without the extension, as written */
 	bool catch_all;
 };
 
@@ -53,7 +53,8 @@ static bool domain_in_list(struct str domain, struct str list, struct arena *are
 	return false;
 }
 
-/* Length of the local part before the first recipient delimiter, or its whole length. One in front separates nothing. */
+/* Length of the local part before the first recipient delimiter, or its whole length. One in front separates nothing.
+ */
 static size_t base_length(const struct resolve_rules *rules, struct str local)
 {
 	for (size_t i = 1; i < local.len; i++)
@@ -103,7 +104,7 @@ static int find(struct resolver *r, struct str address, struct found *f, struct 
 
 	*f = (struct found){.what = FOUND_NOTHING};
 	if (!domain_normalize(a.domain, r->arena, &f->domain)) {
-		f->what = FOUND_REMOTE;  /* an address literal, say */
+		f->what = FOUND_REMOTE; /* an address literal, say */
 		return 0;
 	}
 	rc = domain_row(r->db, f->domain, &id, &enabled, err);
@@ -116,7 +117,7 @@ static int find(struct resolver *r, struct str address, struct found *f, struct 
 	if (!address_key(address, false, r->arena, &key))
 		return 0;
 	if (rc == 0) {
-		f->domain = STR_NULL;    /* ours, without users: those of the whole system stand in */
+		f->domain = STR_NULL; /* ours, without users: those of the whole system stand in */
 		f->what = is_reserved(str_sub(key.local_key, 0, base_length(r->rules, key.local_key))) ? FOUND_RESERVED
 												       : FOUND_NOTHING;
 		return 0;
@@ -192,7 +193,8 @@ static struct str target_address(struct resolver *r, const struct found *f, stru
 	struct str local = t.local.len > 0 ? t.local : f->local;
 
 	if (ext.len == 0 || r->rules->delimiter.len == 0)
-		return t.local.len > 0 ? target : arena_printf(r->arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(t.domain));
+		return t.local.len > 0 ? target
+				       : arena_printf(r->arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(t.domain));
 	return arena_printf(r->arena, "%.*s%c%.*s@%.*s", STR_ARG(local), r->rules->delimiter.ptr[0], STR_ARG(ext),
 			    STR_ARG(t.domain));
 }
@@ -213,7 +215,8 @@ static int add_alias(struct resolver *r, const struct found *f, unsigned depth, 
 		vec_push_arena(r->arena, &r->expanded, f->row.id);
 	}
 	if (depth >= r->rules->recursion_limit)
-		return err_set(err, ERR_TEMP, "4.6.1", "aliases for %.*s are nested deeper than virtual_alias_recursion_limit",
+		return err_set(err, ERR_TEMP, "4.6.1",
+			       "aliases for %.*s are nested deeper than virtual_alias_recursion_limit",
 			       STR_ARG(r->asked));
 	if (address_targets(r->db, f->row.id, r->arena, &targets, err) < 0)
 		return -1;
@@ -261,7 +264,8 @@ static int classify(struct resolver *r, struct err *err)
 		remote += r->out->targets.v[i].account == 0;
 	if (r->out->targets.n == 0) {
 		if (r->loop_seen && !r->disabled_seen)
-			return err_set(err, ERR_TEMP, "4.4.6", "the alias %.*s leads only to itself", STR_ARG(r->asked));
+			return err_set(err, ERR_TEMP, "4.4.6", "the alias %.*s leads only to itself",
+				       STR_ARG(r->asked));
 		r->out->class = r->disabled_seen ? RCPT_DISABLED : RCPT_UNKNOWN;
 	} else if (remote == 0) {
 		r->out->class = RCPT_LOCAL;
@@ -285,7 +289,8 @@ int resolve(struct db *db, const struct resolve_rules *rules, struct str address
 	vec_push_arena(arena, &r.items, first);
 	for (size_t i = 0; i < r.items.n; i++) {
 		if (i >= rules->expansion_limit)
-			return err_set(err, ERR_TEMP, "4.6.1", "aliases for %.*s lead to more than virtual_alias_expansion_limit addresses",
+			return err_set(err, ERR_TEMP, "4.6.1",
+				       "aliases for %.*s lead to more than virtual_alias_expansion_limit addresses",
 				       STR_ARG(address));
 		if (resolve_item(&r, r.items.v[i], err) < 0)
 			return -1;

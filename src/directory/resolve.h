@@ -11,19 +11,19 @@
 #include "directory/schema.h"
 
 struct resolve_rules {
-	struct str delimiter;            /* recipient_delimiter: any of these characters */
-	bool propagate;                  /* an alias hands the extension on */
-	unsigned recursion_limit;        /* aliases behind one another */
-	unsigned expansion_limit;        /* addresses looked at for one recipient */
-	struct str default_domain;       /* of <postmaster> */
-	struct str local_domains;        /* mydestination: ours besides those of the database, but only for postmaster
-					    and abuse; a list as conf_list_next() walks it */
+	struct str delimiter;	   /* recipient_delimiter: any of these characters */
+	bool propagate;		   /* an alias hands the extension on */
+	unsigned recursion_limit;  /* aliases behind one another */
+	unsigned expansion_limit;  /* addresses looked at for one recipient */
+	struct str default_domain; /* of <postmaster> */
+	struct str local_domains;  /* mydestination: ours besides those of the database, but only for postmaster
+				      and abuse; a list as conf_list_next() walks it */
 };
 
 struct resolved_target {
-	uint64_t account;                /* 0: remote */
+	uint64_t account; /* 0: remote */
 	struct str address, extension;
-	struct account *user;            /* NULL: remote */
+	struct account *user; /* NULL: remote */
 };
 
 struct resolved {

@@ -9,22 +9,22 @@
 #include "directory/accounts.h"
 #include "directory/schema.h"
 
-#define SASL_RESPONSE_MAX 9216           /* RFC 4954 4: 12288 octets of base64 */
-#define SASL_USER_MAX 320
+#define SASL_RESPONSE_MAX 9216 /* RFC 4954 4: 12288 octets of base64 */
+#define SASL_USER_MAX	  320
 
 /* Who answers for the users; on the stack of the caller for each step. */
 struct sasl_env {
 	/* 1, 0 or -1, as user_find(); adds a default domain where that is wanted. */
 	int (*find)(void *ctx, struct str user, struct arena *arena, struct account *user_r, struct err *err);
 	void *ctx;
-	uint8_t secret[DB_SECRET_LEN];   /* of the database: for dummy salts */
-	uint32_t scram_iterations;       /* what new users get: dummies too */
+	uint8_t secret[DB_SECRET_LEN]; /* of the database: for dummy salts */
+	uint32_t scram_iterations;     /* what new users get: dummies too */
 };
 
 struct sasl_options {
-	struct str mechanism;            /* any case */
-	struct str binding_exporter;     /* bytes of the channel binding (RFC 9266), or "" */
-	struct str binding_unique;       /* RFC 5929, or "" */
+	struct str mechanism;	     /* any case */
+	struct str binding_exporter; /* bytes of the channel binding (RFC 9266), or "" */
+	struct str binding_unique;   /* RFC 5929, or "" */
 	/* Kept for the caller, who gets them back at the end. */
 	struct str service, client;
 	uint64_t epoch;

@@ -14,7 +14,7 @@ struct sasl {
 	struct arena arena;
 	sasl_step_fn *step;
 	unsigned stage;
-	struct str user;                 /* as the client wrote it */
+	struct str user; /* as the client wrote it */
 	struct account account;
 	struct str service, client;
 	uint64_t epoch;
@@ -22,10 +22,10 @@ struct sasl {
 	struct Gsasl_session *gsasl;
 	bool plus;
 	struct str exporter64, unique64; /* base64, NUL behind; "" without */
-	const struct sasl_env *env;      /* during a step */
-	int found;                       /* as user_find() said; 2: not asked yet */
-	struct scram_keys keys;          /* the user's, or a dummy's */
-	struct err *why;                 /* during a step */
+	const struct sasl_env *env;	 /* during a step */
+	int found;			 /* as user_find() said; 2: not asked yet */
+	struct scram_keys keys;		 /* the user's, or a dummy's */
+	struct err *why;		 /* during a step */
 };
 
 bool sasl_may_act_as(const struct sasl *s, struct str authzid);

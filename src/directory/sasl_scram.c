@@ -13,7 +13,7 @@ enum { STAGE_FIRST, STAGE_FINAL, STAGE_EMPTY };
 #define NOT_ASKED 2
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
-static Gsasl *library;                   /* read-only once made; NULL: unusable */
+static Gsasl *library; /* read-only once made; NULL: unusable */
 
 static void set_base64(Gsasl_session *session, Gsasl_property property, const void *data, size_t len)
 {
@@ -59,7 +59,8 @@ static int answer(Gsasl *ctx, Gsasl_session *session, Gsasl_property property)
 	(void)ctx;
 	switch (property) {
 	case GSASL_CB_TLS_EXPORTER:
-		return s->exporter64.len > 0 ? gsasl_property_set(session, property, s->exporter64.ptr) : GSASL_NO_CALLBACK;
+		return s->exporter64.len > 0 ? gsasl_property_set(session, property, s->exporter64.ptr)
+					     : GSASL_NO_CALLBACK;
 	case GSASL_CB_TLS_UNIQUE:
 		return s->unique64.len > 0 ? gsasl_property_set(session, property, s->unique64.ptr) : GSASL_NO_CALLBACK;
 	case GSASL_SCRAM_ITER:
@@ -153,10 +154,11 @@ static enum dir_auth_status verdict(struct sasl *s, int rc, struct err *why_r)
 	const char *authzid;
 
 	if (s->found < 0)
-		return AUTH_TEMP;        /* why_r is set */
+		return AUTH_TEMP; /* why_r is set */
 	if (rc == GSASL_NEEDS_MORE)
 		return AUTH_CONTINUE;
-	if (rc == GSASL_MECHANISM_PARSE_ERROR || rc == GSASL_BASE64_ERROR || rc == GSASL_MECHANISM_CALLED_TOO_MANY_TIMES) {
+	if (rc == GSASL_MECHANISM_PARSE_ERROR || rc == GSASL_BASE64_ERROR ||
+	    rc == GSASL_MECHANISM_CALLED_TOO_MANY_TIMES) {
 		err_set(why_r, ERR_SYNTAX, "5.5.2", "malformed SCRAM message");
 		return AUTH_INVALID;
 	}
@@ -169,7 +171,8 @@ static enum dir_auth_status verdict(struct sasl *s, int rc, struct err *why_r)
 	if (s->found == 1 && s->account.scram.iterations == 0)
 		return refuse(why_r, "user has no SCRAM keys");
 	if (rc != GSASL_OK)
-		return refuse(why_r, s->stage == STAGE_FINAL ? "password or channel binding mismatch" : "SCRAM message refused");
+		return refuse(why_r, s->stage == STAGE_FINAL ? "password or channel binding mismatch"
+							     : "SCRAM message refused");
 	authzid = gsasl_property_fast(s->gsasl, GSASL_AUTHZID);
 	if (!sasl_may_act_as(s, str_from(authzid)))
 		return refuse(why_r, "authorization identity differs");

@@ -9,6 +9,9 @@
 
 #include "engine/rpc.h"
 
+/* The lists of fields are tables. */
+/* clang-format off */
+
 /* ---- recipients ---- */
 enum rcpt_class {
 	RCPT_LOCAL = 1,     /* every target is here */
@@ -95,5 +98,6 @@ extern const struct rpc_call DIR_CALLS[];
 /* DIR_MECHANISMS' answer. */
 #define DIR_MECHANISM_LIST_FIELDS(F, S) F(S, bytes, names /* "PLAIN LOGIN SCRAM-SHA-256", space between */)
 RPC_DECLARE(dir_mechanism_list, DIR_MECHANISM_LIST_FIELDS)
+/* clang-format on */
 
 #endif

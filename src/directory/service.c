@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define PENALTY_ENTRIES 20000
-#define WATCH_MS 3000            /* between questions whether the database has changed */
+#define WATCH_MS	3000 /* between questions whether the database has changed */
 
 /* ---- one request ---- */
 
@@ -149,12 +149,9 @@ static const struct {
 	void (*handle)(struct work *w);
 	unsigned callers;
 } handlers[] = {
-	{&DIR_RESOLVE, handle_resolve, SMTPD | RELAY},
-	{&DIR_SENDER, handle_sender, SMTPD},
-	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
-	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
-	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},
-	{&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
+	{&DIR_RESOLVE, handle_resolve, SMTPD | RELAY},	       {&DIR_SENDER, handle_sender, SMTPD},
+	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS}, {&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
+	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS}, {&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
 };
 
 static enum process_role role_of(const struct rpc_request *req)
@@ -315,8 +312,11 @@ static void *watch(void *arg)
 
 /* ---- life ---- */
 
-static const struct rpc_service service_template = {
-	.name = "directory", .table = DIR_CALLS, .handle = handle, .handle_early = handle_early, .peer_closed = peer_closed};
+static const struct rpc_service service_template = {.name = "directory",
+						    .table = DIR_CALLS,
+						    .handle = handle,
+						    .handle_early = handle_early,
+						    .peer_closed = peer_closed};
 
 struct directory_service *directory_service_new(const struct directory_options *options, struct err *err)
 {

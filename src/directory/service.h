@@ -16,9 +16,9 @@
 struct directory_service;
 
 struct directory_options {
-	const char *database;            /* path of directory.sqlite; must stay openable for reading and writing, with the
-					    files -wal and -shm beside it */
-	struct conf *conf;               /* a reference is taken */
+	const char *database; /* path of directory.sqlite; must stay openable for reading and writing, with the
+				 files -wal and -shm beside it */
+	struct conf *conf;    /* a reference is taken */
 };
 
 /* NULL with err, a sentence for die(). Starts no thread. */

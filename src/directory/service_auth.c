@@ -123,7 +123,8 @@ static int find_user(void *ctx, struct str user, struct arena *arena, struct acc
 
 static struct sasl_env env_of(struct work *w)
 {
-	struct sasl_env env = {.find = find_user, .ctx = w, .scram_iterations = (uint32_t)w->conf->auth_scram_iterations};
+	struct sasl_env env = {
+		.find = find_user, .ctx = w, .scram_iterations = (uint32_t)w->conf->auth_scram_iterations};
 
 	memcpy(env.secret, w->service->secret, sizeof(env.secret));
 	return env;
@@ -153,7 +154,8 @@ static uint8_t rights_of(const struct work *w, struct str service)
 	return str_eq(service, STR("imap")) || str_eq(service, STR("pop3")) ? RIGHTS_FULL : 0;
 }
 
-static void answer_ok(struct work *w, uint64_t session, struct str service, const struct account *account, uint64_t epoch)
+static void answer_ok(struct work *w, uint64_t session, struct str service, const struct account *account,
+		      uint64_t epoch)
 {
 	struct dir_auth answer = {
 		.status = AUTH_OK, .account = account->id, .user = arena_str(&w->req->arena, account->address)};
@@ -184,8 +186,7 @@ void service_auth_plain(struct work *w)
 	struct sasl_env env = env_of(w);
 	struct err why = ERR_NONE;
 	struct account account;
-	enum dir_auth_status status =
-		sasl_verify(&env, ask->user, ask->password, &w->req->arena, &account, &why);
+	enum dir_auth_status status = sasl_verify(&env, ask->user, ask->password, &w->req->arena, &account, &why);
 
 	wipe(ask->password);
 	if (status == AUTH_OK)

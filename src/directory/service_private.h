@@ -20,17 +20,17 @@ struct directory_service {
 	struct grants *grants;
 	struct penalty *penalty;
 
-	pthread_mutex_t lock;            /* conf, idle, exchanges */
+	pthread_mutex_t lock; /* conf, idle, exchanges */
 	struct conf *conf;
-	VEC(struct db *) idle;           /* connections nobody works with */
-	struct map *exchanges;           /* {peer, session} to struct sasl; not there while a thread is at it */
+	VEC(struct db *) idle; /* connections nobody works with */
+	struct map *exchanges; /* {peer, session} to struct sasl; not there while a thread is at it */
 
 	pthread_t watcher;
-	pthread_mutex_t watch_lock;      /* the flags */
+	pthread_mutex_t watch_lock; /* the flags */
 	pthread_cond_t watch_cond;
 	bool check_wanted, repeat_wanted, watch_end;
-	bool watch_asleep;               /* nothing was granted: it waits for the first grant */
-	struct db *watch_db;             /* the watcher's */
+	bool watch_asleep;   /* nothing was granted: it waits for the first grant */
+	struct db *watch_db; /* the watcher's */
 };
 
 /* A request at work: connection, configuration and rules. */

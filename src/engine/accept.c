@@ -167,7 +167,7 @@ static bool accept_one(struct listener *l, bool *more)
 	listening = l->l.fd;
 	fd = listening < 0 ? -1 : accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (listening >= 0 && fd < 0 && errno == EINVAL) {
-		fd_close(&l->l.fd);      /* shut down: whoever lent the socket has taken the service away */
+		fd_close(&l->l.fd); /* shut down: whoever lent the socket has taken the service away */
 		listening = -1;
 	}
 	pthread_mutex_unlock(&e->lock);

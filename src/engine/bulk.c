@@ -9,14 +9,14 @@
 #include "base/mem.h"
 #include "os/io.h"
 
-#define WRITE_SIZE (64u << 10)
+#define WRITE_SIZE     (64u << 10)
 #define MEMORY_DEFAULT (64u << 10)
 
 struct bulk {
 	struct bulk_options o;
 	struct buf mem;
-	uint64_t size;           /* decoded */
-	uint64_t left;           /* of a counted one */
+	uint64_t size; /* decoded */
+	uint64_t left; /* of a counted one */
 	uint32_t crc;
 	int fd;
 	bool spilled, too_large, swallow;

@@ -41,7 +41,7 @@ struct engine *engine_new(const struct engine_limits *limits)
 	struct engine *e = NEW(struct engine);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
-	signal(SIGPIPE, SIG_IGN);        /* OpenSSL writes without MSG_NOSIGNAL */
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	e->limits = *limits;
 	if (e->limits.threads == 0)
 		e->limits.threads = 256;

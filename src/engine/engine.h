@@ -21,8 +21,8 @@ struct tls_context;
 struct protocol;
 
 struct engine_limits {
-	unsigned threads;                /* at most; default 256 */
-	unsigned sessions;               /* open connections at most */
+	unsigned threads;  /* at most; default 256 */
+	unsigned sessions; /* open connections at most */
 };
 
 struct engine *engine_new(const struct engine_limits *limits);
@@ -30,13 +30,14 @@ struct engine *engine_new(const struct engine_limits *limits);
 void engine_free(struct engine **e);
 
 struct engine_listener {
-	int fd;                          /* listening, non-blocking; now owned by the engine */
+	int fd; /* listening, non-blocking; now owned by the engine */
 	const struct protocol *protocol;
-	void *service;                   /* session_service(): the protocol's view of this listener (its conf) */
-	bool tls_wrapper;                /* implicit TLS: 465, 993, 995 */
-	bool proxy_protocol;             /* a PROXY v1/v2 header comes first ... */
-	const struct net_cidr *proxy_from;   /* ... from these peers (others are direct clients); borrowed for the engine's life */
-	size_t proxy_from_count;             /* 0: from every peer */
+	void *service;	     /* session_service(): the protocol's view of this listener (its conf) */
+	bool tls_wrapper;    /* implicit TLS: 465, 993, 995 */
+	bool proxy_protocol; /* a PROXY v1/v2 header comes first ... */
+	const struct net_cidr
+		*proxy_from;	 /* ... from these peers (others are direct clients); borrowed for the engine's life */
+	size_t proxy_from_count; /* 0: from every peer */
 };
 /* Any thread, also while the engine runs. A socket that is shut down (SHUT_RDWR, by another process that holds
  * it) is closed here, too. */

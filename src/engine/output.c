@@ -15,10 +15,10 @@
 
 struct out_chunk {
 	struct out_chunk *next;
-	struct buf buf;          /* bytes to send; of a slice: the piece read last */
-	size_t at;               /* sent */
-	int fd;                  /* -1: memory only */
-	uint64_t offset, left;   /* of the slice, not read yet */
+	struct buf buf;	       /* bytes to send; of a slice: the piece read last */
+	size_t at;	       /* sent */
+	int fd;		       /* -1: memory only */
+	uint64_t offset, left; /* of the slice, not read yet */
 	bool crlf, after_cr;
 };
 

@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #define IDLE_EXIT_MS 10000
-#define STACK_SIZE (512u << 10)
+#define STACK_SIZE   (512u << 10)
 
 struct pool_thread {
 	struct engine *engine;
-	bool first;                      /* the one inside engine_run() */
-	bool ready_turn;                 /* fairness between the line and the sockets */
+	bool first;	 /* the one inside engine_run() */
+	bool ready_turn; /* fairness between the line and the sockets */
 	unsigned nested[BLOCK_KINDS];
 };
 
@@ -186,7 +186,7 @@ static void event_take(struct engine *e, uint64_t data)
 	struct session *s;
 
 	if (data == EVENT_KICK)
-		return;          /* edge-triggered: nothing to read; the line is looked at next */
+		return; /* edge-triggered: nothing to read; the line is looked at next */
 	if (data == EVENT_TIMER) {
 		timers_fire(e);
 	} else if ((uint32_t)data == EVENT_LISTENER) {
@@ -235,7 +235,7 @@ static void pool_loop(struct pool_thread *t)
 			continue;
 		turn_begin(e, s);
 	}
-	engine_pool_kick(e);            /* the next one hears it too */
+	engine_pool_kick(e); /* the next one hears it too */
 }
 
 void engine_pool_run(struct engine *e)

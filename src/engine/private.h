@@ -22,28 +22,28 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define SLOT_CHUNK 1024u
-#define SLOT_CHUNKS 1024u
-#define INPUT_SIZE (16u << 10)           /* the buffer a running session reads into, at least */
-#define OUTPUT_HIGH (64u << 10)          /* no further unit runs while this much is unsent */
-#define OUTPUT_LOW (32u << 10)           /* a producer runs while less than this is unsent */
-#define OUTPUT_MAX (64u << 20)           /* a handler that writes more loses its connection */
-#define TURN_UNITS 64
-#define TURN_MS 5
+#define SLOT_CHUNK	1024u
+#define SLOT_CHUNKS	1024u
+#define INPUT_SIZE	(16u << 10) /* the buffer a running session reads into, at least */
+#define OUTPUT_HIGH	(64u << 10) /* no further unit runs while this much is unsent */
+#define OUTPUT_LOW	(32u << 10) /* a producer runs while less than this is unsent */
+#define OUTPUT_MAX	(64u << 20) /* a handler that writes more loses its connection */
+#define TURN_UNITS	64
+#define TURN_MS		5
 #define DEFAULT_IDLE_MS 300000
-#define HANDSHAKE_MS 60000
-#define LINGER_MS 2000
+#define HANDSHAKE_MS	60000
+#define LINGER_MS	2000
 #define ACCEPT_PAUSE_MS 500
-#define NEVER INT64_MAX
+#define NEVER		INT64_MAX
 
 /* epoll data: generation << 32 | index of a session, or one of these; a listener: its number << 32 | EVENT_LISTENER. */
 #define EVENT_LISTENER 0xffffffffu
-#define EVENT_KICK (UINT64_MAX - 1)
-#define EVENT_TIMER (UINT64_MAX - 2)
+#define EVENT_KICK     (UINT64_MAX - 1)
+#define EVENT_TIMER    (UINT64_MAX - 2)
 
 enum {
 	BIT_RUNNING = 1,
-	BIT_INPUT = 2,           /* readable, writable or broken */
+	BIT_INPUT = 2, /* readable, writable or broken */
 	BIT_CHANGE = 4,
 	BIT_TIMEOUT = 8,
 	BIT_STOP = 16,
@@ -53,23 +53,23 @@ enum {
 
 struct slot {
 	_Atomic uint64_t word;
-	struct session *session;         /* the owner's */
-	_Atomic int64_t deadline;        /* when TIMEOUT is due; NEVER */
-	int64_t heap_at;                 /* timer_lock: when the heap will look */
-	uint32_t heap_pos;               /* timer_lock: place in the heap + 1; 0: not in it */
+	struct session *session;  /* the owner's */
+	_Atomic int64_t deadline; /* when TIMEOUT is due; NEVER */
+	int64_t heap_at;	  /* timer_lock: when the heap will look */
+	uint32_t heap_pos;	  /* timer_lock: place in the heap + 1; 0: not in it */
 	uint32_t index;
 };
 
 struct listener {
 	struct engine_listener l;
 	struct engine *engine;
-	bool paused;                     /* timer_lock: accepts again at engine.resume_at */
+	bool paused; /* timer_lock: accepts again at engine.resume_at */
 };
 
 struct engine {
 	struct engine_limits limits;
 	int epfd, kick, timerfd;
-	_Atomic int reserve;             /* a descriptor to give up when there are no more */
+	_Atomic int reserve; /* a descriptor to give up when there are no more */
 
 	pthread_mutex_t lock;
 	_Atomic(struct slot *) chunks[SLOT_CHUNKS];
@@ -78,7 +78,7 @@ struct engine {
 	struct map *clients;
 	_Atomic size_t sessions;
 	_Atomic uint64_t next_id;
-	VEC(struct listener *) listeners;      /* lock */
+	VEC(struct listener *) listeners; /* lock */
 
 	pthread_mutex_t ready_lock;
 	struct session *ready_first, *ready_last;
@@ -86,9 +86,9 @@ struct engine {
 
 	pthread_mutex_t timer_lock;
 	VEC(uint32_t) heap;
-	int64_t timer_set;               /* what the timerfd will do */
-	int64_t resume_at;               /* listeners come back */
-	int64_t kill_at;                 /* the end of engine_stop()'s grace */
+	int64_t timer_set; /* what the timerfd will do */
+	int64_t resume_at; /* listeners come back */
+	int64_t kill_at;   /* the end of engine_stop()'s grace */
 
 	_Atomic unsigned threads, idle, blocked;
 	unsigned cores;
@@ -103,14 +103,14 @@ struct engine {
 };
 
 enum phase {
-	PHASE_PROXY,             /* a PROXY header comes first */
-	PHASE_TLS,               /* hand-shake */
-	PHASE_OPEN,              /* protocol->open or ->secured is to run */
+	PHASE_PROXY, /* a PROXY header comes first */
+	PHASE_TLS,   /* hand-shake */
+	PHASE_OPEN,  /* protocol->open or ->secured is to run */
 	PHASE_UNITS,
 	PHASE_BULK,
 	PHASE_PRODUCE,
-	PHASE_CLOSING,           /* flush, then close */
-	PHASE_LINGER,            /* our side is shut; what the peer still sends is thrown away */
+	PHASE_CLOSING, /* flush, then close */
+	PHASE_LINGER,  /* our side is shut; what the peer still sends is thrown away */
 	PHASE_DEAD,
 };
 
@@ -127,31 +127,31 @@ struct session {
 	void *state;
 	int fd;
 	enum phase phase;
-	bool registered;                 /* in the epoll set */
+	bool registered; /* in the epoll set */
 	bool skip_line;
-	bool eof;                        /* the peer has finished sending */
-	bool drained;                    /* the socket had no more input when last asked */
+	bool eof;     /* the peer has finished sending */
+	bool drained; /* the socket had no more input when last asked */
 	bool change_due, stop_due, stopped;
 	bool transcript;
-	bool opened;                     /* protocol->open ran: close will */
-	bool secured_due;                /* the hand-shake under way is STARTTLS's */
-	bool tls_due;                    /* the implicit hand-shake is still to come */
-	bool want_write;                 /* TLS needs the socket writable to go on */
+	bool opened;	  /* protocol->open ran: close will */
+	bool secured_due; /* the hand-shake under way is STARTTLS's */
+	bool tls_due;	  /* the implicit hand-shake is still to come */
+	bool want_write;  /* TLS needs the socket writable to go on */
 	int64_t idle_ms;
-	int64_t delay_until;             /* 0: none */
-	int64_t phase_by;                /* hand-shake, PROXY, linger: to end by then */
-	int64_t due_at;                  /* what the timer was set to when it parked */
-	unsigned client_count;           /* of its client at this service when it came; 0: not counted */
+	int64_t delay_until;   /* 0: none */
+	int64_t phase_by;      /* hand-shake, PROXY, linger: to end by then */
+	int64_t due_at;	       /* what the timer was set to when it parked */
+	unsigned client_count; /* of its client at this service when it came; 0: not counted */
 
 	struct buf in;
-	size_t in_at;                    /* consumed */
-	size_t unit_len;                 /* of the unit that runs */
+	size_t in_at;	 /* consumed */
+	size_t unit_len; /* of the unit that runs */
 	size_t scanned;
-	size_t asked;                    /* input length frame() wanted more than */
+	size_t asked; /* input length frame() wanted more than */
 
 	struct out_chunk *out_first, *out_last;
-	size_t unsent;                   /* bytes, those of file slices included */
-	size_t out_memory;               /* those in memory */
+	size_t unsent;	   /* bytes, those of file slices included */
+	size_t out_memory; /* those in memory */
 
 	struct bulk *bulk;
 	bool (*produce)(struct session *s, void *arg);
@@ -160,32 +160,32 @@ struct session {
 
 	SSL *ssl;
 	struct tls_context *tls;
-	char *transcript_line;           /* the unit that runs, not logged yet */
+	char *transcript_line; /* the unit that runs, not logged yet */
 
 	struct net_addr peer, local;
 	char peer_text[NET_ADDR_TEXT];
-	uint8_t client_key[24];          /* address and service, for the per-client count */
+	uint8_t client_key[24]; /* address and service, for the per-client count */
 
 	struct session *ready_next;
 };
 
 /* ---- slots.c: naming sessions, the state word, the line of those that can run ---- */
 struct slot *slot_at(struct engine *e, uint32_t index);
-struct slot *slot_take(struct engine *e);        /* RUNNING, owned by the caller; NULL: all taken */
+struct slot *slot_take(struct engine *e); /* RUNNING, owned by the caller; NULL: all taken */
 void slot_release(struct engine *e, struct slot *slot);
 /* Sets bits. Returns the session if the caller has won it by that, else NULL. */
 struct session *slot_win(struct engine *e, uint32_t index, uint32_t generation, unsigned bits);
 /* The same, and puts a session that was won into the line. */
 void slot_post(struct engine *e, uint32_t index, uint32_t generation, unsigned bits);
 uint32_t slot_generation(const struct slot *slot);
-unsigned slot_take_bits(struct slot *slot);      /* the owner fetches and clears what is pending */
+unsigned slot_take_bits(struct slot *slot); /* the owner fetches and clears what is pending */
 unsigned slot_peek_bits(const struct slot *slot);
-bool slot_park(struct slot *slot);               /* false: something is pending, still owned */
+bool slot_park(struct slot *slot); /* false: something is pending, still owned */
 void ready_push(struct engine *e, struct session *s);
 struct session *ready_pop(struct engine *e);
 
 /* ---- timers.c ---- */
-void timer_session(struct engine *e, struct slot *slot, int64_t deadline);     /* owner */
+void timer_session(struct engine *e, struct slot *slot, int64_t deadline); /* owner */
 void timer_forget(struct engine *e, struct slot *slot);
 void timer_resume_listeners_at(struct engine *e, struct listener *l, int64_t at);
 void timer_kill_at(struct engine *e, int64_t at);
@@ -195,38 +195,38 @@ void timers_fire(struct engine *e);
 void listener_ready(struct listener *l);
 void listener_arm(struct listener *l);
 void listeners_close(struct engine *e);
-struct listener *listener_at(struct engine *e, size_t i);      /* NULL behind the last */
+struct listener *listener_at(struct engine *e, size_t i); /* NULL behind the last */
 void client_release(struct session *s);
 /* Counts the session for its (perhaps new) address. */
 void client_count(struct session *s);
 
 /* ---- pool.c ---- */
-void engine_pool_start_another(struct engine *e);       /* if nobody polls and there is room */
+void engine_pool_start_another(struct engine *e); /* if nobody polls and there is room */
 void engine_pool_kick(struct engine *e);
 void engine_pool_run(struct engine *e);
 
 /* ---- session.c ---- */
 struct session *session_new(struct engine *e, struct slot *slot, int fd, const struct engine_listener *l);
-void session_run(struct session *s);             /* the owner's turn; parks or frees it */
+void session_run(struct session *s); /* the owner's turn; parks or frees it */
 void session_set_peer(struct session *s);
 struct str session_input(const struct session *s);
 void session_consume(struct session *s, size_t n);
 
 /* ---- session_io.c: sockets, plain or TLS ---- */
 enum io_result { IO_AGAIN_ = 0, IO_DONE_ = 1, IO_END_ = 2, IO_BROKEN_ = 3 };
-enum io_result session_fill(struct session *s);  /* one read into s->in */
-bool session_unread(struct session *s);          /* the kernel holds input that nobody has read */
-ssize_t session_send(struct session *s, const void *data, size_t len, bool more);   /* as send(2); EAGAIN */
+enum io_result session_fill(struct session *s); /* one read into s->in */
+bool session_unread(struct session *s);		/* the kernel holds input that nobody has read */
+ssize_t session_send(struct session *s, const void *data, size_t len, bool more); /* as send(2); EAGAIN */
 enum io_result session_handshake(struct session *s);
-int session_tls_begin(struct session *s);        /* -1: no TLS to be had */
+int session_tls_begin(struct session *s); /* -1: no TLS to be had */
 void session_tls_end(struct session *s, bool orderly);
 
 /* ---- output.c ---- */
-enum io_result output_flush(struct session *s);  /* DONE: all gone; AGAIN: the socket is full */
+enum io_result output_flush(struct session *s); /* DONE: all gone; AGAIN: the socket is full */
 void output_release(struct session *s);
 
 /* ---- bulk.c ---- */
-bool bulk_feed(struct session *s);               /* true: whole */
+bool bulk_feed(struct session *s); /* true: whole */
 void bulk_release(struct session *s);
 
 /* ---- proxy.c ---- */

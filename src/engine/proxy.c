@@ -4,9 +4,9 @@
 
 #include <arpa/inet.h>
 
-#define V1_MAX 107u
+#define V1_MAX	 107u
 #define V2_FIXED 16u
-#define V2_MAX (V2_FIXED + 536u)
+#define V2_MAX	 (V2_FIXED + 536u)
 
 static const char v2_signature[] = "\r\n\r\n\0\r\nQUIT\n";
 

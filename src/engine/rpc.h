@@ -20,7 +20,7 @@
 struct rpc_call {
 	uint16_t number;
 	const struct rpc_type *request;
-	const struct rpc_type *reply;    /* NULL: an event, or a request without an answer */
+	const struct rpc_type *reply; /* NULL: an event, or a request without an answer */
 };
 
 /* Every reply is preceded on the wire by its outcome: an rpc_call fails with the server's struct err. */
@@ -41,7 +41,7 @@ bool rpc_channel_connected(struct rpc_channel *c);
 uint64_t rpc_channel_generation(struct rpc_channel *c);
 
 struct rpc_reply {
-	struct arena arena;              /* holds what the reply struct points at */
+	struct arena arena; /* holds what the reply struct points at */
 	char *frame;
 };
 void rpc_reply_init(struct rpc_reply *r);
@@ -71,11 +71,11 @@ struct rpc_server;
 struct rpc_peer;
 
 struct rpc_request {
-	struct rpc_peer *peer;           /* stays valid (though perhaps closed) until the request is answered */
+	struct rpc_peer *peer; /* stays valid (though perhaps closed) until the request is answered */
 	uint16_t number;
 	uint64_t id;
-	void *msg;                       /* decoded request */
-	struct arena arena;              /* the message's; also free for the handler's own use */
+	void *msg;	    /* decoded request */
+	struct arena arena; /* the message's; also free for the handler's own use */
 	char *frame;
 };
 
@@ -88,7 +88,7 @@ struct rpc_service {
 	/* May be NULL. With rpc_server_use_threads: asked first, on the loop thread, in the order of the wire; true:
 	 * it has taken the request. For what must not be overtaken by the peer's next request. */
 	bool (*handle_early)(void *ctx, struct rpc_request *req);
-	void (*peer_closed)(void *ctx, struct rpc_peer *peer);   /* may be NULL; on the loop thread */
+	void (*peer_closed)(void *ctx, struct rpc_peer *peer); /* may be NULL; on the loop thread */
 	void *ctx;
 };
 
@@ -97,11 +97,11 @@ void rpc_server_free(struct rpc_server **s);
 /* Adds a connection (now owned). tag: who that is, from master: process number << 8 | role. Loop thread, or any. */
 struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag);
 uint64_t rpc_peer_tag(const struct rpc_peer *p);
-uint64_t rpc_peer_id(const struct rpc_peer *p);  /* unique in this process's life */
+uint64_t rpc_peer_id(const struct rpc_peer *p); /* unique in this process's life */
 
 /* Runs the loop until rpc_server_stop(). Other descriptors and timers join it by the functions below. */
 void rpc_server_run(struct rpc_server *s);
-void rpc_server_stop(struct rpc_server *s);      /* any thread */
+void rpc_server_stop(struct rpc_server *s); /* any thread */
 /* Calls fn on the loop thread when fd is readable. fd stays the caller's. */
 void rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx);
 void rpc_server_unwatch_fd(struct rpc_server *s, int fd);

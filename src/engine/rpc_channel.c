@@ -36,15 +36,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LEAD_GRACE_MS 10
-#define BUCKETS 64
-#define LATER_MAX (16u << 10)
-#define SOCKET_WAIT_MS 1000     /* how long one receive or send may block before deadlines are looked at */
+#define LEAD_GRACE_MS  10
+#define BUCKETS	       64
+#define LATER_MAX      (16u << 10)
+#define SOCKET_WAIT_MS 1000 /* how long one receive or send may block before deadlines are looked at */
 
 struct conn {
 	int fd;
-	unsigned refs;          /* under lock */
-	bool broken;            /* under lock */
+	unsigned refs; /* under lock */
+	bool broken;   /* under lock */
 	struct rpc_reader reader;
 };
 
@@ -53,9 +53,9 @@ enum pending_state { PENDING_WAIT, PENDING_DONE, PENDING_LOST };
 struct pending {
 	uint64_t id;
 	struct pending *bucket_next;
-	struct pending *prev, *next;     /* all calls, oldest first */
-	_Atomic uint32_t woken;          /* what its caller sleeps on */
-	bool waiting;                    /* asleep: may be told to lead */
+	struct pending *prev, *next; /* all calls, oldest first */
+	_Atomic uint32_t woken;	     /* what its caller sleeps on */
+	bool waiting;		     /* asleep: may be told to lead */
 	enum pending_state state;
 	bool repeatable, sent;
 	const struct buf *request;
@@ -74,15 +74,15 @@ struct rpc_channel {
 	void *on_link_ctx;
 
 	pthread_mutex_t send_lock;
-	struct buf later;                /* frames without descriptors */
+	struct buf later; /* frames without descriptors */
 	pthread_mutex_t lock;
-	struct conn *conn;               /* NULL: no connection */
+	struct conn *conn; /* NULL: no connection */
 	uint64_t generation;
 	uint64_t next_id;
-	bool leader;                     /* somebody reads */
-	bool thread_leads;               /* it is the channel's thread */
-	bool later_waits;                /* there is something in `later`, and the thread shall see to it */
-	uint64_t frames_read;            /* how the channel's thread sees that others read */
+	bool leader;	      /* somebody reads */
+	bool thread_leads;    /* it is the channel's thread */
+	bool later_waits;     /* there is something in `later`, and the thread shall see to it */
+	uint64_t frames_read; /* how the channel's thread sees that others read */
 	bool closing;
 	struct pending *first, *last;
 	struct pending *buckets[BUCKETS];
@@ -136,7 +136,8 @@ static enum block_kind block_kind_of(const char *name)
 	static const struct {
 		const char *name;
 		enum block_kind kind;
-	} kinds[] = {{"store", BLOCK_STORE}, {"directory", BLOCK_DIRECTORY}, {"dns", BLOCK_DNS}, {"queue", BLOCK_QUEUE}};
+	} kinds[] = {
+		{"store", BLOCK_STORE}, {"directory", BLOCK_DIRECTORY}, {"dns", BLOCK_DNS}, {"queue", BLOCK_QUEUE}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		if (strcmp(kinds[i].name, name) == 0)
@@ -256,7 +257,8 @@ static int conn_write(struct conn *conn, const struct buf *frame, const int *fds
 	size_t done = 0;
 
 	while (done < frame->len) {
-		ssize_t n = fd_send(conn->fd, frame->ptr + done, frame->len - done, done ? NULL : fds, done ? 0 : fd_count);
+		ssize_t n =
+			fd_send(conn->fd, frame->ptr + done, frame->len - done, done ? NULL : fds, done ? 0 : fd_count);
 		if (n > 0)
 			done += (size_t)n;
 		else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
@@ -268,8 +270,8 @@ static int conn_write(struct conn *conn, const struct buf *frame, const int *fds
 }
 
 /* Under send_lock. Writes what waits in `later` and then the frame (or NULL); returns as conn_write(). */
-static int conn_write_all(struct rpc_channel *c, struct conn *conn, const struct buf *frame, const int *fds, size_t fd_count,
-			  int64_t deadline)
+static int conn_write_all(struct rpc_channel *c, struct conn *conn, const struct buf *frame, const int *fds,
+			  size_t fd_count, int64_t deadline)
 {
 	size_t before = c->later.len;
 	int sent;
@@ -345,7 +347,8 @@ static void event_take(struct rpc_channel *c, struct rpc_frame *frame)
 	}
 	arena_init(&arena);
 	msg = arena_alloc(&arena, call->request->size);
-	if (rpc_decode(call->request, str_of(frame->bytes, frame->len), frame->fds, frame->fd_count, &arena, msg, &err) < 0) {
+	if (rpc_decode(call->request, str_of(frame->bytes, frame->len), frame->fds, frame->fd_count, &arena, msg,
+		       &err) < 0) {
 		log_error("%s channel: %s", c->name, err.text);
 	} else {
 		frame->fd_count = 0;
@@ -594,7 +597,7 @@ void rpc_channel_attach(struct rpc_channel *c, int fd)
 	c->generation++;
 	c->frames_read++;
 	pthread_mutex_unlock(&c->lock);
-	buf_clear(&c->later);            /* meant for the old one */
+	buf_clear(&c->later); /* meant for the old one */
 	resend_all(c, conn);
 	pthread_mutex_unlock(&c->send_lock);
 	link_tell(c, true);
@@ -728,7 +731,8 @@ static int reply_take(struct rpc_channel *c, const struct rpc_call *call, struct
 		reply_failure(c, kind, str_skip(body, 1), frame, err);
 	} else if (call->reply == NULL) {
 		result = 0;
-	} else if (rpc_decode(call->reply, str_skip(body, 1), frame->fds, frame->fd_count, &hold->arena, reply_r, err) == 0) {
+	} else if (rpc_decode(call->reply, str_skip(body, 1), frame->fds, frame->fd_count, &hold->arena, reply_r,
+			      err) == 0) {
 		frame->fd_count = 0;
 		free(hold->frame);
 		hold->frame = frame->bytes;

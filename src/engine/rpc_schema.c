@@ -245,7 +245,7 @@ static bool get_fd(struct reader *r, int *fd)
 /* The fewest bytes a message of this type takes on the wire. */
 static size_t least_size(const struct rpc_type *type, unsigned depth)
 {
-	static const size_t least[] = {[RPC_KIND_u8] = 1, [RPC_KIND_u16] = 2,   [RPC_KIND_u32] = 4, [RPC_KIND_u64] = 8,
+	static const size_t least[] = {[RPC_KIND_u8] = 1, [RPC_KIND_u16] = 2,	[RPC_KIND_u32] = 4, [RPC_KIND_u64] = 8,
 				       [RPC_KIND_fd] = 1, [RPC_KIND_bytes] = 4, [RPC_KIND_list] = 4};
 	size_t sum = 0;
 

@@ -24,13 +24,22 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum rpc_kind { RPC_KIND_u8, RPC_KIND_u16, RPC_KIND_u32, RPC_KIND_u64, RPC_KIND_bytes, RPC_KIND_fd, RPC_KIND_one, RPC_KIND_list };
+enum rpc_kind {
+	RPC_KIND_u8,
+	RPC_KIND_u16,
+	RPC_KIND_u32,
+	RPC_KIND_u64,
+	RPC_KIND_bytes,
+	RPC_KIND_fd,
+	RPC_KIND_one,
+	RPC_KIND_list
+};
 
 struct rpc_field {
 	const char *name;
 	enum rpc_kind kind;
 	size_t offset;
-	const struct rpc_type *of;   /* one, list */
+	const struct rpc_type *of; /* one, list */
 };
 
 struct rpc_type {
@@ -42,46 +51,50 @@ struct rpc_type {
 
 /* Hard limits of one message. */
 #define RPC_BYTES_MAX (4u << 20)
-#define RPC_LIST_MAX 100000u
+#define RPC_LIST_MAX  100000u
 #define RPC_DEPTH_MAX 6
 
-#define RPC_MEMBER_u8(name) uint8_t name;
-#define RPC_MEMBER_u16(name) uint16_t name;
-#define RPC_MEMBER_u32(name) uint32_t name;
-#define RPC_MEMBER_u64(name) uint64_t name;
-#define RPC_MEMBER_bytes(name) struct str name;
-#define RPC_MEMBER_fd(name) int name;
+#define RPC_MEMBER_u8(name)	   uint8_t name;
+#define RPC_MEMBER_u16(name)	   uint16_t name;
+#define RPC_MEMBER_u32(name)	   uint32_t name;
+#define RPC_MEMBER_u64(name)	   uint64_t name;
+#define RPC_MEMBER_bytes(name)	   struct str name;
+#define RPC_MEMBER_fd(name)	   int name;
 #define RPC_MEMBER_one(name, type) struct type name;
-#define RPC_MEMBER_list(name, type) \
-	struct {                    \
-		struct type *v;     \
-		size_t n;           \
+#define RPC_MEMBER_list(name, type)                                                                                    \
+	struct {                                                                                                       \
+		struct type *v;                                                                                        \
+		size_t n;                                                                                              \
 	} name;
 #define RPC_MEMBER(S, kind, ...) RPC_MEMBER_##kind(__VA_ARGS__)
 
-#define RPC_FIELD_plain(S, kind_, name_) {.name = #name_, .kind = RPC_KIND_##kind_, .offset = offsetof(struct S, name_), .of = NULL},
-#define RPC_FIELD_u8(S, name) RPC_FIELD_plain(S, u8, name)
-#define RPC_FIELD_u16(S, name) RPC_FIELD_plain(S, u16, name)
-#define RPC_FIELD_u32(S, name) RPC_FIELD_plain(S, u32, name)
-#define RPC_FIELD_u64(S, name) RPC_FIELD_plain(S, u64, name)
+#define RPC_FIELD_plain(S, kind_, name_)                                                                               \
+	{.name = #name_, .kind = RPC_KIND_##kind_, .offset = offsetof(struct S, name_), .of = NULL},
+#define RPC_FIELD_u8(S, name)	 RPC_FIELD_plain(S, u8, name)
+#define RPC_FIELD_u16(S, name)	 RPC_FIELD_plain(S, u16, name)
+#define RPC_FIELD_u32(S, name)	 RPC_FIELD_plain(S, u32, name)
+#define RPC_FIELD_u64(S, name)	 RPC_FIELD_plain(S, u64, name)
 #define RPC_FIELD_bytes(S, name) RPC_FIELD_plain(S, bytes, name)
-#define RPC_FIELD_fd(S, name) RPC_FIELD_plain(S, fd, name)
-#define RPC_FIELD_one(S, name_, type) {.name = #name_, .kind = RPC_KIND_one, .offset = offsetof(struct S, name_), .of = &type##_type},
-#define RPC_FIELD_list(S, name_, type) {.name = #name_, .kind = RPC_KIND_list, .offset = offsetof(struct S, name_), .of = &type##_type},
+#define RPC_FIELD_fd(S, name)	 RPC_FIELD_plain(S, fd, name)
+#define RPC_FIELD_one(S, name_, type)                                                                                  \
+	{.name = #name_, .kind = RPC_KIND_one, .offset = offsetof(struct S, name_), .of = &type##_type},
+#define RPC_FIELD_list(S, name_, type)                                                                                 \
+	{.name = #name_, .kind = RPC_KIND_list, .offset = offsetof(struct S, name_), .of = &type##_type},
 #define RPC_FIELD(S, kind, ...) RPC_FIELD_##kind(S, __VA_ARGS__)
 
 /* In the header. A message without content needs a member all the same: F(S, u8, unused). */
-#define RPC_DECLARE(type, FIELDS)         \
-	struct type {                     \
-		FIELDS(RPC_MEMBER, type)  \
-	};                                \
+#define RPC_DECLARE(type, FIELDS)                                                                                      \
+	struct type {                                                                                                  \
+		FIELDS(RPC_MEMBER, type)                                                                               \
+	};                                                                                                             \
 	extern const struct rpc_type type##_type;
 
 /* In one .c file. */
-#define RPC_DEFINE(type_, FIELDS)                                                               \
-	static const struct rpc_field type_##_fields[] = {FIELDS(RPC_FIELD, type_)};            \
-	const struct rpc_type type_##_type = {.name = #type_, .size = sizeof(struct type_),     \
-					      .fields = type_##_fields,                         \
+#define RPC_DEFINE(type_, FIELDS)                                                                                      \
+	static const struct rpc_field type_##_fields[] = {FIELDS(RPC_FIELD, type_)};                                   \
+	const struct rpc_type type_##_type = {.name = #type_,                                                          \
+					      .size = sizeof(struct type_),                                            \
+					      .fields = type_##_fields,                                                \
 					      .field_count = ARRAY_SIZE(type_##_fields)};
 
 /* Appends the wire form of *msg to out and its descriptors (borrowed) to fds. Returns 0, or -1 with err

@@ -25,9 +25,9 @@
 #include <unistd.h>
 
 #define UNSENT_EVENT_MAX (1u << 20)
-#define UNSENT_PAUSE (8u << 20)
-#define UNSENT_HARD (256u << 20)
-#define EVENTS_A_ROUND 32
+#define UNSENT_PAUSE	 (8u << 20)
+#define UNSENT_HARD	 (256u << 20)
+#define EVENTS_A_ROUND	 32
 
 /* Descriptors that wait in `out`, and where the frame that carries them begins. */
 struct out_fds {
@@ -38,18 +38,18 @@ struct out_fds {
 
 struct rpc_peer {
 	struct rpc_server *server;
-	_Atomic unsigned refs;           /* the loop's, and one a request */
+	_Atomic unsigned refs; /* the loop's, and one a request */
 	int fd;
 	uint64_t tag, id;
-	struct rpc_reader reader;        /* loop */
-	bool paused;                     /* loop: not read from */
-	uint32_t armed;                  /* lock: epoll events asked for */
+	struct rpc_reader reader; /* loop */
+	bool paused;		  /* loop: not read from */
+	uint32_t armed;		  /* lock: epoll events asked for */
 	pthread_mutex_t lock;
 	bool closed;
 	struct buf out;
-	size_t out_at;                   /* sent so far */
-	VEC(struct out_fds) fds;         /* ascending `at`; duplicates owned here */
-	bool dirty;                      /* loop: on the server's list to flush */
+	size_t out_at;		 /* sent so far */
+	VEC(struct out_fds) fds; /* ascending `at`; duplicates owned here */
+	bool dirty;		 /* loop: on the server's list to flush */
 };
 
 struct watch {
@@ -79,7 +79,7 @@ struct rpc_server {
 
 	pthread_mutex_t lock;
 	VEC(struct rpc_peer *) peers;
-	VEC(struct timer) timers;        /* heap by (at, order) */
+	VEC(struct timer) timers; /* heap by (at, order) */
 	uint64_t timer_order;
 	bool wake_sent;
 
@@ -87,7 +87,7 @@ struct rpc_server {
 	unsigned threads_max, threads, threads_idle;
 	pthread_mutex_t work_lock;
 	pthread_cond_t work_cond;
-	VEC(struct rpc_request *) work;  /* a ring would do; work_at is its front */
+	VEC(struct rpc_request *) work; /* a ring would do; work_at is its front */
 	size_t work_at;
 	bool work_end;
 	pthread_t *thread_ids;
@@ -445,7 +445,8 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	struct err err = ERR_NONE;
 
 	if (call == NULL) {
-		log_error("%s: peer %llx called unknown number %u", s->service.name, (unsigned long long)p->tag, frame->type);
+		log_error("%s: peer %llx called unknown number %u", s->service.name, (unsigned long long)p->tag,
+			  frame->type);
 		rpc_frame_drop(frame);
 		return false;
 	}
@@ -458,8 +459,8 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	arena_init(&req->arena);
 	req->msg = arena_alloc(&req->arena, call->request->size);
 	frame->bytes = NULL;
-	if (rpc_decode(call->request, str_of(req->frame, frame->len), frame->fds, frame->fd_count, &req->arena, req->msg,
-		       &err) < 0) {
+	if (rpc_decode(call->request, str_of(req->frame, frame->len), frame->fds, frame->fd_count, &req->arena,
+		       req->msg, &err) < 0) {
 		log_error("%s: peer %llx: %s", s->service.name, (unsigned long long)p->tag, err.text);
 		rpc_frame_drop(frame);
 		request_free(req);
@@ -501,7 +502,8 @@ static void peer_event(struct rpc_peer *p, uint32_t events)
 		peer_flush(p);
 		pthread_mutex_unlock(&p->lock);
 	}
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !(p->paused && !(events & (EPOLLHUP | EPOLLERR))) && !peer_read(p)) {
+	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !(p->paused && !(events & (EPOLLHUP | EPOLLERR))) &&
+	    !peer_read(p)) {
 		peer_close(p);
 		return;
 	}
@@ -558,7 +560,10 @@ void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *c
 
 	pthread_mutex_lock(&s->lock);
 	/* at 0: hand-overs keep their order among themselves and come before timers */
-	timer_push(s, (struct timer){.at = delay_ms > 0 ? clock_ms() + delay_ms : 0, .order = s->timer_order++, .fn = fn, .ctx = ctx});
+	timer_push(s, (struct timer){.at = delay_ms > 0 ? clock_ms() + delay_ms : 0,
+				     .order = s->timer_order++,
+				     .fn = fn,
+				     .ctx = ctx});
 	if (!on_loop(s) && !s->wake_sent)
 		wake = s->wake_sent = true;
 	pthread_mutex_unlock(&s->lock);
@@ -615,7 +620,7 @@ void rpc_server_unwatch_fd(struct rpc_server *s, int fd)
 		if (w->fd != fd)
 			continue;
 		epoll_ctl(s->epfd, EPOLL_CTL_DEL, fd, NULL);
-		w->fn = NULL;            /* an event of this round may still name it */
+		w->fn = NULL; /* an event of this round may still name it */
 		vec_push(&s->dead_watches, w);
 		vec_remove(&s->watches, i);
 		return;

@@ -11,8 +11,8 @@
 #include "os/fd.h"
 
 #define RPC_HEADER_SIZE 16u
-#define RPC_FRAME_MAX (24u << 20)        /* bytes behind a header */
-#define RPC_READ_SIZE (64u << 10)
+#define RPC_FRAME_MAX	(24u << 20) /* bytes behind a header */
+#define RPC_READ_SIZE	(64u << 10)
 
 #define RPC_FAILURE_FIELDS(F, S) F(S, u32, sys) F(S, bytes, code) F(S, bytes, text)
 RPC_DECLARE(rpc_failure, RPC_FAILURE_FIELDS)
@@ -26,16 +26,16 @@ struct rpc_frame {
 	int fds[FD_PASS_MAX];
 	size_t fd_count;
 };
-void rpc_frame_drop(struct rpc_frame *f);        /* frees the bytes, closes the descriptors */
+void rpc_frame_drop(struct rpc_frame *f); /* frees the bytes, closes the descriptors */
 
 /* Gathers frames from one socket. */
 struct rpc_reader {
-	char *window;                    /* RPC_READ_SIZE bytes, from the first read on */
+	char *window; /* RPC_READ_SIZE bytes, from the first read on */
 	size_t from, to;
-	char *large;                     /* body of a frame that does not fit the window */
+	char *large; /* body of a frame that does not fit the window */
 	size_t large_len, large_have;
-	struct rpc_frame head;           /* of that frame */
-	int fds[2 * FD_PASS_MAX];        /* received and not yet claimed by a frame */
+	struct rpc_frame head;	  /* of that frame */
+	int fds[2 * FD_PASS_MAX]; /* received and not yet claimed by a frame */
 	size_t fd_count;
 };
 void rpc_reader_release(struct rpc_reader *r);

@@ -465,7 +465,7 @@ static void session_timed_out(struct session *s)
 	}
 	session_next(s, s->protocol->timeout ? s->protocol->timeout(s) : NEXT_CLOSE);
 	if (s->phase == PHASE_UNITS)
-		s->phase = phase;        /* a bulk under way goes on */
+		s->phase = phase; /* a bulk under way goes on */
 }
 
 static void session_events(struct session *s, unsigned bits)

@@ -26,7 +26,7 @@ void buffer_lend(struct buf *b, size_t max)
 		return;
 	}
 	if (buf_reserve(b, INPUT_SIZE) == NULL)
-		b->failed = false;       /* a smaller maximum: grows as needed */
+		b->failed = false; /* a smaller maximum: grows as needed */
 }
 
 /* b is empty. A buffer of the usual size is kept for the next session of this thread. */
@@ -111,7 +111,7 @@ enum io_result session_fill(struct session *s)
 	ssize_t n;
 
 	if (to == NULL)
-		return IO_BROKEN_;       /* a protocol that neither takes nor refuses what it has */
+		return IO_BROKEN_; /* a protocol that neither takes nor refuses what it has */
 	if (s->ssl)
 		return fill_tls(s, to, room);
 	n = recv(s->fd, to, room, MSG_DONTWAIT);
@@ -158,7 +158,7 @@ int session_tls_begin(struct session *s)
 
 	if (context == NULL)
 		return -1;
-	s->tls = context;        /* its certificates are looked at until the hand-shake ends */
+	s->tls = context; /* its certificates are looked at until the hand-shake ends */
 	s->ssl = tls_session_new(context);
 	if (s->ssl == NULL || SSL_set_fd(s->ssl, s->fd) != 1)
 		return -1;
@@ -216,8 +216,8 @@ static bool binding_exporter(SSL *ssl, char out[64], size_t *len_r)
 	static const char label[] = "EXPORTER-Channel-Binding";
 
 	if (SSL_version(ssl) < TLS1_3_VERSION ||
-	    SSL_export_keying_material(ssl, (unsigned char *)out, 32, label, sizeof(label) - 1, (const unsigned char *)"",
-				       0, 1) != 1)
+	    SSL_export_keying_material(ssl, (unsigned char *)out, 32, label, sizeof(label) - 1,
+				       (const unsigned char *)"", 0, 1) != 1)
 		return false;
 	*len_r = 32;
 	return true;

@@ -47,7 +47,7 @@ struct slot *slot_take(struct engine *e)
 		slot = slot_at(e, e->free_slots.v[--e->free_slots.n]);
 	pthread_mutex_unlock(&e->lock);
 	if (slot)
-		slot_take_bits(slot);    /* engine_stop() posts to free ones too */
+		slot_take_bits(slot); /* engine_stop() posts to free ones too */
 	return slot;
 }
 

@@ -191,7 +191,7 @@ void timers_fire(struct engine *e)
 		e->resume_at = NEVER;
 	kill = e->kill_at <= now;
 	if (kill)
-		e->kill_at = now + 1000;         /* again, for those that were busy */
+		e->kill_at = now + 1000; /* again, for those that were busy */
 	timerfd_update(e);
 	pthread_mutex_unlock(&e->timer_lock);
 	if (resume)

@@ -16,7 +16,7 @@
 
 struct group {
 	SSL_CTX *ctx;
-	X509 *leaf;              /* the first; borrowed from ctx */
+	X509 *leaf; /* the first; borrowed from ctx */
 	int key_types[4];
 	size_t key_count;
 };
@@ -32,7 +32,8 @@ void tls_init(void)
 	unsigned char byte;
 	SSL_CTX *ctx;
 
-	OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_LOAD_CONFIG,
+			 NULL);
 	if (RAND_bytes(&byte, 1) != 1)
 		die(71, "OpenSSL has no random numbers");
 	/* Fetches the providers' algorithms. */
@@ -101,7 +102,8 @@ static char *first_name(X509 *leaf)
 	for (int i = 0; names && i < sk_GENERAL_NAME_num(names) && name == NULL; i++) {
 		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
 		if (g->type == GEN_DNS)
-			name = str_dup(str_of(ASN1_STRING_get0_data(g->d.dNSName), (size_t)ASN1_STRING_length(g->d.dNSName)));
+			name = str_dup(
+				str_of(ASN1_STRING_get0_data(g->d.dNSName), (size_t)ASN1_STRING_length(g->d.dNSName)));
 	}
 	GENERAL_NAMES_free(names);
 	return name;
@@ -114,8 +116,11 @@ static int protocol_version(const char *name)
 	static const struct {
 		const char *name;
 		int version;
-	} versions[] = {{"TLSv1", TLS1_VERSION}, {"TLSv1.0", TLS1_VERSION}, {"TLSv1.1", TLS1_1_VERSION},
-			{"TLSv1.2", TLS1_2_VERSION}, {"TLSv1.3", TLS1_3_VERSION}};
+	} versions[] = {{"TLSv1", TLS1_VERSION},
+			{"TLSv1.0", TLS1_VERSION},
+			{"TLSv1.1", TLS1_1_VERSION},
+			{"TLSv1.2", TLS1_2_VERSION},
+			{"TLSv1.3", TLS1_3_VERSION}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(versions); i++)
 		if (strcasecmp(name, versions[i].name) == 0)
@@ -129,7 +134,8 @@ static int ctx_versions(SSL_CTX *ctx, const struct tls_options *o, struct err *e
 	int max = o->max_protocol ? protocol_version(o->max_protocol) : 0;
 
 	if (min < 0 || max < 0)
-		return err_set(err, ERR_PERM, "", "unknown TLS protocol \"%s\"", min < 0 ? o->min_protocol : o->max_protocol);
+		return err_set(err, ERR_PERM, "", "unknown TLS protocol \"%s\"",
+			       min < 0 ? o->min_protocol : o->max_protocol);
 	if (SSL_CTX_set_min_proto_version(ctx, min) != 1 || SSL_CTX_set_max_proto_version(ctx, max) != 1)
 		return tls_failed(err, "TLS protocol versions");
 	return 0;
@@ -164,7 +170,7 @@ static SSL_CTX *ctx_new(const struct tls_options *o, struct err *err)
 }
 
 /* Reads the chain: leaf first, then intermediates. Returns the leaf, owned by the caller. */
-static X509 *chain_read(struct str pem, STACK_OF(X509) *rest, struct err *err)
+static X509 *chain_read(struct str pem, STACK_OF(X509) * rest, struct err *err)
 {
 	BIO *bio = BIO_new_mem_buf(pem.ptr, (int)pem.len);
 	X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL), *more;
@@ -190,7 +196,8 @@ static EVP_PKEY *key_read(struct str pem, struct err *err)
 }
 
 /* The group of the same name that has no certificate of this key type yet; else a new one. */
-static struct group *group_for(struct tls_context *t, const struct tls_options *o, X509 *leaf, int key_type, struct err *err)
+static struct group *group_for(struct tls_context *t, const struct tls_options *o, X509 *leaf, int key_type,
+			       struct err *err)
 {
 	char *name = first_name(leaf);
 	struct group *g = NULL;

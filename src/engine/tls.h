@@ -9,16 +9,16 @@
 struct tls_context;
 
 struct tls_cert {
-	struct str chain_pem;            /* leaf first */
+	struct str chain_pem; /* leaf first */
 	struct str key_pem;
 };
 
 struct tls_options {
-	const struct tls_cert *certs;    /* the first is the default; others are chosen by SNI and key type */
+	const struct tls_cert *certs; /* the first is the default; others are chosen by SNI and key type */
 	size_t cert_count;
-	const char *min_protocol;        /* "TLSv1.2" */
-	const char *max_protocol;        /* or NULL */
-	const char *ciphers;             /* OpenSSL list for <= 1.2, or NULL */
+	const char *min_protocol; /* "TLSv1.2" */
+	const char *max_protocol; /* or NULL */
+	const char *ciphers;	  /* OpenSSL list for <= 1.2, or NULL */
 	bool prefer_server_ciphers;
 };
 

@@ -18,12 +18,12 @@ struct imap_append {
 	uint32_t mailbox;
 	struct imap_flags flags;
 	uint64_t date;
-	uint64_t size;               /* of the literal */
+	uint64_t size; /* of the literal */
 	struct imap_append_filter filter;
-	uint64_t blob;               /* 0: none */
+	uint64_t blob; /* 0: none */
 	int blob_fd;
 	bool committed;
-	struct err err;              /* why the message could not be taken in */
+	struct err err; /* why the message could not be taken in */
 };
 
 bool imap_append_is_clean(struct str message)
@@ -184,7 +184,7 @@ enum next imap_cmd_append(struct imap_session *s, struct imap_parser *p)
 	uint64_t max = (uint64_t)s->conf->message_size_limit;
 	struct err err = ERR_NONE;
 
-	p->in = arena_str(&s->arena, p->in);   /* flags and name outlive this unit */
+	p->in = arena_str(&s->arena, p->in); /* flags and name outlive this unit */
 	a->blob_fd = -1;
 	a->date = (uint64_t)clock_wall();
 	a->size = s->frame.literal_size;
@@ -224,7 +224,7 @@ static void body_from_memory(struct imap_append *a, struct str message, struct s
 
 	op->size = a->size;
 	op->body = message;
-	if (a->filter.lines > 0 || a->size > MEMORY_MAX)   /* the filter made LF of it as it came in */
+	if (a->filter.lines > 0 || a->size > MEMORY_MAX) /* the filter made LF of it as it came in */
 		op->size = message.len + a->filter.lines;
 	else if (!imap_append_is_clean(message))
 		op->as_is = 1;
@@ -244,7 +244,7 @@ static void summarize_blob(struct imap_append *a, uint64_t size, struct buf *sum
 	imap_body_init(&body, a->blob_fd, STR_NULL, true);
 	if (size < IMAP_BODY_LOAD_MAX && imap_body_read(&body, 0, size, &raw))
 		summary_make(buf_str(&raw), summary);
-	buf_release(&raw);   /* without a summary the first FETCH makes one */
+	buf_release(&raw); /* without a summary the first FETCH makes one */
 }
 
 static int body_from_blob(struct imap_session *s, struct imap_append *a, struct store_op *op, struct buf *summary,
@@ -264,9 +264,13 @@ static int body_from_blob(struct imap_session *s, struct imap_append *a, struct 
 	return rc;
 }
 
-static int commit(struct imap_session *s, struct imap_append *a, uint32_t *uidvalidity_r, uint32_t *uid_r, struct err *err)
+static int commit(struct imap_session *s, struct imap_append *a, uint32_t *uidvalidity_r, uint32_t *uid_r,
+		  struct err *err)
 {
-	struct store_op op = {.kind = OP_APPEND, .mailbox = a->mailbox, .flags = a->flags.system, .date = a->date,
+	struct store_op op = {.kind = OP_APPEND,
+			      .mailbox = a->mailbox,
+			      .flags = a->flags.system,
+			      .date = a->date,
 			      .keywords = {.v = a->flags.v, .n = a->flags.n}};
 	struct store_committed done;
 	struct rpc_reply hold;
@@ -291,7 +295,9 @@ static int commit(struct imap_session *s, struct imap_append *a, uint32_t *uidva
 
 		a->committed = true;
 		*uidvalidity_r = result->uidvalidity;
-		*uid_r = result->new_uids.n ? result->new_uids.v[0].first : result->uids.n ? result->uids.v[0].first : 0;
+		*uid_r = result->new_uids.n ? result->new_uids.v[0].first
+			 : result->uids.n   ? result->uids.v[0].first
+					    : 0;
 	}
 	rpc_reply_release(&hold);
 	buf_release(&lf);

@@ -36,14 +36,14 @@ static struct str chunk(struct imap_body *b, uint64_t from, uint64_t end, char *
 /* A place in the file; half: the CR of the virtual CRLF whose LF stands there is before it. */
 struct place {
 	uint64_t file;
-	uint64_t wire;           /* bytes before it */
+	uint64_t wire; /* bytes before it */
 	bool half;
 };
 
 struct walk {
 	struct place at;
-	uint64_t target;         /* stop at this wire byte */
-	char before;             /* the byte in front of `at` */
+	uint64_t target; /* stop at this wire byte */
+	char before;	 /* the byte in front of `at` */
 };
 
 /* Goes through one chunk. True: the target was reached. */
@@ -141,7 +141,8 @@ static void send_region(struct session *io, struct imap_body *b, uint64_t from, 
 	session_write(io, in);
 }
 
-void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start, uint64_t count)
+void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start,
+		    uint64_t count)
 {
 	uint64_t end = clip(b, from, len);
 	struct place a, z;

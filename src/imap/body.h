@@ -10,14 +10,14 @@
 #include "engine/session.h"
 #include "store/schema.h"
 
-#define IMAP_BODY_LOAD_MAX (128u << 20)    /* what is ever read into memory of one message */
+#define IMAP_BODY_LOAD_MAX (128u << 20) /* what is ever read into memory of one message */
 
 struct imap_body {
-	int fd;                  /* -1: bytes */
+	int fd; /* -1: bytes */
 	struct str bytes;
-	uint64_t size;           /* file */
+	uint64_t size; /* file */
 	bool as_is;
-	bool failed;             /* reading stopped working */
+	bool failed; /* reading stopped working */
 };
 
 /* Takes over fd (or -1). Size from the file itself: another program may have changed it. */
@@ -27,7 +27,8 @@ void imap_body_release(struct imap_body *b);
 /* Wire bytes of the file bytes from .. from + len. */
 uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len);
 /* Sends `count` wire bytes of that region, from the wire byte `start` on; all of them must be there. */
-void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start, uint64_t count);
+void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start,
+		    uint64_t count);
 /* Appends file bytes to out. False if they cannot be read. */
 bool imap_body_read(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out);
 

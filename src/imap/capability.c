@@ -45,7 +45,7 @@ void imap_add_capabilities(struct buf *out, struct imap_session *s)
 	buf_addz(out, before_login);
 	if (!session_is_tls(s->io) && imap_tls_available(s))
 		buf_addz(out, " STARTTLS");
-	if (refused)                     /* RFC 3501 6.2.3 */
+	if (refused) /* RFC 3501 6.2.3 */
 		buf_addz(out, " LOGINDISABLED");
 	mechanisms(s, names, sizeof(names));
 	for (rest = str_from(names); str_token(&rest, " ", &name);) {

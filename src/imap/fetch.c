@@ -9,22 +9,22 @@
 #include "imap/structure.h"
 #include "msg/date.h"
 
-#define UNSENT_ENOUGH 65536          /* produce no more while so much waits to be sent */
+#define UNSENT_ENOUGH	65536 /* produce no more while so much waits to be sent */
 #define BATCH_SUMMARIES 100
-#define BATCH_METAS 1000
-#define STRUCTURE_MAX (32u << 20)
+#define BATCH_METAS	1000
+#define STRUCTURE_MAX	(32u << 20)
 
 struct fetch {
 	struct imap_seqs seqs;
-	size_t range;                /* where the producer stands */
-	uint32_t seq;                /* next message; 0: at the start of the range */
+	size_t range; /* where the producer stands */
+	uint32_t seq; /* next message; 0: at the start of the range */
 	struct imap_items items;
 	bool need_meta, need_summary, need_body, marks_seen;
-	struct imap_seqs seen;       /* UIDs to be flagged \Seen */
-	bool gone, failed;           /* some message was expunged, or could not be read */
+	struct imap_seqs seen; /* UIDs to be flagged \Seen */
+	bool gone, failed;     /* some message was expunged, or could not be read */
 	struct str done_text;
 
-	struct store_meta metas;     /* of the batch under way */
+	struct store_meta metas; /* of the batch under way */
 	struct rpc_reply metas_hold;
 	size_t meta_at;
 	bool has_metas;
@@ -65,8 +65,10 @@ static void fetch_release(struct imap_session *s)
 static bool load_metas(struct imap_session *s, struct fetch *f)
 {
 	uint32_t left = f->need_summary ? BATCH_SUMMARIES : BATCH_METAS, from = f->seq;
-	struct store_meta_get get = {.session = session_id(s->io), .account = s->account,
-				     .mailbox = view_mailbox(s->view), .want_summary = f->need_summary};
+	struct store_meta_get get = {.session = session_id(s->io),
+				     .account = s->account,
+				     .mailbox = view_mailbox(s->view),
+				     .want_summary = f->need_summary};
 	struct uid_range *v = ARENA_ARRAY(&f->message_arena, struct uid_range, left);
 	struct err err = ERR_NONE;
 
@@ -76,7 +78,8 @@ static bool load_metas(struct imap_session *s, struct fetch *f)
 		if (last - first >= left)
 			last = first + left - 1;
 		left -= last - first + 1;
-		v[get.uids.n++] = (struct uid_range){.first = view_at(s->view, first).uid, .last = view_at(s->view, last).uid};
+		v[get.uids.n++] =
+			(struct uid_range){.first = view_at(s->view, first).uid, .last = view_at(s->view, last).uid};
 	}
 	get.uids.v = v;
 	drop_metas(f);
@@ -143,10 +146,18 @@ static void send_section(struct imap_session *s, struct message *m, const struct
 
 	buf_init(&text, STRUCTURE_MAX);
 	switch (item->kind) {
-	case ITEM_RFC822: buf_addz(out, "RFC822"); break;
-	case ITEM_RFC822_HEADER: buf_addz(out, "RFC822.HEADER"); break;
-	case ITEM_RFC822_TEXT: buf_addz(out, "RFC822.TEXT"); break;
-	default: imap_add_section_name(out, item->section); break;
+	case ITEM_RFC822:
+		buf_addz(out, "RFC822");
+		break;
+	case ITEM_RFC822_HEADER:
+		buf_addz(out, "RFC822.HEADER");
+		break;
+	case ITEM_RFC822_TEXT:
+		buf_addz(out, "RFC822.TEXT");
+		break;
+	default:
+		imap_add_section_name(out, item->section);
+		break;
 	}
 	session_write(s->io, buf_str(out));
 	buf_clear(out);
@@ -272,7 +283,10 @@ static bool produce(struct session *io, void *arg)
 
 static void mark_seen(struct imap_session *s, struct fetch *f)
 {
-	struct store_op op = {.kind = OP_FLAGS, .mailbox = view_mailbox(s->view), .mode = FLAGS_ADD, .flags = FLAG_SEEN,
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = view_mailbox(s->view),
+			      .mode = FLAGS_ADD,
+			      .flags = FLAG_SEEN,
 			      .unchangedsince = UINT64_MAX};
 	struct store_committed done;
 	struct rpc_reply hold;
@@ -296,7 +310,7 @@ static enum next fetched(struct session *io, void *arg)
 	mark_seen(s, f);
 	if (f->failed)
 		next = imap_reply(s, "NO [UNAVAILABLE] Some of the messages could not be read");
-	else if (f->gone)   /* RFC 5530: not an error of the client's; a NO would make it try for ever */
+	else if (f->gone) /* RFC 5530: not an error of the client's; a NO would make it try for ever */
 		next = imap_reply(s, "OK [EXPUNGEISSUED] Some of the messages no longer exist");
 	else
 		next = imap_reply(s, "%.*s", STR_ARG(f->done_text));
@@ -309,15 +323,19 @@ static void look_at_items(struct imap_session *s, struct fetch *f)
 		const struct imap_item *item = &f->items.v[i];
 
 		switch (item->kind) {
-		case ITEM_FLAGS: case ITEM_UID:
+		case ITEM_FLAGS:
+		case ITEM_UID:
 			break;
 		case ITEM_MODSEQ:
-			s->condstore = true;   /* RFC 7162 3.1: asking for it enables it */
+			s->condstore = true; /* RFC 7162 3.1: asking for it enables it */
 			break;
-		case ITEM_INTERNALDATE: case ITEM_SIZE:
+		case ITEM_INTERNALDATE:
+		case ITEM_SIZE:
 			f->need_meta = true;
 			break;
-		case ITEM_ENVELOPE: case ITEM_BODY: case ITEM_BODYSTRUCTURE:
+		case ITEM_ENVELOPE:
+		case ITEM_BODY:
+		case ITEM_BODYSTRUCTURE:
 			f->need_meta = f->need_summary = true;
 			break;
 		default:
@@ -344,7 +362,7 @@ enum next imap_cmd_fetch(struct imap_session *s, struct imap_parser *p)
 {
 	struct fetch *f = ARENA_NEW(&s->arena, struct fetch);
 
-	p->in = arena_str(&s->arena, p->in);   /* the items outlive this unit */
+	p->in = arena_str(&s->arena, p->in); /* the items outlive this unit */
 	if (!imap_take_set(s, p, &f->seqs) || !imap_parse_space(p) || !imap_parse_items(p, s->uid_command, &f->items))
 		return imap_bad(s, p);
 	f->done_text = STR("OK Fetch completed.");

@@ -6,13 +6,22 @@
 #include "imap/session.h"
 #include "msg/summary.h"
 
-#define IMAP_FETCH_ITEMS_MAX 128
+#define IMAP_FETCH_ITEMS_MAX  128
 #define IMAP_FETCH_FIELDS_MAX 256
 
 enum imap_item_kind {
-	ITEM_FLAGS, ITEM_UID, ITEM_INTERNALDATE, ITEM_SIZE, ITEM_MODSEQ,
-	ITEM_ENVELOPE, ITEM_BODY, ITEM_BODYSTRUCTURE,
-	ITEM_SECTION, ITEM_RFC822, ITEM_RFC822_HEADER, ITEM_RFC822_TEXT,
+	ITEM_FLAGS,
+	ITEM_UID,
+	ITEM_INTERNALDATE,
+	ITEM_SIZE,
+	ITEM_MODSEQ,
+	ITEM_ENVELOPE,
+	ITEM_BODY,
+	ITEM_BODYSTRUCTURE,
+	ITEM_SECTION,
+	ITEM_RFC822,
+	ITEM_RFC822_HEADER,
+	ITEM_RFC822_TEXT,
 };
 
 /* BODY[1.2.HEADER.FIELDS (TO)]<0.100>: RFC 3501 6.4.5. */
@@ -28,7 +37,7 @@ struct imap_section {
 
 struct imap_item {
 	enum imap_item_kind kind;
-	struct imap_section *section;    /* SECTION, RFC822* */
+	struct imap_section *section; /* SECTION, RFC822* */
 	bool peek;
 };
 
@@ -36,7 +45,7 @@ struct imap_items {
 	struct imap_item *v;
 	size_t n, cap;
 	bool changedsince;
-	uint64_t modseq;                 /* CHANGEDSINCE: RFC 7162 3.1.4.1 */
+	uint64_t modseq; /* CHANGEDSINCE: RFC 7162 3.1.4.1 */
 };
 
 /* From "(FLAGS BODY[])" to the end of the command, modifiers included. */
@@ -49,11 +58,11 @@ void imap_add_section_name(struct buf *out, const struct imap_section *section);
 struct imap_region {
 	bool exists;
 	bool is_text;
-	uint64_t from, len;              /* file */
+	uint64_t from, len; /* file */
 };
 /* text: filled for FIELDS (and left empty otherwise), with CRLF line ends. */
-struct imap_region imap_section_find(const struct imap_section *section, const struct mime_part *root, uint32_t prefix_len,
-				     struct imap_body *body, struct buf *text);
+struct imap_region imap_section_find(const struct imap_section *section, const struct mime_part *root,
+				     uint32_t prefix_len, struct imap_body *body, struct buf *text);
 /* " {n}" CRLF and the bytes, the partial range applied; NIL if there is no such section. */
 void imap_section_send(struct session *io, const struct imap_section *section, const struct imap_region *region,
 		       struct imap_body *body, struct str text);

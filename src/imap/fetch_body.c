@@ -16,7 +16,7 @@ static struct imap_region header_region(const struct mime_part *part, uint32_t p
 {
 	struct imap_region r = {.exists = true, .from = prefix_len + part->header_offset, .len = part->header_len};
 
-	if (part->parent == NULL) {   /* what was put in front at delivery is part of the message's header */
+	if (part->parent == NULL) { /* what was put in front at delivery is part of the message's header */
 		r.from = 0;
 		r.len = prefix_len + part->header_offset + part->header_len;
 	}
@@ -50,8 +50,8 @@ static void add_crlf_lines(struct buf *out, struct str raw)
 }
 
 /* The fields that are listed, or are not, and the empty line that ends them. */
-static struct imap_region filter_fields(const struct imap_section *section, struct imap_region header, struct imap_body *body,
-					struct buf *text)
+static struct imap_region filter_fields(const struct imap_section *section, struct imap_region header,
+					struct imap_body *body, struct buf *text)
 {
 	struct header h;
 	struct buf raw;
@@ -86,13 +86,14 @@ static struct imap_region find_in_part(const struct imap_section *section, const
 		return message ? header_region(message, prefix_len) : (struct imap_region){0};
 	case SECTION_FIELDS:
 	case SECTION_FIELDS_NOT:
-		return message ? filter_fields(section, header_region(message, prefix_len), body, text) : (struct imap_region){0};
+		return message ? filter_fields(section, header_region(message, prefix_len), body, text)
+			       : (struct imap_region){0};
 	}
 	return (struct imap_region){0};
 }
 
-struct imap_region imap_section_find(const struct imap_section *section, const struct mime_part *root, uint32_t prefix_len,
-				     struct imap_body *body, struct buf *text)
+struct imap_region imap_section_find(const struct imap_section *section, const struct mime_part *root,
+				     uint32_t prefix_len, struct imap_body *body, struct buf *text)
 {
 	const struct mime_part *part = root;
 
@@ -162,7 +163,8 @@ static bool summary_from_body(struct imap_session *s, const struct message_meta 
 	buf_init(&raw, IMAP_BODY_LOAD_MAX);
 	buf_init(&made, RPC_BYTES_MAX / 2);
 	ok = imap_body_open(s, meta->uid, &body, &hold, &newest, NULL) == 0 &&
-	     imap_body_read(&body, newest.prefix_len, body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
+	     imap_body_read(&body, newest.prefix_len,
+			    body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
 	if (ok) {
 		summary_parse(buf_str(&raw), arena, summary_r);
 		summary_make(buf_str(&raw), &made);

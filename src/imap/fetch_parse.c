@@ -45,9 +45,15 @@ static bool parse_fields(struct imap_parser *p, struct imap_section *section)
 
 static bool parse_section_text(struct imap_parser *p, struct imap_section *section)
 {
-	static const struct { const char *name; int what; } table[] = {
-		{"HEADER.FIELDS.NOT", SECTION_FIELDS_NOT}, {"HEADER.FIELDS", SECTION_FIELDS}, {"HEADER", SECTION_HEADER},
-		{"TEXT", SECTION_TEXT}, {"MIME", SECTION_MIME},
+	static const struct {
+		const char *name;
+		int what;
+	} table[] = {
+		{"HEADER.FIELDS.NOT", SECTION_FIELDS_NOT},
+		{"HEADER.FIELDS", SECTION_FIELDS},
+		{"HEADER", SECTION_HEADER},
+		{"TEXT", SECTION_TEXT},
+		{"MIME", SECTION_MIME},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -56,7 +62,8 @@ static bool parse_section_text(struct imap_parser *p, struct imap_section *secti
 		section->what = table[i].what;
 		if (section->what == SECTION_FIELDS || section->what == SECTION_FIELDS_NOT)
 			return parse_fields(p, section);
-		return section->what != SECTION_MIME || section->depth > 0 || imap_parse_fail(p, "MIME needs a part number");
+		return section->what != SECTION_MIME || section->depth > 0 ||
+		       imap_parse_fail(p, "MIME needs a part number");
 	}
 	return imap_parse_fail(p, "Invalid section");
 }
@@ -95,7 +102,8 @@ static bool parse_partial(struct imap_parser *p, struct imap_section *section)
 
 static bool add_section(struct imap_parser *p, struct imap_items *items, bool peek)
 {
-	struct imap_item item = {.kind = ITEM_SECTION, .section = ARENA_NEW(p->arena, struct imap_section), .peek = peek};
+	struct imap_item item = {
+		.kind = ITEM_SECTION, .section = ARENA_NEW(p->arena, struct imap_section), .peek = peek};
 
 	if (!parse_section(p, item.section) || !parse_partial(p, item.section))
 		return false;
@@ -108,7 +116,7 @@ static void add_rfc822(struct imap_parser *p, struct imap_items *items, enum ima
 	struct imap_item item = {.kind = kind, .section = ARENA_NEW(p->arena, struct imap_section)};
 
 	item.section->what = what;
-	item.peek = kind == ITEM_RFC822_HEADER;   /* the one that does not set \Seen */
+	item.peek = kind == ITEM_RFC822_HEADER; /* the one that does not set \Seen */
 	vec_push_arena(p->arena, items, item);
 }
 
@@ -128,9 +136,17 @@ static struct str take_name(struct imap_parser *p)
 	return str_sub(p->in, from, p->at - from);
 }
 
-static const struct { const char *name; enum imap_item_kind kind; } plain_items[] = {
-	{"FLAGS", ITEM_FLAGS}, {"UID", ITEM_UID}, {"INTERNALDATE", ITEM_INTERNALDATE}, {"RFC822.SIZE", ITEM_SIZE},
-	{"MODSEQ", ITEM_MODSEQ}, {"ENVELOPE", ITEM_ENVELOPE}, {"BODYSTRUCTURE", ITEM_BODYSTRUCTURE},
+static const struct {
+	const char *name;
+	enum imap_item_kind kind;
+} plain_items[] = {
+	{"FLAGS", ITEM_FLAGS},
+	{"UID", ITEM_UID},
+	{"INTERNALDATE", ITEM_INTERNALDATE},
+	{"RFC822.SIZE", ITEM_SIZE},
+	{"MODSEQ", ITEM_MODSEQ},
+	{"ENVELOPE", ITEM_ENVELOPE},
+	{"BODYSTRUCTURE", ITEM_BODYSTRUCTURE},
 };
 
 static bool parse_item(struct imap_parser *p, struct imap_items *items)
@@ -216,7 +232,7 @@ bool imap_parse_items(struct imap_parser *p, bool uid_command, struct imap_items
 		return imap_parse_fail(p, "Nothing to fetch");
 	if (!parse_modifiers(p, items_r))
 		return false;
-	if (uid_command && !has_item(items_r, ITEM_UID)) {   /* in front: some clients look for it there */
+	if (uid_command && !has_item(items_r, ITEM_UID)) { /* in front: some clients look for it there */
 		imap_items_add(p->arena, items_r, ITEM_UID);
 		memmove(items_r->v + 1, items_r->v, (items_r->n - 1) * sizeof(*items_r->v));
 		items_r->v[0] = (struct imap_item){.kind = ITEM_UID};
@@ -229,8 +245,12 @@ bool imap_parse_items(struct imap_parser *p, bool uid_command, struct imap_items
 void imap_add_section_name(struct buf *out, const struct imap_section *section)
 {
 	static const char *const names[] = {
-		[SECTION_ALL] = "", [SECTION_HEADER] = "HEADER", [SECTION_FIELDS] = "HEADER.FIELDS",
-		[SECTION_FIELDS_NOT] = "HEADER.FIELDS.NOT", [SECTION_TEXT] = "TEXT", [SECTION_MIME] = "MIME",
+		[SECTION_ALL] = "",
+		[SECTION_HEADER] = "HEADER",
+		[SECTION_FIELDS] = "HEADER.FIELDS",
+		[SECTION_FIELDS_NOT] = "HEADER.FIELDS.NOT",
+		[SECTION_TEXT] = "TEXT",
+		[SECTION_MIME] = "MIME",
 	};
 
 	buf_addz(out, "BODY[");

@@ -25,8 +25,8 @@ static struct str without_line_end(struct str line)
 }
 
 /* True: the unit ends here, with f saying why. */
-static bool literal_ends_unit(struct imap_frame *f, enum imap_mode mode, bool logged_in, struct str unit,
-			      uint64_t size, bool sync, size_t spec_at)
+static bool literal_ends_unit(struct imap_frame *f, enum imap_mode mode, bool logged_in, struct str unit, uint64_t size,
+			      bool sync, size_t spec_at)
 {
 	size_t unit_max = logged_in ? IMAP_UNIT_MAX : IMAP_PRELOGIN_MAX;
 

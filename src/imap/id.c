@@ -4,7 +4,7 @@
 #include "imap/session.h"
 
 #define ID_PAIRS_MAX 30
-#define ID_LOG_MAX 512
+#define ID_LOG_MAX   512
 
 static bool parse_pairs(struct imap_parser *p, struct buf *log)
 {
@@ -36,7 +36,8 @@ enum next imap_cmd_id(struct imap_session *s, struct imap_parser *p)
 	buf_init(&log, 2 * ID_LOG_MAX);
 	ok = imap_parse_space(p) && parse_pairs(p, &log) && imap_parse_end(p);
 	if (ok && log.len > 0)
-		log_info("%s: %s: ID sent: %.*s", session_peer_text(s->io), s->user ? s->user : "-", STR_ARG(buf_str(&log)));
+		log_info("%s: %s: ID sent: %.*s", session_peer_text(s->io), s->user ? s->user : "-",
+			 STR_ARG(buf_str(&log)));
 	buf_release(&log);
 	if (!ok)
 		return imap_bad(s, p);

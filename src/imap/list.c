@@ -12,7 +12,7 @@ struct list_request {
 	struct imap_list list;
 	pattern_vec patterns;
 	unsigned status_items;
-	bool delimiter_only;         /* LIST ref "" */
+	bool delimiter_only; /* LIST ref "" */
 	bool extended;
 };
 
@@ -38,7 +38,7 @@ static bool parse_selection(struct imap_parser *p, struct list_request *r)
 			return false;
 	}
 	if ((r->list.options & IMAP_LIST_RECURSIVEMATCH) && !(r->list.options & IMAP_LIST_SUBSCRIBED))
-		return imap_parse_fail(p, "RECURSIVEMATCH needs SUBSCRIBED");   /* RFC 5258 3.1 */
+		return imap_parse_fail(p, "RECURSIVEMATCH needs SUBSCRIBED"); /* RFC 5258 3.1 */
 	return imap_parse_space(p);
 }
 
@@ -78,7 +78,7 @@ static bool parse_pattern(struct imap_parser *p, struct str reference, struct li
 		return true;
 	}
 	if (!valid)
-		return true;   /* matches nothing */
+		return true; /* matches nothing */
 	if (r->patterns.n >= PATTERNS_MAX)
 		return imap_parse_fail(p, "Too many patterns");
 	if (reference.len > 0 && pattern.ptr[0] != '/')
@@ -150,7 +150,7 @@ static void write_list(struct imap_session *s, const struct list_request *r, con
 		imap_list_add(&out, &r->list, node, childinfo);
 		session_write(s->io, buf_str(&out));
 		buf_clear(&out);
-		if ((r->list.options & IMAP_LIST_RETURN_STATUS) && node->exists)   /* right behind its LIST line */
+		if ((r->list.options & IMAP_LIST_RETURN_STATUS) && node->exists) /* right behind its LIST line */
 			imap_write_status(s, node->info, r->status_items);
 	}
 	buf_release(&out);

@@ -10,7 +10,7 @@ static enum next logged_in(struct imap_session *s, const struct dir_auth *answer
 	enum next next;
 	struct buf out;
 
-	conf_unref(&s->conf);   /* a log-in takes the newest configuration */
+	conf_unref(&s->conf); /* a log-in takes the newest configuration */
 	s->conf = newest;
 	s->account = answer->account;
 	free(s->user);
@@ -47,7 +47,8 @@ enum next imap_auth_done(struct imap_session *s, const struct dir_auth *answer)
 
 enum next imap_cmd_login(struct imap_session *s, struct imap_parser *p)
 {
-	struct dir_auth_plain request = {.session = session_id(s->io), .service = STR("imap"), .tls = session_is_tls(s->io)};
+	struct dir_auth_plain request = {
+		.session = session_id(s->io), .service = STR("imap"), .tls = session_is_tls(s->io)};
 	struct err err = ERR_NONE;
 	struct dir_auth answer;
 	struct rpc_reply hold;

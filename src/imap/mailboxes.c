@@ -5,8 +5,9 @@
 #include "imap/reply.h"
 
 static const char *const role_names[] = {
-	[ROLE_NONE] = NULL, [ROLE_INBOX] = NULL, [ROLE_DRAFTS] = "Drafts", [ROLE_SENT] = "Sent", [ROLE_TRASH] = "Trash",
-	[ROLE_JUNK] = "Junk", [ROLE_ARCHIVE] = "Archive", [ROLE_FLAGGED] = "Flagged", [ROLE_ALL] = "All",
+	[ROLE_NONE] = NULL,	    [ROLE_INBOX] = NULL,	[ROLE_DRAFTS] = "Drafts",
+	[ROLE_SENT] = "Sent",	    [ROLE_TRASH] = "Trash",	[ROLE_JUNK] = "Junk",
+	[ROLE_ARCHIVE] = "Archive", [ROLE_FLAGGED] = "Flagged", [ROLE_ALL] = "All",
 };
 
 const char *imap_role_name(enum mailbox_role role)
@@ -40,7 +41,7 @@ static int by_name(const void *a, const void *b)
 	for (size_t i = 0; i < x->name.len && i < y->name.len; i++) {
 		unsigned char c = (unsigned char)x->name.ptr[i], d = (unsigned char)y->name.ptr[i];
 
-		if (c != d)   /* '/' sorts before everything, so that a tree stays together */
+		if (c != d) /* '/' sorts before everything, so that a tree stays together */
 			return c == '/' ? -1 : d == '/' ? 1 : (int)c - (int)d;
 	}
 	return (x->name.len > y->name.len) - (x->name.len < y->name.len);
@@ -79,7 +80,8 @@ void imap_tree_build(struct imap_tree *tree, const struct mailbox_info *v, size_
 
 	*tree = (struct imap_tree){0};
 	for (size_t i = 0; i < n; i++) {
-		struct imap_node node = {.name = v[i].name, .info = &v[i], .exists = v[i].id != 0, .subscribed = v[i].subscribed};
+		struct imap_node node = {
+			.name = v[i].name, .info = &v[i], .exists = v[i].id != 0, .subscribed = v[i].subscribed};
 
 		if (map_get(at, node.name))
 			continue;
@@ -151,8 +153,7 @@ bool imap_list_selects(const struct imap_list *list, const struct imap_tree *tre
 void imap_list_add(struct buf *out, const struct imap_list *list, const struct imap_node *node, bool childinfo)
 {
 	const char *role = node->exists ? imap_role_name(node->info->role) : NULL;
-	bool subscribed = node->subscribed &&
-			  (list->options & (IMAP_LIST_SUBSCRIBED | IMAP_LIST_RETURN_SUBSCRIBED));
+	bool subscribed = node->subscribed && (list->options & (IMAP_LIST_SUBSCRIBED | IMAP_LIST_RETURN_SUBSCRIBED));
 
 	buf_addz(out, "* LIST (");
 	if (!node->exists)
@@ -160,7 +161,7 @@ void imap_list_add(struct buf *out, const struct imap_list *list, const struct i
 	buf_addz(out, node->children ? "\\HasChildren" : "\\HasNoChildren");
 	if (subscribed)
 		buf_addz(out, " \\Subscribed");
-	if (role)   /* in plain LIST as well: clients rely on it (RFC 6154 2) */
+	if (role) /* in plain LIST as well: clients rely on it (RFC 6154 2) */
 		buf_addf(out, " \\%s", role);
 	buf_addz(out, ") \"/\" ");
 	imap_add_mailbox(out, node->name);

@@ -16,8 +16,14 @@ bool imap_parse_fail(struct imap_parser *p, const char *error)
 	return false;
 }
 
-static bool more(const struct imap_parser *p) { return p->at < p->in.len; }
-static char next(const struct imap_parser *p) { return p->in.ptr[p->at]; }
+static bool more(const struct imap_parser *p)
+{
+	return p->at < p->in.len;
+}
+static char next(const struct imap_parser *p)
+{
+	return p->in.ptr[p->at];
+}
 
 bool imap_parse_peek(const struct imap_parser *p, char c)
 {
@@ -36,7 +42,9 @@ bool imap_parse_char(struct imap_parser *p, char c)
 {
 	if (imap_parse_take(p, c))
 		return true;
-	return imap_parse_fail(p, c == '(' ? "Expected a parenthesis" : c == ')' ? "Missing closing parenthesis" : "Syntax error");
+	return imap_parse_fail(p, c == '('   ? "Expected a parenthesis"
+				  : c == ')' ? "Missing closing parenthesis"
+					     : "Syntax error");
 }
 
 bool imap_parse_space(struct imap_parser *p)
@@ -77,9 +85,18 @@ static struct str take_while(struct imap_parser *p, bool (*is)(char))
 	return str_sub(p->in, from, p->at - from);
 }
 
-static bool is_tag_char(char c) { return (is_atom_char(c) || c == ']') && c != '+'; }
-static bool is_astring_char(char c) { return is_atom_char(c) || c == ']'; }
-static bool is_pattern_char(char c) { return is_astring_char(c) || c == '%' || c == '*'; }
+static bool is_tag_char(char c)
+{
+	return (is_atom_char(c) || c == ']') && c != '+';
+}
+static bool is_astring_char(char c)
+{
+	return is_atom_char(c) || c == ']';
+}
+static bool is_pattern_char(char c)
+{
+	return is_astring_char(c) || c == '%' || c == '*';
+}
 
 bool imap_parse_tag(struct imap_parser *p, struct str *tag_r)
 {
@@ -289,9 +306,12 @@ bool imap_parse_set(struct imap_parser *p, struct imap_set *set_r)
 
 static bool parse_system_flag(struct imap_parser *p, struct imap_flags *flags)
 {
-	static const struct { const char *name; uint32_t flag; } table[] = {
-		{"Seen", FLAG_SEEN}, {"Answered", FLAG_ANSWERED}, {"Flagged", FLAG_FLAGGED},
-		{"Deleted", FLAG_DELETED}, {"Draft", FLAG_DRAFT}, {"Recent", 0},
+	static const struct {
+		const char *name;
+		uint32_t flag;
+	} table[] = {
+		{"Seen", FLAG_SEEN},	   {"Answered", FLAG_ANSWERED}, {"Flagged", FLAG_FLAGGED},
+		{"Deleted", FLAG_DELETED}, {"Draft", FLAG_DRAFT},	{"Recent", 0},
 	};
 	struct str name;
 

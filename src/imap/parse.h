@@ -11,20 +11,20 @@
 #include "store/schema.h"
 
 struct imap_parser {
-	struct str in;           /* the command without its final line end */
+	struct str in; /* the command without its final line end */
 	size_t at;
 	struct arena *arena;
 	const char *error;
 };
 
 void imap_parser_init(struct imap_parser *p, struct str in, struct arena *arena);
-bool imap_parse_fail(struct imap_parser *p, const char *error);      /* keeps the first error; returns false */
+bool imap_parse_fail(struct imap_parser *p, const char *error); /* keeps the first error; returns false */
 
-bool imap_parse_peek(const struct imap_parser *p, char c);           /* is c next? Takes nothing */
-bool imap_parse_take(struct imap_parser *p, char c);                 /* takes c if it is next; no error if not */
+bool imap_parse_peek(const struct imap_parser *p, char c); /* is c next? Takes nothing */
+bool imap_parse_take(struct imap_parser *p, char c);	   /* takes c if it is next; no error if not */
 bool imap_parse_char(struct imap_parser *p, char c);
-bool imap_parse_space(struct imap_parser *p);                        /* one; clients that send more are forgiven */
-bool imap_parse_at_end(struct imap_parser *p);                       /* only blanks are left; no error if not */
+bool imap_parse_space(struct imap_parser *p);  /* one; clients that send more are forgiven */
+bool imap_parse_at_end(struct imap_parser *p); /* only blanks are left; no error if not */
 bool imap_parse_end(struct imap_parser *p);
 
 bool imap_parse_tag(struct imap_parser *p, struct str *tag_r);
@@ -32,10 +32,10 @@ bool imap_parse_atom(struct imap_parser *p, struct str *atom_r);
 /* The atom, if it is next and followed by no other atom character; no error if not. */
 bool imap_parse_word(struct imap_parser *p, const char *word);
 bool imap_parse_u32(struct imap_parser *p, uint32_t *n_r);
-bool imap_parse_u64(struct imap_parser *p, uint64_t *n_r);           /* up to 2^63-1 (RFC 7162 7) */
-bool imap_parse_string(struct imap_parser *p, struct str *s_r);      /* quoted or literal */
+bool imap_parse_u64(struct imap_parser *p, uint64_t *n_r);	/* up to 2^63-1 (RFC 7162 7) */
+bool imap_parse_string(struct imap_parser *p, struct str *s_r); /* quoted or literal */
 bool imap_parse_astring(struct imap_parser *p, struct str *s_r);
-bool imap_parse_nstring(struct imap_parser *p, struct str *s_r);     /* NIL: STR_NULL */
+bool imap_parse_nstring(struct imap_parser *p, struct str *s_r); /* NIL: STR_NULL */
 
 /* A mailbox name as the store spells it: UTF-8, INBOX in capitals (also in front of '/'), one final
  * separator removed. Names given in modified UTF-7 are decoded; raw UTF-8 is taken as it is. */
@@ -49,14 +49,14 @@ struct str imap_mailbox_normalize(struct str name, struct arena *arena);
 struct imap_set {
 	struct imap_set_range {
 		uint32_t first, last;
-	} *v;
+	} * v;
 	size_t n, cap;
 };
 bool imap_parse_set(struct imap_parser *p, struct imap_set *set_r);
 
 struct imap_flags {
-	uint32_t system;         /* FLAG_* */
-	struct store_name *v;    /* keywords */
+	uint32_t system;      /* FLAG_* */
+	struct store_name *v; /* keywords */
 	size_t n, cap;
 };
 #define IMAP_KEYWORDS_MAX 64

@@ -3,8 +3,8 @@
 #include "base/utf8.h"
 #include "msg/mutf7.h"
 
-#define QUOTED_MAX 1000
-#define ENCODED_WORD_BYTES 45    /* 45 bytes are 60 of base64; a word may have 75 characters (RFC 2047 2) */
+#define QUOTED_MAX	   1000
+#define ENCODED_WORD_BYTES 45 /* 45 bytes are 60 of base64; a word may have 75 characters (RFC 2047 2) */
 
 /* TEXT-CHAR: any 7-bit byte but NUL, CR and LF. */
 static bool is_quotable(struct str s)
@@ -49,7 +49,8 @@ void imap_add_astring(struct buf *out, struct str s)
 	bool atom = s.len > 0 && s.len <= QUOTED_MAX && !str_ieq(s, STR("NIL"));
 
 	for (size_t i = 0; atom && i < s.len; i++)
-		atom = (unsigned char)s.ptr[i] > 0x20 && (unsigned char)s.ptr[i] < 0x7f && strchr("(){%*\"\\]", s.ptr[i]) == NULL;
+		atom = (unsigned char)s.ptr[i] > 0x20 && (unsigned char)s.ptr[i] < 0x7f &&
+		       strchr("(){%*\"\\]", s.ptr[i]) == NULL;
 	if (atom)
 		buf_add_str(out, s);
 	else
@@ -121,9 +122,12 @@ void imap_add_mailbox(struct buf *out, struct str name)
 
 void imap_add_system_flags(struct buf *out, uint32_t flags, bool recent)
 {
-	static const struct { uint32_t flag; const char *name; } table[] = {
+	static const struct {
+		uint32_t flag;
+		const char *name;
+	} table[] = {
 		{FLAG_ANSWERED, "\\Answered"}, {FLAG_FLAGGED, "\\Flagged"}, {FLAG_DELETED, "\\Deleted"},
-		{FLAG_SEEN, "\\Seen"}, {FLAG_DRAFT, "\\Draft"},
+		{FLAG_SEEN, "\\Seen"},	       {FLAG_DRAFT, "\\Draft"},
 	};
 	const char *blank = "";
 

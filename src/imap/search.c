@@ -6,23 +6,23 @@
 #include "imap/fetch.h"
 #include "imap/reply.h"
 
-#define SLICE_US 3000
+#define SLICE_US	3000
 #define BATCH_SUMMARIES 100
-#define BATCH_METAS 1000
+#define BATCH_METAS	1000
 
 struct search_job {
 	struct imap_session *s;
 	struct imap_search search;
-	uint32_t seq;                    /* last message looked at */
-	struct imap_seqs found;          /* sequence numbers or UIDs */
-	uint64_t modseq;                 /* highest among the found */
+	uint32_t seq;		/* last message looked at */
+	struct imap_seqs found; /* sequence numbers or UIDs */
+	uint64_t modseq;	/* highest among the found */
 	bool failed;
 
 	struct store_meta metas;
 	struct rpc_reply metas_hold;
 	bool has_metas;
 	size_t meta_at;
-	struct arena arena;              /* of one message */
+	struct arena arena; /* of one message */
 
 	/* of the candidate under way */
 	bool meta_asked, summary_asked, message_asked;
@@ -58,8 +58,11 @@ static bool load_metas(struct search_job *j, uint32_t seq)
 	bool summaries = j->search.root->cost >= COST_SUMMARY;
 	uint32_t last = (uint32_t)view_count(s->view), batch = summaries ? BATCH_SUMMARIES : BATCH_METAS;
 	struct uid_range range = {.first = view_at(s->view, seq).uid};
-	struct store_meta_get get = {.session = session_id(s->io), .account = s->account, .mailbox = view_mailbox(s->view),
-				     .uids = {.v = &range, .n = 1}, .want_summary = summaries};
+	struct store_meta_get get = {.session = session_id(s->io),
+				     .account = s->account,
+				     .mailbox = view_mailbox(s->view),
+				     .uids = {.v = &range, .n = 1},
+				     .want_summary = summaries};
 	struct err err = ERR_NONE;
 
 	if (last - seq >= batch)
@@ -197,7 +200,7 @@ static void write_search(struct imap_session *s, const struct search_job *j)
 			buf_add_u64(&out, x);
 		}
 	}
-	if (j->search.modseq && j->found.n > 0)   /* RFC 7162 3.1.5 */
+	if (j->search.modseq && j->found.n > 0) /* RFC 7162 3.1.5 */
 		buf_addf(&out, " (MODSEQ %llu)", (unsigned long long)j->modseq);
 	buf_addz(&out, "\r\n");
 	session_write(s->io, buf_str(&out));
@@ -234,8 +237,9 @@ static enum next scanned(struct session *io, void *arg)
 	struct imap_session *s = imap_of(io);
 	struct search_job *j = arg;
 
-	if (j->failed)   /* an incomplete answer looks like a complete one: none is better */
-		return imap_command_end(s, imap_reply(s, "NO [UNAVAILABLE] Some of the messages could not be searched"));
+	if (j->failed) /* an incomplete answer looks like a complete one: none is better */
+		return imap_command_end(s,
+					imap_reply(s, "NO [UNAVAILABLE] Some of the messages could not be searched"));
 	if (j->search.esearch)
 		write_esearch(s, j);
 	else
@@ -247,7 +251,7 @@ enum next imap_cmd_search(struct imap_session *s, struct imap_parser *p)
 {
 	struct search_job *j = ARENA_NEW(&s->arena, struct search_job);
 
-	p->in = arena_str(&s->arena, p->in);   /* the keys outlive this unit */
+	p->in = arena_str(&s->arena, p->in); /* the keys outlive this unit */
 	if (!imap_search_parse(p, s->view, &j->search)) {
 		if (j->search.bad_charset)
 			return imap_reply(s, "NO [BADCHARSET (UTF-8 US-ASCII)] Unknown charset");

@@ -9,38 +9,53 @@
 #include "imap/session.h"
 #include "msg/summary.h"
 
-#define IMAP_SEARCH_KEYS_MAX 1000
+#define IMAP_SEARCH_KEYS_MAX  1000
 #define IMAP_SEARCH_DEPTH_MAX 32
 
 enum imap_cost { COST_VIEW, COST_META, COST_SUMMARY, COST_HEADER, COST_BODY };
 
 enum imap_key_kind {
-	KEY_AND, KEY_OR, KEY_NOT,
-	KEY_ALL, KEY_FLAGS, KEY_KEYWORD, KEY_RECENT, KEY_SEQS, KEY_MODSEQ,
-	KEY_LARGER, KEY_SMALLER, KEY_BEFORE, KEY_ON, KEY_SINCE,
-	KEY_SENTBEFORE, KEY_SENTON, KEY_SENTSINCE,
-	KEY_HEADER, KEY_BODY, KEY_TEXT,
+	KEY_AND,
+	KEY_OR,
+	KEY_NOT,
+	KEY_ALL,
+	KEY_FLAGS,
+	KEY_KEYWORD,
+	KEY_RECENT,
+	KEY_SEQS,
+	KEY_MODSEQ,
+	KEY_LARGER,
+	KEY_SMALLER,
+	KEY_BEFORE,
+	KEY_ON,
+	KEY_SINCE,
+	KEY_SENTBEFORE,
+	KEY_SENTON,
+	KEY_SENTSINCE,
+	KEY_HEADER,
+	KEY_BODY,
+	KEY_TEXT,
 };
 
 struct imap_key {
 	enum imap_key_kind kind;
 	enum imap_cost cost;
-	struct imap_key **children;      /* AND, OR, NOT */
+	struct imap_key **children; /* AND, OR, NOT */
 	size_t child_count, child_cap;
-	uint32_t flags;                  /* FLAGS: all of these */
-	uint64_t number;                 /* MODSEQ, LARGER, SMALLER */
+	uint32_t flags;	 /* FLAGS: all of these */
+	uint64_t number; /* MODSEQ, LARGER, SMALLER */
 	int64_t day;
-	struct str field;                /* HEADER */
-	struct str text;                 /* folded by imap_fold(); KEYWORD: as given */
-	struct imap_seqs seqs;           /* SEQS */
+	struct str field;      /* HEADER */
+	struct str text;       /* folded by imap_fold(); KEYWORD: as given */
+	struct imap_seqs seqs; /* SEQS */
 };
 
 struct imap_search {
 	struct imap_key *root;
-	bool modseq;                     /* a MODSEQ key: the answer carries one */
+	bool modseq; /* a MODSEQ key: the answer carries one */
 	bool esearch;
-	unsigned returns;                /* enum imap_return */
-	bool bad_charset;                /* parsing stopped because of it */
+	unsigned returns; /* enum imap_return */
+	bool bad_charset; /* parsing stopped because of it */
 };
 enum imap_return { RETURN_MIN = 1, RETURN_MAX = 2, RETURN_ALL = 4, RETURN_COUNT = 8 };
 
@@ -52,11 +67,11 @@ struct imap_candidate {
 	uint32_t seq;
 	struct view_entry entry;
 	bool recent;
-	const struct view *view;         /* for keyword names; may be NULL */
+	const struct view *view; /* for keyword names; may be NULL */
 	const struct message_meta *(*meta)(struct imap_candidate *c);
 	const struct summary *(*summary)(struct imap_candidate *c);
-	const struct str *(*message)(struct imap_candidate *c);     /* stored form, prefix included */
-	uint32_t prefix_len;             /* known once message() was called */
+	const struct str *(*message)(struct imap_candidate *c); /* stored form, prefix included */
+	uint32_t prefix_len;					/* known once message() was called */
 	void *ctx;
 };
 bool imap_search_match(const struct imap_key *key, struct imap_candidate *c);

@@ -13,7 +13,7 @@ static uint32_t fold_latin_extended(uint32_t c)
 {
 	if ((c >= 0x139 && c <= 0x148) || (c >= 0x179 && c <= 0x17e))
 		return c & 1 ? c + 1 : c;
-	if (c == 0x130 || c == 0x131)   /* the Turkish i: both as i */
+	if (c == 0x130 || c == 0x131) /* the Turkish i: both as i */
 		return 'i';
 	if (c == 0x178)
 		return 0xff;
@@ -30,14 +30,14 @@ static uint32_t fold_char(uint32_t c)
 		return fold_latin_extended(c);
 	if ((c >= 0x391 && c <= 0x3a1) || (c >= 0x3a3 && c <= 0x3ab))
 		return c + 32;
-	if (c == 0x3c2)                 /* final sigma */
+	if (c == 0x3c2) /* final sigma */
 		return 0x3c3;
 	if (c >= 0x400 && c <= 0x40f)
 		return c + 80;
 	if (c >= 0x410 && c <= 0x42f)
 		return c + 32;
-	if ((c >= 0x460 && c <= 0x481) || (c >= 0x48a && c <= 0x4bf) || (c >= 0x4d0 && c <= 0x52f) || (c >= 0x1e00 && c <= 0x1e95) ||
-	    (c >= 0x1ea0 && c <= 0x1eff))
+	if ((c >= 0x460 && c <= 0x481) || (c >= 0x48a && c <= 0x4bf) || (c >= 0x4d0 && c <= 0x52f) ||
+	    (c >= 0x1e00 && c <= 0x1e95) || (c >= 0x1ea0 && c <= 0x1eff))
 		return c | 1;
 	if (c >= 0x531 && c <= 0x556)
 		return c + 48;
@@ -121,8 +121,8 @@ static bool list_contains(const struct mailbox_addr_list *list, struct str needl
 		struct str name = header_decode(a->name, &arena), text;
 
 		if (a->kind == ADDR_MAILBOX)
-			text = arena_printf(&arena, "%.*s%s<%.*s@%.*s>", STR_ARG(name), name.len ? " " : "", STR_ARG(a->local),
-					    STR_ARG(a->domain));
+			text = arena_printf(&arena, "%.*s%s<%.*s@%.*s>", STR_ARG(name), name.len ? " " : "",
+					    STR_ARG(a->local), STR_ARG(a->domain));
 		else
 			text = name;
 		found = contains(text, needle);
@@ -146,9 +146,10 @@ static bool envelope_text(const struct envelope *e, struct str field, struct str
 
 static const struct mailbox_addr_list *envelope_list(const struct envelope *e, struct str field)
 {
-	return str_ieq(field, STR("From")) ? &e->from : str_ieq(field, STR("To")) ? &e->to
-		     : str_ieq(field, STR("Cc"))			  ? &e->cc
-									  : &e->bcc;
+	return str_ieq(field, STR("From")) ? &e->from
+	       : str_ieq(field, STR("To")) ? &e->to
+	       : str_ieq(field, STR("Cc")) ? &e->cc
+					   : &e->bcc;
 }
 
 static bool match_summary_header(const struct imap_key *key, const struct summary *summary)
@@ -174,8 +175,9 @@ static bool match_header(const struct imap_key *key, struct imap_candidate *c)
 		return summary && summary->root && match_summary_header(key, summary);
 	}
 	message = c->message(c);
-	return message && block_contains(str_sub(*message, 0, c->prefix_len + header_size(str_skip(*message, c->prefix_len))),
-					 key->field, key->text);
+	return message &&
+	       block_contains(str_sub(*message, 0, c->prefix_len + header_size(str_skip(*message, c->prefix_len))),
+			      key->field, key->text);
 }
 
 /* ---- bodies ---- */
@@ -214,7 +216,7 @@ static bool leaf_contains(const struct mime_part *part, struct str message, stru
 static bool part_contains(const struct mime_part *part, struct str message, struct str needle)
 {
 	if (part->parent && block_contains_anywhere(str_sub(message, part->header_offset, part->header_len), needle))
-		return true;   /* the headers of parts and of messages inside belong to the body */
+		return true; /* the headers of parts and of messages inside belong to the body */
 	if (part->first == NULL)
 		return leaf_contains(part, message, needle);
 	for (const struct mime_part *child = part->first; child; child = child->next) {
@@ -237,8 +239,9 @@ static bool match_text(const struct imap_key *key, struct imap_candidate *c)
 	if (summary == NULL || summary->root == NULL)
 		return false;
 	if (key->kind == KEY_TEXT &&
-	    block_contains_anywhere(str_sub(*message, 0, c->prefix_len + summary->root->header_offset + summary->root->header_len),
-				    key->text))
+	    block_contains_anywhere(
+		    str_sub(*message, 0, c->prefix_len + summary->root->header_offset + summary->root->header_len),
+		    key->text))
 		return true;
 	return part_contains(summary->root, str_skip(*message, c->prefix_len), key->text);
 }
@@ -248,9 +251,14 @@ static bool match_text(const struct imap_key *key, struct imap_candidate *c)
 static bool compare_day(enum imap_key_kind kind, int64_t day, int64_t with)
 {
 	switch (kind) {
-	case KEY_BEFORE: case KEY_SENTBEFORE: return day < with;
-	case KEY_ON: case KEY_SENTON: return day == with;
-	default: return day >= with;
+	case KEY_BEFORE:
+	case KEY_SENTBEFORE:
+		return day < with;
+	case KEY_ON:
+	case KEY_SENTON:
+		return day == with;
+	default:
+		return day >= with;
 	}
 }
 
@@ -303,17 +311,35 @@ bool imap_search_match(const struct imap_key *key, struct imap_candidate *c)
 				return true;
 		}
 		return false;
-	case KEY_NOT: return !imap_search_match(key->children[0], c);
-	case KEY_ALL: return true;
-	case KEY_FLAGS: return (c->entry.flags & key->flags) == key->flags;
-	case KEY_KEYWORD: return match_keyword(key, c);
-	case KEY_RECENT: return c->recent;
-	case KEY_SEQS: return imap_ranges_have(key->seqs.v, key->seqs.n, c->seq);
-	case KEY_MODSEQ: return c->entry.modseq >= key->number;
-	case KEY_LARGER: case KEY_SMALLER: case KEY_BEFORE: case KEY_ON: case KEY_SINCE: return match_meta(key, c);
-	case KEY_SENTBEFORE: case KEY_SENTON: case KEY_SENTSINCE: return match_sent(key, c);
-	case KEY_HEADER: return match_header(key, c);
-	case KEY_BODY: case KEY_TEXT: return match_text(key, c);
+	case KEY_NOT:
+		return !imap_search_match(key->children[0], c);
+	case KEY_ALL:
+		return true;
+	case KEY_FLAGS:
+		return (c->entry.flags & key->flags) == key->flags;
+	case KEY_KEYWORD:
+		return match_keyword(key, c);
+	case KEY_RECENT:
+		return c->recent;
+	case KEY_SEQS:
+		return imap_ranges_have(key->seqs.v, key->seqs.n, c->seq);
+	case KEY_MODSEQ:
+		return c->entry.modseq >= key->number;
+	case KEY_LARGER:
+	case KEY_SMALLER:
+	case KEY_BEFORE:
+	case KEY_ON:
+	case KEY_SINCE:
+		return match_meta(key, c);
+	case KEY_SENTBEFORE:
+	case KEY_SENTON:
+	case KEY_SENTSINCE:
+		return match_sent(key, c);
+	case KEY_HEADER:
+		return match_header(key, c);
+	case KEY_BODY:
+	case KEY_TEXT:
+		return match_text(key, c);
 	}
 	return false;
 }

@@ -162,19 +162,22 @@ static bool parse_modseq(struct parse *a, struct imap_key **key_r)
 	a->search->modseq = true;
 	if (!imap_parse_space(a->p))
 		return false;
-	if (imap_parse_peek(a->p, '"') &&
-	    (!imap_parse_string(a->p, &name) || !imap_parse_space(a->p) || !imap_parse_atom(a->p, &name) ||
-	     !imap_parse_space(a->p)))
+	if (imap_parse_peek(a->p, '"') && (!imap_parse_string(a->p, &name) || !imap_parse_space(a->p) ||
+					   !imap_parse_atom(a->p, &name) || !imap_parse_space(a->p)))
 		return false;
 	return imap_parse_u64(a->p, &(*key_r)->number);
 }
 
 /* ---- keys ---- */
 
-static const struct { const char *name; uint32_t flag; bool set; } flag_keys[] = {
-	{"ANSWERED", FLAG_ANSWERED, true}, {"UNANSWERED", FLAG_ANSWERED, false}, {"DELETED", FLAG_DELETED, true},
-	{"UNDELETED", FLAG_DELETED, false}, {"DRAFT", FLAG_DRAFT, true}, {"UNDRAFT", FLAG_DRAFT, false},
-	{"FLAGGED", FLAG_FLAGGED, true}, {"UNFLAGGED", FLAG_FLAGGED, false}, {"SEEN", FLAG_SEEN, true},
+static const struct {
+	const char *name;
+	uint32_t flag;
+	bool set;
+} flag_keys[] = {
+	{"ANSWERED", FLAG_ANSWERED, true},  {"UNANSWERED", FLAG_ANSWERED, false}, {"DELETED", FLAG_DELETED, true},
+	{"UNDELETED", FLAG_DELETED, false}, {"DRAFT", FLAG_DRAFT, true},	  {"UNDRAFT", FLAG_DRAFT, false},
+	{"FLAGGED", FLAG_FLAGGED, true},    {"UNFLAGGED", FLAG_FLAGGED, false},	  {"SEEN", FLAG_SEEN, true},
 	{"UNSEEN", FLAG_SEEN, false},
 };
 
@@ -228,8 +231,11 @@ static bool parse_or(struct parse *a, struct imap_key **key_r)
 
 static bool parse_named(struct parse *a, struct str name, struct imap_key **key_r)
 {
-	static const struct { const char *name; enum imap_key_kind kind; } days[] = {
-		{"BEFORE", KEY_BEFORE}, {"ON", KEY_ON}, {"SINCE", KEY_SINCE},
+	static const struct {
+		const char *name;
+		enum imap_key_kind kind;
+	} days[] = {
+		{"BEFORE", KEY_BEFORE},		{"ON", KEY_ON},		{"SINCE", KEY_SINCE},
 		{"SENTBEFORE", KEY_SENTBEFORE}, {"SENTON", KEY_SENTON}, {"SENTSINCE", KEY_SENTSINCE},
 	};
 	static const char *const fields[] = {"FROM", "TO", "CC", "BCC", "SUBJECT"};
@@ -238,7 +244,8 @@ static bool parse_named(struct parse *a, struct str name, struct imap_key **key_
 		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(days); i++) {
 		if (str_ieq(name, str_from(days[i].name)))
-			return parse_day_key(a, days[i].kind, days[i].kind >= KEY_SENTBEFORE ? COST_SUMMARY : COST_META, key_r);
+			return parse_day_key(a, days[i].kind, days[i].kind >= KEY_SENTBEFORE ? COST_SUMMARY : COST_META,
+					     key_r);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (str_ieq(name, str_from(fields[i])))
@@ -342,7 +349,7 @@ static bool parse_return(struct imap_parser *p, struct imap_search *search)
 			return false;
 	}
 	if (search->returns == 0)
-		search->returns = RETURN_ALL;   /* RFC 4731 3.1: "RETURN ()" means ALL */
+		search->returns = RETURN_ALL; /* RFC 4731 3.1: "RETURN ()" means ALL */
 	return imap_parse_space(p);
 }
 

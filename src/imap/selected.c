@@ -37,7 +37,7 @@ void imap_write_flags(struct imap_session *s)
 	buf_addf(&out, "* FLAGS (%.*s)\r\n* OK [PERMANENTFLAGS (", STR_ARG(buf_str(&list)));
 	if (!s->read_only) {
 		buf_add_str(&out, buf_str(&list));
-		if (names < STORE_KEYWORDS_MAX)   /* "\*": new keywords may be made (7.1) */
+		if (names < STORE_KEYWORDS_MAX) /* "\*": new keywords may be made (7.1) */
 			buf_addz(&out, " \\*");
 	}
 	buf_addz(&out, s->read_only ? ")] No permanent flags permitted.\r\n" : ")] Flags permitted.\r\n");
@@ -68,7 +68,7 @@ static void on_flags(void *ctx, size_t seq, struct view_entry e)
 		return;
 	buf_init(&out, FLAGS_TEXT_MAX);
 	buf_addf(&out, "* %zu FETCH (", seq);
-	if (s->uid_command) {   /* RFC 3501 6.4.8: responses caused by a UID command carry the UID */
+	if (s->uid_command) { /* RFC 3501 6.4.8: responses caused by a UID command carry the UID */
 		buf_addf(&out, "UID %u", e.uid);
 		blank = " ";
 	}
@@ -78,7 +78,7 @@ static void on_flags(void *ctx, size_t seq, struct view_entry e)
 		buf_addc(&out, ')');
 		blank = " ";
 	}
-	if (s->condstore)       /* RFC 7162 3.2 */
+	if (s->condstore) /* RFC 7162 3.2 */
 		buf_addf(&out, "%sMODSEQ (%llu)", blank, (unsigned long long)e.modseq);
 	buf_addz(&out, ")\r\n");
 	session_write(s->io, buf_str(&out));

@@ -18,30 +18,30 @@
 #include "imap/set.h"
 
 /* ---- limits ---- */
-#define IMAP_TAG_MAX 64
-#define IMAP_LINE_MAX 65536              /* clients send huge UID sets */
-#define IMAP_LITERAL_MAX 65536           /* of anything but APPEND's message */
-#define IMAP_UNIT_MAX (256 * 1024)       /* a command with all its literals */
-#define IMAP_PRELOGIN_MAX 8192           /* the same before log-in */
-#define IMAP_BAD_MAX_PRELOGIN 10         /* faulty commands before the connection is closed */
-#define IMAP_BAD_MAX 50
+#define IMAP_TAG_MAX	       64
+#define IMAP_LINE_MAX	       65536	    /* clients send huge UID sets */
+#define IMAP_LITERAL_MAX       65536	    /* of anything but APPEND's message */
+#define IMAP_UNIT_MAX	       (256 * 1024) /* a command with all its literals */
+#define IMAP_PRELOGIN_MAX      8192	    /* the same before log-in */
+#define IMAP_BAD_MAX_PRELOGIN  10	    /* faulty commands before the connection is closed */
+#define IMAP_BAD_MAX	       50
 #define IMAP_AUTH_FAILURES_MAX 10
 
 enum imap_state { IMAP_NOT_AUTHENTICATED = 1, IMAP_AUTHENTICATED = 2, IMAP_SELECTED = 4 };
 
 enum imap_mode {
-	IMAP_MODE_COMMAND,       /* a command with its literals */
-	IMAP_MODE_AUTH,          /* a line: the client's SASL response */
-	IMAP_MODE_AUTH_FINAL,    /* a line: the empty answer to the server's last SASL data */
-	IMAP_MODE_IDLE,          /* a line: DONE */
-	IMAP_MODE_APPEND_TAIL,   /* what follows APPEND's message literal */
-	IMAP_MODE_SKIP,          /* the rest of a command whose literal was refused; then `held_reply` */
+	IMAP_MODE_COMMAND,     /* a command with its literals */
+	IMAP_MODE_AUTH,	       /* a line: the client's SASL response */
+	IMAP_MODE_AUTH_FINAL,  /* a line: the empty answer to the server's last SASL data */
+	IMAP_MODE_IDLE,	       /* a line: DONE */
+	IMAP_MODE_APPEND_TAIL, /* what follows APPEND's message literal */
+	IMAP_MODE_SKIP,	       /* the rest of a command whose literal was refused; then `held_reply` */
 };
 
 /* What frame() found besides the length of the unit; valid while that unit runs. */
 struct imap_frame {
-	size_t line;             /* where the line begins that is being collected */
-	bool literal;            /* the unit ends in a literal that is not in it: refused, or APPEND's message */
+	size_t line;  /* where the line begins that is being collected */
+	bool literal; /* the unit ends in a literal that is not in it: refused, or APPEND's message */
 	bool literal_sync;
 	uint64_t literal_size;
 };
@@ -54,7 +54,7 @@ struct imap_session {
 	struct imap_server *server;
 	struct service *service;
 	struct conf *conf;
-	struct view *view;               /* or NULL */
+	struct view *view; /* or NULL */
 	const struct imap_command *command;
 	struct arena arena;
 	struct imap_frame frame;
@@ -62,43 +62,46 @@ struct imap_session {
 	enum imap_state state;
 	enum imap_mode mode;
 	char tag[IMAP_TAG_MAX + 1];
-	bool uid_command;                /* "UID FETCH" and friends */
+	bool uid_command; /* "UID FETCH" and friends */
 	bool read_only;
-	bool condstore;                  /* announce MODSEQ (RFC 7162 3.1) */
-	bool session_named;              /* directory knows this session: tell it when we end */
-	bool hide_own;                   /* see own_modseq */
+	bool condstore;	    /* announce MODSEQ (RFC 7162 3.1) */
+	bool session_named; /* directory knows this session: tell it when we end */
+	bool hide_own;	    /* see own_modseq */
 
 	uint64_t account;
-	char *user;                      /* canonical, or NULL */
+	char *user; /* canonical, or NULL */
 	struct login login;
 	unsigned bad_commands;
 	int64_t active_ms;
 
 	/* Flag changes of this modseq are the running command's own: imap_sync() does not tell them. */
 	uint64_t own_modseq;
-	bool own_modseq_only;            /* but their new MODSEQ (STORE .SILENT, RFC 7162 3.1.3) */
+	bool own_modseq_only; /* but their new MODSEQ (STORE .SILENT, RFC 7162 3.1.3) */
 
 	/* What the running command holds besides the arena: given back when it ends, however it ends. */
 	void *job;
 	void (*job_release)(struct imap_session *s);
-	struct imap_append *append;      /* the job, when that is an APPEND whose literal comes in */
-	char *held_reply;                /* MODE_SKIP: the tagged reply to come */
+	struct imap_append *append; /* the job, when that is an APPEND whose literal comes in */
+	char *held_reply;	    /* MODE_SKIP: the tagged reply to come */
 };
 
 enum {
-	IMAP_CMD_UID = 1,                /* "UID NAME" exists */
-	IMAP_CMD_ONLY_UID_EXPUNGES = 2,  /* no EXPUNGE responses unless in its UID form (RFC 3501 7.4.1) */
-	IMAP_CMD_NO_SYNC = 4,            /* says itself what it has to say */
+	IMAP_CMD_UID = 1,		/* "UID NAME" exists */
+	IMAP_CMD_ONLY_UID_EXPUNGES = 2, /* no EXPUNGE responses unless in its UID form (RFC 3501 7.4.1) */
+	IMAP_CMD_NO_SYNC = 4,		/* says itself what it has to say */
 };
 
 struct imap_command {
 	const char *name;
-	unsigned states;                 /* enum imap_state */
+	unsigned states; /* enum imap_state */
 	unsigned flags;
 	enum next (*run)(struct imap_session *s, struct imap_parser *p);
 };
 
-static inline struct imap_session *imap_of(struct session *io) { return session_state(io); }
+static inline struct imap_session *imap_of(struct session *io)
+{
+	return session_state(io);
+}
 
 /* ---- replies ---- */
 /* What is new in the mailbox, then the tagged reply "TAG text". Return its value: NEXT_UNIT, or NEXT_CLOSE when
@@ -108,8 +111,8 @@ enum next imap_reply(struct imap_session *s, const char *fmt, ...) PRINTF_LIKE(2
 enum next imap_bad(struct imap_session *s, const struct imap_parser *p);
 /* NO with a response code of RFC 5530. */
 enum next imap_reply_err(struct imap_session *s, const struct err *err);
-const char *imap_err_code(const struct err *err);                /* "[OVERQUOTA] " or "" */
-enum next imap_bye(struct imap_session *s, const char *text);    /* "* BYE text", NEXT_CLOSE */
+const char *imap_err_code(const struct err *err);	      /* "[OVERQUOTA] " or "" */
+enum next imap_bye(struct imap_session *s, const char *text); /* "* BYE text", NEXT_CLOSE */
 /* Ends a command that was produced or collected in several steps: the arena goes. Returns next. */
 enum next imap_command_end(struct imap_session *s, enum next next);
 /* Refuses the literal at the end of the unit (s->frame) with a tagged reply, swallowing it if it comes anyway. */
@@ -189,8 +192,12 @@ IMAP_COMMAND_FN(unsubscribe);
 
 /* STATUS's answer (without "* STATUS "), shared with LIST RETURN (STATUS ...). */
 enum imap_status_item {
-	IMAP_STATUS_MESSAGES = 1, IMAP_STATUS_RECENT = 2, IMAP_STATUS_UIDNEXT = 4, IMAP_STATUS_UIDVALIDITY = 8,
-	IMAP_STATUS_UNSEEN = 16, IMAP_STATUS_HIGHESTMODSEQ = 32,
+	IMAP_STATUS_MESSAGES = 1,
+	IMAP_STATUS_RECENT = 2,
+	IMAP_STATUS_UIDNEXT = 4,
+	IMAP_STATUS_UIDVALIDITY = 8,
+	IMAP_STATUS_UNSEEN = 16,
+	IMAP_STATUS_HIGHESTMODSEQ = 32,
 };
 bool imap_parse_status_items(struct imap_parser *p, unsigned *items_r);
 void imap_write_status(struct imap_session *s, const struct mailbox_info *info, unsigned items);

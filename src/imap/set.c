@@ -87,7 +87,7 @@ bool imap_set_resolve(const struct imap_set *set, const struct view *view, bool 
 		if (count == 0)
 			continue;
 		if (!uid && r.last > count)
-			r.last = count;      /* "9:*" of five messages: the last one is meant */
+			r.last = count; /* "9:*" of five messages: the last one is meant */
 		if (!uid && r.first > count)
 			r.first = count;
 		if (r.first == 0 || (uid && !uids_to_seqs(view, r.first, r.last, &r)))
@@ -103,6 +103,7 @@ struct uid_range *imap_seqs_uids(const struct imap_seqs *seqs, const struct view
 	struct uid_range *v = ARENA_ARRAY(arena, struct uid_range, seqs->n + 1);
 
 	for (size_t i = 0; i < seqs->n; i++)
-		v[i] = (struct uid_range){.first = view_at(view, seqs->v[i].first).uid, .last = view_at(view, seqs->v[i].last).uid};
+		v[i] = (struct uid_range){.first = view_at(view, seqs->v[i].first).uid,
+					  .last = view_at(view, seqs->v[i].last).uid};
 	return v;
 }

@@ -2,10 +2,13 @@
 #include "imap/reply.h"
 #include "imap/session.h"
 
-static const struct { const char *name; enum imap_status_item item; } items_table[] = {
-	{"MESSAGES", IMAP_STATUS_MESSAGES}, {"RECENT", IMAP_STATUS_RECENT}, {"UIDNEXT", IMAP_STATUS_UIDNEXT},
-	{"UIDVALIDITY", IMAP_STATUS_UIDVALIDITY}, {"UNSEEN", IMAP_STATUS_UNSEEN},
-	{"HIGHESTMODSEQ", IMAP_STATUS_HIGHESTMODSEQ},
+static const struct {
+	const char *name;
+	enum imap_status_item item;
+} items_table[] = {
+	{"MESSAGES", IMAP_STATUS_MESSAGES}, {"RECENT", IMAP_STATUS_RECENT},
+	{"UIDNEXT", IMAP_STATUS_UIDNEXT},   {"UIDVALIDITY", IMAP_STATUS_UIDVALIDITY},
+	{"UNSEEN", IMAP_STATUS_UNSEEN},	    {"HIGHESTMODSEQ", IMAP_STATUS_HIGHESTMODSEQ},
 };
 
 bool imap_parse_status_items(struct imap_parser *p, unsigned *items_r)
@@ -34,12 +37,18 @@ bool imap_parse_status_items(struct imap_parser *p, unsigned *items_r)
 static uint64_t value_of(const struct mailbox_info *info, enum imap_status_item item)
 {
 	switch (item) {
-	case IMAP_STATUS_MESSAGES: return info->messages;
-	case IMAP_STATUS_RECENT: return info->recent;
-	case IMAP_STATUS_UIDNEXT: return info->uidnext;
-	case IMAP_STATUS_UIDVALIDITY: return info->uidvalidity;
-	case IMAP_STATUS_UNSEEN: return info->unseen;
-	case IMAP_STATUS_HIGHESTMODSEQ: return info->highestmodseq;
+	case IMAP_STATUS_MESSAGES:
+		return info->messages;
+	case IMAP_STATUS_RECENT:
+		return info->recent;
+	case IMAP_STATUS_UIDNEXT:
+		return info->uidnext;
+	case IMAP_STATUS_UIDVALIDITY:
+		return info->uidvalidity;
+	case IMAP_STATUS_UNSEEN:
+		return info->unseen;
+	case IMAP_STATUS_HIGHESTMODSEQ:
+		return info->highestmodseq;
 	}
 	return 0;
 }
@@ -56,13 +65,14 @@ void imap_write_status(struct imap_session *s, const struct mailbox_info *info, 
 	for (size_t i = 0; i < ARRAY_SIZE(items_table); i++) {
 		if (!(items & items_table[i].item))
 			continue;
-		buf_addf(&out, "%s%s %llu", blank, items_table[i].name, (unsigned long long)value_of(info, items_table[i].item));
+		buf_addf(&out, "%s%s %llu", blank, items_table[i].name,
+			 (unsigned long long)value_of(info, items_table[i].item));
 		blank = " ";
 	}
 	buf_addz(&out, ")\r\n");
 	session_write(s->io, buf_str(&out));
 	buf_release(&out);
-	if (items & IMAP_STATUS_HIGHESTMODSEQ)   /* asking for it enables CONDSTORE */
+	if (items & IMAP_STATUS_HIGHESTMODSEQ) /* asking for it enables CONDSTORE */
 		s->condstore = true;
 }
 

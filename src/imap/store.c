@@ -18,7 +18,8 @@ static bool parse_modifiers(struct imap_parser *p, struct store_request *r)
 	if (!imap_parse_word(p, "UNCHANGEDSINCE"))
 		return imap_parse_fail(p, "Unknown STORE modifier");
 	r->conditional = true;
-	return imap_parse_space(p) && imap_parse_u64(p, &r->unchangedsince) && imap_parse_char(p, ')') && imap_parse_space(p);
+	return imap_parse_space(p) && imap_parse_u64(p, &r->unchangedsince) && imap_parse_char(p, ')') &&
+	       imap_parse_space(p);
 }
 
 static bool parse_item(struct imap_parser *p, struct store_request *r)
@@ -83,7 +84,7 @@ static enum next stored(struct imap_session *s, const struct store_request *r, c
 	s->own_modseq_only = r->silent && s->condstore;
 	if (r->silent)
 		return imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
-	imap_sync(s, false);   /* new keywords are announced before they are used */
+	imap_sync(s, false); /* new keywords are announced before they are used */
 	return imap_fetch_flags(s, &r->seqs, arena_printf(&s->arena, "OK %.*sStore completed.", STR_ARG(code)));
 }
 

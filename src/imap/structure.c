@@ -6,7 +6,7 @@
 static void add_address(struct buf *out, const struct mailbox_addr *a)
 {
 	switch (a->kind) {
-	case ADDR_GROUP_START:   /* "[RFC-2822] group syntax is indicated by a special form ... host name is NIL" */
+	case ADDR_GROUP_START: /* "[RFC-2822] group syntax is indicated by a special form ... host name is NIL" */
 		buf_addz(out, "(NIL NIL ");
 		imap_add_header_nstring(out, a->name.ptr ? a->name : STR(""));
 		buf_addz(out, " NIL)");

@@ -1,7 +1,8 @@
 /* SUBSCRIBE, UNSUBSCRIBE: RFC 3501 6.3.6, 6.3.7. A name may be subscribed that is no mailbox (any more). */
 #include "imap/session.h"
 
-static enum next change_subscription(struct imap_session *s, struct imap_parser *p, enum mailbox_change what, const char *text)
+static enum next change_subscription(struct imap_session *s, struct imap_parser *p, enum mailbox_change what,
+				     const char *text)
 {
 	struct store_mailbox_change change = {.change = (uint8_t)what};
 

@@ -11,17 +11,17 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#define INDEX_NAME "index.mdb"
+#define INDEX_NAME    "index.mdb"
 #define INDEX_DAMAGED "index.damaged"
-#define MAP_INITIAL ((size_t)256 << 20)
+#define MAP_INITIAL   ((size_t)256 << 20)
 #define VALUE_VERSION 1
-#define VALUE_HEADER 5u
+#define VALUE_HEADER  5u
 
 struct index {
 	MDB_env *env;
 	MDB_dbi kv, meta;
-	MDB_txn *read;           /* reset between uses; the loop's */
-	pthread_rwlock_t map;    /* read: a read transaction is active; write: the map is being replaced */
+	MDB_txn *read;	      /* reset between uses; the loop's */
+	pthread_rwlock_t map; /* read: a read transaction is active; write: the map is being replaced */
 	atomic_ullong lsn;
 };
 
@@ -35,8 +35,8 @@ struct index_cursor {
 
 static int index_err(struct err *err, int rc, const char *what)
 {
-	return err_set(err, rc == ENOSPC || rc == EDQUOT ? ERR_FULL : ERR_TEMP, rc == ENOSPC || rc == EDQUOT ? "4.3.1" : "4.3.0",
-		       "%s the index: %s", what, mdb_strerror(rc));
+	return err_set(err, rc == ENOSPC || rc == EDQUOT ? ERR_FULL : ERR_TEMP,
+		       rc == ENOSPC || rc == EDQUOT ? "4.3.1" : "4.3.0", "%s the index: %s", what, mdb_strerror(rc));
 }
 
 static MDB_val lsn_key(void)
@@ -56,7 +56,8 @@ static int open_tables(struct index *ix)
 
 	if (rc)
 		return rc;
-	if ((rc = mdb_dbi_open(txn, "kv", MDB_CREATE, &ix->kv)) || (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &ix->meta))) {
+	if ((rc = mdb_dbi_open(txn, "kv", MDB_CREATE, &ix->kv)) ||
+	    (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &ix->meta))) {
 		mdb_txn_abort(txn);
 		return rc;
 	}
@@ -92,8 +93,8 @@ static int open_env(struct index *ix)
 
 static bool is_damage(int rc)
 {
-	return rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_VERSION_MISMATCH || rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC ||
-	       rc == MDB_INCOMPATIBLE || rc == MDB_BAD_TXN;
+	return rc == MDB_INVALID || rc == MDB_CORRUPTED || rc == MDB_VERSION_MISMATCH || rc == MDB_PAGE_NOTFOUND ||
+	       rc == MDB_PANIC || rc == MDB_INCOMPATIBLE || rc == MDB_BAD_TXN;
 }
 
 /* LMDB trusts the number of pages that its meta pages tell and would be killed by SIGBUS in a file cut short.
@@ -132,7 +133,8 @@ static int open_in_cwd(struct index *ix, int dirfd, struct err *err)
 	int rc = pad_to_pages(dirfd) ? open_env(ix) : MDB_CORRUPTED;
 
 	if (is_damage(rc)) {
-		log_error("the index is damaged (%s): set aside as %s, a new one is begun", mdb_strerror(rc), INDEX_DAMAGED);
+		log_error("the index is damaged (%s): set aside as %s, a new one is begun", mdb_strerror(rc),
+			  INDEX_DAMAGED);
 		if (io_rename(dirfd, INDEX_NAME, dirfd, INDEX_DAMAGED) < 0)
 			return err_errno(err, "cannot set the damaged index aside");
 		ix->lsn = 0;

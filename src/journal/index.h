@@ -19,7 +19,7 @@ struct index;
  * begun. Changes the working directory for a moment: LMDB takes names only. */
 int index_open(int dirfd, struct index **ix_r, struct err *err) WARN_UNUSED;
 void index_close(struct index **ix);
-uint64_t index_lsn(const struct index *ix);      /* 0: nothing was ever written */
+uint64_t index_lsn(const struct index *ix); /* 0: nothing was ever written */
 
 /* 1 with a copy in the arena, 0 absent, -1 err (damaged). */
 int index_get(struct index *ix, struct str key, struct arena *a, struct str *value_r, struct err *err) WARN_UNUSED;
@@ -27,7 +27,8 @@ int index_get(struct index *ix, struct str key, struct arena *a, struct str *val
 struct index_cursor;
 /* Stands on the first key >= `from` (reverse: the last < `from`; STR_NULL: the last of all). One at a
  * time, closed before the caller returns to its events. */
-int index_cursor_open(struct index *ix, struct str from, bool reverse, struct index_cursor **c_r, struct err *err) WARN_UNUSED;
+int index_cursor_open(struct index *ix, struct str from, bool reverse, struct index_cursor **c_r,
+		      struct err *err) WARN_UNUSED;
 /* 1 with key and value where it stands, 0 at the end, -1 err. */
 int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value_r, struct err *err) WARN_UNUSED;
 void index_cursor_step(struct index_cursor *c);

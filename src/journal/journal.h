@@ -25,9 +25,9 @@ struct journal;
 #define JOURNAL_SEGMENT_SIZE (16u << 20)
 
 struct journal_options {
-	int dirfd;               /* borrowed; the caller holds its lock (see journal_lock_dir) */
-	uint64_t size_limit;     /* bytes of all segments; at least two segments are made */
-	uint32_t segment_size;   /* 0: JOURNAL_SEGMENT_SIZE; a multiple of JOURNAL_BLOCK */
+	int dirfd;	       /* borrowed; the caller holds its lock (see journal_lock_dir) */
+	uint64_t size_limit;   /* bytes of all segments; at least two segments are made */
+	uint32_t segment_size; /* 0: JOURNAL_SEGMENT_SIZE; a multiple of JOURNAL_BLOCK */
 	/* On the flusher thread: everything up to lsn is durable. Must not block. */
 	void (*durable)(void *ctx, uint64_t lsn);
 	void *ctx;
@@ -44,7 +44,8 @@ int journal_open(const struct journal_options *options, struct journal **j_r, st
  * after 0 (no index) it begins with the oldest record that all later ones follow without a gap. fn returns
  * negative (with err) to stop. *last_r: the highest LSN seen, at least `after`. */
 typedef int journal_record_fn(void *ctx, const struct journal_record *record, struct err *err);
-int journal_recover(struct journal *j, uint64_t after, journal_record_fn *fn, void *ctx, uint64_t *last_r, struct err *err) WARN_UNUSED;
+int journal_recover(struct journal *j, uint64_t after, journal_record_fn *fn, void *ctx, uint64_t *last_r,
+		    struct err *err) WARN_UNUSED;
 
 /* Only once everything recovered is safe elsewhere: makes all segments free, begins a freshly salted one with
  * next_lsn and starts the flusher. */
@@ -52,7 +53,8 @@ int journal_start(struct journal *j, uint64_t next_lsn, struct err *err) WARN_UN
 
 /* Takes one record whose payload is the parts one after the other (copied). Returns its LSN, or 0 when the
  * journal is full (size_limit, disk) or the record too large: nothing was taken. */
-uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count, struct err *err) WARN_UNUSED;
+uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count,
+			struct err *err) WARN_UNUSED;
 size_t journal_record_max(const struct journal *j);
 
 uint64_t journal_durable(struct journal *j);

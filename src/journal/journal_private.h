@@ -13,21 +13,21 @@ struct segment {
 	unsigned number;
 	int fd;
 	enum segment_state state;
-	bool name_synced;        /* its name and its zeros survive a crash */
-	bool header_written;     /* of this life */
+	bool name_synced;    /* its name and its zeros survive a crash */
+	bool header_written; /* of this life */
 	uint64_t salt;
 	uint64_t first_lsn, last_lsn;
-	struct segment_header found;     /* at open; first_lsn 0: none valid */
+	struct segment_header found; /* at open; first_lsn 0: none valid */
 };
 
 struct pending {
 	struct pending *next;
-	struct segment *segment;         /* by the layout */
+	struct segment *segment; /* by the layout */
 	size_t offset;
 	uint64_t lsn;
 	uint32_t type;
 	uint32_t len;
-	uint8_t data[];                  /* room for the record's header, then the payload */
+	uint8_t data[]; /* room for the record's header, then the payload */
 };
 
 struct journal {
@@ -36,13 +36,13 @@ struct journal {
 	bool started;
 	pthread_t flusher;
 
-	pthread_mutex_t lock;            /* all below, and segment state */
+	pthread_mutex_t lock; /* all below, and segment state */
 	pthread_cond_t work, flushed;
 	bool stop;
 	struct pending *head, **tail;
 	uint64_t next_lsn, durable;
 	struct segment *current;
-	size_t at;                       /* where the next batch goes in current */
+	size_t at; /* where the next batch goes in current */
 	/* Where the queue would end if each of its records were a batch of its own (invariant 4). */
 	size_t sim_left, sim_free;
 	uint64_t records, flushes;

@@ -15,9 +15,9 @@
 
 #define OVERLAY_LIMIT ((size_t)16 << 20)
 #define JOURNAL_LIMIT ((uint64_t)256 << 20)
-#define IDLE_MS 3000
-#define RETRY_MS 1000
-#define SCRATCH_MAX ((size_t)16 << 20)
+#define IDLE_MS	      3000
+#define RETRY_MS      1000
+#define SCRATCH_MAX   ((size_t)16 << 20)
 
 static void assert_kvlog_state(struct kvlog *k)
 {
@@ -272,8 +272,8 @@ static void note_dirty(struct kvlog *k)
 	pthread_mutex_unlock(&k->lock);
 }
 
-uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra, size_t extra_count,
-		      void (*done)(void *ctx), void *ctx, struct err *err)
+uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra,
+		      size_t extra_count, void (*done)(void *ctx), void *ctx, struct err *err)
 {
 	struct str parts[KVLOG_EXTRA_MAX + 1];
 	uint64_t lsn;
@@ -342,8 +342,11 @@ void kvlog_stats(struct kvlog *k, struct kvlog_stats *stats_r)
 	struct journal_stats j;
 
 	journal_stats(k->journal, &j);
-	*stats_r = (struct kvlog_stats){.commits = k->commit_count, .flushes = j.flushes, .checkpoints = k->checkpoint_count,
-					.journal_bytes = j.bytes, .journal_segments = j.segments};
+	*stats_r = (struct kvlog_stats){.commits = k->commit_count,
+					.flushes = j.flushes,
+					.checkpoints = k->checkpoint_count,
+					.journal_bytes = j.bytes,
+					.journal_segments = j.segments};
 }
 
 /* ---- life --------------------------------------------------------------------------------------------- */
@@ -398,8 +401,11 @@ static void kvlog_dispose(struct kvlog *k)
 int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct err *err)
 {
 	struct kvlog *k = kvlog_alloc(options);
-	struct journal_options j = {.dirfd = k->o.dirfd, .size_limit = k->o.journal_size_limit, .segment_size = k->o.segment_size,
-				    .durable = journal_durable_now, .ctx = k};
+	struct journal_options j = {.dirfd = k->o.dirfd,
+				    .size_limit = k->o.journal_size_limit,
+				    .segment_size = k->o.segment_size,
+				    .durable = journal_durable_now,
+				    .ctx = k};
 	struct err why = ERR_NONE;
 
 	k->lock_fd = journal_lock_dir(k->o.dirfd, err);
@@ -407,7 +413,7 @@ int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct e
 		kvlog_dispose(k);
 		return -1;
 	}
-	*k_r = k;                /* the hooks of recovery may read */
+	*k_r = k; /* the hooks of recovery may read */
 	if (kvlog_recover(k, &why) < 0) {
 		log_error("recovery could not finish, serving reads only: %s", why.text);
 		k->read_only = true;

@@ -24,8 +24,8 @@
 
 struct kvlog;
 
-#define KVLOG_KEY_MAX 500u
-#define KVLOG_EXTRA_MAX 64u      /* parts of extra */
+#define KVLOG_KEY_MAX	500u
+#define KVLOG_EXTRA_MAX 64u /* parts of extra */
 
 struct kvlog_op {
 	struct str key;
@@ -43,21 +43,22 @@ struct kvlog_hooks {
 	/* Index thread: waits until the owner's work for records up to lsn is done, and syncs it. Negative: not
 	 * possible now; tried again in a second, unless the log is being closed. */
 	int (*settle)(void *ctx, uint64_t lsn, struct err *err);
-	/* Index thread (recovery: the opening one): the index holds everything up to lsn; recovery will not ask for it again. */
+	/* Index thread (recovery: the opening one): the index holds everything up to lsn; recovery will not ask for it
+	 * again. */
 	void (*settled)(void *ctx, uint64_t lsn);
 	/* Index thread: the disk is full, here is the moment to give something up. */
 	void (*disk_full)(void *ctx);
-	void *ctx;                       /* any hook may be NULL */
+	void *ctx; /* any hook may be NULL */
 };
 
 struct kvlog_options {
-	int dirfd;                       /* borrowed */
+	int dirfd; /* borrowed */
 	struct step_loop loop;
 	struct kvlog_hooks hooks;
 	uint64_t journal_size_limit;
-	uint32_t segment_size;           /* 0: default */
-	size_t overlay_limit;            /* 0: 16 MB */
-	int64_t idle_ms;                 /* quiet time before a checkpoint; 0: 3 s */
+	uint32_t segment_size; /* 0: default */
+	size_t overlay_limit;  /* 0: 16 MB */
+	int64_t idle_ms;       /* quiet time before a checkpoint; 0: 3 s */
 };
 
 /* Takes the directory's lock, recovers, checkpoints, starts. Blocks. When recovery cannot finish (hooks fail,
@@ -71,8 +72,8 @@ bool kvlog_index_lost(const struct kvlog *k);
 
 /* Applies ops in order, appends extra. Returns the LSN, or 0 with err and nothing done. done may be NULL. What the
  * owner has to do for the record it notes before it returns to its loop: no checkpoint begins before that. */
-uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra, size_t extra_count,
-		      void (*done)(void *ctx), void *ctx, struct err *err) WARN_UNUSED;
+uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra,
+		      size_t extra_count, void (*done)(void *ctx), void *ctx, struct err *err) WARN_UNUSED;
 /* Calls fn when all that was committed so far is durable; at once if it is. */
 void kvlog_barrier(struct kvlog *k, void (*fn)(void *ctx), void *ctx);
 
@@ -99,6 +100,7 @@ void kvlog_close(struct kvlog **k);
 
 /* The payload of a commit record; split for recovery and its fuzz target. Calls fn for each key operation;
  * returns false when the bytes are not a commit. */
-bool kvlog_payload_parse(struct str payload, void (*fn)(void *ctx, const struct kvlog_op *op), void *ctx, struct str *extra_r) WARN_UNUSED;
+bool kvlog_payload_parse(struct str payload, void (*fn)(void *ctx, const struct kvlog_op *op), void *ctx,
+			 struct str *extra_r) WARN_UNUSED;
 
 #endif

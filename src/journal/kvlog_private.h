@@ -47,11 +47,11 @@ struct kvlog {
 	atomic_llong last_commit_ms;
 	pthread_mutex_t lock;
 	pthread_cond_t cond, done_cond;
-	bool todo;               /* frozen is to be written */
-	bool written;            /* frozen is written; the loop has not dropped it yet */
-	bool failed;             /* and the log is closing: given up */
-	bool dirty;              /* active is not empty: watch for quiet */
-	bool idle;               /* it was quiet long enough: the loop should freeze */
+	bool todo;    /* frozen is to be written */
+	bool written; /* frozen is written; the loop has not dropped it yet */
+	bool failed;  /* and the log is closing: given up */
+	bool dirty;   /* active is not empty: watch for quiet */
+	bool idle;    /* it was quiet long enough: the loop should freeze */
 	bool stop;
 };
 

@@ -24,7 +24,7 @@ struct walk {
 	bool reverse;
 	const struct overlay_node *node[2];
 	struct index_cursor *cursor;
-	struct str key, value;           /* where the cursor stands */
+	struct str key, value; /* where the cursor stands */
 	bool have;
 };
 

@@ -7,7 +7,8 @@
 
 #define OP_HEADER 7u
 
-bool kvlog_payload_parse(struct str in, void (*fn)(void *ctx, const struct kvlog_op *op), void *ctx, struct str *extra_r)
+bool kvlog_payload_parse(struct str in, void (*fn)(void *ctx, const struct kvlog_op *op), void *ctx,
+			 struct str *extra_r)
 {
 	uint32_t count;
 
@@ -39,7 +40,7 @@ bool kvlog_payload_parse(struct str in, void (*fn)(void *ctx, const struct kvlog
 struct replay {
 	struct kvlog *k;
 	uint64_t first, last;
-	bool gap;                /* index gone, and the journal begins too late to stand for it */
+	bool gap; /* index gone, and the journal begins too late to stand for it */
 };
 
 static void replay_op(void *ctx, const struct kvlog_op *op)
@@ -64,7 +65,8 @@ static int replay_record(void *ctx, const struct journal_record *record, struct 
 	}
 	r->last = record->lsn;
 	if (record->type != RECORD_COMMIT || !kvlog_payload_parse(record->payload, NULL, NULL, &extra))
-		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is of unknown form", (unsigned long long)record->lsn);
+		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is of unknown form",
+			       (unsigned long long)record->lsn);
 	/* Parsed twice: nothing of a record is applied before all of it is known to be well-formed. */
 	if (!r->gap && !kvlog_payload_parse(record->payload, replay_op, k->active, &extra))
 		return -1;

@@ -5,11 +5,11 @@
 #define LEVELS 14
 
 struct overlay_node {
-	struct overlay_node *prev;       /* NULL: the first */
-	char *value;                     /* NULL: a tombstone */
+	struct overlay_node *prev; /* NULL: the first */
+	char *value;		   /* NULL: a tombstone */
 	size_t value_len;
 	size_t key_len;
-	char *key;                       /* behind next[] */
+	char *key; /* behind next[] */
 	struct overlay_node *next[];
 };
 

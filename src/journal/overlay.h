@@ -19,9 +19,9 @@ size_t overlay_count(const struct overlay *o);
 void overlay_put(struct overlay *o, struct str key, struct str value);
 void overlay_del(struct overlay *o, struct str key);
 
-const struct overlay_node *overlay_find(const struct overlay *o, struct str key);    /* NULL: nothing known of it */
-const struct overlay_node *overlay_seek(const struct overlay *o, struct str key);    /* the first >= key, or NULL */
-const struct overlay_node *overlay_before(const struct overlay *o, struct str key);  /* the last < key, or NULL */
+const struct overlay_node *overlay_find(const struct overlay *o, struct str key);   /* NULL: nothing known of it */
+const struct overlay_node *overlay_seek(const struct overlay *o, struct str key);   /* the first >= key, or NULL */
+const struct overlay_node *overlay_before(const struct overlay *o, struct str key); /* the last < key, or NULL */
 const struct overlay_node *overlay_first(const struct overlay *o);
 const struct overlay_node *overlay_last(const struct overlay *o);
 const struct overlay_node *overlay_next(const struct overlay_node *n);

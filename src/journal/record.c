@@ -1,9 +1,9 @@
 #include "journal/record.h"
 #include "base/encode.h"
 
-#define SEGMENT_MAGIC 0x4a525450u   /* "PTRJ" */
-#define RECORD_MAGIC 0x52525450u    /* "PTRR" */
-#define HEADER_BYTES 32u
+#define SEGMENT_MAGIC 0x4a525450u /* "PTRJ" */
+#define RECORD_MAGIC  0x52525450u /* "PTRR" */
+#define HEADER_BYTES  32u
 
 void segment_header_encode(const struct segment_header *h, uint8_t out[JOURNAL_BLOCK])
 {

@@ -12,14 +12,14 @@
 
 #include "base/str.h"
 
-#define JOURNAL_BLOCK 4096u
+#define JOURNAL_BLOCK	4096u
 #define JOURNAL_VERSION 1u
-#define RECORD_HEADER 24u
+#define RECORD_HEADER	24u
 
 struct segment_header {
 	uint64_t salt;
 	uint64_t first_lsn;
-	uint32_t prev_crc;       /* of the record before the first one; 0 when the journal starts here */
+	uint32_t prev_crc; /* of the record before the first one; 0 when the journal starts here */
 };
 
 /* Fills one block. */
@@ -40,7 +40,7 @@ struct record_reader {
 	struct str segment;
 	uint64_t salt;
 	uint64_t next_lsn;
-	uint32_t crc;            /* of the last valid record */
+	uint32_t crc; /* of the last valid record */
 	size_t at;
 };
 /* False when the segment has no valid header. */

@@ -69,7 +69,8 @@ static int segment_adopt(struct journal *j, unsigned number, struct err *err)
 		return err_errno(err, "cannot read %s", name);
 	if (!segment_header_decode(str_of(block, (size_t)n), &s->found))
 		s->found.first_lsn = 0;
-	/* Cut short when it was made, or by an administrator: zeros up to its size, for a header is worth nothing without. */
+	/* Cut short when it was made, or by an administrator: zeros up to its size, for a header is worth nothing
+	 * without. */
 	if (st.st_size < (off_t)j->o.segment_size) {
 		if (io_fallocate_zero(fd, st.st_size, (off_t)j->o.segment_size - st.st_size) < 0)
 			return err_errno(err, "cannot make room for %s", name);
@@ -107,7 +108,7 @@ static int by_first_lsn(const void *a, const void *b)
 
 struct recovery {
 	struct journal *j;
-	uint64_t after, last;    /* last: the LSN read last, valid or skipped */
+	uint64_t after, last; /* last: the LSN read last, valid or skipped */
 	uint32_t crc;
 	journal_record_fn *fn;
 	void *ctx;
@@ -169,7 +170,8 @@ static int read_from(struct recovery *r, struct segment **v, size_t n, struct er
 		while (start + 1 < n && v[start + 1]->found.first_lsn <= r->after + 1)
 			start++;
 		if (v[start]->found.first_lsn > r->after + 1)
-			return err_set(err, ERR_PERM, "5.3.0", "the journal begins with %llu, but the index ends with %llu",
+			return err_set(err, ERR_PERM, "5.3.0",
+				       "the journal begins with %llu, but the index ends with %llu",
 				       (unsigned long long)v[start]->found.first_lsn, (unsigned long long)r->after);
 	}
 	for (size_t i = start; i < n; i++) {
@@ -182,7 +184,8 @@ static int read_from(struct recovery *r, struct segment **v, size_t n, struct er
 	return 0;
 }
 
-int journal_recover(struct journal *j, uint64_t after, journal_record_fn *fn, void *ctx, uint64_t *last_r, struct err *err)
+int journal_recover(struct journal *j, uint64_t after, journal_record_fn *fn, void *ctx, uint64_t *last_r,
+		    struct err *err)
 {
 	struct recovery r = {.j = j, .after = after, .last = 0, .fn = fn, .ctx = ctx};
 	VEC(struct segment *) valid = {0};

@@ -13,15 +13,15 @@
 #include <unistd.h>
 
 #define NAME_MAX_LEN 17
-#define PIECE ((size_t)256 << 10)
+#define PIECE	     ((size_t)256 << 10)
 
 enum blob_state { BLOB_OPEN, BLOB_FINISHING, BLOB_FINISHED, BLOB_USED };
 
 struct blob_info {
 	enum blob_state state;
-	uint64_t size;           /* OPEN: the hint */
-	int fd;                  /* OPEN, FINISHING: ours */
-	bool dropped;            /* while FINISHING */
+	uint64_t size; /* OPEN: the hint */
+	int fd;	       /* OPEN, FINISHING: ours */
+	bool dropped;  /* while FINISHING */
 };
 
 struct spool {

@@ -25,8 +25,8 @@ bool spool_finished(struct spool *s, uint64_t id, uint64_t *size_r);
 void spool_use(struct spool *s, uint64_t id);
 /* Read-only descriptor, or -1. */
 int spool_read(struct spool *s, uint64_t id, struct err *err) WARN_UNUSED;
-void spool_drop(struct spool *s, uint64_t id);     /* unless it is used */
-void spool_remove(struct spool *s, uint64_t id);   /* used or not */
+void spool_drop(struct spool *s, uint64_t id);	 /* unless it is used */
+void spool_remove(struct spool *s, uint64_t id); /* used or not */
 /* After a restart: unlinks all files but those that spool_keep() named (which are USED). */
 void spool_keep(struct spool *s, uint64_t id);
 void spool_sweep(struct spool *s);

@@ -6,7 +6,7 @@
 
 struct step {
 	struct step_loop loop;
-	void (*fn)(void *ctx);           /* NULL once freed; the loop's */
+	void (*fn)(void *ctx); /* NULL once freed; the loop's */
 	void *ctx;
 	atomic_bool posted;
 	struct step *next_dead, **at_dead;

@@ -6,13 +6,14 @@
 #include "base/attr.h"
 
 struct step_loop {
-	void (*post)(void *ctx, void (*fn)(void *arg), void *arg);   /* any thread; calls fn(arg) once, soon, on the loop */
+	void (*post)(void *ctx, void (*fn)(void *arg),
+		     void *arg); /* any thread; calls fn(arg) once, soon, on the loop */
 	void *ctx;
 };
 
 struct step;
 struct step *step_new(const struct step_loop *loop, void (*fn)(void *ctx), void *ctx);
-void step_post(struct step *s);                    /* any thread, until step_free */
-void step_free(struct step **s);                   /* the loop; fn will not run again */
+void step_post(struct step *s);	 /* any thread, until step_free */
+void step_free(struct step **s); /* the loop; fn will not run again */
 
 #endif

@@ -16,7 +16,7 @@ void fault_init(void);
 void fault_point(const char *name);
 #define FAULT_POINT(name) fault_point(name)
 #else
-#define fault_init() ((void)0)
+#define fault_init()	  ((void)0)
 #define FAULT_POINT(name) ((void)0)
 #endif
 

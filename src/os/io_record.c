@@ -13,20 +13,30 @@
 
 #define SECTOR 512u
 
-enum step_kind { STEP_WRITE, STEP_ZERO, STEP_TRUNCATE, STEP_SET, STEP_UNSET, STEP_MOVE, STEP_SYNC, STEP_SYNCFS, STEP_MARK };
+enum step_kind {
+	STEP_WRITE,
+	STEP_ZERO,
+	STEP_TRUNCATE,
+	STEP_SET,
+	STEP_UNSET,
+	STEP_MOVE,
+	STEP_SYNC,
+	STEP_SYNCFS,
+	STEP_MARK
+};
 
 struct record_step {
 	enum step_kind kind;
-	size_t node;             /* what it is about; of SYNC: file or directory */
-	size_t dir, dir2;        /* SET, UNSET: dir; MOVE: from dir to dir2 */
+	size_t node;	  /* what it is about; of SYNC: file or directory */
+	size_t dir, dir2; /* SET, UNSET: dir; MOVE: from dir to dir2 */
 	char *name, *name2;
 	char *data;
 	size_t len;
 	off_t offset;
-	bool durable;            /* written with O_DSYNC */
-	size_t covers;           /* SYNC, SYNCFS: steps before this number */
-	size_t covered_by;       /* the first sync that makes it sure; SIZE_MAX: none. Known after io_record_stop() */
-	uint64_t value;          /* MARK */
+	bool durable;	   /* written with O_DSYNC */
+	size_t covers;	   /* SYNC, SYNCFS: steps before this number */
+	size_t covered_by; /* the first sync that makes it sure; SIZE_MAX: none. Known after io_record_stop() */
+	uint64_t value;	   /* MARK */
 };
 
 struct entry {
@@ -36,7 +46,7 @@ struct entry {
 
 struct node {
 	bool is_dir;
-	VEC(struct entry) entries;       /* as they are now, in the running system */
+	VEC(struct entry) entries; /* as they are now, in the running system */
 };
 
 struct io_record {
@@ -44,8 +54,8 @@ struct io_record {
 	char root[PATH_MAX];
 	pthread_mutex_t lock;
 	VEC(struct record_step) steps;
-	VEC(struct node) nodes;          /* 0 is the root */
-	struct map *by_inode;            /* inode -> node + 1 */
+	VEC(struct node) nodes; /* 0 is the root */
+	struct map *by_inode;	/* inode -> node + 1 */
 };
 
 static __thread size_t sync_began;
@@ -189,7 +199,11 @@ static void on_write(struct io_record *r, int fd, const void *data, size_t len, 
 
 	if (node < 0)
 		return;
-	add(r, (struct record_step){.kind = STEP_WRITE, .node = (size_t)node, .data = mem_dup(data, len), .len = len, .offset = offset,
+	add(r, (struct record_step){.kind = STEP_WRITE,
+				    .node = (size_t)node,
+				    .data = mem_dup(data, len),
+				    .len = len,
+				    .offset = offset,
 				    .durable = flags >= 0 && (flags & O_DSYNC)});
 }
 
@@ -214,7 +228,8 @@ static void on_sync(struct io_record *r, int fd, size_t covers)
 	if (node < 0)
 		return;
 	for (size_t i = 0; i < r->steps.n && !written; i++)
-		written = (r->steps.v[i].kind == STEP_WRITE || r->steps.v[i].kind == STEP_ZERO) && r->steps.v[i].node == (size_t)node;
+		written = (r->steps.v[i].kind == STEP_WRITE || r->steps.v[i].kind == STEP_ZERO) &&
+			  r->steps.v[i].node == (size_t)node;
 	if (!written && !r->nodes.v[node].is_dir && fstat(fd, &st) == 0 && st.st_size > 0) {
 		data = mem_alloc((size_t)st.st_size);
 		if (pread(fd, data, (size_t)st.st_size, 0) == st.st_size) {
@@ -276,9 +291,12 @@ static void on_name(struct io_record *r, const struct io_event *e)
 		entry_unset(r, dir, name);
 	}
 	entry_set(r, dir2, name2, node);
-	add(r, (struct record_step){.kind = e->op == IO_RENAME ? STEP_MOVE : STEP_SET, .node = node,
-				    .dir = e->op == IO_RENAME ? dir : dir2, .dir2 = dir2,
-				    .name = mem_strdup(e->op == IO_RENAME ? name : name2), .name2 = mem_strdup(name2)});
+	add(r, (struct record_step){.kind = e->op == IO_RENAME ? STEP_MOVE : STEP_SET,
+				    .node = node,
+				    .dir = e->op == IO_RENAME ? dir : dir2,
+				    .dir2 = dir2,
+				    .name = mem_strdup(e->op == IO_RENAME ? name : name2),
+				    .name2 = mem_strdup(name2)});
 }
 
 static int before(void *ctx, const struct io_event *e)
@@ -308,8 +326,10 @@ static void after(void *ctx, const struct io_event *e)
 	case IO_TRUNCATE:
 		node = node_of(r, e->fd);
 		if (node >= 0)
-			add(r, (struct record_step){.kind = e->op == IO_TRUNCATE ? STEP_TRUNCATE : STEP_ZERO, .node = (size_t)node,
-						    .len = e->len, .offset = e->offset});
+			add(r, (struct record_step){.kind = e->op == IO_TRUNCATE ? STEP_TRUNCATE : STEP_ZERO,
+						    .node = (size_t)node,
+						    .len = e->len,
+						    .offset = e->offset});
 		break;
 	case IO_FDATASYNC:
 	case IO_FSYNC:
@@ -371,7 +391,8 @@ void io_record_stop(struct io_record *r)
 		if (sync->kind != STEP_SYNC && sync->kind != STEP_SYNCFS)
 			continue;
 		for (size_t i = 0; i < k; i++)
-			if (r->steps.v[i].covered_by == SIZE_MAX && r->steps.v[i].kind < STEP_SYNC && covers(sync, &r->steps.v[i], i))
+			if (r->steps.v[i].covered_by == SIZE_MAX && r->steps.v[i].kind < STEP_SYNC &&
+			    covers(sync, &r->steps.v[i], i))
 				r->steps.v[i].covered_by = k;
 	}
 }
@@ -453,7 +474,7 @@ uint64_t io_record_marked(const struct io_record *r, size_t n)
 struct image_node {
 	char *data;
 	size_t len;
-	VEC(struct entry) entries;       /* names borrowed */
+	VEC(struct entry) entries; /* names borrowed */
 };
 
 struct image {
@@ -590,7 +611,10 @@ static int image_put(struct image *m, size_t dir, int dirfd, unsigned depth, str
 
 int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, int dirfd, struct err *err)
 {
-	struct image m = {.r = r, .n = n < r->steps.n ? n : r->steps.n, .loss = loss, .seed = seed * 2654435761u + 88172645463325252u};
+	struct image m = {.r = r,
+			  .n = n < r->steps.n ? n : r->steps.n,
+			  .loss = loss,
+			  .seed = seed * 2654435761u + 88172645463325252u};
 	int rc;
 
 	m.nodes = mem_alloc(r->nodes.n * sizeof(*m.nodes));

@@ -17,7 +17,7 @@ struct io_record;
 
 /* Starts recording below the (empty) directory rootfd, which is borrowed, and installs the hook. */
 struct io_record *io_record_new(int rootfd);
-void io_record_stop(struct io_record *r);          /* removes the hook; the history stays */
+void io_record_stop(struct io_record *r); /* removes the hook; the history stays */
 void io_record_free(struct io_record **r);
 
 /* Puts a mark into the history: "from here on, `value` has been promised". Any thread. */
@@ -32,8 +32,9 @@ size_t io_record_length(struct io_record *r);
 /* The highest mark within the first n operations; 0: none. */
 uint64_t io_record_marked(const struct io_record *r, size_t n);
 
-enum io_loss { IO_LOSE_ALL, IO_LOSE_NONE, IO_LOSE_RANDOM };     /* of what no sync covers */
+enum io_loss { IO_LOSE_ALL, IO_LOSE_NONE, IO_LOSE_RANDOM }; /* of what no sync covers */
 /* Writes the image after the first n operations into the empty directory dirfd. Returns 0, or -1 with err. */
-int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, int dirfd, struct err *err) WARN_UNUSED;
+int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, int dirfd,
+		    struct err *err) WARN_UNUSED;
 
 #endif

@@ -30,16 +30,18 @@ static enum policy_verdict do_reject(const struct policy_request *r, int *code_r
 {
 	struct str who = r->recipient != NULL ? r->recipient_text : r->client_name;
 
-	return refuse(code_r, err, 554, "5.7.1", r->recipient != NULL ? "Recipient address rejected" : "Client host rejected",
-		      who, "Access denied");
+	return refuse(code_r, err, 554, "5.7.1",
+		      r->recipient != NULL ? "Recipient address rejected" : "Client host rejected", who,
+		      "Access denied");
 }
 
 static enum policy_verdict do_defer(const struct policy_request *r, int *code_r, struct err *err)
 {
 	struct str who = r->recipient != NULL ? r->recipient_text : r->client_name;
 
-	return refuse(code_r, err, 450, "4.7.1", r->recipient != NULL ? "Recipient address rejected" : "Client host rejected",
-		      who, "Try again later");
+	return refuse(code_r, err, 450, "4.7.1",
+		      r->recipient != NULL ? "Recipient address rejected" : "Client host rejected", who,
+		      "Try again later");
 }
 
 static enum policy_verdict do_permit_mynetworks(const struct policy_request *r, int *code_r, struct err *err)
@@ -67,7 +69,8 @@ static enum policy_verdict do_reject_pipelining(const struct policy_request *r, 
 {
 	if (!r->pipelining)
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 503, "5.5.0", "Data command rejected", r->client_name, "Improper use of SMTP command pipelining");
+	return refuse(code_r, err, 503, "5.5.0", "Data command rejected", r->client_name,
+		      "Improper use of SMTP command pipelining");
 }
 
 /* ---- helo ------------------------------------------------------------------------------------------------ */
@@ -102,11 +105,12 @@ static enum policy_verdict do_reject_non_fqdn_sender(const struct policy_request
 {
 	if (r->sender == NULL || r->sender->local.len == 0 || address_is_fqdn(r->sender))
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 504, "5.5.2", "Sender address rejected", r->sender_text, "need fully-qualified address");
+	return refuse(code_r, err, 504, "5.5.2", "Sender address rejected", r->sender_text,
+		      "need fully-qualified address");
 }
 
-static enum policy_verdict login_mismatch(const struct policy_request *r, bool authenticated, bool strangers, int *code_r,
-					  struct err *err)
+static enum policy_verdict login_mismatch(const struct policy_request *r, bool authenticated, bool strangers,
+					  int *code_r, struct err *err)
 {
 	struct dir_allowed allowed = {0};
 	struct err why = ERR_NONE;
@@ -123,8 +127,8 @@ static enum policy_verdict login_mismatch(const struct policy_request *r, bool a
 	if (allowed.allowed)
 		return POLICY_DUNNO;
 	*code_r = 553;
-	err_set(err, ERR_PERM, "5.7.1", "<%.*s>: Sender address rejected: not owned by user %.*s", STR_ARG(r->sender_text),
-		STR_ARG(r->sasl_user));
+	err_set(err, ERR_PERM, "5.7.1", "<%.*s>: Sender address rejected: not owned by user %.*s",
+		STR_ARG(r->sender_text), STR_ARG(r->sasl_user));
 	return POLICY_REFUSE;
 }
 
@@ -294,13 +298,15 @@ static bool is_not_yet(const struct conf *conf, struct str name, bool *argument_
 			*argument_r = not_yet[i].argument;
 			return true;
 		}
-	/* check_client_access hash:/etc/postfix/access; the table alone means the access map of the list's own stage. */
+	/* check_client_access hash:/etc/postfix/access; the table alone means the access map of the list's own stage.
+	 */
 	*argument_r = str_starts(name, STR("check_")) && str_ends(name, STR("_access"));
 	return *argument_r || str_chr(name, ':') > 0 || is_class(conf, name);
 }
 
 /* Takes the next element, with its argument, off the list. */
-static enum kind next_element(const struct conf *conf, struct str *list, struct str *name_r, const struct restriction **rule_r)
+static enum kind next_element(const struct conf *conf, struct str *list, struct str *name_r,
+			      const struct restriction **rule_r)
 {
 	bool argument = false;
 	struct str skipped;
@@ -383,7 +389,8 @@ static int list_check(const struct conf *conf, const struct named_list *l, struc
 	return 0;
 }
 
-void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name), void *ctx)
+void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name),
+			void *ctx)
 {
 	struct named_list lists[LISTS];
 	const struct restriction *rule;
@@ -400,7 +407,8 @@ void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char
 /* Something in the list ends every stranger's relaying: Postfix refuses to start without it, too. */
 static bool guards_relaying(const struct conf *conf, struct str list)
 {
-	static const char *const guards[] = {"reject", "defer", "reject_unauth_destination", "defer_unauth_destination"};
+	static const char *const guards[] = {"reject", "defer", "reject_unauth_destination",
+					     "defer_unauth_destination"};
 	const struct restriction *rule;
 	bool only_warn = false;
 	enum kind kind;
@@ -430,8 +438,9 @@ int policy_check(const struct conf *conf, struct err *err)
 			return -1;
 	if (!guards_relaying(conf, conf->smtpd_relay_restrictions) &&
 	    !guards_relaying(conf, conf->smtpd_recipient_restrictions))
-		return err_set(err, ERR_PERM, "",
-			       "smtpd_relay_restrictions or smtpd_recipient_restrictions must hold one of: reject, defer, "
-			       "reject_unauth_destination, defer_unauth_destination");
+		return err_set(
+			err, ERR_PERM, "",
+			"smtpd_relay_restrictions or smtpd_recipient_restrictions must hold one of: reject, defer, "
+			"reject_unauth_destination, defer_unauth_destination");
 	return 0;
 }

@@ -18,16 +18,16 @@ enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
 struct policy_request {
 	const struct conf *conf;
 	const struct net_addr *client;
-	struct str client_name;          /* "unknown[192.0.2.1]" */
+	struct str client_name; /* "unknown[192.0.2.1]" */
 	struct str helo;
-	const struct address *sender;    /* NULL before MAIL */
+	const struct address *sender; /* NULL before MAIL */
 	struct str sender_text;
 	const struct address *recipient; /* NULL before RCPT */
 	struct str recipient_text;
 	enum rcpt_class recipient_class; /* 0: not resolved */
-	struct str sasl_user;            /* "": not authenticated */
+	struct str sasl_user;		 /* "": not authenticated */
 	bool tls;
-	bool pipelining;                 /* the client sent more before it was time to */
+	bool pipelining; /* the client sent more before it was time to */
 	/* Asks directory whether sasl_user may send as sender (DIR_SENDER); called at most once a list.
 	 * 0 with the answer, or -1: nobody knows now. */
 	int (*sender_owned)(void *ctx, struct dir_allowed *allowed_r, struct err *err);
@@ -42,6 +42,7 @@ enum policy_verdict policy_eval(struct str list, const struct policy_request *r,
  * smtpd_recipient_restrictions refuse strangers' relaying. 0, or -1 with the parameter and the name in err. */
 int policy_check(const struct conf *conf, struct err *err) WARN_UNUSED;
 /* Calls f for every restriction of Postfix that stands in a list and decides nothing yet. */
-void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name), void *ctx);
+void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name),
+			void *ctx);
 
 #endif

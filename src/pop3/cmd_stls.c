@@ -9,7 +9,7 @@ enum next pop3_cmd_stls(struct pop3_session *s, struct str args)
 		return pop3_bad(s, "TLS is active already.");
 	if (!pop3_tls_available(s))
 		return pop3_err(s, "TLS is not available.");
-	if (session_input_pending(s->io)) {      /* somebody put it there, in clear */
+	if (session_input_pending(s->io)) { /* somebody put it there, in clear */
 		(void)pop3_err(s, "Nothing may follow STLS before the handshake.");
 		return NEXT_CLOSE;
 	}

@@ -23,7 +23,7 @@ enum next pop3_logged_in(struct pop3_session *s, const struct dir_auth *answer)
 	struct conf *newest = service_conf(s->service);
 	struct err err = ERR_NONE;
 
-	conf_unref(&s->conf);    /* a log-in takes the newest configuration */
+	conf_unref(&s->conf); /* a log-in takes the newest configuration */
 	s->conf = newest;
 	s->account = answer->account;
 	login_tried(&s->login, answer->user, str_from(s->login.method));

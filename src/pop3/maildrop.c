@@ -27,8 +27,8 @@ static int copy_uids(struct pop3_session *s, struct err *err)
 	struct mailbox_info info;
 	struct view *view;
 
-	if (view_open(s->server->store, session_id(s->io), s->account, s->mailbox, false, session_ref(s->io), &view, &info,
-		      err) < 0)
+	if (view_open(s->server->store, session_id(s->io), s->account, s->mailbox, false, session_ref(s->io), &view,
+		      &info, err) < 0)
 		return -1;
 	s->uidvalidity = info.uidvalidity;
 	s->count = view_count(view);
@@ -58,8 +58,10 @@ static int load_sizes(struct pop3_session *s, struct err *err)
 
 	while (at < s->count) {
 		struct uid_range range = {.first = s->messages[at].uid, .last = last};
-		struct store_meta_get request = {.session = session_id(s->io), .account = s->account,
-						 .mailbox = s->mailbox, .uids = {.v = &range, .n = 1}};
+		struct store_meta_get request = {.session = session_id(s->io),
+						 .account = s->account,
+						 .mailbox = s->mailbox,
+						 .uids = {.v = &range, .n = 1}};
 		struct store_meta meta;
 		struct rpc_reply hold;
 		size_t before = at;
@@ -72,7 +74,7 @@ static int load_sizes(struct pop3_session *s, struct err *err)
 		rpc_reply_release(&hold);
 		if (rc < 0)
 			return -1;
-		if (at == before)        /* all the rest went away meanwhile: they stay, with size 0 */
+		if (at == before) /* all the rest went away meanwhile: they stay, with size 0 */
 			break;
 	}
 	return 0;

@@ -10,7 +10,7 @@
 #define CHUNK 32768
 
 struct pop3_retrieval {
-	int fd;                  /* -1: bytes */
+	int fd; /* -1: bytes */
 	char *bytes;
 	uint64_t size, at;
 	bool failed;
@@ -80,8 +80,8 @@ static enum next produced(struct session *io, void *arg)
 
 static int open_body(struct pop3_session *s, const struct pop3_message *m, uint64_t body_lines, struct err *err)
 {
-	struct store_body_get request = {.session = session_id(s->io), .account = s->account, .mailbox = s->mailbox,
-					 .uid = m->uid};
+	struct store_body_get request = {
+		.session = session_id(s->io), .account = s->account, .mailbox = s->mailbox, .uid = m->uid};
 	struct store_body body;
 	struct rpc_reply hold;
 	struct stat st;

@@ -10,8 +10,8 @@
 struct pop3_server {
 	struct engine *engine;
 	struct store_client *store;
-	struct rpc_channel *directory;   /* calls of directory/schema.h */
-	struct login_mechanisms mechanisms;      /* login_mechanisms_init() before the first session */
+	struct rpc_channel *directory;	    /* calls of directory/schema.h */
+	struct login_mechanisms mechanisms; /* login_mechanisms_init() before the first session */
 };
 
 extern const struct protocol pop3_protocol;

@@ -11,11 +11,11 @@
 #include "config/service.h"
 #include "pop3/server.h"
 
-#define POP3_LINE_MAX 512                /* RFC 2449 4: 255; clients are more generous */
-#define POP3_AUTH_LINE_MAX 12288         /* RFC 4954 4.5's limit, which SASL needs here too */
-#define POP3_BAD_MAX 20                  /* errors in a row before the connection is closed */
-#define POP3_FAILURES_MAX 10             /* failed log-ins */
-#define POP3_AUTH_MS 30000               /* how long directory may take */
+#define POP3_LINE_MAX	   512	 /* RFC 2449 4: 255; clients are more generous */
+#define POP3_AUTH_LINE_MAX 12288 /* RFC 4954 4.5's limit, which SASL needs here too */
+#define POP3_BAD_MAX	   20	 /* errors in a row before the connection is closed */
+#define POP3_FAILURES_MAX  10	 /* failed log-ins */
+#define POP3_AUTH_MS	   30000 /* how long directory may take */
 
 enum pop3_state { POP3_AUTHORIZATION = 1, POP3_TRANSACTION = 2 };
 enum pop3_mode { POP3_MODE_COMMAND, POP3_MODE_SASL };
@@ -23,7 +23,7 @@ enum pop3_mode { POP3_MODE_COMMAND, POP3_MODE_SASL };
 struct pop3_message {
 	uint32_t uid;
 	bool deleted;
-	uint64_t size;                   /* octets of the wire form, before byte-stuffing */
+	uint64_t size; /* octets of the wire form, before byte-stuffing */
 };
 
 struct pop3_session {
@@ -34,26 +34,29 @@ struct pop3_session {
 	enum pop3_state state;
 	enum pop3_mode mode;
 	struct login login;
-	char *user_given;                /* USER's argument, until PASS; or NULL */
-	bool session_named;              /* directory knows this session: tell it when we end */
+	char *user_given;   /* USER's argument, until PASS; or NULL */
+	bool session_named; /* directory knows this session: tell it when we end */
 	unsigned bad_commands;
 
 	uint64_t account;
 	uint32_t mailbox;
 	uint32_t uidvalidity;
-	struct pop3_message *messages;   /* number n is messages[n - 1] */
+	struct pop3_message *messages; /* number n is messages[n - 1] */
 	size_t count, deleted;
 
-	struct pop3_retrieval *retrieval;        /* RETR or TOP under way; or NULL */
+	struct pop3_retrieval *retrieval; /* RETR or TOP under way; or NULL */
 };
 
 struct pop3_command {
 	const char *name;
-	unsigned states;                 /* enum pop3_state */
+	unsigned states; /* enum pop3_state */
 	enum next (*run)(struct pop3_session *s, struct str args);
 };
 
-static inline struct pop3_session *pop3_of(struct session *io) { return session_state(io); }
+static inline struct pop3_session *pop3_of(struct session *io)
+{
+	return session_state(io);
+}
 
 enum next pop3_ok(struct pop3_session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* "-ERR text"; text may begin with a response code: "[AUTH] ..." (RFC 2449 8, RFC 3206). */

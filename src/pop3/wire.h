@@ -14,11 +14,11 @@ void pop3_line_split(struct str line, struct str *name_r, struct str *args_r);
  * doubled, "." ends it. */
 struct pop3_wire {
 	bool as_is;
-	uint64_t body_lines;     /* TOP: lines of the body still to send; UINT64_MAX: all */
+	uint64_t body_lines; /* TOP: lines of the body still to send; UINT64_MAX: all */
 	bool in_body;
-	bool after_crlf;         /* what was sent ends in CRLF, or nothing was */
-	char before;             /* the last byte sent; a newline at the start */
-	size_t line_len;         /* bytes in the current line, to find the empty one */
+	bool after_crlf; /* what was sent ends in CRLF, or nothing was */
+	char before;	 /* the last byte sent; a newline at the start */
+	size_t line_len; /* bytes in the current line, to find the empty one */
 };
 void pop3_wire_init(struct pop3_wire *w, bool as_is, uint64_t body_lines);
 /* Appends the wire form of the next piece of the message. False when nothing behind it is wanted. */

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 
-#define LIST_MAX 1000u
+#define LIST_MAX   1000u
 #define LIST_BYTES ((size_t)2 << 20)
 
 struct listing {

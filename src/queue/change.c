@@ -8,7 +8,7 @@
 
 #define INDEX_WORST ((uint64_t)4 << 20)
 #define ENCODED_MAX ((size_t)5 << 20)
-#define RECORD_MAX ((size_t)12 << 20)
+#define RECORD_MAX  ((size_t)12 << 20)
 
 /* A change under construction: key operations and contents, and what is to be said when it is durable. */
 struct change {
@@ -18,9 +18,9 @@ struct change {
 	VEC(uint64_t) blobs;
 	struct arena arena;
 	struct buf contents;
-	char id[QUEUE_ID_MAX];           /* QUEUE_COMMIT: what is answered */
-	bool ended;                      /* QUEUE_RESULT: the message `id` is gone */
-	struct str ended_delivery;       /* its delivery id */
+	char id[QUEUE_ID_MAX];	   /* QUEUE_COMMIT: what is answered */
+	bool ended;		   /* QUEUE_RESULT: the message `id` is gone */
+	struct str ended_delivery; /* its delivery id */
 };
 
 static struct change *change_new(struct queue_service *q, struct rpc_request *req)
@@ -51,7 +51,8 @@ static void change_op(struct change *c, struct str key, struct str value, bool d
 }
 
 /* Both keys of a message. */
-static int change_put(struct change *c, struct str id, uint64_t due, const struct queue_message *m, struct str *value_r, struct err *err)
+static int change_put(struct change *c, struct str id, uint64_t due, const struct queue_message *m, struct str *value_r,
+		      struct err *err)
 {
 	char key[QUEUE_KEY_MAX];
 	struct buf value;

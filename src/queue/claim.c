@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "os/fd.h"
 
-#define CLAIM_MAX 100u
+#define CLAIM_MAX   100u
 #define CLAIM_BYTES ((size_t)2 << 20)
 #define WAIT_MAX_MS 600000
 
@@ -52,7 +52,7 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 
 struct due {
 	struct queue_service *q;
-	uint64_t now, next;              /* next: when the first that is not due yet will be; 0: nothing waits */
+	uint64_t now, next; /* next: when the first that is not due yet will be; 0: nothing waits */
 	size_t max;
 	struct arena *arena;
 	VEC(struct str) ids;
@@ -93,7 +93,7 @@ static void look_for_due(struct due *d)
 struct claim_answer {
 	struct rpc_request *req;
 	struct queue_claimed claimed;
-	int fds[FD_PASS_MAX];            /* ours to close */
+	int fds[FD_PASS_MAX]; /* ours to close */
 	size_t fd_count;
 };
 
@@ -112,14 +112,16 @@ struct room {
 	size_t bytes, fds;
 };
 
-static bool claim_one(struct queue_service *q, struct str id, struct rpc_request *req, struct queue_message *m_r, struct room *room)
+static bool claim_one(struct queue_service *q, struct str id, struct rpc_request *req, struct queue_message *m_r,
+		      struct room *room)
 {
 	struct err err = ERR_NONE;
 	struct queued m;
 
 	if (message_get(q, id, &req->arena, &m, &err) <= 0 || contents_open(q, id, &m.m, &req->arena, &err) < 0) {
 		/* Kept, but out of the way: an administrator has to look. */
-		log_error("%.*s: cannot be read: %s", STR_ARG(id), err.kind ? err.text : "scheduled, but not in the queue");
+		log_error("%.*s: cannot be read: %s", STR_ARG(id),
+			  err.kind ? err.text : "scheduled, but not in the queue");
 		claim_set(q, id, req->peer);
 		return false;
 	}

@@ -16,10 +16,10 @@
 #include <dirent.h>
 #include <errno.h>
 
-#define TRAILER 24u
-#define MAGIC "PTRQUEU1"
+#define TRAILER	     24u
+#define MAGIC	     "PTRQUEU1"
 #define ENVELOPE_MAX (5u << 20)
-#define PIECE ((size_t)256 << 10)
+#define PIECE	     ((size_t)256 << 10)
 
 /* ---- records ------------------------------------------------------------------------------------------ */
 
@@ -32,7 +32,8 @@ static void add_bytes(struct buf *out, struct str s)
 	buf_add_str(out, s);
 }
 
-void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope, uint64_t blob_size)
+void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope,
+		     uint64_t blob_size)
 {
 	uint8_t head[16];
 
@@ -63,12 +64,14 @@ int contents_replay(struct queue_service *q, uint64_t lsn, struct str in, struct
 		uint64_t blob, size;
 
 		if (in.len < 16)
-			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record", (unsigned long long)lsn);
+			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record",
+				       (unsigned long long)lsn);
 		blob = le64_get(in.ptr);
 		size = le64_get(in.ptr + 8);
 		in = str_skip(in, 16);
 		if (!take_bytes(&in, &id) || !take_bytes(&in, &envelope) || !take_bytes(&in, &body) || !queue_id_ok(id))
-			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record", (unsigned long long)lsn);
+			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record",
+				       (unsigned long long)lsn);
 		c = NEW(struct contents);
 		snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(id));
 		c->lsn = lsn;
@@ -115,14 +118,16 @@ static int write_body(struct queue_service *q, int fd, const struct contents *c,
 
 	if (!c->blob) {
 		*crc = crc32c(0, c->body, c->size);
-		return c->size && io_pwrite(fd, c->body, c->size, 0) < 0 ? err_errno(err, "cannot write a queue file") : 0;
+		return c->size && io_pwrite(fd, c->body, c->size, 0) < 0 ? err_errno(err, "cannot write a queue file")
+									 : 0;
 	}
 	from = spool_read(q->spool, c->blob, err);
 	if (from < 0)
 		return -1;
 	piece = mem_alloc(PIECE);
 	*crc = 0;
-	while (rc == 0 && at < c->size && (n = io_pread(from, piece, c->size - at < PIECE ? c->size - at : PIECE, (off_t)at)) > 0) {
+	while (rc == 0 && at < c->size &&
+	       (n = io_pread(from, piece, c->size - at < PIECE ? c->size - at : PIECE, (off_t)at)) > 0) {
 		*crc = crc32c(*crc, piece, (size_t)n);
 		rc = io_pwrite(fd, piece, (size_t)n, (off_t)at);
 		at += (uint64_t)n;
@@ -316,10 +321,11 @@ static bool in_index(struct queue_service *q, struct str id)
 	arena_init(&a);
 	rc = kvlog_get(q->k, message_key(id, key), &a, &value, NULL);
 	arena_release(&a);
-	return rc != 0;          /* an entry that cannot be read counts as there */
+	return rc != 0; /* an entry that cannot be read counts as there */
 }
 
-static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q, const char *name, struct err *err), struct err *err)
+static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q, const char *name, struct err *err),
+		     struct err *err)
 {
 	int fd = io_open(q->msgs, ".", O_RDONLY | O_DIRECTORY, 0), rc = 0;
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -368,7 +374,8 @@ int contents_recovered(void *ctx, struct err *err)
 	return 0;
 }
 
-static int read_envelope(struct queue_service *q, const char *name, struct arena *a, struct str *envelope_r, struct err *err)
+static int read_envelope(struct queue_service *q, const char *name, struct arena *a, struct str *envelope_r,
+			 struct err *err)
 {
 	int fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
 	uint8_t trailer[TRAILER];
@@ -380,9 +387,9 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 	if (fd < 0)
 		return err_errno(err, "cannot open queue file %s", name);
 	if (fstat(fd, &st) < 0 || st.st_size < (off_t)TRAILER ||
-	    io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER || memcmp(trailer + 16, MAGIC, 8) != 0 ||
-	    (size = le64_get(trailer)) > (uint64_t)st.st_size || (len = le32_get(trailer + 8)) > ENVELOPE_MAX ||
-	    size + len + TRAILER != (uint64_t)st.st_size) {
+	    io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER ||
+	    memcmp(trailer + 16, MAGIC, 8) != 0 || (size = le64_get(trailer)) > (uint64_t)st.st_size ||
+	    (len = le32_get(trailer + 8)) > ENVELOPE_MAX || size + len + TRAILER != (uint64_t)st.st_size) {
 		io_close(fd);
 		return err_set(err, ERR_PERM, "5.3.0", "queue file %s is damaged", name);
 	}

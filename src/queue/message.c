@@ -100,7 +100,8 @@ bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out
 	bare.blob = 0;
 	buf_clear(out);
 	buf_add(out, head, sizeof(head));
-	return rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) == 0 && fd_count == 0 && !buf_failed(out);
+	return rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) == 0 && fd_count == 0 &&
+	       !buf_failed(out);
 }
 
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)

@@ -9,6 +9,9 @@
 
 #include "engine/rpc.h"
 
+/* The lists of fields are tables. */
+/* clang-format off */
+
 enum dsn_notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 };   /* 0: not given */
 enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
 enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
@@ -83,5 +86,6 @@ RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
 	QUEUE_LIST, QUEUE_ACT;
 extern const struct rpc_call QUEUE_CALLS[];
+/* clang-format on */
 
 #endif

@@ -6,7 +6,7 @@
 #include "os/io.h"
 #include <errno.h>
 
-#define SPOOL_LIMIT ((uint64_t)1 << 30)
+#define SPOOL_LIMIT  ((uint64_t)1 << 30)
 #define BLOB_THREADS 2
 
 /* ---- blobs -------------------------------------------------------------------------------------------- */
@@ -177,10 +177,15 @@ static void post(void *ctx, void (*fn)(void *arg), void *arg)
 
 static int open_storage(struct queue_service *q, struct err *err)
 {
-	struct kvlog_options k = {
-		.dirfd = q->o.dirfd, .loop = {post, q}, .journal_size_limit = q->o.journal_size_limit, .segment_size = q->o.segment_size,
-		.hooks = {.replay = on_replay, .recovered = contents_recovered, .settle = contents_settle,
-			  .settled = contents_settled, .ctx = q}};
+	struct kvlog_options k = {.dirfd = q->o.dirfd,
+				  .loop = {post, q},
+				  .journal_size_limit = q->o.journal_size_limit,
+				  .segment_size = q->o.segment_size,
+				  .hooks = {.replay = on_replay,
+					    .recovered = contents_recovered,
+					    .settle = contents_settle,
+					    .settled = contents_settled,
+					    .ctx = q}};
 
 	if (io_mkdir(q->o.dirfd, "msgs", 0700) < 0 && errno != EEXIST)
 		return err_errno(err, "cannot make the queue's directory");
@@ -204,7 +209,8 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->claims = map_new();
 	q->blobs = map_new();
 	q->pool = pool_new(BLOB_THREADS);
-	q->service = (struct rpc_service){.name = "queue", .table = QUEUE_CALLS, .handle = handle, .peer_closed = queue_peer_closed, .ctx = q};
+	q->service = (struct rpc_service){
+		.name = "queue", .table = QUEUE_CALLS, .handle = handle, .peer_closed = queue_peer_closed, .ctx = q};
 	q->server = rpc_server_new(&q->service);
 	if (open_storage(q, err) < 0)
 		queue_service_free(&q);
@@ -247,7 +253,7 @@ void queue_service_free(struct queue_service **qp)
 	pool_free(&q->pool);
 	while (q->polls.n)
 		rpc_refuse(q->polls.v[--q->polls.n].req, &err);
-	kvlog_close(&q->k);      /* answers what becomes durable meanwhile */
+	kvlog_close(&q->k); /* answers what becomes durable meanwhile */
 	rpc_server_free(&q->server);
 	contents_free(q);
 	spool_close(&q->spool);

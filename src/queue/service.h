@@ -18,16 +18,16 @@
 
 struct queue_service;
 
-struct queue_parameters {                /* of main.cf; times in milliseconds */
+struct queue_parameters { /* of main.cf; times in milliseconds */
 	int64_t minimal_backoff_time, maximal_backoff_time;
 	int64_t maximal_queue_lifetime, bounce_queue_lifetime;
-	int64_t message_size_limit;      /* bytes; 0: none */
+	int64_t message_size_limit; /* bytes; 0: none */
 };
 
 struct queue_options {
-	int dirfd;                       /* <queue_directory>/queue. Borrowed */
-	uint64_t journal_size_limit;     /* bytes; 0: default */
-	uint32_t segment_size;           /* tests only; 0: default */
+	int dirfd;		     /* <queue_directory>/queue. Borrowed */
+	uint64_t journal_size_limit; /* bytes; 0: default */
+	uint32_t segment_size;	     /* tests only; 0: default */
 	struct queue_parameters parameters;
 };
 
@@ -39,7 +39,7 @@ void queue_service_configure(struct queue_service *q, const struct queue_paramet
 void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag);
 /* Serves until queue_service_stop(). */
 void queue_service_run(struct queue_service *q);
-void queue_service_stop(struct queue_service *q);        /* any thread */
+void queue_service_stop(struct queue_service *q); /* any thread */
 /* Makes a last checkpoint and frees. */
 void queue_service_free(struct queue_service **q);
 

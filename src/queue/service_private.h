@@ -12,15 +12,15 @@
 #include "queue/service.h"
 #include <pthread.h>
 
-#define QUEUE_ID_MAX 32
+#define QUEUE_ID_MAX	 32
 #define QUEUE_INLINE_MAX (64u << 10)
-#define QUEUE_RCPTS_MAX 50000u
-#define QUEUE_KEY_MAX 400
+#define QUEUE_RCPTS_MAX	 50000u
+#define QUEUE_KEY_MAX	 400
 
 /* What the index knows of a message. */
 struct queued {
-	uint64_t due;                    /* seconds; 0 while parsing fails */
-	struct queue_message m;          /* without contents; points into the arena it was decoded to */
+	uint64_t due;		/* seconds; 0 while parsing fails */
+	struct queue_message m; /* without contents; points into the arena it was decoded to */
 };
 
 /* The bytes of a message that are not in a file yet. */
@@ -28,15 +28,15 @@ struct contents {
 	char id[QUEUE_ID_MAX];
 	uint64_t lsn;
 	uint64_t blob, size;
-	char *body;                      /* inline, if blob is 0 */
-	char *envelope;                  /* encoded queue_message */
+	char *body;	/* inline, if blob is 0 */
+	char *envelope; /* encoded queue_message */
 	size_t envelope_len;
-	bool gone;                       /* the message has ended */
-	bool filed;                      /* the file is written, not yet known to be synced */
+	bool gone;  /* the message has ended */
+	bool filed; /* the file is written, not yet known to be synced */
 	unsigned refs;
 };
 
-struct waiting_claim {                   /* a long poll */
+struct waiting_claim { /* a long poll */
 	struct rpc_request *req;
 	int64_t deadline_ms;
 };
@@ -53,17 +53,17 @@ struct queue_service {
 	struct rpc_server *server;
 	struct kvlog *k;
 	struct spool *spool;
-	struct pool *pool;               /* finishes blobs */
-	int msgs;                        /* directory of contents */
-	bool rebuild;                    /* the index was lost: take it from msgs */
+	struct pool *pool; /* finishes blobs */
+	int msgs;	   /* directory of contents */
+	bool rebuild;	   /* the index was lost: take it from msgs */
 
 	/* The loop's. */
-	struct map *claims;              /* id -> peer id + 1 */
-	struct map *blobs;               /* begun and not used yet: id -> peer id + 1 */
+	struct map *claims; /* id -> peer id + 1 */
+	struct map *blobs;  /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
-	int64_t timer_ms;                /* when the earliest timer fires; 0: none is set */
-	uint64_t last_us;                /* of queue ids */
-	VEC(struct ended) ended;         /* oldest first, from ended_first on */
+	int64_t timer_ms;	 /* when the earliest timer fires; 0: none is set */
+	uint64_t last_us;	 /* of queue ids */
+	VEC(struct ended) ended; /* oldest first, from ended_first on */
 	size_t ended_first;
 
 	pthread_mutex_t lock;
@@ -82,12 +82,14 @@ struct str message_destination(const struct queue_message *m);
 bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out) WARN_UNUSED;
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
 /* 1, 0 no such message, -1. */
-int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
+int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r,
+		struct err *err) WARN_UNUSED;
 
 /* repeat.c */
 struct str repeat_key(struct str delivery_id, char out[QUEUE_KEY_MAX]);
 /* 1: the delivery was committed before, as *id_r (in the arena). 0: not. -1. */
-int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a, struct str *id_r, struct err *err) WARN_UNUSED;
+int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a, struct str *id_r,
+		struct err *err) WARN_UNUSED;
 void repeat_ended(struct queue_service *q, struct str delivery_id);
 /* The next delivery that nobody will repeat any more. */
 bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16]);
@@ -96,13 +98,15 @@ int repeat_load(struct queue_service *q, struct err *err) WARN_UNUSED;
 
 /* contents.c */
 /* The extra part of a commit: contents of new messages. */
-void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope, uint64_t blob_size);
+void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope,
+		     uint64_t blob_size);
 int contents_replay(struct queue_service *q, uint64_t lsn, struct str extra, struct err *err) WARN_UNUSED;
 int contents_recovered(void *ctx, struct err *err);
 int contents_settle(void *ctx, uint64_t lsn, struct err *err);
 void contents_settled(void *ctx, uint64_t lsn);
 /* Fills body or body_fd of a claimed message. 0, or -1. */
-int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a, struct err *err) WARN_UNUSED;
+int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a,
+		  struct err *err) WARN_UNUSED;
 /* The message's end is durable. */
 void contents_end(struct queue_service *q, struct str id);
 int contents_rebuild(struct queue_service *q, struct err *err) WARN_UNUSED;

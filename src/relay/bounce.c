@@ -1,8 +1,8 @@
 /* What the sender is told (RFC 3464, RFC 3461 6), and who is told when the sender cannot be.
  *
  *	sender here               a notification, null sender, in the commit that strikes the recipients off
- *	sender elsewhere, gone    to the postmaster: mail for the world cannot leave yet, and nothing vanishes in silence
- *	null sender               nobody (never a bounce for a bounce), the postmaster if notify_classes has 2bounce
+ *	sender elsewhere, gone    to the postmaster: mail for the world cannot leave yet, and nothing vanishes in
+ *silence null sender               nobody (never a bounce for a bounce), the postmaster if notify_classes has 2bounce
  *	our own double-bounce     nobody: it is logged and dropped
  *
  * A notification is small on purpose: it must itself be deliverable from the journal alone. */
@@ -15,8 +15,8 @@
 #include "relay/private.h"
 
 #define BOUNCE_MAX 60000
-#define HEADER_MAX 8192          /* of the original, when even its header makes the notification too large */
-#define GROUP 40                 /* recipients that one notification tells of */
+#define HEADER_MAX 8192 /* of the original, when even its header makes the notification too large */
+#define GROUP	   40	/* recipients that one notification tells of */
 
 struct str bounce_double_sender(const struct attempt *a)
 {
@@ -45,8 +45,12 @@ static size_t collect(const struct attempt *a, enum queue_outcome outcome, bool 
 		if (all ? r->outcome != outcome : !wants(r, outcome))
 			continue;
 		list[n++] = (struct dsn_recipient){
-			.address = r->rcpt->address, .original = r->rcpt->orcpt, .status = r->code, .diagnostic = r->text,
-			.remote_mta = STR(""), .last_attempt = clock_wall(),
+			.address = r->rcpt->address,
+			.original = r->rcpt->orcpt,
+			.status = r->code,
+			.diagnostic = r->text,
+			.remote_mta = STR(""),
+			.last_attempt = clock_wall(),
 			.action = outcome == OUTCOME_DELIVERED ? DSN_DELIVERED : DSN_FAILED,
 		};
 	}
@@ -58,7 +62,9 @@ static size_t collect(const struct attempt *a, enum queue_outcome outcome, bool 
 static struct str original(struct attempt *a, bool header, size_t max)
 {
 	const struct queue_message *m = a->message;
-	struct content c = {.place = m->body_fd >= 0 ? CONTENT_FILE : CONTENT_MEMORY, .bytes = m->body, .fd = m->body_fd,
+	struct content c = {.place = m->body_fd >= 0 ? CONTENT_FILE : CONTENT_MEMORY,
+			    .bytes = m->body,
+			    .fd = m->body_fd,
 			    .stored_size = m->body_fd >= 0 ? m->size : m->body.len};
 	struct str bytes, part, copy = STR("");
 	struct buf out;
@@ -122,8 +128,8 @@ static struct str trace(const struct attempt *a)
 	struct str text;
 
 	buf_init(&out, 2000);
-	buf_addf(&out, "Received: by %.*s (%.*s)\n\tin reply to %.*s; ", STR_ARG(a->conf->myhostname), STR_ARG(a->conf->mail_name),
-		 STR_ARG(a->message->id));
+	buf_addf(&out, "Received: by %.*s (%.*s)\n\tin reply to %.*s; ", STR_ARG(a->conf->myhostname),
+		 STR_ARG(a->conf->mail_name), STR_ARG(a->message->id));
 	date_write(&out, clock_wall(), 0);
 	buf_addz(&out, " (UTC)\n");
 	text = arena_str(a->arena, buf_str(&out));
@@ -131,14 +137,22 @@ static struct str trace(const struct attempt *a)
 	return text;
 }
 
-static void add_message(struct attempt *a, struct queue_result *result, struct str sender, struct str to, struct str text)
+static void add_message(struct attempt *a, struct queue_result *result, struct str sender, struct str to,
+			struct str text)
 {
 	struct queue_message *m = &result->bounces.v[result->bounces.n++];
 	char *id = arena_alloc(a->arena, DELIVERY_ID_SIZE);
 
 	*m = (struct queue_message){
-		.id = STR(""), .sender = sender, .client = STR("local"), .arrival = (uint64_t)clock_wall(), .prefix = trace(a),
-		.body = text, .body_fd = -1, .size = text.len, .smtputf8 = a->message->smtputf8,
+		.id = STR(""),
+		.sender = sender,
+		.client = STR("local"),
+		.arrival = (uint64_t)clock_wall(),
+		.prefix = trace(a),
+		.body = text,
+		.body_fd = -1,
+		.size = text.len,
+		.smtputf8 = a->message->smtputf8,
 	};
 	delivery_id_make((uint8_t *)id);
 	m->delivery_id = str_of(id, DELIVERY_ID_SIZE);
@@ -156,9 +170,16 @@ static void tell(struct attempt *a, struct queue_result *result, const struct ds
 		return;
 	for (size_t at = 0; at < count; at += GROUP) {
 		struct dsn d = {
-			.reporting_mta = a->conf->myhostname, .mail_name = a->conf->mail_name, .to = shown, .date = clock_wall(),
-			.arrival = (int64_t)a->message->arrival, .envelope_id = a->message->envid, .queue_id = a->message->id,
-			.recipients = list + at, .count = count - at < GROUP ? count - at : GROUP, .utf8 = a->message->smtputf8,
+			.reporting_mta = a->conf->myhostname,
+			.mail_name = a->conf->mail_name,
+			.to = shown,
+			.date = clock_wall(),
+			.arrival = (int64_t)a->message->arrival,
+			.envelope_id = a->message->envid,
+			.queue_id = a->message->id,
+			.recipients = list + at,
+			.count = count - at < GROUP ? count - at : GROUP,
+			.utf8 = a->message->smtputf8,
 		};
 		struct str text;
 
@@ -171,8 +192,9 @@ static void tell(struct attempt *a, struct queue_result *result, const struct ds
 			log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
 	}
 	log_as(relay_log_name(a, "bounce"), "%.*s: %s notification to <%.*s>", STR_ARG(a->message->id),
-	       outcome == OUTCOME_DELIVERED ? "sender delivery status" : sender.len > 0 ? "postmaster non-delivery"
-											 : "sender non-delivery",
+	       outcome == OUTCOME_DELIVERED ? "sender delivery status"
+	       : sender.len > 0		    ? "postmaster non-delivery"
+					    : "sender non-delivery",
 	       STR_ARG(shown));
 }
 
@@ -184,7 +206,8 @@ static bool is_reachable(struct attempt *a, struct str sender)
 	bool yes;
 
 	rpc_reply_init(&hold);
-	yes = relay_resolve(a, sender, &found, &hold, NULL) < 0 || found.class == RCPT_LOCAL || found.class == RCPT_MIXED;
+	yes = relay_resolve(a, sender, &found, &hold, NULL) < 0 || found.class == RCPT_LOCAL ||
+	      found.class == RCPT_MIXED;
 	rpc_reply_release(&hold);
 	return yes;
 }

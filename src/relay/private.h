@@ -10,11 +10,11 @@
 struct relay {
 	struct deliver_env env;
 	struct rpc_channel *directory;
-	pthread_mutex_t lock;            /* conf */
+	pthread_mutex_t lock; /* conf */
 	struct conf *conf;
-	uint64_t sessions;               /* numbers for grants */
+	uint64_t sessions; /* numbers for grants */
 	atomic_bool stopping;
-	int wake_fd;                     /* eventfd: relay_stop() */
+	int wake_fd; /* eventfd: relay_stop() */
 };
 
 /* One recipient of a queued message, and what became of it in this attempt. */
@@ -32,7 +32,7 @@ struct attempt {
 	struct arena *arena;
 	uint64_t session;
 	struct content content;
-	struct attempt_rcpt *rcpts;      /* as many as the message has */
+	struct attempt_rcpt *rcpts; /* as many as the message has */
 	struct delivery_done done;
 	int64_t started_us;
 };

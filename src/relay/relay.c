@@ -11,12 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CLAIM_MAX 20
-#define CLAIM_WAIT_MS 1000
-#define CLAIM_SLACK_MS 10000
-#define RESULT_TIMEOUT_MS 60000
+#define CLAIM_MAX	     20
+#define CLAIM_WAIT_MS	     1000
+#define CLAIM_SLACK_MS	     10000
+#define RESULT_TIMEOUT_MS    60000
 #define DIRECTORY_TIMEOUT_MS 30000
-#define PAUSE_MS 1000            /* after a claim that failed */
+#define PAUSE_MS	     1000 /* after a claim that failed */
 
 struct relay *relay_new(struct store_client *store, struct rpc_channel *queue, struct rpc_channel *directory,
 			struct conf *conf)
@@ -70,7 +70,8 @@ void relay_stop(struct relay *r)
 
 /* ---- one message ----------------------------------------------------------------------------------------- */
 
-int relay_resolve(struct attempt *a, struct str address, struct dir_resolved *found_r, struct rpc_reply *hold, struct err *err)
+int relay_resolve(struct attempt *a, struct str address, struct dir_resolved *found_r, struct rpc_reply *hold,
+		  struct err *err)
 {
 	struct dir_resolve ask = {.session = a->session, .address = address};
 
@@ -116,9 +117,12 @@ static void rcpt_prepare(struct attempt *a, size_t i, struct delivery *d, size_t
 	else
 		for (size_t t = 0; t < found.targets.n; t++) {
 			struct delivery_rcpt add = {
-				.account = found.targets.v[t].account, .index = (uint32_t)i,
-				.address = arena_str(a->arena, found.targets.v[t].address), .original = rcpt->original,
-				.orcpt = rcpt->orcpt, .notify = rcpt->notify,
+				.account = found.targets.v[t].account,
+				.index = (uint32_t)i,
+				.address = arena_str(a->arena, found.targets.v[t].address),
+				.original = rcpt->original,
+				.orcpt = rcpt->orcpt,
+				.notify = rcpt->notify,
 			};
 
 			/* A member elsewhere, added to the alias since: the members here still get it. */
@@ -161,7 +165,10 @@ static void outcome_take(struct attempt *a, size_t i, const struct delivery_rcpt
 	if (r->state == DELIVERY_DONE || (failed && a->rcpts[i].outcome == OUTCOME_DEFERRED))
 		return;
 	outcome_set(a, i, failed ? OUTCOME_FAILED : OUTCOME_DEFERRED,
-		    r->err.code[0] != '\0' ? r->err.code : failed ? "5.0.0" : "4.0.0", r->err.text);
+		    r->err.code[0] != '\0' ? r->err.code
+		    : failed		   ? "5.0.0"
+					   : "4.0.0",
+		    r->err.text);
 }
 
 /* The contents as claimed; the number of bytes in wire form is counted, because an LF in a file that is not
@@ -171,8 +178,8 @@ static int content_load(struct attempt *a, struct err *err)
 	const struct queue_message *m = a->message;
 	struct str bytes;
 
-	a->content = (struct content){.place = CONTENT_MEMORY, .bytes = m->body, .fd = -1, .stored_size = m->body.len,
-				      .as_is = m->as_is};
+	a->content = (struct content){
+		.place = CONTENT_MEMORY, .bytes = m->body, .fd = -1, .stored_size = m->body.len, .as_is = m->as_is};
 	if (m->body_fd >= 0) {
 		a->content.place = CONTENT_FILE;
 		a->content.bytes = STR("");
@@ -216,9 +223,20 @@ static void deliver_attempt(struct attempt *a)
 	struct delivery_rcpt *all;
 	size_t all_count;
 	struct delivery d = {
-		.session = a->session, .queue_id = m->id, .sender = m->sender, .auth_user = m->auth_user, .client = m->client,
-		.envid = m->envid, .ret = m->ret, .smtputf8 = m->smtputf8, .arrival = m->arrival, .prefix = m->prefix,
-		.added_date = STR(""), .added_message_id = STR(""), .added_from = STR(""), .fingerprint = STR(""),
+		.session = a->session,
+		.queue_id = m->id,
+		.sender = m->sender,
+		.auth_user = m->auth_user,
+		.client = m->client,
+		.envid = m->envid,
+		.ret = m->ret,
+		.smtputf8 = m->smtputf8,
+		.arrival = m->arrival,
+		.prefix = m->prefix,
+		.added_date = STR(""),
+		.added_message_id = STR(""),
+		.added_from = STR(""),
+		.fingerprint = STR(""),
 		.summary = m->summary,
 	};
 	struct err err = ERR_NONE;
@@ -268,7 +286,8 @@ static void expire(struct attempt *a)
 		if (r->outcome != OUTCOME_DEFERRED)
 			continue;
 		r->outcome = OUTCOME_FAILED;
-		r->text = arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s", STR_ARG(r->text));
+		r->text =
+			arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s", STR_ARG(r->text));
 		r->code = STR("4.4.7");
 	}
 }
@@ -290,11 +309,12 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r)
 	char text[3][16];
 	bool show = orig.len > 0 && !str_ieq(orig, r->rcpt->address);
 
-	log_as(relay_log_name(a, "virtual"), "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%s, delays=%s/0/0/%s, dsn=%.*s, status=%s (%.*s)",
-	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "", STR_ARG(show ? orig : STR("")),
-	       show ? ">" : "", deliver_delay_text(delay < spent ? spent : delay, text[0]),
-	       deliver_delay_text(delay - spent, text[1]), deliver_delay_text(spent, text[2]), STR_ARG(r->code),
-	       words[r->outcome], STR_ARG(r->text));
+	log_as(relay_log_name(a, "virtual"),
+	       "%.*s: to=<%.*s>%s%.*s%s, relay=store, delay=%s, delays=%s/0/0/%s, dsn=%.*s, status=%s (%.*s)",
+	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "",
+	       STR_ARG(show ? orig : STR("")), show ? ">" : "",
+	       deliver_delay_text(delay < spent ? spent : delay, text[0]), deliver_delay_text(delay - spent, text[1]),
+	       deliver_delay_text(spent, text[2]), STR_ARG(r->code), words[r->outcome], STR_ARG(r->text));
 }
 
 /* Reports to the queue, bounces in the same commit. Until the queue has it nothing may be forgotten. */
@@ -309,8 +329,10 @@ static int report(struct attempt *a, struct err *err)
 	result.outcomes.v = ARENA_ARRAY(a->arena, struct queue_rcpt_outcome, m->rcpts.n);
 	result.outcomes.n = m->rcpts.n;
 	for (size_t i = 0; i < m->rcpts.n; i++)
-		result.outcomes.v[i] = (struct queue_rcpt_outcome){.index = m->rcpts.v[i].index, .outcome = a->rcpts[i].outcome,
-								   .code = a->rcpts[i].code, .text = a->rcpts[i].text};
+		result.outcomes.v[i] = (struct queue_rcpt_outcome){.index = m->rcpts.v[i].index,
+								   .outcome = a->rcpts[i].outcome,
+								   .code = a->rcpts[i].code,
+								   .text = a->rcpts[i].text};
 	bounce_add(a, &result);
 	rpc_reply_init(&hold);
 	rc = rpc_call(a->relay->env.queue, &QUEUE_RESULT, &result, &ok, &hold, true, RESULT_TIMEOUT_MS, err);
@@ -322,8 +344,13 @@ static int report(struct attempt *a, struct err *err)
 static void attempt_run(struct relay *r, const struct queue_message *m)
 {
 	struct arena arena;
-	struct attempt a = {.relay = r, .conf = newest_conf(r), .message = m, .arena = &arena, .session = ++r->sessions,
-			    .content = CONTENT_NONE, .started_us = clock_us()};
+	struct attempt a = {.relay = r,
+			    .conf = newest_conf(r),
+			    .message = m,
+			    .arena = &arena,
+			    .session = ++r->sessions,
+			    .content = CONTENT_NONE,
+			    .started_us = clock_us()};
 	struct dir_session_end end = {.session = a.session};
 	struct err err = ERR_NONE;
 	bool left = false;

@@ -10,11 +10,24 @@ static void delivery_fill(struct smtp_session *c, struct delivery *d)
 	struct smtp_mail *m = &c->mail;
 
 	*d = (struct delivery){
-		.session = m->grant, .queue_id = m->queue_id, .sender = m->sender, .auth_user = c->user, .client = c->client,
-		.envid = m->args.envid, .ret = (uint8_t)m->args.ret, .smtputf8 = m->args.smtputf8,
-		.arrival = (uint64_t)clock_wall(), .content = m->content, .delivered_to = m->filter.delivered_to,
-		.delivered_to_count = m->filter.delivered_to_count, .rcpts = m->targets.v, .rcpt_count = m->targets.n,
-		.added_date = STR(""), .added_message_id = STR(""), .added_from = STR(""), .fingerprint = STR(""),
+		.session = m->grant,
+		.queue_id = m->queue_id,
+		.sender = m->sender,
+		.auth_user = c->user,
+		.client = c->client,
+		.envid = m->args.envid,
+		.ret = (uint8_t)m->args.ret,
+		.smtputf8 = m->args.smtputf8,
+		.arrival = (uint64_t)clock_wall(),
+		.content = m->content,
+		.delivered_to = m->filter.delivered_to,
+		.delivered_to_count = m->filter.delivered_to_count,
+		.rcpts = m->targets.v,
+		.rcpt_count = m->targets.n,
+		.added_date = STR(""),
+		.added_message_id = STR(""),
+		.added_from = STR(""),
+		.fingerprint = STR(""),
 		.summary = STR(""),
 	};
 	memcpy(d->id, m->id, sizeof(d->id));
@@ -101,7 +114,8 @@ static const struct delivery_rcpt *verdict_of(const struct delivery *d, const st
 	for (size_t i = 1; i < r->target_count; i++) {
 		const struct delivery_rcpt *member = &d->rcpts[r->targets[i]];
 
-		if (verdict->state == DELIVERY_DONE || (verdict->state == DELIVERY_FAILED && member->state == DELIVERY_DEFERRED))
+		if (verdict->state == DELIVERY_DONE ||
+		    (verdict->state == DELIVERY_FAILED && member->state == DELIVERY_DEFERRED))
 			verdict = member;
 	}
 	return verdict;
@@ -115,7 +129,8 @@ static void answer_rcpt(struct smtp_session *c, const struct delivery *d, const 
 	int code;
 
 	if (verdict->state == DELIVERY_DONE) {
-		text = arena_printf(&c->mail.arena, "<%.*s> Ok: delivered as %.*s", STR_ARG(r->given), STR_ARG(d->queue_id));
+		text = arena_printf(&c->mail.arena, "<%.*s> Ok: delivered as %.*s", STR_ARG(r->given),
+				    STR_ARG(d->queue_id));
 		smtp_reply_line(c, 250, "2.0.0", text);
 		return;
 	}
@@ -136,7 +151,10 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 		bool done = r->state == DELIVERY_DONE;
 
 		all_done = all_done && done;
-		smtp_log_delivery(c, d, r, "store", done ? "sent" : r->state == DELIVERY_FAILED ? "bounced" : "deferred",
+		smtp_log_delivery(c, d, r, "store",
+				  done				? "sent"
+				  : r->state == DELIVERY_FAILED ? "bounced"
+								: "deferred",
 				  done ? "2.0.0" : r->err.code, done ? "delivered to mailbox" : r->err.text);
 	}
 	for (size_t i = 0; i < c->mail.rcpts.n; i++)

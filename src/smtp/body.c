@@ -8,9 +8,11 @@
 void smtp_body_begin(struct smtp_session *c)
 {
 	struct smtp_filter_limits limits = {
-		.message_max = (uint64_t)c->conf->message_size_limit, .line_max = (size_t)c->conf->header_size_limit,
+		.message_max = (uint64_t)c->conf->message_size_limit,
+		.line_max = (size_t)c->conf->header_size_limit,
 		.header_max = (size_t)c->conf->message_header_size_limit,
-		.field_max = (unsigned)c->conf->message_header_count_limit, .submission = smtp_is_submission(c),
+		.field_max = (unsigned)c->conf->message_header_count_limit,
+		.submission = smtp_is_submission(c),
 	};
 
 	smtp_filter_init(&c->mail.filter, &limits, &c->mail.arena);
@@ -43,9 +45,11 @@ static int filter_refusal(struct smtp_session *c, int *code_r, struct err *err)
 	case FILTER_TOO_LARGE:
 		return err_set(err, ERR_PERM, "5.3.4", "Error: message file too big");
 	case FILTER_HEADER_LINE:
-		return err_set(err, ERR_PERM, "5.3.4", "Error: a header field is longer than %zu bytes", f->limits.line_max);
+		return err_set(err, ERR_PERM, "5.3.4", "Error: a header field is longer than %zu bytes",
+			       f->limits.line_max);
 	case FILTER_HEADER_SIZE:
-		return err_set(err, ERR_PERM, "5.3.4", "Error: the header is longer than %zu bytes", f->limits.header_max);
+		return err_set(err, ERR_PERM, "5.3.4", "Error: the header is longer than %zu bytes",
+			       f->limits.header_max);
 	case FILTER_HEADER_COUNT:
 		return err_set(err, ERR_PERM, "5.3.4", "Error: more than %u header fields", f->limits.field_max);
 	}

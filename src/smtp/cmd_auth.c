@@ -9,7 +9,8 @@
 
 struct str smtp_auth_mechanisms(struct smtp_session *c, struct arena *arena)
 {
-	struct dir_mechanisms ask = {.tls = session_is_tls(c->s), .service = STR("smtp"),
+	struct dir_mechanisms ask = {.tls = session_is_tls(c->s),
+				     .service = STR("smtp"),
 				     .loopback = net_addr_is_loopback(session_peer(c->s))};
 	struct dir_mechanism_list list;
 	struct rpc_reply hold;
@@ -41,7 +42,7 @@ static enum next auth_challenge(struct smtp_session *c, struct str challenge, en
 	struct buf line;
 
 	buf_init(&line, 2 * SMTP_AUTH_LINE_MAX);
-	buf_addz(&line, "334 ");         /* the space stays even without a challenge (RFC 4954 4) */
+	buf_addz(&line, "334 "); /* the space stays even without a challenge (RFC 4954 4) */
 	base64_encode(&line, challenge);
 	buf_addz(&line, "\r\n");
 	session_write(c->s, buf_str(&line));
@@ -60,7 +61,9 @@ static enum next auth_done(struct smtp_session *c)
 static enum next auth_failed(struct smtp_session *c, const struct dir_auth *answer)
 {
 	bool temp = answer->status == AUTH_TEMP;
-	struct str why = answer->text.len > 0 ? answer->text : temp ? STR("directory unavailable") : STR("authentication failure");
+	struct str why = answer->text.len > 0 ? answer->text
+			 : temp		      ? STR("directory unavailable")
+					      : STR("authentication failure");
 
 	c->auth_state = AUTH_IDLE;
 	/* fail2ban must not ban a client for our own trouble, hence Postfix's words. */
@@ -129,9 +132,14 @@ static enum next auth_start(struct smtp_session *c, struct str mechanism, struct
 	char exporter[64], unique[64];
 	struct buf response;
 	struct dir_auth_start ask = {
-		.session = session_id(c->s), .service = STR("smtp"), .mechanism = mechanism, .has_initial = has_initial,
-		.client = str_from(session_peer_text(c->s)), .tls = session_is_tls(c->s),
-		.binding_exporter = binding(c, "tls-exporter", exporter), .binding_unique = binding(c, "tls-unique", unique),
+		.session = session_id(c->s),
+		.service = STR("smtp"),
+		.mechanism = mechanism,
+		.has_initial = has_initial,
+		.client = str_from(session_peer_text(c->s)),
+		.tls = session_is_tls(c->s),
+		.binding_exporter = binding(c, "tls-exporter", exporter),
+		.binding_unique = binding(c, "tls-unique", unique),
 	};
 	enum next next;
 

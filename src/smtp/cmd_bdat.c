@@ -69,9 +69,10 @@ static enum next bdat_chunk(struct smtp_session *c, const struct bdat_args *bdat
 	c->mail.chunk_size = bdat->count;
 	if (bdat->count == 0)
 		return smtp_bdat_bulk(c);
-	session_bulk(c->s, &(struct bulk_options){
-		.filter = {.take = smtp_filter_take, .state = &c->mail.filter}, .spill = smtp_body_spill, .spill_arg = c,
-		.append = append && session_bulk_size(c->s) > 0});
+	session_bulk(c->s, &(struct bulk_options){.filter = {.take = smtp_filter_take, .state = &c->mail.filter},
+						  .spill = smtp_body_spill,
+						  .spill_arg = c,
+						  .append = append && session_bulk_size(c->s) > 0});
 	return NEXT_BULK;
 }
 

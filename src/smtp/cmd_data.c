@@ -21,8 +21,9 @@ enum next smtp_cmd_data(struct smtp_session *c, struct str args)
 	}
 	smtp_body_begin(c);
 	smtp_reply_line(c, 354, "", STR("End data with <CR><LF>.<CR><LF>"));
-	session_bulk(c->s, &(struct bulk_options){
-		.filter = {.take = smtp_filter_take, .state = &c->mail.filter}, .spill = smtp_body_spill, .spill_arg = c});
+	session_bulk(c->s, &(struct bulk_options){.filter = {.take = smtp_filter_take, .state = &c->mail.filter},
+						  .spill = smtp_body_spill,
+						  .spill_arg = c});
 	return NEXT_BULK;
 }
 

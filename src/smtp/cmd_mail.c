@@ -28,7 +28,11 @@ enum next smtp_cmd_mail(struct smtp_session *c, struct str args)
 	smtp_mail_begin(c);
 	if (smtp_mail_parse(args, c->conf->strict_rfc821_envelopes, &c->mail.arena, &mail, &err) < 0) {
 		smtp_mail_reset(c);
-		return smtp_reply_err(c, err.kind == ERR_PERM ? 555 : str_eq(str_from(err.code), STR("5.6.7")) ? 553 : 501, &err);
+		return smtp_reply_err(c,
+				      err.kind == ERR_PERM			 ? 555
+				      : str_eq(str_from(err.code), STR("5.6.7")) ? 553
+										 : 501,
+				      &err);
 	}
 	sender = address_str(&c->mail.arena, &mail.sender);
 	return mail_check(c, &mail, sender);

@@ -53,8 +53,8 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, struct str text, struct err *err)
 {
 	for (size_t i = 0; i < found->targets.n; i++) {
-		struct store_admit ask = {.session = c->mail.grant, .account = found->targets.v[i].account,
-					  .size = c->mail.args.size};
+		struct store_admit ask = {
+			.session = c->mail.grant, .account = found->targets.v[i].account, .size = c->mail.args.size};
 		struct store_ok ok;
 		struct rpc_reply hold;
 		struct err why = ERR_NONE;
@@ -63,24 +63,27 @@ static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, 
 		rpc_reply_init(&hold);
 		result = store_call_within(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, ADMIT_TIMEOUT_MS, &why);
 		rpc_reply_release(&hold);
-		/* A store that does not answer is not asked for each member of an alias: that many waits nobody would sit out. */
+		/* A store that does not answer is not asked for each member of an alias: that many waits nobody would
+		 * sit out. */
 		if (result < 0 && why.kind != ERR_FULL && err_is_temp(&why))
 			return 0;
 		if (result == 0 || why.kind != ERR_FULL)
 			continue;
 		if (str_starts(str_from(why.code), STR("4.3")))
 			return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
-		return err_set(err, ERR_FULL, why.code[0] == '5' ? "5.2.2" : "4.2.2", "<%.*s>: Recipient address rejected: %s",
-			       STR_ARG(text), why.text);
+		return err_set(err, ERR_FULL, why.code[0] == '5' ? "5.2.2" : "4.2.2",
+			       "<%.*s>: Recipient address rejected: %s", STR_ARG(text), why.text);
 	}
 	return 0;
 }
 
 /* Adds a recipient of the delivery, once: whom two addresses lead to gets one copy. Returns its index. */
-static size_t target_add(struct smtp_session *c, const struct dir_target *target, const struct rcpt_args *rcpt, struct str given)
+static size_t target_add(struct smtp_session *c, const struct dir_target *target, const struct rcpt_args *rcpt,
+			 struct str given)
 {
 	struct smtp_mail *m = &c->mail;
-	struct delivery_rcpt add = {.account = target->account, .index = (uint32_t)m->targets.n, .notify = rcpt->notify};
+	struct delivery_rcpt add = {
+		.account = target->account, .index = (uint32_t)m->targets.n, .notify = rcpt->notify};
 
 	for (size_t i = 0; i < m->targets.n; i++)
 		if (m->targets.v[i].account == target->account && str_ieq(m->targets.v[i].address, target->address))
@@ -92,7 +95,8 @@ static size_t target_add(struct smtp_session *c, const struct dir_target *target
 	return m->targets.n - 1;
 }
 
-static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, const struct dir_resolved *found, struct str given)
+static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, const struct dir_resolved *found,
+			     struct str given)
 {
 	struct smtp_mail *m = &c->mail;
 	struct smtp_rcpt add = {.given = given, .target_count = found->targets.n};
@@ -109,20 +113,25 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 }
 
 /* Answers what directory and policy say of a recipient; *code_r and err when they refuse. */
-static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct str text, const struct dir_resolved *found,
-		      int *code_r, struct err *err)
+static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct str text,
+		      const struct dir_resolved *found, int *code_r, struct err *err)
 {
 	if (smtp_policy_rcpt(c, rcpt, text, found->class, code_r, err) < 0)
 		return -1;
 	*code_r = 550;
 	if (found->class == RCPT_REMOTE)
-		return err_set(err, ERR_PERM, "5.4.4", "<%.*s>: Recipient address rejected: this server does not deliver to "
-			       "other mail systems", STR_ARG(text));
+		return err_set(err, ERR_PERM, "5.4.4",
+			       "<%.*s>: Recipient address rejected: this server does not deliver to "
+			       "other mail systems",
+			       STR_ARG(text));
 	if (found->class == RCPT_MIXED)
-		return err_set(err, ERR_PERM, "5.4.4", "<%.*s>: Recipient address rejected: the alias has members on other "
-			       "mail systems, to which this server does not deliver", STR_ARG(text));
+		return err_set(err, ERR_PERM, "5.4.4",
+			       "<%.*s>: Recipient address rejected: the alias has members on other "
+			       "mail systems, to which this server does not deliver",
+			       STR_ARG(text));
 	if (found->class != RCPT_LOCAL || found->targets.n == 0)
-		return err_set(err, ERR_PERM, "5.1.1", "<%.*s>: Recipient address rejected: User unknown", STR_ARG(text));
+		return err_set(err, ERR_PERM, "5.1.1", "<%.*s>: Recipient address rejected: User unknown",
+			       STR_ARG(text));
 	*code_r = 552;
 	return rcpt_admit(c, found, text, err);
 }
@@ -157,7 +166,12 @@ enum next smtp_cmd_rcpt(struct smtp_session *c, struct str args)
 		return smtp_reply(c, 503, "5.5.1", "Error: RCPT after BDAT");
 	if (c->mail.rcpts.n >= (size_t)c->conf->smtpd_recipient_limit)
 		return smtp_reply(c, 452, "4.5.3", "Error: too many recipients");
-	if (smtp_rcpt_parse(args, c->conf->strict_rfc821_envelopes, c->mail.args.smtputf8, &c->mail.arena, &rcpt, &err) < 0)
-		return smtp_reply_err(c, err.kind == ERR_PERM ? 555 : str_eq(str_from(err.code), STR("5.6.7")) ? 553 : 501, &err);
+	if (smtp_rcpt_parse(args, c->conf->strict_rfc821_envelopes, c->mail.args.smtputf8, &c->mail.arena, &rcpt,
+			    &err) < 0)
+		return smtp_reply_err(c,
+				      err.kind == ERR_PERM			 ? 555
+				      : str_eq(str_from(err.code), STR("5.6.7")) ? 553
+										 : 501,
+				      &err);
 	return rcpt_run(c, &rcpt);
 }

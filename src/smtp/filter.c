@@ -10,8 +10,8 @@
 #include "smtp/filter.h"
 #include "base/vec.h"
 
-#define HEADER_SLICE 4096        /* input decoded at a time while the header lasts: bounds `line` */
-#define DELIVERED_TO_MAX 100
+#define HEADER_SLICE	   4096 /* input decoded at a time while the header lasts: bounds `line` */
+#define DELIVERED_TO_MAX   100
 #define MESSAGE_ID_LOG_MAX 500
 
 void smtp_filter_init(struct smtp_filter *f, const struct smtp_filter_limits *limits, struct arena *arena)
@@ -239,7 +239,7 @@ static size_t take_lines(struct smtp_filter *f, struct str in, struct buf *out, 
 			f->state = c == '.' ? FILTER_DOT : FILTER_TEXT;
 			at += c == '.';
 			break;
-		case FILTER_DOT:         /* the dot itself is gone either way (RFC 5321 4.5.2) */
+		case FILTER_DOT: /* the dot itself is gone either way (RFC 5321 4.5.2) */
 			f->state = c == '\r' ? FILTER_DOT_CR : FILTER_TEXT;
 			at += c == '\r';
 			break;

@@ -15,43 +15,47 @@
 #include "base/buf.h"
 
 struct smtp_filter_limits {
-	uint64_t message_max;            /* bytes in wire form, 0: no limit */
-	size_t line_max;                 /* one header line, with its continuation lines */
-	size_t header_max;               /* the whole header */
-	unsigned field_max;              /* header fields */
-	bool submission;                 /* remove Bcc */
+	uint64_t message_max; /* bytes in wire form, 0: no limit */
+	size_t line_max;      /* one header line, with its continuation lines */
+	size_t header_max;    /* the whole header */
+	unsigned field_max;   /* header fields */
+	bool submission;      /* remove Bcc */
 };
 
 enum smtp_filter_refusal {
-	FILTER_OK, FILTER_TOO_LARGE, FILTER_HEADER_LINE, FILTER_HEADER_SIZE, FILTER_HEADER_COUNT,
+	FILTER_OK,
+	FILTER_TOO_LARGE,
+	FILTER_HEADER_LINE,
+	FILTER_HEADER_SIZE,
+	FILTER_HEADER_COUNT,
 };
 
 struct smtp_filter {
 	struct smtp_filter_limits limits;
-	struct arena *arena;             /* the transaction's */
+	struct arena *arena; /* the transaction's */
 
 	/* line layer */
 	enum { FILTER_BOL, FILTER_DOT, FILTER_DOT_CR, FILTER_TEXT } state;
-	bool chunked;                    /* BDAT: no dots, `remaining` bytes in this chunk */
+	bool chunked; /* BDAT: no dots, `remaining` bytes in this chunk */
 	uint64_t remaining;
-	bool pending_cr;                 /* a CR whose next byte has not come yet */
-	char last;                       /* last byte put out, to see CR CR LF */
-	bool bare_lf;                    /* a bare LF came (and was taken for a line end) */
-	bool as_is;                      /* CR CR LF: LF to CRLF would not give the bytes back */
-	uint64_t wire_size;              /* bytes of the message with CRLF line ends */
+	bool pending_cr;    /* a CR whose next byte has not come yet */
+	char last;	    /* last byte put out, to see CR CR LF */
+	bool bare_lf;	    /* a bare LF came (and was taken for a line end) */
+	bool as_is;	    /* CR CR LF: LF to CRLF would not give the bytes back */
+	uint64_t wire_size; /* bytes of the message with CRLF line ends */
 
 	/* header layer */
 	bool in_header;
-	bool dropping;                   /* continuation lines of a removed field follow */
-	struct buf line;                 /* the physical line under way */
+	bool dropping;	 /* continuation lines of a removed field follow */
+	struct buf line; /* the physical line under way */
 	size_t header_size, field_size;
 	unsigned fields;
 	enum smtp_filter_refusal refused;
 
 	/* what was seen */
-	unsigned hops;                   /* Received: fields */
+	unsigned hops; /* Received: fields */
 	bool has_from, has_date, has_message_id;
-	struct str message_id;           /* for the log, clipped */
+	struct str message_id; /* for the log, clipped */
 	struct str *delivered_to;
 	size_t delivered_to_count, delivered_to_cap;
 };

@@ -1,12 +1,12 @@
 /* The log lines of Postfix, word for word: pflogsumm, fail2ban and people's eyes know them. */
-#include "base/clock.h"
 #include "base/log.h"
+#include "base/clock.h"
 #include "smtp/smtp.h"
 #include <stdarg.h>
 
 static const char *const command_names[CMD_COUNT] = {
-	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data", "bdat", "rset", "noop", "vrfy", "etrn", "quit",
-	"help", "expn", "unknown",
+	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data",    "bdat",
+	"rset", "noop", "vrfy", "etrn",	    "quit", "help", "expn", "unknown",
 };
 
 void smtp_log(struct smtp_session *c, const char *fmt, ...)
@@ -54,7 +54,8 @@ void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const 
 	snprintf(dsn, sizeof(dsn), "%s", err->code);
 	dsn[0] = (char)('0' + code / 100);
 	buf_init(&line, 3000);
-	buf_addf(&line, "%.*s: reject: %s from %.*s: %d %s %s;", STR_ARG(id), stage, STR_ARG(c->client), code, dsn, err->text);
+	buf_addf(&line, "%.*s: reject: %s from %.*s: %d %s %s;", STR_ARG(id), stage, STR_ARG(c->client), code, dsn,
+		 err->text);
 	if (c->mail.open)
 		buf_addf(&line, " from=<%.*s>", STR_ARG(shown(c->mail.sender)));
 	if (recipient.len > 0)
@@ -107,8 +108,8 @@ static double seconds(int64_t us)
 	return (double)us / 1e6;
 }
 
-void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r, const char *relay,
-		       const char *status, const char *dsn, const char *text)
+void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r,
+		       const char *relay, const char *status, const char *dsn, const char *text)
 {
 	int64_t now = clock_us();
 	char delay[16], before[16], spent[16];

@@ -17,20 +17,30 @@ static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *er
 static struct policy_request request_of(struct smtp_session *c)
 {
 	return (struct policy_request){
-		.conf = c->conf, .client = session_peer(c->s), .client_name = c->client, .helo = c->helo,
-		.sender = c->mail.open ? &c->mail.args.sender : NULL, .sender_text = c->mail.sender,
-		.sasl_user = c->user, .tls = session_is_tls(c->s), .sender_owned = sender_owned, .ctx = c,
+		.conf = c->conf,
+		.client = session_peer(c->s),
+		.client_name = c->client,
+		.helo = c->helo,
+		.sender = c->mail.open ? &c->mail.args.sender : NULL,
+		.sender_text = c->mail.sender,
+		.sasl_user = c->user,
+		.tls = session_is_tls(c->s),
+		.sender_owned = sender_owned,
+		.ctx = c,
 	};
 }
 
 /* LMTP speaks to our own hosts only, and delivers only here: it has no relaying to guard. */
-int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class, int *code_r,
-		     struct err *err)
+int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class,
+		     int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
 	const struct str lists[] = {
-		c->conf->smtpd_client_restrictions, c->conf->smtpd_helo_restrictions, c->conf->smtpd_sender_restrictions,
-		c->conf->smtpd_relay_restrictions, c->conf->smtpd_recipient_restrictions,
+		c->conf->smtpd_client_restrictions,
+		c->conf->smtpd_helo_restrictions,
+		c->conf->smtpd_sender_restrictions,
+		c->conf->smtpd_relay_restrictions,
+		c->conf->smtpd_recipient_restrictions,
 		c->conf->smtpd_reject_unlisted_recipient ? STR("reject_unlisted_recipient") : STR(""),
 	};
 

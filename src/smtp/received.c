@@ -24,7 +24,8 @@ static void add_tls(struct smtp_session *c, struct buf *out)
 	struct session_tls info;
 
 	if (c->conf->smtpd_tls_received_header && session_tls_info(c->s, &info))
-		buf_addf(out, "\t(using %s with cipher %s (%d/%d bits))\n", info.protocol, info.cipher, info.bits, info.alg_bits);
+		buf_addf(out, "\t(using %s with cipher %s (%d/%d bits))\n", info.protocol, info.cipher, info.bits,
+			 info.alg_bits);
 }
 
 static void add_received(struct smtp_session *c, struct buf *out)
@@ -65,7 +66,8 @@ static struct str message_id_value(struct smtp_session *c)
 
 	gmtime_r(&now, &tm);
 	strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &tm);
-	return arena_printf(&c->mail.arena, "<%s.%.*s@%.*s>", stamp, STR_ARG(c->mail.queue_id), STR_ARG(c->conf->myhostname));
+	return arena_printf(&c->mail.arena, "<%s.%.*s@%.*s>", stamp, STR_ARG(c->mail.queue_id),
+			    STR_ARG(c->conf->myhostname));
 }
 
 static void complete(struct smtp_session *c, struct delivery *d)

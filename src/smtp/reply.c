@@ -2,7 +2,7 @@
 #include "smtp/smtp.h"
 #include <stdarg.h>
 
-#define REPLY_LINE_MAX 510           /* RFC 5321 4.5.3.1.5, without CRLF */
+#define REPLY_LINE_MAX 510 /* RFC 5321 4.5.3.1.5, without CRLF */
 
 int smtp_code_of(int code, const struct err *err)
 {

@@ -9,11 +9,11 @@
 struct smtp_server {
 	struct engine *engine;
 	struct store_client *store;
-	struct rpc_channel *directory;   /* calls of directory/schema.h */
-	struct rpc_channel *queue;       /* calls of queue/schema.h */
+	struct rpc_channel *directory; /* calls of directory/schema.h */
+	struct rpc_channel *queue;     /* calls of queue/schema.h */
 };
 
-extern const struct protocol smtp_protocol;      /* smtpd: 25, and with -o also 587 and 465 */
-extern const struct protocol lmtp_protocol;      /* RFC 2033 */
+extern const struct protocol smtp_protocol; /* smtpd: 25, and with -o also 587 and 465 */
+extern const struct protocol lmtp_protocol; /* RFC 2033 */
 
 #endif

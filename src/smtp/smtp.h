@@ -15,42 +15,61 @@
 #include "smtp/server.h"
 #include "smtp/syntax.h"
 
-#define SMTP_AUTH_LINE_MAX 12288     /* RFC 4954 4: an AUTH exchange line, without its CRLF */
+#define SMTP_AUTH_LINE_MAX  12288 /* RFC 4954 4: an AUTH exchange line, without its CRLF */
 #define SMTP_RPC_TIMEOUT_MS 30000
 
 /* Commands in the order in which the disconnect line counts them (Postfix's). */
 enum smtp_command {
-	CMD_HELO, CMD_EHLO, CMD_LHLO, CMD_STARTTLS, CMD_AUTH, CMD_MAIL, CMD_RCPT, CMD_DATA, CMD_BDAT, CMD_RSET, CMD_NOOP,
-	CMD_VRFY, CMD_ETRN, CMD_QUIT, CMD_HELP, CMD_EXPN, CMD_UNKNOWN, CMD_COUNT
+	CMD_HELO,
+	CMD_EHLO,
+	CMD_LHLO,
+	CMD_STARTTLS,
+	CMD_AUTH,
+	CMD_MAIL,
+	CMD_RCPT,
+	CMD_DATA,
+	CMD_BDAT,
+	CMD_RSET,
+	CMD_NOOP,
+	CMD_VRFY,
+	CMD_ETRN,
+	CMD_QUIT,
+	CMD_HELP,
+	CMD_EXPN,
+	CMD_UNKNOWN,
+	CMD_COUNT
 };
 
 /* One accepted RCPT TO, and which recipients of the delivery it stands for. */
 struct smtp_rcpt {
 	struct str given;
-	size_t *targets;                 /* indexes into smtp_mail.targets */
+	size_t *targets; /* indexes into smtp_mail.targets */
 	size_t target_count;
 };
 
 struct smtp_mail {
 	struct arena arena;
-	bool open;                       /* MAIL was accepted */
-	bool chunking;                   /* BDAT has begun */
-	bool last_chunk;                 /* the chunk under way is the last one */
+	bool open;	 /* MAIL was accepted */
+	bool chunking;	 /* BDAT has begun */
+	bool last_chunk; /* the chunk under way is the last one */
 	uint64_t chunk_size;
-	uint64_t grant;                  /* session number under which recipients were resolved */
-	bool granted;                    /* directory knows it */
+	uint64_t grant; /* session number under which recipients were resolved */
+	bool granted;	/* directory knows it */
 	int64_t started_us, data_us;
 	struct mail_args args;
-	struct str sender;               /* text form, "" for the null sender */
-	struct str queue_id;             /* "" until the first recipient was accepted */
+	struct str sender;   /* text form, "" for the null sender */
+	struct str queue_id; /* "" until the first recipient was accepted */
 	uint8_t id[DELIVERY_ID_SIZE];
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
 	bool filtering;
 	struct smtp_filter filter;
 	struct content content;
-	uint64_t discard;                /* bytes of a refused chunk still to come */
-	struct { int code; struct err err; } chunk_refusal;
+	uint64_t discard; /* bytes of a refused chunk still to come */
+	struct {
+		int code;
+		struct err err;
+	} chunk_refusal;
 };
 
 enum smtp_auth_state { AUTH_IDLE, AUTH_EXCHANGE, AUTH_FINAL /* 334 with the server's proof; an empty line follows */ };
@@ -60,38 +79,38 @@ struct smtp_session {
 	struct smtp_server *server;
 	struct service *service;
 	struct conf *conf;
-	const char *log_name;            /* "postrider/smtpd" */
-	const char *log_cleanup, *log_qmgr, *log_virtual;    /* the names under which Postfix logs these lines */
+	const char *log_name;				  /* "postrider/smtpd" */
+	const char *log_cleanup, *log_qmgr, *log_virtual; /* the names under which Postfix logs these lines */
 	struct deliver_env env;
 	bool lmtp;
 	struct arena arena;
-	struct str client;               /* "unknown[192.0.2.1]" */
-	struct str client_name;          /* "unknown" */
+	struct str client;	/* "unknown[192.0.2.1]" */
+	struct str client_name; /* "unknown" */
 	struct str helo;
 	bool esmtp, tls_offered;
 
 	enum smtp_auth_state auth_state;
-	struct arena auth_arena;         /* of one exchange */
-	struct str auth_mechanism;       /* under way */
+	struct arena auth_arena;   /* of one exchange */
+	struct str auth_mechanism; /* under way */
 	uint64_t account;
-	struct str user, method;         /* logged in as; "" before */
+	struct str user, method; /* logged in as; "" before */
 
 	struct smtp_mail mail;
 	uint64_t mail_count;
 	struct delivery_done unconfirmed;
-	bool confirm_pending;            /* its reply has not left yet */
+	bool confirm_pending; /* its reply has not left yet */
 
 	unsigned errors, junk;
 	unsigned counts[CMD_COUNT], failures[CMD_COUNT];
-	enum smtp_command command;       /* running, or the last one */
-	bool greeted, ending;            /* ending: the close is ours and was logged */
-	const char *where;               /* "CONNECT", "DATA": for "lost connection after" */
+	enum smtp_command command; /* running, or the last one */
+	bool greeted, ending;	   /* ending: the close is ours and was logged */
+	const char *where;	   /* "CONNECT", "DATA": for "lost connection after" */
 };
 
 typedef enum next smtp_command_fn(struct smtp_session *c, struct str args);
-smtp_command_fn smtp_cmd_helo, smtp_cmd_ehlo, smtp_cmd_lhlo, smtp_cmd_starttls, smtp_cmd_auth, smtp_cmd_mail, smtp_cmd_rcpt,
-	smtp_cmd_data, smtp_cmd_bdat, smtp_cmd_rset, smtp_cmd_noop, smtp_cmd_vrfy, smtp_cmd_etrn, smtp_cmd_quit,
-	smtp_cmd_help, smtp_cmd_expn;
+smtp_command_fn smtp_cmd_helo, smtp_cmd_ehlo, smtp_cmd_lhlo, smtp_cmd_starttls, smtp_cmd_auth, smtp_cmd_mail,
+	smtp_cmd_rcpt, smtp_cmd_data, smtp_cmd_bdat, smtp_cmd_rset, smtp_cmd_noop, smtp_cmd_vrfy, smtp_cmd_etrn,
+	smtp_cmd_quit, smtp_cmd_help, smtp_cmd_expn;
 
 /* ---- reply.c ---- */
 /* One reply line "code dsn text"; dsn may be "" (greetings). The class of dsn is made to fit the code; controls
@@ -109,15 +128,15 @@ enum next smtp_reply_close(struct smtp_session *c, const char *dsn, const char *
 
 /* ---- log.c: Postfix's lines ---- */
 void smtp_log(struct smtp_session *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void smtp_log_client(struct smtp_session *c);            /* QUEUEID: client=... */
+void smtp_log_client(struct smtp_session *c); /* QUEUEID: client=... */
 /* fail2ban's filter asks for the program "postfix/...": this one line goes under that name, whatever $syslog_name
  * says, as failed log-ins by IMAP and POP3 go under Dovecot's. */
 void smtp_log_auth_failed(struct smtp_session *c, struct str why, struct str user);
 void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient);
 void smtp_log_disconnect(struct smtp_session *c);
-void smtp_log_message(struct smtp_session *c, struct delivery *d);           /* message-id=, from=, size= */
-void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r, const char *relay,
-		       const char *status, const char *dsn, const char *text);
+void smtp_log_message(struct smtp_session *c, struct delivery *d); /* message-id=, from=, size= */
+void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r,
+		       const char *relay, const char *status, const char *dsn, const char *text);
 
 /* ---- transaction.c ---- */
 /* Ends the transaction, whatever its state: blobs, grants and memory are given back. */
@@ -157,14 +176,14 @@ bool smtp_tls_is_missing(struct smtp_session *c);
 /* smtpd_forbid_bare_newline = reject, and the client is none of the exclusions. */
 bool smtp_rejects_bare_lf(struct smtp_session *c);
 /* All lists that belong to a recipient, in Postfix's order. 0: goes on. -1: refused. */
-int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class, int *code_r,
-		     struct err *err);
+int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class,
+		     int *code_r, struct err *err);
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err);
 
 /* Shorthand for a call of the directory. */
 int smtp_directory(struct smtp_session *c, const struct rpc_call *call, const void *request, void *reply_r,
 		   struct rpc_reply *hold, struct err *err) WARN_UNUSED;
-bool smtp_is_submission(const struct smtp_session *c);   /* headers are completed, Bcc goes */
+bool smtp_is_submission(const struct smtp_session *c); /* headers are completed, Bcc goes */
 /* Who "speaks": ESMTPSA and its kin (RFC 3848, 6531). */
 const char *smtp_with(struct smtp_session *c, char out[24]);
 

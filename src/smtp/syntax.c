@@ -2,8 +2,8 @@
 #include "smtp/syntax.h"
 #include "base/encode.h"
 
-#define ENVID_MAX 100            /* RFC 3461 4.4 */
-#define ORCPT_MAX 500            /* RFC 3461 4.2 */
+#define ENVID_MAX 100 /* RFC 3461 4.4 */
+#define ORCPT_MAX 500 /* RFC 3461 4.2 */
 
 void smtp_line_split(struct str line, struct str *verb_r, struct str *args_r)
 {
@@ -95,7 +95,8 @@ static int bad_param(struct err *err, struct str name)
 }
 
 /* One esmtp-param: keyword ["=" value]. A keyword may come once (`seen` holds those that came). */
-typedef int param_fn(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena, struct err *err);
+typedef int param_fn(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena,
+		     struct err *err);
 
 static int params_parse(struct str rest, param_fn *fn, void *ctx, struct arena *arena, struct err *err)
 {
@@ -119,7 +120,8 @@ static int params_parse(struct str rest, param_fn *fn, void *ctx, struct arena *
 	return 0;
 }
 
-static int mail_param(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena, struct err *err)
+static int mail_param(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena,
+		      struct err *err)
 {
 	struct mail_args *mail = ctx;
 	struct str ignored;
@@ -187,7 +189,10 @@ static int notify_parse(struct str value, uint32_t *notify_r)
 	static const struct {
 		const char *word;
 		uint32_t bit;
-	} words[] = {{"NEVER", NOTIFY_NEVER}, {"SUCCESS", NOTIFY_SUCCESS}, {"FAILURE", NOTIFY_FAILURE}, {"DELAY", NOTIFY_DELAY}};
+	} words[] = {{"NEVER", NOTIFY_NEVER},
+		     {"SUCCESS", NOTIFY_SUCCESS},
+		     {"FAILURE", NOTIFY_FAILURE},
+		     {"DELAY", NOTIFY_DELAY}};
 	struct str word;
 
 	*notify_r = 0;
@@ -220,7 +225,8 @@ static bool orcpt_parse(struct str value, struct arena *arena, struct str *orcpt
 	return true;
 }
 
-static int rcpt_param(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena, struct err *err)
+static int rcpt_param(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena,
+		      struct err *err)
 {
 	struct rcpt_args *rcpt = ctx;
 
@@ -232,7 +238,8 @@ static int rcpt_param(void *ctx, struct str name, struct str value, bool has_val
 	return err_set(err, ERR_PERM, "5.5.4", "Unsupported option: %.*s", STR_ARG(name));
 }
 
-int smtp_rcpt_parse(struct str args, bool strict, bool utf8, struct arena *arena, struct rcpt_args *rcpt_r, struct err *err)
+int smtp_rcpt_parse(struct str args, bool strict, bool utf8, struct arena *arena, struct rcpt_args *rcpt_r,
+		    struct err *err)
 {
 	unsigned flags = (strict ? ADDRESS_STRICT : 0) | (utf8 ? ADDRESS_UTF8 : 0);
 	struct str rest;

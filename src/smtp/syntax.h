@@ -16,19 +16,20 @@ struct str smtp_line_strip(struct str unit, bool *bare_r);
 bool smtp_line_is_clean(struct str line);
 
 struct mail_args {
-	struct address sender;           /* "" and "": the null sender */
-	uint64_t size;                   /* SIZE=, 0: not declared (RFC 1870) */
+	struct address sender; /* "" and "": the null sender */
+	uint64_t size;	       /* SIZE=, 0: not declared (RFC 1870) */
 	bool body_8bit, smtputf8;
-	int ret;                         /* enum dsn_ret (RFC 3461 4.3) */
-	struct str envid;                /* decoded from xtext */
+	int ret;	  /* enum dsn_ret (RFC 3461 4.3) */
+	struct str envid; /* decoded from xtext */
 };
 /* args: what stands behind MAIL: "FROM:<a@b> SIZE=1000 ...". RFC 5321 4.1.1.2. */
-int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct mail_args *mail_r, struct err *err) WARN_UNUSED;
+int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct mail_args *mail_r,
+		    struct err *err) WARN_UNUSED;
 
 struct rcpt_args {
 	struct address recipient;
-	uint32_t notify;                 /* enum dsn_notify bits, 0: not given (RFC 3461 4.1) */
-	struct str orcpt;                /* "rfc822;address", xtext decoded, or "" */
+	uint32_t notify;  /* enum dsn_notify bits, 0: not given (RFC 3461 4.1) */
+	struct str orcpt; /* "rfc822;address", xtext decoded, or "" */
 };
 /* args: what stands behind RCPT: "TO:<a@b> NOTIFY=...". utf8: MAIL said SMTPUTF8 (RFC 6531 3.4). */
 int smtp_rcpt_parse(struct str args, bool strict, bool utf8, struct arena *arena, struct rcpt_args *rcpt_r,

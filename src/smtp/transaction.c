@@ -36,7 +36,8 @@ struct str smtp_queue_id(struct arena *arena)
 int smtp_directory(struct smtp_session *c, const struct rpc_call *call, const void *request, void *reply_r,
 		   struct rpc_reply *hold, struct err *err)
 {
-	return rpc_call(c->server->directory, call, request, reply_r, hold, call != &DIR_AUTH_STEP, SMTP_RPC_TIMEOUT_MS, err);
+	return rpc_call(c->server->directory, call, request, reply_r, hold, call != &DIR_AUTH_STEP, SMTP_RPC_TIMEOUT_MS,
+			err);
 }
 
 /* A session number of the transaction's own, so that its grants end with it and can never be those of the
@@ -112,7 +113,10 @@ const char *smtp_with(struct smtp_session *c, char out[24])
 	if (!extended && !tls && !auth)
 		snprintf(out, 24, "SMTP");
 	else
-		snprintf(out, 24, "%s%s%s%s", c->mail.args.smtputf8 ? "UTF8" : c->lmtp ? "" : "E",
+		snprintf(out, 24, "%s%s%s%s",
+			 c->mail.args.smtputf8 ? "UTF8"
+			 : c->lmtp	       ? ""
+					       : "E",
 			 c->lmtp ? "LMTP" : "SMTP", tls ? "S" : "", auth ? "A" : "");
 	return out;
 }

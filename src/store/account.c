@@ -9,7 +9,7 @@
 /* Chunks of 64 messages kept over all accounts: about 40 MB with everything loaded. */
 #define CHUNKS_MAX 8192
 /* Accounts kept in memory although nobody has used them for a while. */
-#define ACCOUNTS_MAX 2048
+#define ACCOUNTS_MAX	2048
 #define ACCOUNT_IDLE_MS 60000
 
 struct str str_own(struct str s)
@@ -236,8 +236,8 @@ static int load_range(struct loading *l, char type, store_range_fn *fn, struct e
 	int rc;
 
 	arena_init(&arena);
-	rc = store_engine_range(l->a->svc->engine, key_plain(&arena, l->a->id, type), key_end(&arena, l->a->id, type), false,
-				fn, l, err);
+	rc = store_engine_range(l->a->svc->engine, key_plain(&arena, l->a->id, type), key_end(&arena, l->a->id, type),
+				false, fn, l, err);
 	arena_release(&arena);
 	return rc < 0 ? -1 : 0;
 }
@@ -255,10 +255,12 @@ static int load_header(struct account *a, struct err *err)
 			a->header.path = str_own(a->header.path);
 			a->header.host = str_own(a->header.host);
 			if (a->header.rebuilding && !runtime_get(a->svc, a->id)->rebuilding)
-				rc = err_set(err, ERR_TEMP, "4.3.0", "account %llu was being rebuilt", (unsigned long long)a->id);
+				rc = err_set(err, ERR_TEMP, "4.3.0", "account %llu was being rebuilt",
+					     (unsigned long long)a->id);
 		} else {
 			a->header.path = a->header.host = STR_NULL;
-			rc = err_set(err, ERR_TEMP, "4.3.0", "the header of account %llu is damaged", (unsigned long long)a->id);
+			rc = err_set(err, ERR_TEMP, "4.3.0", "the header of account %llu is damaged",
+				     (unsigned long long)a->id);
 		}
 	}
 	arena_release(&arena);
@@ -274,7 +276,8 @@ static int load_all(struct account *a, struct err *err)
 	    load_range(&l, 'U', load_subscription, err) < 0)
 		return -1;
 	if (l.damaged || !account_mailbox_named(a, STR("INBOX")))
-		return err_set(err, ERR_TEMP, "4.3.0", "records of account %llu are damaged", (unsigned long long)a->id);
+		return err_set(err, ERR_TEMP, "4.3.0", "records of account %llu are damaged",
+			       (unsigned long long)a->id);
 	return 1;
 }
 
@@ -388,7 +391,8 @@ static struct chunk *chunk_add(struct account *a, struct mailbox *m, uint32_t nu
 static int damaged(struct account *a, struct err *err)
 {
 	account_damaged(a->svc, a->id, a->header.path);
-	return err_set(err, ERR_TEMP, "4.3.0", "the index of account %llu is damaged and being rebuilt", (unsigned long long)a->id);
+	return err_set(err, ERR_TEMP, "4.3.0", "the index of account %llu is damaged and being rebuilt",
+		       (unsigned long long)a->id);
 }
 
 int chunk_load_fixed(struct account *a, struct mailbox *m, struct chunk *c, struct err *err)
@@ -420,7 +424,8 @@ int chunk_load_fixed(struct account *a, struct mailbox *m, struct chunk *c, stru
 	return 0;
 }
 
-int chunk_get(struct account *a, struct mailbox *m, uint32_t number, bool fixed, bool make, struct chunk **c_r, struct err *err)
+int chunk_get(struct account *a, struct mailbox *m, uint32_t number, bool fixed, bool make, struct chunk **c_r,
+	      struct err *err)
 {
 	size_t at = chunk_place(m, number);
 	struct chunk *c = NULL;
@@ -433,7 +438,8 @@ int chunk_get(struct account *a, struct mailbox *m, uint32_t number, bool fixed,
 		int rc;
 
 		arena_init(&arena);
-		rc = store_engine_get(a->svc->engine, key_u32_u32(&arena, a->id, 'H', m->id, number), &arena, &value, err);
+		rc = store_engine_get(a->svc->engine, key_u32_u32(&arena, a->id, 'H', m->id, number), &arena, &value,
+				      err);
 		if (rc > 0) {
 			c = chunk_add(a, m, number);
 			if (!hot_chunk_decode(value, &c->present, c->hot))
@@ -474,7 +480,7 @@ static int load_chunk(void *ctx, struct str key, struct str value)
 	}
 	at = chunk_place(l->m, number);
 	if (at < l->m->chunks.n && l->m->chunks.v[at]->number == number)
-		return 0;        /* the one in memory is newer */
+		return 0; /* the one in memory is newer */
 	c = chunk_add(l->a, l->m, number);
 	if (!hot_chunk_decode(value, &c->present, c->hot)) {
 		l->damaged = true;
@@ -493,7 +499,8 @@ int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 		return 0;
 	arena_init(&arena);
 	rc = store_engine_range(a->svc->engine, key_u32(&arena, a->id, 'H', m->id),
-				m->id == UINT32_MAX ? key_end(&arena, a->id, 'H') : key_u32(&arena, a->id, 'H', m->id + 1),
+				m->id == UINT32_MAX ? key_end(&arena, a->id, 'H')
+						    : key_u32(&arena, a->id, 'H', m->id + 1),
 				false, load_chunk, &l, err);
 	arena_release(&arena);
 	if (rc < 0 || l.damaged)
@@ -502,7 +509,8 @@ int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 	return 0;
 }
 
-int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t last, uint32_t *uid_r, struct chunk **c_r, struct err *err)
+int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t last, uint32_t *uid_r,
+		 struct chunk **c_r, struct err *err)
 {
 	if (from == 0)
 		from = 1;

@@ -18,29 +18,29 @@ struct store_service;
 struct txn;
 
 struct chunk {
-	uint32_t number;             /* uid >> 6 */
+	uint32_t number; /* uid >> 6 */
 	uint64_t present;
 	struct hot_entry hot[CHUNK_UIDS];
-	struct static_entry *fixed;  /* NULL: not loaded */
-	struct arena names;          /* of foreign files in `fixed` */
+	struct static_entry *fixed; /* NULL: not loaded */
+	struct arena names;	    /* of foreign files in `fixed` */
 	bool hot_dirty, fixed_dirty;
 };
 
 struct mailbox {
 	uint32_t id;
-	struct mailbox_record rec;   /* name and folder are malloc'ed */
-	struct str keywords[STORE_KEYWORDS_MAX];   /* malloc'ed */
+	struct mailbox_record rec;		 /* name and folder are malloc'ed */
+	struct str keywords[STORE_KEYWORDS_MAX]; /* malloc'ed */
 	size_t keyword_count;
-	VEC(struct chunk *) chunks;  /* ascending number */
-	bool complete;               /* every chunk that exists is in `chunks` */
+	VEC(struct chunk *) chunks; /* ascending number */
+	bool complete;		    /* every chunk that exists is in `chunks` */
 	bool dirty, keywords_dirty, deleted_now;
-	bool noted;                  /* the uidlist carries its V line */
-	int passed_bit;              /* of $Forwarded, or -1 */
+	bool noted;	/* the uidlist carries its V line */
+	int passed_bit; /* of $Forwarded, or -1 */
 };
 
 struct note {
 	uint8_t delivery_id[16];
-	struct note_record rec;      /* malloc'ed */
+	struct note_record rec; /* malloc'ed */
 };
 
 struct look_waiter {
@@ -51,26 +51,26 @@ struct look_waiter {
 /* What is known of a folder on disk; outlives the cache of its account. */
 struct folder_state {
 	uint32_t mailbox;
-	uint64_t stamp;              /* of the directory at the last merge */
-	int64_t stamp_ms;            /* when that stamp was seen first: */
-	bool trusted;                /* the folder was read again after the clock of the file system had moved on */
+	uint64_t stamp;	  /* of the directory at the last merge */
+	int64_t stamp_ms; /* when that stamp was seen first: */
+	bool trusted;	  /* the folder was read again after the clock of the file system had moved on */
 	bool scanning;
-	int64_t scan_at_ms;          /* a scan is due then; 0: none */
+	int64_t scan_at_ms; /* a scan is due then; 0: none */
 	VEC(struct look_waiter) waiters;
-	VEC(uint32_t) suspects;      /* not in the directory at the last scan */
+	VEC(uint32_t) suspects; /* not in the directory at the last scan */
 	int64_t suspects_ms;
 };
 
 struct account {
 	struct store_service *svc;
 	uint64_t id;
-	struct account_header header;        /* path and host are malloc'ed */
+	struct account_header header; /* path and host are malloc'ed */
 	bool dirty;
-	bool fresh;                          /* made by a transaction that is not committed yet */
-	VEC(struct mailbox *) mailboxes;     /* in no order */
+	bool fresh;			 /* made by a transaction that is not committed yet */
+	VEC(struct mailbox *) mailboxes; /* in no order */
 	VEC(struct note) notes;
-	VEC(struct answer_record) answers;   /* malloc'ed */
-	VEC(struct str) subscriptions;       /* names that are no mailboxes; malloc'ed */
+	VEC(struct answer_record) answers; /* malloc'ed */
+	VEC(struct str) subscriptions;	   /* names that are no mailboxes; malloc'ed */
 	int64_t used_ms;
 	size_t chunk_count;
 };
@@ -78,7 +78,8 @@ struct account {
 /* 1: *a_r is there; 0: no such account (yet); -1 err: its records are damaged. */
 int account_get(struct store_service *svc, uint64_t id, struct account **a_r, struct err *err) WARN_UNUSED;
 /* Makes header, INBOX and default folders, as part of the transaction. */
-int account_create(struct txn *t, uint64_t id, struct str path, bool folders, struct account **a_r, struct err *err) WARN_UNUSED;
+int account_create(struct txn *t, uint64_t id, struct str path, bool folders, struct account **a_r,
+		   struct err *err) WARN_UNUSED;
 void account_forget(struct store_service *svc, uint64_t id);
 /* Frees accounts, and chunks of accounts, that were not used lately when there are too many. */
 void accounts_trim(struct store_service *svc);
@@ -96,9 +97,12 @@ int chunk_get(struct account *a, struct mailbox *m, uint32_t number, bool fixed,
 	      struct err *err) WARN_UNUSED;
 int chunk_load_fixed(struct account *a, struct mailbox *m, struct chunk *c, struct err *err) WARN_UNUSED;
 /* The first message with from <= uid <= last. 1, 0 none, -1 err. */
-int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t last, uint32_t *uid_r, struct chunk **c_r,
-		 struct err *err) WARN_UNUSED;
-static inline unsigned chunk_slot(uint32_t uid) { return uid & (CHUNK_UIDS - 1); }
+int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t last, uint32_t *uid_r,
+		 struct chunk **c_r, struct err *err) WARN_UNUSED;
+static inline unsigned chunk_slot(uint32_t uid)
+{
+	return uid & (CHUNK_UIDS - 1);
+}
 /* Reads every chunk of the mailbox at once. */
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err) WARN_UNUSED;
 uint32_t mailbox_recent(struct account *a, struct mailbox *m);
@@ -106,7 +110,7 @@ uint32_t mailbox_recent(struct account *a, struct mailbox *m);
 /* For creation and loading. */
 struct mailbox *mailbox_new(struct account *a, uint32_t id, const struct mailbox_record *rec);
 void mailbox_keywords_set(struct mailbox *m, const struct str *names, size_t count);
-struct str str_own(struct str s);            /* a malloc'ed copy */
+struct str str_own(struct str s); /* a malloc'ed copy */
 
 /* The base name of a message's file. */
 struct str entry_base(struct arena *arena, const struct account *a, const struct static_entry *e);

@@ -16,7 +16,7 @@ static void on_event(void *ctx, uint16_t number, const void *msg)
 /* The store strikes off within seconds; what it had not when it died is told again to the next one. An identical
  * message must not be taken for a sender's second try because of that. */
 #define CONFIRMED_KEEP_MS 30000
-#define CONFIRMED_MAX 20000
+#define CONFIRMED_MAX	  20000
 
 static int confirm_send(struct store_client *c, const uint8_t id[16], const struct store_id *accounts, size_t count)
 {
@@ -32,8 +32,8 @@ static void confirmed_trim(struct store_client *c)
 {
 	size_t old = 0;
 
-	while (old < c->confirmed.n && (clock_ms() - c->confirmed.v[old]->at_ms > CONFIRMED_KEEP_MS ||
-					c->confirmed.n - old > CONFIRMED_MAX))
+	while (old < c->confirmed.n &&
+	       (clock_ms() - c->confirmed.v[old]->at_ms > CONFIRMED_KEEP_MS || c->confirmed.n - old > CONFIRMED_MAX))
 		old++;
 	if (old == 0 || (old < 1000 && old < c->confirmed.n / 2))
 		return;
@@ -43,7 +43,8 @@ static void confirmed_trim(struct store_client *c)
 	memmove(c->confirmed.v, c->confirmed.v + old, c->confirmed.n * sizeof(*c->confirmed.v));
 }
 
-void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts, size_t count)
+void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts,
+			    size_t count)
 {
 	struct confirmed_delivery *d = mem_alloc(sizeof(*d) + count * sizeof(*accounts));
 
@@ -103,7 +104,7 @@ void store_client_free(struct store_client **cp)
 	*cp = NULL;
 	if (!c)
 		return;
-	rpc_channel_free(&c->channel);     /* ends the reader thread: no event comes after this */
+	rpc_channel_free(&c->channel); /* ends the reader thread: no event comes after this */
 	map_free(&c->shared);
 	for (size_t i = 0; i < c->confirmed.n; i++)
 		free(c->confirmed.v[i]);

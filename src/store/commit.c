@@ -34,7 +34,7 @@ struct op_run {
 	struct account *a;
 	const struct store_op *op;
 	struct store_op_result *result;
-	struct arena *arena;         /* the answer's */
+	struct arena *arena; /* the answer's */
 };
 
 static struct mailbox *find_mailbox(struct op_run *r, uint32_t id, struct err *err)
@@ -76,8 +76,8 @@ int quota_check(const struct grant *g, const struct account *a, uint64_t bytes, 
 
 /* ---- append ---- */
 
-static int keywords_bits(struct op_run *r, struct mailbox *m, const struct store_name *names, size_t n, bool make, uint64_t *bits_r,
-			 struct err *err)
+static int keywords_bits(struct op_run *r, struct mailbox *m, const struct store_name *names, size_t n, bool make,
+			 uint64_t *bits_r, struct err *err)
 {
 	*bits_r = 0;
 	for (size_t i = 0; i < n; i++) {
@@ -102,8 +102,8 @@ static void put_summary(struct txn *t, struct account *a, uint64_t message, stru
 }
 
 /* The file of a new message: prefix and body. */
-static void put_file(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, struct str prefix, int body,
-		     uint64_t blob)
+static void put_file(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, struct str prefix,
+		     int body, uint64_t blob)
 {
 	struct store_file_op *op = txn_file(t, a, FILE_PUT, m->rec.folder);
 	char letters[8];
@@ -118,7 +118,8 @@ static void put_file(struct txn *t, struct account *a, struct mailbox *m, const 
 	t->bytes += prefix.len;
 }
 
-int message_append(struct txn *t, struct account *a, struct mailbox *m, const struct appending *in, uint32_t *uid_r, struct err *err)
+int message_append(struct txn *t, struct account *a, struct mailbox *m, const struct appending *in, uint32_t *uid_r,
+		   struct err *err)
 {
 	struct placing p = {.modseq = in->modseq ? in->modseq : txn_modseq(t, a, m)};
 
@@ -143,8 +144,13 @@ static int op_append(struct op_run *r, struct err *err)
 {
 	const struct store_op *op = r->op;
 	struct mailbox *m = find_mailbox(r, op->mailbox, err);
-	struct appending in = {.flags = op->flags, .date = op->date ? op->date : (uint64_t)clock_wall(), .size = op->size,
-			       .as_is = op->as_is != 0, .body = -1, .blob = op->blob, .summary = op->summary};
+	struct appending in = {.flags = op->flags,
+			       .date = op->date ? op->date : (uint64_t)clock_wall(),
+			       .size = op->size,
+			       .as_is = op->as_is != 0,
+			       .body = -1,
+			       .blob = op->blob,
+			       .summary = op->summary};
 	struct ranges ranges = {.arena = r->arena};
 	struct blob_ref *blob = NULL;
 	uint32_t uid;
@@ -301,7 +307,8 @@ struct copying {
 	struct ranges from, given;
 };
 
-static uint64_t map_keywords(struct txn *t, struct account *a, const struct mailbox *from, struct mailbox *to, uint64_t keywords)
+static uint64_t map_keywords(struct txn *t, struct account *a, const struct mailbox *from, struct mailbox *to,
+			     uint64_t keywords)
 {
 	uint64_t out = 0;
 
@@ -330,8 +337,8 @@ static void transfer_file(struct txn *t, struct account *a, struct mailbox *from
 	op->flags = arena_str(&t->arena, str_from(maildir_letters(p->hot.projected, letters)));
 }
 
-static int transfer(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c, struct copying *k,
-		    struct err *err)
+static int transfer(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c,
+		    struct copying *k, struct err *err)
 {
 	unsigned slot = chunk_slot(uid);
 	struct static_entry e;
@@ -451,7 +458,8 @@ bool answer_repeat(struct call *c, struct str commit_id, const struct rpc_type *
 		return false;
 	reply = arena_alloc(&c->req->arena, type->size);
 	rpc_init(type, reply);
-	if (r->call != c->req->number || rpc_decode(type, arena_str(&c->req->arena, r->reply), NULL, 0, &c->req->arena, reply, &err) < 0) {
+	if (r->call != c->req->number ||
+	    rpc_decode(type, arena_str(&c->req->arena, r->reply), NULL, 0, &c->req->arena, reply, &err) < 0) {
 		err_set(&err, ERR_SYNTAX, "", "the commit id was used for something else");
 		refuse(c->req, &err);
 		return true;
@@ -460,7 +468,8 @@ bool answer_repeat(struct call *c, struct str commit_id, const struct rpc_type *
 	return true;
 }
 
-void answer_remember(struct txn *t, struct account *a, struct str commit_id, const struct rpc_call *call, const void *reply)
+void answer_remember(struct txn *t, struct account *a, struct str commit_id, const struct rpc_call *call,
+		     const void *reply)
 {
 	struct answer_record r = {.commit_id = commit_id, .call = call->number};
 	struct buf out;
@@ -509,12 +518,17 @@ static int run_op(struct op_run *r, struct err *err)
 	}
 }
 
-static int run_ops(struct call *c, struct txn **t, const struct store_commit *msg, struct store_committed *out, struct err *err)
+static int run_ops(struct call *c, struct txn **t, const struct store_commit *msg, struct store_committed *out,
+		   struct err *err)
 {
 	out->results.v = ARENA_ARRAY(&c->req->arena, struct store_op_result, msg->ops.n + 1);
 	out->results.n = msg->ops.n;
 	for (size_t i = 0; i < msg->ops.n; i++) {
-		struct op_run r = {.c = c, .t = t, .a = c->account, .op = &msg->ops.v[i], .result = &out->results.v[i],
+		struct op_run r = {.c = c,
+				   .t = t,
+				   .a = c->account,
+				   .op = &msg->ops.v[i],
+				   .result = &out->results.v[i],
 				   .arena = &c->req->arena};
 
 		if (run_op(&r, err) < 0)

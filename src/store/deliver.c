@@ -35,7 +35,8 @@ static struct str note_key(struct txn *t, const struct account *a, const uint8_t
 static struct note *note_find(struct account *a, struct str id, struct str recipient)
 {
 	for (size_t i = 0; i < a->notes.n; i++)
-		if (memcmp(a->notes.v[i].delivery_id, id.ptr, 16) == 0 && str_eq(a->notes.v[i].rec.recipient, recipient))
+		if (memcmp(a->notes.v[i].delivery_id, id.ptr, 16) == 0 &&
+		    str_eq(a->notes.v[i].rec.recipient, recipient))
 			return &a->notes.v[i];
 	return NULL;
 }
@@ -61,7 +62,8 @@ static bool note_attended(struct store_service *svc, const struct account *a, co
 	return d && grant_find(svc, &by, d->session, a->id);
 }
 
-static struct note *note_twin(struct store_service *svc, struct account *a, struct str fingerprint, struct str recipient)
+static struct note *note_twin(struct store_service *svc, struct account *a, struct str fingerprint,
+			      struct str recipient)
 {
 	for (size_t i = 0; fingerprint.len > 0 && i < a->notes.n; i++) {
 		struct note *n = &a->notes.v[i];
@@ -226,7 +228,7 @@ struct delivering {
 	struct store_delivered *out;
 	struct txn *t;
 	struct blob_ref *blob;
-	size_t done;                 /* targets that had been served before */
+	size_t done; /* targets that had been served before */
 };
 
 static int target_account(struct delivering *d, struct grant *g, struct account **a_r, struct err *err)
@@ -238,8 +240,8 @@ static int target_account(struct delivering *d, struct grant *g, struct account 
 	return rc < 0 ? -1 : 0;
 }
 
-static int target_mailbox(struct delivering *d, struct account *a, const struct deliver_target *target, struct mailbox **m_r,
-			  struct err *err)
+static int target_mailbox(struct delivering *d, struct account *a, const struct deliver_target *target,
+			  struct mailbox **m_r, struct err *err)
 {
 	struct buf name;
 	int rc = 0;
@@ -264,9 +266,14 @@ static int target_mailbox(struct delivering *d, struct account *a, const struct 
 static int deliver_one(struct delivering *d, const struct deliver_target *target, struct err *err)
 {
 	const struct store_deliver *msg = d->msg;
-	struct appending in = {.flags = target->flags, .date = msg->date ? msg->date : (uint64_t)clock_wall(), .size = msg->size,
-			       .as_is = msg->as_is != 0, .prefix = target->prefix, .summary = msg->summary,
-			       .body = d->blob ? -1 : 0, .blob = msg->blob};
+	struct appending in = {.flags = target->flags,
+			       .date = msg->date ? msg->date : (uint64_t)clock_wall(),
+			       .size = msg->size,
+			       .as_is = msg->as_is != 0,
+			       .prefix = target->prefix,
+			       .summary = msg->summary,
+			       .body = d->blob ? -1 : 0,
+			       .blob = msg->blob};
 	struct grant *g = grant_find(d->c->svc, d->c->peer, msg->session, target->account);
 	struct account *a;
 	struct mailbox *m;
@@ -320,7 +327,8 @@ static int deliver_check(struct delivering *d, struct err *err)
 	if (msg->targets.n == 0 || msg->targets.n > TARGETS_MAX)
 		return err_set(err, ERR_LIMIT, "4.5.3", "too many targets, or none");
 	for (size_t i = 0; i < msg->targets.n; i++)
-		if (msg->targets.v[i].recipient.len == 0 || msg->targets.v[i].recipient.len > 1024 || msg->targets.v[i].prefix.len > 65536)
+		if (msg->targets.v[i].recipient.len == 0 || msg->targets.v[i].recipient.len > 1024 ||
+		    msg->targets.v[i].prefix.len > 65536)
 			return err_set(err, ERR_SYNTAX, "", "a target is malformed");
 	if (msg->blob && !(d->blob = blob_find(d->c->svc, d->c->peer, msg->blob, err)))
 		return -1;
@@ -357,13 +365,13 @@ static void deliver_finish(struct delivering *d)
 	}
 	delivered_by(d->c, d->msg);
 	if (d->out->duplicate) {
-		vec_clear(&d->t->bodies);    /* only the notes have changed */
+		vec_clear(&d->t->bodies); /* only the notes have changed */
 		blob = 0;
 	}
 	if (txn_commit(&d->t, req, d->out, &err) < 0)
 		refuse(req, &err);
 	else if (blob)
-		blob_used(svc, blob);        /* the engine's now */
+		blob_used(svc, blob); /* the engine's now */
 }
 
 void call_deliver(struct call *c)

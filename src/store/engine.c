@@ -28,8 +28,8 @@ struct store_entry store_entry_parse(struct str name, bool cur)
 
 static bool name_ok(struct str s)
 {
-	return s.len > 0 && s.len <= 200 && !memchr(s.ptr, 0, s.len) && !memchr(s.ptr, '/', s.len) && !str_eq(s, STR(".")) &&
-	       !str_eq(s, STR(".."));
+	return s.len > 0 && s.len <= 200 && !memchr(s.ptr, 0, s.len) && !memchr(s.ptr, '/', s.len) &&
+	       !str_eq(s, STR(".")) && !str_eq(s, STR(".."));
 }
 
 static bool base_ok(struct str s)
@@ -71,7 +71,8 @@ static bool op_ok(struct store_engine *e, const struct store_batch *c, const str
 
 	if (f->kind < FILE_PUT || f->kind > FILE_NOTE_REPLACE || !path_ok(f->path) || !folder_ok(f->folder))
 		return false;
-	if ((message && !base_ok(f->base)) || (to && !base_ok(f->to_base)) || !flags_ok(f->flags) || !flags_ok(f->was_flags))
+	if ((message && !base_ok(f->base)) || (to && !base_ok(f->to_base)) || !flags_ok(f->flags) ||
+	    !flags_ok(f->was_flags))
 		return false;
 	if ((to || f->kind == FILE_FOLDER_RENAME) && !folder_ok(f->to_folder))
 		return false;
@@ -92,14 +93,17 @@ static int check_commit(struct store_engine *e, const struct store_batch *c, str
 
 	for (size_t i = 0; i < c->kv_count; i++) {
 		if (c->kv[i].key.len < 8 || c->kv[i].key.len > STORE_KEY_MAX || c->kv[i].value.len > STORE_VALUE_MAX)
-			return err_set(err, ERR_LIMIT, "5.3.0", "a key of %zu or a value of %zu bytes", c->kv[i].key.len, c->kv[i].value.len);
+			return err_set(err, ERR_LIMIT, "5.3.0", "a key of %zu or a value of %zu bytes",
+				       c->kv[i].key.len, c->kv[i].value.len);
 		total += c->kv[i].key.len + c->kv[i].value.len;
 	}
 	for (size_t i = 0; i < c->file_count; i++) {
 		const struct store_file_op *f = &c->files[i];
 		if (!op_ok(e, c, f))
-			return err_set(err, ERR_PERM, "5.3.0", "a file operation (%d) with a bad name or body", (int)f->kind);
-		total += f->path.len + f->folder.len + f->base.len + f->prefix.len + f->to_folder.len + f->to_base.len + 64;
+			return err_set(err, ERR_PERM, "5.3.0", "a file operation (%d) with a bad name or body",
+				       (int)f->kind);
+		total += f->path.len + f->folder.len + f->base.len + f->prefix.len + f->to_folder.len + f->to_base.len +
+			 64;
 	}
 	for (size_t i = 0; i < c->body_count; i++)
 		total += c->bodies[i].len;
@@ -115,8 +119,8 @@ int store_engine_get(struct store_engine *e, struct str key, struct arena *a, st
 	return e->ops->get(e, key, a, value_r, err);
 }
 
-int store_engine_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn, void *ctx,
-		       struct err *err)
+int store_engine_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
+		       void *ctx, struct err *err)
 {
 	return e->ops->range(e, first, end, reverse, fn, ctx, err);
 }
@@ -143,8 +147,8 @@ bool store_engine_read_only(const struct store_engine *e)
 	return e->ops->read_only(e);
 }
 
-int store_engine_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
-		      struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
+int store_engine_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
+		      bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
 {
 	*body_r = (struct store_file){.fd = -1};
 	if (!path_ok(path) || !folder_ok(folder) || !base_ok(base) || !flags_ok(flags))
@@ -163,7 +167,8 @@ void store_engine_files_wait(struct store_engine *e, uint64_t account, void (*fn
 }
 
 int store_engine_scan(struct store_engine *e, struct str path, struct str folder,
-		      void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err)
+		      void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r,
+		      struct err *err)
 {
 	bool missing = false;
 	int rc;
@@ -176,7 +181,8 @@ int store_engine_scan(struct store_engine *e, struct str path, struct str folder
 	return rc;
 }
 
-int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err)
+int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
+			 struct err *err)
 {
 	if (!path_ok(path))
 		return err_set(err, ERR_PERM, "5.3.0", "an account with a bad path");
@@ -188,8 +194,8 @@ uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, stru
 	return path_ok(path) && folder_ok(folder) ? e->ops->folder_stamp(e, path, folder) : 0;
 }
 
-int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
-			   struct str *bytes_r, struct err *err)
+int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
+			   struct arena *a, struct str *bytes_r, struct err *err)
 {
 	invariant(name_ok(str_from(name)));
 	if (!path_ok(path) || !folder_ok(folder))
@@ -197,8 +203,8 @@ int store_engine_read_file(struct store_engine *e, struct str path, struct str f
 	return e->ops->read_file(e, path, folder, name, max, a, bytes_r, err);
 }
 
-int store_engine_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
-		      uint64_t *mtime_r, struct err *err)
+int store_engine_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name,
+		      uint64_t *size_r, uint64_t *mtime_r, struct err *err)
 {
 	if (!path_ok(path) || !folder_ok(folder) || !name_ok(name))
 		return 0;

@@ -26,7 +26,7 @@
 struct store_engine;
 
 /* Keys begin with the account id, 8 bytes big-endian. */
-#define STORE_KEY_MAX 500
+#define STORE_KEY_MAX	500
 #define STORE_VALUE_MAX (1u << 20)
 /* Bodies up to this length go through the journal, larger ones through a blob. */
 #define STORE_INLINE_MAX (64u << 10)
@@ -43,7 +43,8 @@ struct store_engine;
 /* ---- keys and values ---------------------------------------------------------------------------------- */
 
 /* The value of key, copied into the arena (NUL behind it). 1 found, 0 absent, -1 err (index damaged: CRC). */
-int store_engine_get(struct store_engine *e, struct str key, struct arena *a, struct str *value_r, struct err *err) WARN_UNUSED;
+int store_engine_get(struct store_engine *e, struct str key, struct arena *a, struct str *value_r,
+		     struct err *err) WARN_UNUSED;
 
 /* Visits first <= key < end in order (`reverse`: from the highest down). key and value live during the call of
  * fn only; fn returns 0 to go on, anything else to stop. fn must not commit. end STR_NULL: to the end of all.
@@ -61,17 +62,18 @@ struct store_kv_op {
 };
 
 enum store_file_kind {
-	FILE_PUT = 1,       /* a new message: prefix + body */
-	FILE_MOVE,          /* to to_folder/to_base with cur and flags; a change of flags is a move within the folder */
-	FILE_COPY,          /* a hard link to_folder/to_base with cur and flags */
-	FILE_REMOVE,        /* into STORE_EXPUNGED_DIR, under its base name */
-	FILE_PURGE,         /* unlinks what has been in STORE_EXPUNGED_DIR since before `time` */
-	FILE_FOLDER_MAKE,   /* folder with cur, new, tmp (and maildirfolder); the account's directory too. No error if it is there */
+	FILE_PUT = 1,	  /* a new message: prefix + body */
+	FILE_MOVE,	  /* to to_folder/to_base with cur and flags; a change of flags is a move within the folder */
+	FILE_COPY,	  /* a hard link to_folder/to_base with cur and flags */
+	FILE_REMOVE,	  /* into STORE_EXPUNGED_DIR, under its base name */
+	FILE_PURGE,	  /* unlinks what has been in STORE_EXPUNGED_DIR since before `time` */
+	FILE_FOLDER_MAKE, /* folder with cur, new, tmp (and maildirfolder); the account's directory too. No error if it
+			     is there */
 	FILE_FOLDER_RENAME, /* to to_folder */
 	FILE_FOLDER_REMOVE, /* its messages go to STORE_EXPUNGED_DIR */
-	FILE_NOTE,          /* appends `prefix` to the folder's STORE_UIDLIST_NAME at the next checkpoint. After a crash a note
-			     * may be appended twice; it is never lost and never out of order */
-	FILE_NOTE_REPLACE,  /* the same, but the file is replaced by `prefix`; later notes are appended to that */
+	FILE_NOTE, /* appends `prefix` to the folder's STORE_UIDLIST_NAME at the next checkpoint. After a crash a note
+		    * may be appended twice; it is never lost and never out of order */
+	FILE_NOTE_REPLACE, /* the same, but the file is replaced by `prefix`; later notes are appended to that */
 };
 
 /* Names: `path` is the account's Maildir relative to the root; `folder` is "" (INBOX) or the Maildir++ name
@@ -79,20 +81,20 @@ enum store_file_kind {
  * be "." or "..": refused. A file is found by its base name in new/ and cur/, whatever its flags are by now. */
 struct store_file_op {
 	enum store_file_kind kind;
-	uint64_t account;        /* what file work is ordered by */
+	uint64_t account; /* what file work is ordered by */
 	struct str path;
 	struct str folder;
 	struct str base;
-	bool cur;                /* PUT, MOVE, COPY: in cur/ as base:2,flags; else in new/ as base */
-	struct str flags;        /* letters in ASCII order: "FS". REMOVE: cur and flags are where it was, as a hint */
-	bool was_cur;            /* MOVE, COPY: where it is, as the caller last knew: a wrong hint costs a directory scan */
+	bool cur;	  /* PUT, MOVE, COPY: in cur/ as base:2,flags; else in new/ as base */
+	struct str flags; /* letters in ASCII order: "FS". REMOVE: cur and flags are where it was, as a hint */
+	bool was_cur;	  /* MOVE, COPY: where it is, as the caller last knew: a wrong hint costs a directory scan */
 	struct str was_flags;
 	struct str to_folder;
 	struct str to_base;
-	struct str prefix;       /* PUT: first bytes of the file. NOTE: the lines */
-	int body;                /* PUT: index in bodies, or -1 */
-	uint64_t blob;           /* PUT: a finished blob, if body is -1; 0: the prefix is all */
-	uint64_t time;           /* PUT: mtime of the file (INTERNALDATE), 0: now. PURGE: the limit */
+	struct str prefix; /* PUT: first bytes of the file. NOTE: the lines */
+	int body;	   /* PUT: index in bodies, or -1 */
+	uint64_t blob;	   /* PUT: a finished blob, if body is -1; 0: the prefix is all */
+	uint64_t time;	   /* PUT: mtime of the file (INTERNALDATE), 0: now. PURGE: the limit */
 };
 
 struct store_batch {
@@ -100,9 +102,9 @@ struct store_batch {
 	size_t kv_count;
 	const struct store_file_op *files;
 	size_t file_count;
-	const struct str *bodies;        /* each used by any number of PUTs */
+	const struct str *bodies; /* each used by any number of PUTs */
 	size_t body_count;
-	void (*done)(void *ctx);         /* durable. May be NULL */
+	void (*done)(void *ctx); /* durable. May be NULL */
 	void *ctx;
 };
 
@@ -123,15 +125,16 @@ bool store_engine_read_only(const struct store_engine *e);
 /* ---- files -------------------------------------------------------------------------------------------- */
 
 struct store_file {
-	int fd;              /* read-only, the file, prefix included (offset 0); or -1 */
-	struct str bytes;    /* all of it, in the arena, when fd is -1 */
+	int fd;		  /* read-only, the file, prefix included (offset 0); or -1 */
+	struct str bytes; /* all of it, in the arena, when fd is -1 */
 	uint64_t size;
 };
 
 /* The file `base` of a folder, with `cur` and `flags` as the caller last knew them (a wrong guess costs a
  * directory scan). Expunged ones are found too. Returns 1 (fd is the caller's to close), 0 no such file, -1 err. */
 int store_engine_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
-		      bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err) WARN_UNUSED;
+		      bool cur, struct str flags, struct arena *a, struct store_file *body_r,
+		      struct err *err) WARN_UNUSED;
 
 /* File operations of the account that are not done yet. A directory scan means something only at 0. */
 size_t store_engine_files_pending(struct store_engine *e, uint64_t account);
@@ -139,21 +142,23 @@ size_t store_engine_files_pending(struct store_engine *e, uint64_t account);
 void store_engine_files_wait(struct store_engine *e, uint64_t account, void (*fn)(void *ctx), void *ctx);
 
 struct store_entry {
-	struct str name;     /* as in the directory */
-	struct str base;     /* without ":2,..." */
-	struct str flags;    /* the letters behind ":2,", or "" */
+	struct str name;  /* as in the directory */
+	struct str base;  /* without ":2,..." */
+	struct str flags; /* the letters behind ":2,", or "" */
 	bool cur;
 };
 /* Every message file of a folder, new/ first, in no order; names live during the call of fn only. Any thread.
  * Returns the count, 0 with *missing_r when the folder is not there, or -1 with err. */
 int store_engine_scan(struct store_engine *e, struct str path, struct str folder,
-		      void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err) WARN_UNUSED;
+		      void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r,
+		      struct err *err) WARN_UNUSED;
 /* The folders of an account, "" first if it is there; in no order. Any thread. Count, or -1 with err. */
 int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
 			 struct err *err) WARN_UNUSED;
 /* A number that changes when new/ or cur/ of the folder changed (from their times); 0: no such folder. Any thread. */
 uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder);
-/* The bytes of a file beside cur, new, tmp ("postrider-uidlist", "dovecot-uidlist"), at most max. 1, 0 absent, -1 err. */
+/* The bytes of a file beside cur, new, tmp ("postrider-uidlist", "dovecot-uidlist"), at most max. 1, 0 absent, -1 err.
+ */
 int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 			   struct arena *a, struct str *bytes_r, struct err *err) WARN_UNUSED;
 /* Size and times of a message file. 1, 0 absent, -1 err. Any thread. */
@@ -166,7 +171,8 @@ int store_engine_root(const struct store_engine *e);
 
 /* A new blob in the spool and a descriptor to write it with (the caller's to close). ERR_FULL over the
  * spool's quota or when size_hint would not be admitted. */
-int store_engine_blob_begin(struct store_engine *e, uint64_t size_hint, uint64_t *blob_r, int *fd_r, struct err *err) WARN_UNUSED;
+int store_engine_blob_begin(struct store_engine *e, uint64_t size_hint, uint64_t *blob_r, int *fd_r,
+			    struct err *err) WARN_UNUSED;
 /* Checks size and CRC32C, syncs file and directory in a file thread, then calls fn on the loop (err NULL: safe). */
 void store_engine_blob_finish(struct store_engine *e, uint64_t blob, uint64_t size, uint32_t crc,
 			      void (*fn)(void *ctx, const struct err *err), void *ctx);
@@ -186,25 +192,26 @@ void store_engine_close(struct store_engine **e);
 struct store_engine_stats {
 	uint64_t commits, flushes, checkpoints;
 	uint64_t journal_bytes, journal_segments;
-	uint64_t unapplied_files, unapplied_bytes;   /* committed, not yet in place */
-	uint64_t failed_files;                       /* of them: tried and failed, tried again */
+	uint64_t unapplied_files, unapplied_bytes; /* committed, not yet in place */
+	uint64_t failed_files;			   /* of them: tried and failed, tried again */
 };
 void store_engine_stats(struct store_engine *e, struct store_engine_stats *stats_r);
 
 struct store_local_options {
-	int dirfd;                       /* journal, index and spool; locked exclusively. Borrowed */
-	int rootfd;                      /* virtual_mailbox_base. Borrowed */
+	int dirfd;  /* journal, index and spool; locked exclusively. Borrowed */
+	int rootfd; /* virtual_mailbox_base. Borrowed */
 	struct store_loop loop;
-	uint64_t journal_size_limit;     /* bytes; 0: 256 MB */
-	uint64_t message_size_limit;     /* bytes; for admission; 0: 10 MB */
-	uint64_t spool_limit;            /* bytes of unused blobs at most; 0: 1 GB */
-	uint64_t ballast;                /* bytes given up when the disk is full; 0: none */
-	unsigned file_threads;           /* 0: 4 */
-	uint32_t segment_size;           /* tests only; 0: 16 MB */
-	size_t overlay_limit;            /* bytes; 0: 16 MB */
+	uint64_t journal_size_limit; /* bytes; 0: 256 MB */
+	uint64_t message_size_limit; /* bytes; for admission; 0: 10 MB */
+	uint64_t spool_limit;	     /* bytes of unused blobs at most; 0: 1 GB */
+	uint64_t ballast;	     /* bytes given up when the disk is full; 0: none */
+	unsigned file_threads;	     /* 0: 4 */
+	uint32_t segment_size;	     /* tests only; 0: 16 MB */
+	size_t overlay_limit;	     /* bytes; 0: 16 MB */
 };
 /* Takes the lock and recovers. Blocks. -1 with err: another process holds the directory, or it is unreadable. */
-int store_engine_local_open(const struct store_local_options *options, struct store_engine **e_r, struct err *err) WARN_UNUSED;
+int store_engine_local_open(const struct store_local_options *options, struct store_engine **e_r,
+			    struct err *err) WARN_UNUSED;
 
 /* The engine in memory, for tests. */
 int store_engine_mem_open(const struct store_loop *loop, struct store_engine **e_r, struct err *err) WARN_UNUSED;
@@ -215,6 +222,7 @@ void store_engine_mem_hold(struct store_engine *e, bool hold);
 /* What a power loss leaves: a second engine with all that was durable. The first may still be closed. */
 struct store_engine *store_engine_mem_crash(struct store_engine *e, const struct store_loop *loop);
 /* Puts, renames or (to NULL) removes a file behind the engine's back, as another mail tool would. */
-void store_engine_mem_touch(struct store_engine *e, const char *path, const char *from, const char *to, struct str bytes);
+void store_engine_mem_touch(struct store_engine *e, const char *path, const char *from, const char *to,
+			    struct str bytes);
 
 #endif

@@ -17,11 +17,11 @@
 #include "os/io.h"
 
 #define MESSAGE_LIMIT ((uint64_t)10 << 20)
-#define SPOOL_LIMIT ((uint64_t)1 << 30)
-#define FILE_THREADS 4
-#define INDEX_WORST ((uint64_t)4 << 20)
-#define INODES_SPARE 64u
-#define BALLAST_NAME "ballast"
+#define SPOOL_LIMIT   ((uint64_t)1 << 30)
+#define FILE_THREADS  4
+#define INDEX_WORST   ((uint64_t)4 << 20)
+#define INODES_SPARE  64u
+#define BALLAST_NAME  "ballast"
 
 /* ---- keys and values ---------------------------------------------------------------------------------- */
 
@@ -30,8 +30,8 @@ static int local_get(struct store_engine *e, struct str key, struct arena *a, st
 	return kvlog_get(local_of(e)->k, key, a, value_r, err);
 }
 
-static int local_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn, void *ctx,
-		       struct err *err)
+static int local_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
+		       void *ctx, struct err *err)
 {
 	return kvlog_range(local_of(e)->k, first, end, reverse, fn, ctx, err);
 }
@@ -49,14 +49,14 @@ static bool local_read_only(const struct store_engine *e)
 /* ---- admission ---------------------------------------------------------------------------------------- */
 
 /* Free space is asked for again when the answer is older than this, or when it is not ample: others write too. */
-#define ROOM_MS 50
-#define ROOM_AMPLE ((uint64_t)1 << 30)
+#define ROOM_MS		  50
+#define ROOM_AMPLE	  ((uint64_t)1 << 30)
 #define ROOM_AMPLE_INODES 100000u
 
 /* What a growing batch must find: all that is not in place yet, itself, and what is kept back. */
 struct need {
 	uint64_t bytes, inodes;
-	uint64_t unapplied_bytes, unapplied_files;       /* of these */
+	uint64_t unapplied_bytes, unapplied_files; /* of these */
 	uint64_t own;
 };
 
@@ -126,7 +126,9 @@ static int local_admit(struct store_engine *e, struct str path, uint64_t bytes, 
 	need.unapplied_bytes = l->unapplied_bytes;
 	need.unapplied_files = l->unapplied_files;
 	/* What could not be written shows that the numbers of the file system are not the whole truth (quotas). */
-	rc = l->failed_files ? err_set(err, ERR_FULL, "4.3.1", "insufficient system storage: earlier messages wait for room") : 0;
+	rc = l->failed_files
+		     ? err_set(err, ERR_FULL, "4.3.1", "insufficient system storage: earlier messages wait for room")
+		     : 0;
 	pthread_mutex_unlock(&l->lock);
 	need.bytes = need.unapplied_bytes + bytes + l->o.message_size_limit + INDEX_WORST;
 	need.inodes = need.unapplied_files + INODES_SPARE;
@@ -303,7 +305,9 @@ static int on_replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
 	err->kind = ERR_OK;
 	if (file_record_parse(extra, redo_one, &r) == 0)
 		return 0;
-	return err->kind != ERR_OK ? -1 : err_set(err, ERR_PERM, "5.3.0", "commit %llu holds no file record", (unsigned long long)lsn);
+	return err->kind != ERR_OK
+		       ? -1
+		       : err_set(err, ERR_PERM, "5.3.0", "commit %llu holds no file record", (unsigned long long)lsn);
 }
 
 static void sweep_touched(struct local *l)
@@ -462,10 +466,14 @@ static void local_stats(struct store_engine *e, struct store_engine_stats *stats
 
 	kvlog_stats(l->k, &k);
 	pthread_mutex_lock(&l->lock);
-	*stats_r = (struct store_engine_stats){
-		.commits = k.commits, .flushes = k.flushes, .checkpoints = k.checkpoints, .journal_bytes = k.journal_bytes,
-		.journal_segments = k.journal_segments, .unapplied_files = l->unapplied_files,
-		.unapplied_bytes = l->unapplied_bytes, .failed_files = l->failed_files};
+	*stats_r = (struct store_engine_stats){.commits = k.commits,
+					       .flushes = k.flushes,
+					       .checkpoints = k.checkpoints,
+					       .journal_bytes = k.journal_bytes,
+					       .journal_segments = k.journal_segments,
+					       .unapplied_files = l->unapplied_files,
+					       .unapplied_bytes = l->unapplied_bytes,
+					       .failed_files = l->failed_files};
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -502,12 +510,29 @@ static void local_close(struct store_engine *e)
 }
 
 static const struct store_engine_ops LOCAL_OPS = {
-	.get = local_get, .range = local_range, .commit = local_commit, .barrier = local_barrier, .admit = local_admit,
-	.read_only = local_read_only, .body = local_body, .files_pending = local_files_pending, .files_wait = local_files_wait,
-	.scan = local_scan, .folders = local_folders, .folder_stamp = local_folder_stamp, .read_file = local_read_file,
-	.stat = local_stat, .root = local_root, .blob_begin = local_blob_begin, .blob_finish = local_blob_finish,
-	.blob_open = local_blob_open, .blob_drop = local_blob_drop, .blob_finished = local_blob_finished,
-	.checkpoint = local_checkpoint, .stats = local_stats, .close = local_close,
+	.get = local_get,
+	.range = local_range,
+	.commit = local_commit,
+	.barrier = local_barrier,
+	.admit = local_admit,
+	.read_only = local_read_only,
+	.body = local_body,
+	.files_pending = local_files_pending,
+	.files_wait = local_files_wait,
+	.scan = local_scan,
+	.folders = local_folders,
+	.folder_stamp = local_folder_stamp,
+	.read_file = local_read_file,
+	.stat = local_stat,
+	.root = local_root,
+	.blob_begin = local_blob_begin,
+	.blob_finish = local_blob_finish,
+	.blob_open = local_blob_open,
+	.blob_drop = local_blob_drop,
+	.blob_finished = local_blob_finished,
+	.checkpoint = local_checkpoint,
+	.stats = local_stats,
+	.close = local_close,
 };
 
 static struct local *local_alloc(const struct store_local_options *options)
@@ -539,8 +564,11 @@ int store_engine_local_open(const struct store_local_options *options, struct st
 {
 	struct local *l = local_alloc(options);
 	struct kvlog_options k = {
-		.dirfd = l->o.dirfd, .loop = l->o.loop, .journal_size_limit = l->o.journal_size_limit,
-		.segment_size = l->o.segment_size, .overlay_limit = l->o.overlay_limit,
+		.dirfd = l->o.dirfd,
+		.loop = l->o.loop,
+		.journal_size_limit = l->o.journal_size_limit,
+		.segment_size = l->o.segment_size,
+		.overlay_limit = l->o.overlay_limit,
 		.hooks = {on_replay, on_recovered, on_durable, on_settle, on_settled, on_disk_full, l}};
 	struct stat st;
 

@@ -14,11 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TMP_PREFIX "postrider."
+#define TMP_PREFIX	  "postrider."
 #define TMP_STALE_SECONDS (36 * 3600)
-#define DIR_MODE 0700
-#define FILE_MODE 0600
-#define PIECE ((size_t)256 << 10)
+#define DIR_MODE	  0700
+#define FILE_MODE	  0600
+#define PIECE		  ((size_t)256 << 10)
 
 /* ---- directories -------------------------------------------------------------------------------------- */
 
@@ -100,7 +100,8 @@ static int folder_make(struct local *l, struct str path, struct str folder, stru
 /* ---- renaming ----------------------------------------------------------------------------------------- */
 
 /* Renames within an account, making the directory it goes to if that is missing. 1, 0 no source, -1. */
-static int rename_into(struct local *l, const char *from, struct str path, struct str to_folder, const char *to, struct err *err)
+static int rename_into(struct local *l, const char *from, struct str path, struct str to_folder, const char *to,
+		       struct err *err)
 {
 	char full[STORE_PATH_MAX];
 
@@ -358,7 +359,8 @@ static int file_move(struct local *l, const struct store_file_op *op, struct err
 }
 
 /* Where hard links are not to be had. */
-static int copy_file(struct local *l, const struct store_file_op *op, const char *from, const char *full, struct err *err)
+static int copy_file(struct local *l, const struct store_file_op *op, const char *from, const char *full,
+		     struct err *err)
 {
 	char name[FOUND_MAX], tmp[STORE_PATH_MAX];
 	int in = io_open(l->o.rootfd, from, O_RDONLY | O_NOFOLLOW, 0), out, rc;
@@ -367,7 +369,8 @@ static int copy_file(struct local *l, const struct store_file_op *op, const char
 	if (in < 0)
 		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", from);
 	tmp_name(name, op->to_base);
-	out = io_open(l->o.rootfd, local_path(tmp, op->path, op->to_folder, name), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, FILE_MODE);
+	out = io_open(l->o.rootfd, local_path(tmp, op->path, op->to_folder, name),
+		      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, FILE_MODE);
 	if (out < 0) {
 		err_errno(err, "cannot create %s", tmp);
 		io_close(in);
@@ -413,7 +416,8 @@ static int file_copy(struct local *l, const struct store_file_op *op, struct err
 }
 
 /* Into the hidden directory, under the base name. */
-static int expunge(struct local *l, struct str path, struct str folder, const char *found, struct str base, struct err *err)
+static int expunge(struct local *l, struct str path, struct str folder, const char *found, struct str base,
+		   struct err *err)
 {
 	char from[STORE_PATH_MAX], to[STORE_PATH_MAX], name[STORE_NAME_MAX + sizeof(STORE_EXPUNGED_DIR)];
 	int rc;
@@ -451,8 +455,8 @@ static int file_remove(struct local *l, const struct store_file_op *op, struct e
 struct sweep {
 	struct local *l;
 	const char *dir;
-	time_t limit;            /* unlinks what is older */
-	bool ours;               /* only names that we gave */
+	time_t limit; /* unlinks what is older */
+	bool ours;    /* only names that we gave */
 };
 
 static int sweep_one(void *ctx, const char *name)
@@ -464,7 +468,8 @@ static int sweep_one(void *ctx, const char *name)
 	if (s->ours && strncmp(name, TMP_PREFIX, sizeof(TMP_PREFIX) - 1) != 0)
 		return 0;
 	snprintf(full, sizeof(full), "%s/%s", s->dir, name);
-	if (io_fstatat(s->l->o.rootfd, full, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ctime >= s->limit || !S_ISREG(st.st_mode))
+	if (io_fstatat(s->l->o.rootfd, full, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ctime >= s->limit ||
+	    !S_ISREG(st.st_mode))
 		return 0;
 	if (io_unlink(s->l->o.rootfd, full) < 0 && errno != ENOENT)
 		log_warning("cannot remove %s: %s", full, strerror(errno));

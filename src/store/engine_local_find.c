@@ -10,7 +10,8 @@
 
 const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name)
 {
-	snprintf(out, STORE_PATH_MAX, "%.*s%s%.*s%s%s", STR_ARG(path), folder.len ? "/" : "", STR_ARG(folder), name[0] ? "/" : "", name);
+	snprintf(out, STORE_PATH_MAX, "%.*s%s%.*s%s%s", STR_ARG(path), folder.len ? "/" : "", STR_ARG(folder),
+		 name[0] ? "/" : "", name);
 	return out;
 }
 
@@ -75,7 +76,8 @@ static struct map *cache_folder(struct local *l, struct str path, struct str fol
 	map_set(l->cache, str_from(key), m);
 	for (int i = 0; i < 2; i++) {
 		fill = (struct cache_fill){m, i ? "cur" : "new"};
-		if (dir_each(l->o.rootfd, local_path(dir, path, folder, fill.sub), cache_fill_one, &fill) < 0 && errno != ENOENT)
+		if (dir_each(l->o.rootfd, local_path(dir, path, folder, fill.sub), cache_fill_one, &fill) < 0 &&
+		    errno != ENOENT)
 			return NULL;
 	}
 	return m;
@@ -149,8 +151,8 @@ static void found_name(char found_r[FOUND_MAX], struct str base, bool cur, struc
 	snprintf(found_r, FOUND_MAX, "%s/%s", cur ? "cur" : "new", name);
 }
 
-int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur, struct str hint_flags,
-	      char found_r[FOUND_MAX], struct err *err)
+int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur,
+	      struct str hint_flags, char found_r[FOUND_MAX], struct err *err)
 {
 	struct search s = {.base = base, .found = found_r};
 

@@ -21,7 +21,7 @@
 /* One file operation; its strings point into the record. */
 struct file_work {
 	struct store_file_op op;
-	struct str body;         /* of op.body */
+	struct str body; /* of op.body */
 	uint64_t blob_size;
 };
 
@@ -48,10 +48,10 @@ struct file_job {
 	struct file_record *record;
 	uint64_t lsn;
 	struct lane *lane;
-	struct file_job *next, *prev;                    /* of all unfinished, in LSN order */
+	struct file_job *next, *prev; /* of all unfinished, in LSN order */
 	struct file_job *lane_next, *lane_prev;
-	enum job_pre pre;                                /* PUT: is the file in tmp/ written */
-	unsigned refs;                                   /* the lane, and the task that writes ahead */
+	enum job_pre pre; /* PUT: is the file in tmp/ written */
+	unsigned refs;	  /* the lane, and the task that writes ahead */
 	bool failed;
 };
 
@@ -77,10 +77,10 @@ struct used_blob {
 /* What a file system had to give when it was asked last; the loop's. */
 struct room {
 	int64_t asked_ms;
-	dev_t dev;                       /* learnt once */
+	dev_t dev; /* learnt once */
 	bool known;
-	uint64_t bytes, inodes;          /* free then, less what was unapplied then */
-	uint64_t taken_bytes, taken_inodes;      /* admitted since */
+	uint64_t bytes, inodes;		    /* free then, less what was unapplied then */
+	uint64_t taken_bytes, taken_inodes; /* admitted since */
 };
 
 struct blob_task {
@@ -113,14 +113,14 @@ struct local {
 	struct spool *spool;
 	struct pool *pool;
 	struct step *step;
-	VEC(struct files_waiter) waiters;                /* the loop's */
-	struct room room_dir, room_root;                 /* the loop's */
+	VEC(struct files_waiter) waiters; /* the loop's */
+	struct room room_dir, room_root;  /* the loop's */
 
-	pthread_mutex_t lock;                            /* all below */
-	pthread_cond_t cond;                             /* a job ended or failed, or closing */
+	pthread_mutex_t lock; /* all below */
+	pthread_cond_t cond;  /* a job ended or failed, or closing */
 	bool closing;
 	uint64_t durable;
-	struct file_job *head, *tail, *undurable;        /* undurable: the first of the list above `durable` */
+	struct file_job *head, *tail, *undurable; /* undurable: the first of the list above `durable` */
 	struct map *lanes;
 	uint64_t unapplied_files, unapplied_bytes, failed_files;
 	VEC(struct device) devices;
@@ -128,10 +128,10 @@ struct local {
 	struct blob_task *blobs_done;
 	bool ballast;
 
-	pthread_mutex_t notes_lock;                      /* recursive; taken before `lock`, never after it */
-	struct map *notes;                               /* "path\0folder" to struct note */
+	pthread_mutex_t notes_lock; /* recursive; taken before `lock`, never after it */
+	struct map *notes;	    /* "path\0folder" to struct note */
 
-	struct map *cache;                               /* recovery only: see engine_local_find.c */
+	struct map *cache; /* recovery only: see engine_local_find.c */
 	bool recovering;
 };
 
@@ -159,8 +159,8 @@ void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool 
 const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name);
 #define FOUND_MAX (STORE_NAME_MAX + 4)
 /* Where the file is: "new/..." or "cur/...". 1, 0 nowhere, -1 err. */
-int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur, struct str hint_flags,
-	      char found_r[FOUND_MAX], struct err *err) WARN_UNUSED;
+int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur,
+	      struct str hint_flags, char found_r[FOUND_MAX], struct err *err) WARN_UNUSED;
 /* Recovery's memory of directories: told of what changed. name NULL: it is gone. */
 void cache_note(struct local *l, struct str path, struct str folder, struct str base, const char *name);
 void cache_forget_folder(struct local *l, struct str path, struct str folder);
@@ -172,8 +172,8 @@ int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name
 int device_touch(struct local *l, struct str path, struct err *err) WARN_UNUSED;
 int devices_sync(struct local *l, struct err *err) WARN_UNUSED;
 void notes_add(struct local *l, const struct file_work *w);
-int notes_rename(struct local *l, const struct file_work *w, int (*fn)(struct local *l, const struct file_work *w, struct err *err),
-		 struct err *err) WARN_UNUSED;
+int notes_rename(struct local *l, const struct file_work *w,
+		 int (*fn)(struct local *l, const struct file_work *w, struct err *err), struct err *err) WARN_UNUSED;
 void notes_drop(struct local *l, struct str path, struct str folder);
 int notes_flush(struct local *l, struct err *err) WARN_UNUSED;
 void notes_free(struct local *l);
@@ -181,12 +181,13 @@ void notes_free(struct local *l);
 /* reading: entries of the table */
 int local_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
 	       struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
-int local_scan(struct store_engine *e, struct str path, struct str folder, void (*fn)(void *ctx, const struct store_entry *entry),
-	       void *ctx, bool *missing_r, struct err *err);
-int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err);
+int local_scan(struct store_engine *e, struct str path, struct str folder,
+	       void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err);
+int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
+		  struct err *err);
 uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder);
-int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
-		    struct str *bytes_r, struct err *err);
+int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
+		    struct arena *a, struct str *bytes_r, struct err *err);
 int local_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
 	       uint64_t *mtime_r, struct err *err);
 

@@ -34,7 +34,8 @@ static int compose(struct local *l, const struct file_work *w, struct store_file
 	return 1;
 }
 
-static int pending_body(struct local *l, const struct file_work *w, struct arena *a, struct store_file *body_r, struct err *err)
+static int pending_body(struct local *l, const struct file_work *w, struct arena *a, struct store_file *body_r,
+			struct err *err)
 {
 	char *bytes;
 
@@ -54,7 +55,7 @@ static int pending_body(struct local *l, const struct file_work *w, struct arena
  * the jobs end while nobody holds the lock. */
 struct origin {
 	struct str folder, base;
-	struct file_job *put;    /* it does not exist yet: this makes it. Holds a reference */
+	struct file_job *put; /* it does not exist yet: this makes it. Holds a reference */
 };
 
 static struct origin trace_back(struct local *l, uint64_t account, struct str folder, struct str base, struct arena *a)
@@ -175,8 +176,8 @@ static int scan_one(void *ctx, const char *name)
 	return 0;
 }
 
-int local_scan(struct store_engine *e, struct str path, struct str folder, void (*fn)(void *ctx, const struct store_entry *entry),
-	       void *ctx, bool *missing_r, struct err *err)
+int local_scan(struct store_engine *e, struct str path, struct str folder,
+	       void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err)
 {
 	struct local *l = local_of(e);
 	struct scan s = {.fn = fn, .ctx = ctx};
@@ -203,7 +204,8 @@ static bool is_folder(struct local *l, struct str path, struct str folder)
 	return io_fstatat(l->o.rootfd, local_path(full, path, folder, "cur"), &st, 0) == 0 && S_ISDIR(st.st_mode);
 }
 
-int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err)
+int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
+		  struct err *err)
 {
 	struct local *l = local_of(e);
 	char full[STORE_PATH_MAX];
@@ -225,7 +227,8 @@ int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx,
 	}
 	while ((d = readdir(dir))) {
 		struct str name = str_from(d->d_name);
-		if (name.len < 2 || name.len > 200 || name.ptr[0] != '.' || str_eq(name, STR("..")) || !is_folder(l, path, name))
+		if (name.len < 2 || name.len > 200 || name.ptr[0] != '.' || str_eq(name, STR("..")) ||
+		    !is_folder(l, path, name))
 			continue;
 		fn(ctx, name);
 		count++;
@@ -251,8 +254,8 @@ uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str 
 	return str_hash(str_of(times, sizeof(times)), 1) | 1;
 }
 
-int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
-		    struct str *bytes_r, struct err *err)
+int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
+		    struct arena *a, struct str *bytes_r, struct err *err)
 {
 	struct local *l = local_of(e);
 	char full[STORE_PATH_MAX];

@@ -8,14 +8,15 @@
 #include "base/fatal.h"
 #include "journal/record.h"
 
-#define OP_FIXED 38u
+#define OP_FIXED   38u
 #define OP_STRINGS 8u
 enum { BIT_CUR = 1, BIT_WAS_CUR = 2 };
 
 /* The strings of an operation, in the order of the record. */
 static void op_strings(struct store_file_op *op, struct str *out[OP_STRINGS])
 {
-	struct str *all[OP_STRINGS] = {&op->path, &op->folder, &op->base, &op->flags, &op->was_flags, &op->to_folder, &op->to_base, &op->prefix};
+	struct str *all[OP_STRINGS] = {&op->path,      &op->folder,    &op->base,    &op->flags,
+				       &op->was_flags, &op->to_folder, &op->to_base, &op->prefix};
 
 	memcpy(out, all, sizeof(all));
 }

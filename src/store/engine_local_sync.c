@@ -142,8 +142,8 @@ void notes_drop(struct local *l, struct str path, struct str folder)
 
 /* Renames the folder by fn, and what is noted for it goes along: under the lock, so that a checkpoint never
  * sees notes for a name that is not there yet. */
-int notes_rename(struct local *l, const struct file_work *w, int (*fn)(struct local *l, const struct file_work *w, struct err *err),
-		 struct err *err)
+int notes_rename(struct local *l, const struct file_work *w,
+		 int (*fn)(struct local *l, const struct file_work *w, struct err *err), struct err *err)
 {
 	char key[STORE_PATH_MAX];
 	struct note *n, *to;
@@ -190,7 +190,8 @@ static int replace(struct local *l, const struct note *n, int fd, const char *fr
 	/* Before the rename, or a crash could leave the new name and no contents. */
 	if (io_fsync(fd) < 0)
 		storage_failed("cannot sync a uidlist: %s", strerror(errno));
-	return io_rename(l->o.rootfd, from, l->o.rootfd, local_path(to, str_from(n->path), str_from(n->folder), STORE_UIDLIST_NAME));
+	return io_rename(l->o.rootfd, from, l->o.rootfd,
+			 local_path(to, str_from(n->path), str_from(n->folder), STORE_UIDLIST_NAME));
 }
 
 static int note_write(struct local *l, const struct note *n, struct err *err)
@@ -201,7 +202,8 @@ static int note_write(struct local *l, const struct note *n, struct err *err)
 
 	if (device_touch(l, str_from(n->path), err) < 0)
 		return -1;
-	fd = io_open(l->o.rootfd, local_path(full, str_from(n->path), str_from(n->folder), name), O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+	fd = io_open(l->o.rootfd, local_path(full, str_from(n->path), str_from(n->folder), name),
+		     O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 	if (fd < 0) {
 		/* The folder was removed: there is nothing to note. */
 		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", full);

@@ -15,9 +15,9 @@
 struct mem_commit {
 	struct kvlog_op *kv;
 	size_t kv_count;
-	struct arena arena;              /* keys and values */
+	struct arena arena; /* keys and values */
 	struct file_record *record;
-	void (*done)(void *ctx);         /* NULL: a barrier's or nothing */
+	void (*done)(void *ctx); /* NULL: a barrier's or nothing */
 	void *ctx;
 };
 
@@ -42,7 +42,7 @@ struct mem_blob {
 };
 
 struct mem_wait {
-	size_t commits;                  /* when so many are durable */
+	size_t commits; /* when so many are durable */
 	void (*fn)(void *ctx);
 	void *ctx;
 };
@@ -131,10 +131,16 @@ static ptrdiff_t file_index(const struct mem_folder *f, struct str base)
 }
 
 /* Takes over bytes; replaces a file of the same base name. */
-static void file_set(struct mem *m, struct mem_folder *f, struct str base, bool cur, struct str flags, char *bytes, size_t len, uint64_t mtime)
+static void file_set(struct mem *m, struct mem_folder *f, struct str base, bool cur, struct str flags, char *bytes,
+		     size_t len, uint64_t mtime)
 {
-	struct mem_file file = {.base = str_dup(base), .flags = str_dup(cur ? flags : STR_NULL), .bytes = bytes, .len = len, .cur = cur,
-				.mtime = mtime, .ctime = (uint64_t)clock_wall()};
+	struct mem_file file = {.base = str_dup(base),
+				.flags = str_dup(cur ? flags : STR_NULL),
+				.bytes = bytes,
+				.len = len,
+				.cur = cur,
+				.mtime = mtime,
+				.ctime = (uint64_t)clock_wall()};
 	ptrdiff_t i = file_index(f, base);
 
 	f->stamp = ++m->stamp;
@@ -189,12 +195,13 @@ static void do_move(struct mem *m, const struct store_file_op *op)
 		return;
 	if (op->kind == FILE_COPY) {
 		file = f->files.v[i];
-		file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, mem_dup(file.bytes, file.len + 1),
-			 file.len, file.mtime);
+		file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags,
+			 mem_dup(file.bytes, file.len + 1), file.len, file.mtime);
 		return;
 	}
 	file_take(m, f, (size_t)i, &file);
-	file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, file.bytes, file.len, file.mtime);
+	file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, file.bytes, file.len,
+		 file.mtime);
 	free(file.base);
 	free(file.flags);
 }
@@ -208,7 +215,8 @@ static void do_remove(struct mem *m, struct str path, struct str folder, struct 
 	if (i < 0)
 		return;
 	file_take(m, f, (size_t)i, &file);
-	file_set(m, folder_get(m, path, STR(STORE_EXPUNGED_DIR), true), base, false, STR_NULL, file.bytes, file.len, file.mtime);
+	file_set(m, folder_get(m, path, STR(STORE_EXPUNGED_DIR), true), base, false, STR_NULL, file.bytes, file.len,
+		 file.mtime);
 	free(file.base);
 	free(file.flags);
 }
@@ -340,7 +348,8 @@ static struct mem_commit *commit_copy(struct store_engine *e, const struct store
 	c->kv = ARENA_ARRAY(&c->arena, struct kvlog_op, b->kv_count + 1);
 	c->kv_count = b->kv_count;
 	for (size_t i = 0; i < b->kv_count; i++)
-		c->kv[i] = (struct kvlog_op){arena_str(&c->arena, b->kv[i].key), arena_str(&c->arena, b->kv[i].value), b->kv[i].del};
+		c->kv[i] = (struct kvlog_op){arena_str(&c->arena, b->kv[i].key), arena_str(&c->arena, b->kv[i].value),
+					     b->kv[i].del};
 	if (b->file_count)
 		c->record = file_record_new(e, b);
 	c->done = b->done;
@@ -357,7 +366,8 @@ static int mem_commit(struct store_engine *e, const struct store_batch *b, struc
 		return -1;
 	c = commit_copy(e, b);
 	for (size_t i = 0; i < b->file_count; i++) {
-		struct mem_blob *blob = b->files[i].kind == FILE_PUT && b->files[i].body < 0 ? blob_get(m, b->files[i].blob) : NULL;
+		struct mem_blob *blob =
+			b->files[i].kind == FILE_PUT && b->files[i].body < 0 ? blob_get(m, b->files[i].blob) : NULL;
 		if (blob)
 			blob->used = true;
 	}
@@ -416,10 +426,13 @@ static int mem_get(struct store_engine *e, struct str key, struct arena *a, stru
 	return 1;
 }
 
-static int mem_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn, void *ctx, struct err *err)
+static int mem_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
+		     void *ctx, struct err *err)
 {
 	struct overlay *o = mem_of(e)->kv;
-	const struct overlay_node *n = !reverse ? overlay_seek(o, first) : end.ptr ? overlay_before(o, end) : overlay_last(o);
+	const struct overlay_node *n = !reverse	 ? overlay_seek(o, first)
+				       : end.ptr ? overlay_before(o, end)
+						 : overlay_last(o);
 	struct str value;
 	int rc = 0;
 
@@ -469,7 +482,8 @@ static int give(struct arena *a, const char *bytes, size_t len, struct store_fil
 	return 1;
 }
 
-static int give_placed(struct mem *m, struct str path, struct str folder, struct str base, struct arena *a, struct store_file *body_r)
+static int give_placed(struct mem *m, struct str path, struct str folder, struct str base, struct arena *a,
+		       struct store_file *body_r)
 {
 	struct mem_folder *f = folder_get(m, path, folder, false);
 	ptrdiff_t i = file_index(f, base);
@@ -477,8 +491,8 @@ static int give_placed(struct mem *m, struct str path, struct str folder, struct
 	return i < 0 ? 0 : give(a, f->files.v[i].bytes, f->files.v[i].len, body_r);
 }
 
-static int mem_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
-		    struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
+static int mem_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
+		    bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
 {
 	struct trace t = {.m = mem_of(e), .folder = folder, .base = base, .account = account};
 	int rc = 0;
@@ -526,8 +540,8 @@ static void mem_files_wait(struct store_engine *e, uint64_t account, void (*fn)(
 		wait_for(mem_of(e), mem_of(e)->commits.n, fn, ctx);
 }
 
-static int mem_scan(struct store_engine *e, struct str path, struct str folder, void (*fn)(void *ctx, const struct store_entry *entry),
-		    void *ctx, bool *missing_r, struct err *err)
+static int mem_scan(struct store_engine *e, struct str path, struct str folder,
+		    void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err)
 {
 	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
 
@@ -548,7 +562,8 @@ static int mem_scan(struct store_engine *e, struct str path, struct str folder, 
 	return f ? (int)f->files.n : 0;
 }
 
-static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err)
+static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
+		       struct err *err)
 {
 	struct mem *m = mem_of(e);
 	int count = 0;
@@ -575,8 +590,8 @@ static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct
 	return f ? f->stamp : 0;
 }
 
-static int mem_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
-			 struct str *bytes_r, struct err *err)
+static int mem_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
+			 struct arena *a, struct str *bytes_r, struct err *err)
 {
 	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
 
@@ -588,8 +603,8 @@ static int mem_read_file(struct store_engine *e, struct str path, struct str fol
 	return 1;
 }
 
-static int mem_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
-		    uint64_t *mtime_r, struct err *err)
+static int mem_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name,
+		    uint64_t *size_r, uint64_t *mtime_r, struct err *err)
 {
 	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
 	struct store_entry entry = store_entry_parse(name, cur);
@@ -721,11 +736,29 @@ static void mem_close(struct store_engine *e)
 }
 
 static const struct store_engine_ops MEM_OPS = {
-	.get = mem_get, .range = mem_range, .commit = mem_commit, .barrier = mem_barrier, .admit = mem_admit, .read_only = mem_read_only,
-	.body = mem_body, .files_pending = mem_files_pending, .files_wait = mem_files_wait, .scan = mem_scan, .folders = mem_folders,
-	.folder_stamp = mem_folder_stamp, .read_file = mem_read_file, .stat = mem_stat, .root = mem_root, .blob_begin = mem_blob_begin,
-	.blob_finish = mem_blob_finish, .blob_open = mem_blob_open, .blob_drop = mem_blob_drop, .blob_finished = mem_blob_finished,
-	.checkpoint = mem_checkpoint, .stats = mem_stats, .close = mem_close,
+	.get = mem_get,
+	.range = mem_range,
+	.commit = mem_commit,
+	.barrier = mem_barrier,
+	.admit = mem_admit,
+	.read_only = mem_read_only,
+	.body = mem_body,
+	.files_pending = mem_files_pending,
+	.files_wait = mem_files_wait,
+	.scan = mem_scan,
+	.folders = mem_folders,
+	.folder_stamp = mem_folder_stamp,
+	.read_file = mem_read_file,
+	.stat = mem_stat,
+	.root = mem_root,
+	.blob_begin = mem_blob_begin,
+	.blob_finish = mem_blob_finish,
+	.blob_open = mem_blob_open,
+	.blob_drop = mem_blob_drop,
+	.blob_finished = mem_blob_finished,
+	.checkpoint = mem_checkpoint,
+	.stats = mem_stats,
+	.close = mem_close,
 };
 
 int store_engine_mem_open(const struct store_loop *loop, struct store_engine **e_r, struct err *err)
@@ -775,7 +808,8 @@ struct store_engine *store_engine_mem_crash(struct store_engine *e, const struct
 		c->kv = ARENA_ARRAY(&c->arena, struct kvlog_op, old->kv_count + 1);
 		c->kv_count = old->kv_count;
 		for (size_t k = 0; k < old->kv_count; k++)
-			c->kv[k] = (struct kvlog_op){arena_str(&c->arena, old->kv[k].key), arena_str(&c->arena, old->kv[k].value), old->kv[k].del};
+			c->kv[k] = (struct kvlog_op){arena_str(&c->arena, old->kv[k].key),
+						     arena_str(&c->arena, old->kv[k].value), old->kv[k].del};
 		c->record = old->record;
 		if (c->record)
 			atomic_fetch_add(&c->record->refs, 1);
@@ -786,7 +820,8 @@ struct store_engine *store_engine_mem_crash(struct store_engine *e, const struct
 	return copy;
 }
 
-void store_engine_mem_touch(struct store_engine *e, const char *path, const char *from, const char *to, struct str bytes)
+void store_engine_mem_touch(struct store_engine *e, const char *path, const char *from, const char *to,
+			    struct str bytes)
 {
 	struct mem *m = mem_of(e);
 	struct str folder = STR_NULL, sub, name;
@@ -816,5 +851,6 @@ void store_engine_mem_touch(struct store_engine *e, const char *path, const char
 	}
 	entry = store_entry_parse(name, str_eq(sub, STR("cur")));
 	file_set(m, folder_get(m, str_from(path), folder, true), entry.base, entry.cur, entry.flags,
-		 memcpy(mem_alloc(bytes.len + 1), bytes.len ? bytes.ptr : "", bytes.len), bytes.len, (uint64_t)clock_wall());
+		 memcpy(mem_alloc(bytes.len + 1), bytes.len ? bytes.ptr : "", bytes.len), bytes.len,
+		 (uint64_t)clock_wall());
 }

@@ -6,23 +6,26 @@
 
 struct store_engine_ops {
 	int (*get)(struct store_engine *e, struct str key, struct arena *a, struct str *value_r, struct err *err);
-	int (*range)(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn, void *ctx, struct err *err);
+	int (*range)(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
+		     void *ctx, struct err *err);
 	int (*commit)(struct store_engine *e, const struct store_batch *c, struct err *err);
 	void (*barrier)(struct store_engine *e, void (*fn)(void *ctx), void *ctx);
 	int (*admit)(struct store_engine *e, struct str path, uint64_t bytes, struct err *err);
 	bool (*read_only)(const struct store_engine *e);
-	int (*body)(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base, bool cur,
-		    struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
+	int (*body)(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
+		    bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
 	size_t (*files_pending)(struct store_engine *e, uint64_t account);
 	void (*files_wait)(struct store_engine *e, uint64_t account, void (*fn)(void *ctx), void *ctx);
 	int (*scan)(struct store_engine *e, struct str path, struct str folder,
-		    void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err);
-	int (*folders)(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx, struct err *err);
+		    void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r,
+		    struct err *err);
+	int (*folders)(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
+		       struct err *err);
 	uint64_t (*folder_stamp)(struct store_engine *e, struct str path, struct str folder);
-	int (*read_file)(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max, struct arena *a,
-			 struct str *bytes_r, struct err *err);
-	int (*stat)(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,
-		    uint64_t *mtime_r, struct err *err);
+	int (*read_file)(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
+			 struct arena *a, struct str *bytes_r, struct err *err);
+	int (*stat)(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name,
+		    uint64_t *size_r, uint64_t *mtime_r, struct err *err);
 	int (*root)(const struct store_engine *e);
 	int (*blob_begin)(struct store_engine *e, uint64_t size_hint, uint64_t *blob_r, int *fd_r, struct err *err);
 	void (*blob_finish)(struct store_engine *e, uint64_t blob, uint64_t size, uint32_t crc,

@@ -15,7 +15,8 @@ struct followed *follow_get(struct store_service *svc, uint64_t account, uint32_
 	return map_get(svc->followed, str_of(&key, sizeof(key)));
 }
 
-void follow_open(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox, bool claim)
+void follow_open(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox,
+		 bool claim)
 {
 	struct follow_key key = {account, mailbox};
 	struct followed *f = follow_get(svc, account, mailbox);
@@ -85,7 +86,8 @@ void follow_close(struct store_service *svc, struct peer *p, uint64_t session, u
 }
 
 /* Takes away whom `gone` names; account 0: of every account. */
-static void follow_drop(struct store_service *svc, bool (*gone)(const struct follower *w, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
+static void follow_drop(struct store_service *svc, bool (*gone)(const struct follower *w, uint64_t a, uint64_t b),
+			uint64_t a, uint64_t b)
 {
 	struct str key;
 	void *value;
@@ -197,7 +199,8 @@ static void tell(struct store_service *svc, struct followed *f, const struct sto
 void follow_announce(struct store_service *svc, const struct change_set *set)
 {
 	struct followed *f = follow_get(svc, set->account, set->mailbox);
-	struct store_changes msg = {.account = set->account, .mailbox = set->mailbox, .modseq = set->modseq, .deleted = set->deleted};
+	struct store_changes msg = {
+		.account = set->account, .mailbox = set->mailbox, .modseq = set->modseq, .deleted = set->deleted};
 
 	if (!f)
 		return;

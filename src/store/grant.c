@@ -42,7 +42,7 @@ static bool path_ok(struct str path)
 	while (more) {
 		more = str_split(rest, '/', &part, &rest);
 		if (part.len == 0 || part.len > 255 || str_eq(part, STR(".")) || str_eq(part, STR("..")))
-			return more ? false : part.len == 0;      /* one '/' at the end is fine */
+			return more ? false : part.len == 0; /* one '/' at the end is fine */
 	}
 	return true;
 }
@@ -89,8 +89,13 @@ void grants_handle_grant(struct store_service *svc, struct peer *p, struct rpc_r
 	} else {
 		free((void *)(uintptr_t)g->path.ptr);
 	}
-	*g = (struct grant){.tag = msg->peer_tag, .session = msg->session, .account = msg->account, .rights = msg->rights,
-			    .quota_bytes = msg->quota_bytes, .quota_messages = msg->quota_messages, .path = str_own(path)};
+	*g = (struct grant){.tag = msg->peer_tag,
+			    .session = msg->session,
+			    .account = msg->account,
+			    .rights = msg->rights,
+			    .quota_bytes = msg->quota_bytes,
+			    .quota_messages = msg->quota_messages,
+			    .path = str_own(path)};
 	account_path_set(svc, g->account, g->path);
 	rpc_answer(req, ok);
 	parked_retry(svc);

@@ -94,7 +94,7 @@ void jobs_add(struct jobs *jobs, struct job *j)
 {
 	j->svc = jobs->svc;
 	j->next = NULL;
-	if (jobs->count == 0) {          /* no thread was to be had: slower, but the same */
+	if (jobs->count == 0) { /* no thread was to be had: slower, but the same */
 		j->work(j);
 		finish(jobs, j);
 		return;

@@ -442,7 +442,7 @@ bool log_record_decode(struct str in, struct arena *a, struct log_record *l)
 	l->mailbox = get_u32(&r);
 	l->kind = get_u8(&r);
 	count = get(&r);
-	if (r.failed || count > r.rest.len / 2)      /* each takes two bytes at least */
+	if (r.failed || count > r.rest.len / 2) /* each takes two bytes at least */
 		return false;
 	ranges = ARENA_ARRAY(a, struct uid_range, count + 1);
 	for (size_t i = 0; i < count; i++) {

@@ -24,7 +24,7 @@
 #include "base/buf.h"
 #include "store/schema.h"
 
-#define CHUNK_UIDS 64
+#define CHUNK_UIDS	  64
 #define STORE_KEY_LEN_MAX 500
 
 /* ---- keys: the bytes live in the arena ---- */
@@ -39,22 +39,22 @@ struct str key_end(struct arena *a, uint64_t account, char type);
 bool key_read_u32(struct str key, char type, uint32_t *n_r);
 bool key_read_u32_u32(struct str key, char type, uint32_t *n_r, uint32_t *m_r);
 bool key_read_u64(struct str key, char type, uint64_t *n_r);
-uint64_t key_account(struct str key);            /* 0 when too short */
-struct str key_tail(struct str key);             /* what stands behind the letter */
+uint64_t key_account(struct str key); /* 0 when too short */
+struct str key_tail(struct str key);  /* what stands behind the letter */
 
 /* ---- values ---- */
 struct account_header {
-	uint64_t next_message;       /* ids of messages and of files come from one counter */
-	uint64_t modseq;             /* highest given in the account */
-	uint64_t log_first;          /* lowest modseq that may still stand in L */
+	uint64_t next_message; /* ids of messages and of files come from one counter */
+	uint64_t modseq;       /* highest given in the account */
+	uint64_t log_first;    /* lowest modseq that may still stand in L */
 	uint64_t used_bytes, used_messages;
 	uint32_t next_mailbox;
 	uint32_t last_uidvalidity;
-	uint64_t oldest_expunged;    /* time of the oldest X; 0: none */
-	uint32_t next_answer;        /* slot for the next commit answer */
-	bool rebuilding;             /* a rebuild has not come to its end */
-	struct str path;             /* Maildir relative to the root */
-	struct str host;             /* in the names of files we make */
+	uint64_t oldest_expunged; /* time of the oldest X; 0: none */
+	uint32_t next_answer;	  /* slot for the next commit answer */
+	bool rebuilding;	  /* a rebuild has not come to its end */
+	struct str path;	  /* Maildir relative to the root */
+	struct str host;	  /* in the names of files we make */
 };
 void account_header_encode(const struct account_header *h, struct buf *out);
 bool account_header_decode(struct str in, struct account_header *h_r) WARN_UNUSED;
@@ -67,7 +67,7 @@ struct mailbox_record {
 	uint64_t modseq;
 	uint32_t messages, unseen, deleted;
 	uint64_t size;
-	uint64_t uidlist_lines;      /* written since the uidlist was begun */
+	uint64_t uidlist_lines; /* written since the uidlist was begun */
 };
 void mailbox_record_encode(const struct mailbox_record *b, struct buf *out);
 bool mailbox_record_decode(struct str in, struct mailbox_record *b_r) WARN_UNUSED;
@@ -84,11 +84,11 @@ void hot_chunk_encode(uint64_t present, const struct hot_entry entries[CHUNK_UID
 bool hot_chunk_decode(struct str in, uint64_t *present_r, struct hot_entry entries[CHUNK_UIDS]) WARN_UNUSED;
 
 struct static_entry {
-	uint64_t message, file;      /* id of the message; id of this copy's file */
+	uint64_t message, file; /* id of the message; id of this copy's file */
 	uint64_t date, size, file_size;
 	uint32_t prefix_len;
 	bool as_is;
-	struct str base;             /* name of a file that another tool made; "": made from the fields */
+	struct str base; /* name of a file that another tool made; "": made from the fields */
 };
 void static_chunk_encode(uint64_t present, const struct static_entry entries[CHUNK_UIDS], struct buf *out);
 /* Bases point into `in`. */
@@ -103,7 +103,7 @@ bool expunged_record_decode(struct str in, struct expunged_record *x_r) WARN_UNU
 
 struct log_record {
 	uint32_t mailbox;
-	uint8_t kind;                /* enum change_kind */
+	uint8_t kind; /* enum change_kind */
 	const struct uid_range *ranges;
 	size_t range_count;
 };
@@ -120,8 +120,8 @@ bool note_record_decode(struct str in, struct note_record *n_r) WARN_UNUSED;
 
 struct answer_record {
 	struct str commit_id;
-	uint16_t call;               /* number of the call that it answered */
-	struct str reply;            /* as rpc_encode() made it */
+	uint16_t call;	  /* number of the call that it answered */
+	struct str reply; /* as rpc_encode() made it */
 };
 void answer_record_encode(const struct answer_record *r, struct buf *out);
 bool answer_record_decode(struct str in, struct answer_record *r_r) WARN_UNUSED;

@@ -8,10 +8,16 @@
 
 void mailbox_info_fill(struct account *a, struct mailbox *m, struct arena *arena, struct mailbox_info *info)
 {
-	*info = (struct mailbox_info){.id = m->id, .name = arena_str(arena, m->rec.name), .role = m->rec.role,
-				      .subscribed = m->rec.subscribed, .uidvalidity = m->rec.uidvalidity,
-				      .uidnext = m->rec.uidnext, .highestmodseq = m->rec.modseq,
-				      .messages = m->rec.messages, .unseen = m->rec.unseen, .deleted = m->rec.deleted,
+	*info = (struct mailbox_info){.id = m->id,
+				      .name = arena_str(arena, m->rec.name),
+				      .role = m->rec.role,
+				      .subscribed = m->rec.subscribed,
+				      .uidvalidity = m->rec.uidvalidity,
+				      .uidnext = m->rec.uidnext,
+				      .highestmodseq = m->rec.modseq,
+				      .messages = m->rec.messages,
+				      .unseen = m->rec.unseen,
+				      .deleted = m->rec.deleted,
 				      .size = m->rec.size};
 	info->recent = mailbox_recent(a, m);
 }
@@ -49,10 +55,15 @@ static uint32_t next_uidvalidity(struct account *a)
 	return now;
 }
 
-struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, unsigned role, bool subscribed, struct str folder)
+struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, unsigned role, bool subscribed,
+			     struct str folder)
 {
-	struct mailbox_record rec = {.name = name, .folder = folder, .role = (uint8_t)role, .subscribed = subscribed,
-				     .uidnext = 1, .recent_from = 1};
+	struct mailbox_record rec = {.name = name,
+				     .folder = folder,
+				     .role = (uint8_t)role,
+				     .subscribed = subscribed,
+				     .uidnext = 1,
+				     .recent_from = 1};
 	struct mailbox *m;
 	size_t at;
 
@@ -65,7 +76,7 @@ struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, 
 		vec_remove(&a->subscriptions, at);
 	}
 	m = mailbox_new(a, a->header.next_mailbox++, &rec);
-	m->complete = true;      /* there is nothing to load */
+	m->complete = true; /* there is nothing to load */
 	(void)txn_modseq(t, a, m);
 	(void)txn_file(t, a, FILE_FOLDER_MAKE, folder);
 	mailbox_uidlist_head(t, a, m);
@@ -77,9 +88,10 @@ struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, 
 static const struct {
 	const char *name;
 	uint8_t role;
-} ROLES[] = {{"Drafts", ROLE_DRAFTS}, {"Sent", ROLE_SENT}, {"Sent Items", ROLE_SENT}, {"Sent Messages", ROLE_SENT},
-	     {"Trash", ROLE_TRASH}, {"Deleted Items", ROLE_TRASH}, {"Deleted Messages", ROLE_TRASH}, {"Junk", ROLE_JUNK},
-	     {"Spam", ROLE_JUNK}, {"Junk E-mail", ROLE_JUNK}, {"Archive", ROLE_ARCHIVE}};
+} ROLES[] = {{"Drafts", ROLE_DRAFTS},	       {"Sent", ROLE_SENT},	 {"Sent Items", ROLE_SENT},
+	     {"Sent Messages", ROLE_SENT},     {"Trash", ROLE_TRASH},	 {"Deleted Items", ROLE_TRASH},
+	     {"Deleted Messages", ROLE_TRASH}, {"Junk", ROLE_JUNK},	 {"Spam", ROLE_JUNK},
+	     {"Junk E-mail", ROLE_JUNK},       {"Archive", ROLE_ARCHIVE}};
 
 static unsigned role_of_name(struct str name)
 {
@@ -108,7 +120,8 @@ static void make_default_folders(struct txn *t, struct account *a)
 		buf_init(&folder, 4 * MAILBOX_NAME_MAX);
 		if (mailbox_name_check(item, &name, NULL) == 0 && !account_mailbox_named(a, buf_str(&name))) {
 			mailbox_folder(&folder, buf_str(&name));
-			mailbox_make(t, a, buf_str(&name), free_role(a, role_of_name(buf_str(&name))), true, buf_str(&folder));
+			mailbox_make(t, a, buf_str(&name), free_role(a, role_of_name(buf_str(&name))), true,
+				     buf_str(&folder));
 		}
 		buf_release(&folder);
 		buf_release(&name);
@@ -156,7 +169,8 @@ static struct mailbox *make_one(struct txn *t, struct account *a, struct str nam
 	return m;
 }
 
-int mailbox_make_path(struct txn *t, struct account *a, struct str name, unsigned role, struct mailbox **m_r, struct err *err)
+int mailbox_make_path(struct txn *t, struct account *a, struct str name, unsigned role, struct mailbox **m_r,
+		      struct err *err)
 {
 	if (account_mailbox_named(a, name))
 		return err_set(err, ERR_EXISTS, "", "the mailbox exists already");
@@ -292,7 +306,8 @@ static int rename_tree(struct txn *t, struct account *a, struct mailbox *m, stru
 }
 
 /* RFC 3501 6.3.5: INBOX stays, its messages go into a new mailbox. */
-static int rename_inbox(struct txn **t, struct account *a, struct mailbox *inbox, struct str to, struct mailbox **m_r, struct err *err)
+static int rename_inbox(struct txn **t, struct account *a, struct mailbox *inbox, struct str to, struct mailbox **m_r,
+			struct err *err)
 {
 	if (mailbox_make_path(*t, a, to, ROLE_NONE, m_r, err) < 0)
 		return -1;
@@ -310,7 +325,8 @@ static int make_parents(struct txn *t, struct account *a, struct str name, struc
 	return 0;
 }
 
-static int change_rename(struct txn **t, struct account *a, struct mailbox *m, struct str to, struct mailbox **m_r, struct err *err)
+static int change_rename(struct txn **t, struct account *a, struct mailbox *m, struct str to, struct mailbox **m_r,
+			 struct err *err)
 {
 	if (account_mailbox_named(a, to))
 		return err_set(err, ERR_EXISTS, "", "a mailbox of that name exists already");
@@ -320,7 +336,8 @@ static int change_rename(struct txn **t, struct account *a, struct mailbox *m, s
 	/* Only what does not lie in the moved tree is made: moving below itself is refused first. */
 	if (!str_starts(to, m->rec.name) && make_parents(*t, a, to, err) < 0)
 		return -1;
-	if (str_starts(to, m->rec.name) && to.len > m->rec.name.len && to.ptr[m->rec.name.len] != '/' && make_parents(*t, a, to, err) < 0)
+	if (str_starts(to, m->rec.name) && to.len > m->rec.name.len && to.ptr[m->rec.name.len] != '/' &&
+	    make_parents(*t, a, to, err) < 0)
 		return -1;
 	return rename_tree(*t, a, m, to, err);
 }
@@ -366,8 +383,8 @@ static struct str checked_name(struct rpc_request *req, struct str name, struct 
 	return s;
 }
 
-static int change(struct txn **t, struct account *a, const struct store_mailbox_change *msg, struct str name, struct str to,
-		  struct mailbox **m_r, struct err *err)
+static int change(struct txn **t, struct account *a, const struct store_mailbox_change *msg, struct str name,
+		  struct str to, struct mailbox **m_r, struct err *err)
 {
 	struct mailbox *m = account_mailbox_named(a, name);
 
@@ -383,7 +400,8 @@ static int change(struct txn **t, struct account *a, const struct store_mailbox_
 	case MAILBOX_RENAME:
 		if (!m)
 			return err_set(err, ERR_NOT_FOUND, "", "there is no such mailbox");
-		return msg->change == MAILBOX_DELETE ? change_delete(t, a, m, err) : change_rename(t, a, m, to, m_r, err);
+		return msg->change == MAILBOX_DELETE ? change_delete(t, a, m, err)
+						     : change_rename(t, a, m, to, m_r, err);
 	default:
 		return err_set(err, ERR_SYNTAX, "", "unknown change of a mailbox");
 	}
@@ -433,8 +451,8 @@ void call_mailboxes(struct call *c)
 	for (size_t i = 0; i < a->mailboxes.n; i++)
 		mailbox_info_fill(a, a->mailboxes.v[i], &c->req->arena, &list->mailboxes.v[list->mailboxes.n++]);
 	for (size_t i = 0; i < a->subscriptions.n; i++)
-		list->mailboxes.v[list->mailboxes.n++] =
-			(struct mailbox_info){.name = arena_str(&c->req->arena, a->subscriptions.v[i]), .subscribed = true};
+		list->mailboxes.v[list->mailboxes.n++] = (struct mailbox_info){
+			.name = arena_str(&c->req->arena, a->subscriptions.v[i]), .subscribed = true};
 	answer_when_durable(c->svc, a->id, c->req, list, -1);
 }
 

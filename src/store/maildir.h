@@ -15,14 +15,14 @@
 /* ---- files ---- */
 /* Letters of a mask of FLAG_* and PROJECTED_PASSED, in ASCII order; out has room for 8. Returns out. */
 const char *maildir_letters(unsigned mask, char out[8]);
-unsigned maildir_mask(struct str letters);                /* unknown letters are ignored */
+unsigned maildir_mask(struct str letters); /* unknown letters are ignored */
 void maildir_base(struct buf *out, uint64_t date, uint64_t file, struct str host, uint64_t file_size, uint64_t size);
 
 struct maildir_name {
-	struct str unique;           /* all before the first ',' or ':' */
-	uint64_t file_size;          /* S=, or UINT64_MAX */
-	uint64_t size;               /* W=, or UINT64_MAX */
-	bool ours;                   /* time.Mfile.host as maildir_base() makes it: */
+	struct str unique;  /* all before the first ',' or ':' */
+	uint64_t file_size; /* S=, or UINT64_MAX */
+	uint64_t size;	    /* W=, or UINT64_MAX */
+	bool ours;	    /* time.Mfile.host as maildir_base() makes it: */
 	uint64_t date, file;
 	struct str host;
 };
@@ -31,7 +31,7 @@ void maildir_name_parse(struct str base, struct maildir_name *n_r);
 
 /* ---- folders ---- */
 #define MAILBOX_NAME_MAX 480
-#define FOLDER_NAME_MAX 200
+#define FOLDER_NAME_MAX	 200
 /* A name as users write it: UTF-8 without control characters, levels not empty, not too deep or long. "INBOX"
  * in any case as the first level is spelled so in *out. Returns 0, or -1 with err. */
 int mailbox_name_check(struct str name, struct buf *out, struct err *err) WARN_UNUSED;
@@ -73,7 +73,7 @@ struct uidlist {
 	unsigned role;
 	bool subscribed, has_mailbox;
 	struct str name;
-	struct uidlist_entry *entries;           /* ascending uid, one a uid, gone ones left out */
+	struct uidlist_entry *entries; /* ascending uid, one a uid, gone ones left out */
 	size_t count;
 };
 /* Everything lives in the arena. False when there is no V line: not a uidlist. */

@@ -39,7 +39,8 @@ bool uid_in(const struct uid_range *ranges, size_t n, uint32_t uid)
 
 /* ---- coming ---- */
 
-int message_place(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, uint32_t *uid_r, struct err *err)
+int message_place(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, uint32_t *uid_r,
+		  struct err *err)
 {
 	uint32_t uid = p->uid ? p->uid : m->rec.uidnext;
 	struct hot_entry *h;
@@ -80,7 +81,8 @@ int message_place(struct txn *t, struct account *a, struct mailbox *m, const str
 
 /* ---- going ---- */
 
-static void keep_expunged(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, const struct static_entry *e)
+static void keep_expunged(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid,
+			  const struct static_entry *e)
 {
 	struct expunged_record x = {.entry = *e, .time = (uint64_t)clock_wall()};
 
@@ -164,7 +166,7 @@ int message_project(struct txn *t, struct account *a, struct mailbox *m, uint32_
 	struct store_file_op *op;
 
 	if (uid < m->rec.recent_from)
-		wanted |= PROJECTED_CUR;     /* a client has seen it: it leaves new/ */
+		wanted |= PROJECTED_CUR; /* a client has seen it: it leaves new/ */
 	if (wanted == h->projected)
 		return 0;
 	if (chunk_load_fixed(a, m, c, err) < 0)
@@ -183,7 +185,8 @@ int message_project(struct txn *t, struct account *a, struct mailbox *m, uint32_
 
 /* ---- places of a message ---- */
 
-static int places_get(struct txn *t, struct account *a, uint64_t message, struct place **places_r, size_t *n_r, struct err *err)
+static int places_get(struct txn *t, struct account *a, uint64_t message, struct place **places_r, size_t *n_r,
+		      struct err *err)
 {
 	struct str value;
 	int rc = 0;
@@ -201,7 +204,7 @@ static int places_get(struct txn *t, struct account *a, uint64_t message, struct
 	if (rc == 0)
 		rc = store_engine_get(t->svc->engine, key_u64(&t->arena, a->id, 'R', message), &t->arena, &value, err);
 	if (rc > 0 && !places_decode(value, &t->arena, places_r, n_r))
-		return 0;        /* damaged: the summary is kept for good, nothing else is lost */
+		return 0; /* damaged: the summary is kept for good, nothing else is lost */
 	return rc;
 }
 
@@ -220,7 +223,8 @@ static void places_put(struct txn *t, struct account *a, uint64_t message, const
 	txn_put(t, key, txn_value(t));
 }
 
-int message_ref(struct txn *t, struct account *a, uint64_t message, struct place first, struct place more, struct err *err)
+int message_ref(struct txn *t, struct account *a, uint64_t message, struct place first, struct place more,
+		struct err *err)
 {
 	struct place *old, *now;
 	size_t n;

@@ -4,16 +4,16 @@
 #include "store/maildir.h"
 #include "store/service_private.h"
 
-#define PROJECT_DELAY_MS 200
+#define PROJECT_DELAY_MS  200
 #define PROJECT_FILES_MAX 500
-#define PURGE_EVERY_MS 600000
-#define PURGE_ACCOUNTS 200
-#define PURGE_MESSAGES 5000
+#define PURGE_EVERY_MS	  600000
+#define PURGE_ACCOUNTS	  200
+#define PURGE_MESSAGES	  5000
 
 /* ---- uidlists are begun anew when most of their lines are history ---- */
 
 #define UIDLIST_SLACK 5000
-#define UIDLIST_PART (2u << 20)
+#define UIDLIST_PART  (2u << 20)
 
 bool uidlist_is_long(const struct mailbox *m)
 {
@@ -21,7 +21,8 @@ bool uidlist_is_long(const struct mailbox *m)
 }
 
 /* One part of the new list; the first one replaces the file. */
-static int uidlist_part(struct store_service *svc, struct account *a, struct mailbox *m, const struct buf *lines, bool first, struct err *err)
+static int uidlist_part(struct store_service *svc, struct account *a, struct mailbox *m, const struct buf *lines,
+			bool first, struct err *err)
 {
 	struct txn *t = txn_new(svc);
 
@@ -56,8 +57,8 @@ static int uidlist_rewrite(struct store_service *svc, struct account *a, struct 
 		if (chunk_load_fixed(a, m, c, err) < 0)
 			break;
 		e = &c->fixed[chunk_slot(uid)];
-		uidlist_message(&lines, uid, e->message, e->date, e->prefix_len, e->as_is, c->hot[chunk_slot(uid)].keywords,
-				entry_base(&arena, a, e));
+		uidlist_message(&lines, uid, e->message, e->date, e->prefix_len, e->as_is,
+				c->hot[chunk_slot(uid)].keywords, entry_base(&arena, a, e));
 		if (lines.len < UIDLIST_PART)
 			continue;
 		if (uidlist_part(svc, a, m, &lines, first, err) < 0)
@@ -180,7 +181,7 @@ static int purge_key(void *ctx, struct str key, struct str value)
 	vec_push(&p->messages, x.entry.message);
 	if (++p->count < PURGE_MESSAGES)
 		return 0;
-	p->oldest = 1;       /* more of them: at the next turn */
+	p->oldest = 1; /* more of them: at the next turn */
 	return 1;
 }
 
@@ -190,12 +191,13 @@ static int purge_account(struct store_service *svc, uint64_t id, uint64_t limit)
 	struct err err = ERR_NONE;
 	int rc;
 
-	if (runtime_get(svc, id)->rebuilding || account_get(svc, id, &p.a, &err) <= 0 || p.a->header.oldest_expunged == 0 ||
-	    p.a->header.oldest_expunged >= limit)
+	if (runtime_get(svc, id)->rebuilding || account_get(svc, id, &p.a, &err) <= 0 ||
+	    p.a->header.oldest_expunged == 0 || p.a->header.oldest_expunged >= limit)
 		return 0;
 	p.t = txn_new(svc);
 	txn_touch(p.t, p.a);
-	rc = store_engine_range(svc->engine, key_plain(&p.t->arena, id, 'X'), key_end(&p.t->arena, id, 'X'), false, purge_key, &p, &err);
+	rc = store_engine_range(svc->engine, key_plain(&p.t->arena, id, 'X'), key_end(&p.t->arena, id, 'X'), false,
+				purge_key, &p, &err);
 	for (size_t i = 0; rc >= 0 && i < p.messages.n; i++)
 		rc = message_unref(p.t, p.a, p.messages.v[i], p.places.v[i], &err);
 	vec_release(&p.places);
@@ -215,7 +217,8 @@ static int purge_account(struct store_service *svc, uint64_t id, uint64_t limit)
 static void purge_timer(void *ctx)
 {
 	struct store_service *svc = ctx;
-	uint64_t limit = (uint64_t)clock_wall() - (uint64_t)svc->conf->mailbox_undelete_time / 1000, id = svc->purge_from;
+	uint64_t limit = (uint64_t)clock_wall() - (uint64_t)svc->conf->mailbox_undelete_time / 1000,
+		 id = svc->purge_from;
 	struct arena arena;
 	struct str path;
 	bool more = true, soon = false;

@@ -8,8 +8,8 @@
 
 /* Snapshots above this travel as a sealed memory file, which all views of the peer then share. */
 #define SNAPSHOT_INLINE_MAX (32u << 10)
-#define META_MAX 1000
-#define META_BYTES_MAX (2u << 20)
+#define META_MAX	    1000
+#define META_BYTES_MAX	    (2u << 20)
 
 /* ---- views ---- */
 
@@ -137,24 +137,31 @@ void call_view_close(struct call *c)
 static void meta_fill(struct arena *arena, uint32_t uid, const struct static_entry *e, struct message_meta *out)
 {
 	(void)arena;
-	*out = (struct message_meta){.uid = uid, .message = e->message, .date = e->date, .size = e->size, .file_size = e->file_size,
-				     .prefix_len = e->prefix_len, .as_is = e->as_is, .found = 1};
+	*out = (struct message_meta){.uid = uid,
+				     .message = e->message,
+				     .date = e->date,
+				     .size = e->size,
+				     .file_size = e->file_size,
+				     .prefix_len = e->prefix_len,
+				     .as_is = e->as_is,
+				     .found = 1};
 }
 
-static int summary_get(struct store_service *svc, uint64_t account, uint64_t message, struct arena *arena, struct str *out, struct err *err)
+static int summary_get(struct store_service *svc, uint64_t account, uint64_t message, struct arena *arena,
+		       struct str *out, struct err *err)
 {
 	struct str value;
 	int rc = store_engine_get(svc->engine, key_u64(arena, account, 'M', message), arena, &value, err);
 
 	*out = STR_NULL;
 	if (rc > 0 && !bytes_decode(value, out))
-		*out = STR_NULL;         /* damaged reads as absent: it is made again */
+		*out = STR_NULL; /* damaged reads as absent: it is made again */
 	return rc < 0 ? -1 : 0;
 }
 
 /* An expunged message that an open view may still show. 1, 0, -1. */
-static int expunged_get(struct store_service *svc, uint64_t account, uint32_t mailbox, uint32_t uid, struct arena *arena,
-			struct expunged_record *x, struct err *err)
+static int expunged_get(struct store_service *svc, uint64_t account, uint32_t mailbox, uint32_t uid,
+			struct arena *arena, struct expunged_record *x, struct err *err)
 {
 	struct str value;
 	int rc = store_engine_get(svc->engine, key_u32_u32(arena, account, 'X', mailbox, uid), arena, &value, err);
@@ -182,7 +189,8 @@ static int gather(struct gathering *g, uint32_t uid, const struct static_entry *
 		return -1;
 	g->bytes += meta.summary.len + 64;
 	if (g->out->messages.n == g->cap)
-		g->out->messages.v = vec_grow_arena_(arena, g->out->messages.v, sizeof(meta), &g->cap, g->out->messages.n, g->out->messages.n + 1);
+		g->out->messages.v = vec_grow_arena_(arena, g->out->messages.v, sizeof(meta), &g->cap,
+						     g->out->messages.n, g->out->messages.n + 1);
 	g->out->messages.v[g->out->messages.n++] = meta;
 	return 0;
 }
@@ -229,7 +237,8 @@ static int gather_range(struct gathering *g, const struct uid_range *range, stru
 void call_meta(struct call *c)
 {
 	const struct store_meta_get *msg = c->req->msg;
-	struct gathering g = {.c = c, .out = ARENA_NEW(&c->req->arena, struct store_meta), .summaries = msg->want_summary != 0};
+	struct gathering g = {
+		.c = c, .out = ARENA_NEW(&c->req->arena, struct store_meta), .summaries = msg->want_summary != 0};
 	struct err err = ERR_NONE;
 
 	g.m = account_mailbox(c->account, msg->mailbox);
@@ -260,7 +269,8 @@ static int body_fill(struct call *c, struct mailbox *m, const struct static_entr
 	if (summary_get(c->svc, a->id, e->message, &c->req->arena, &out->meta.summary, err) < 0)
 		return -1;
 	rc = store_engine_body(c->svc->engine, a->id, a->header.path, m->rec.folder, entry_base(&c->req->arena, a, e),
-			       projected & PROJECTED_CUR, str_from(maildir_letters(projected, letters)), &c->req->arena, &file, err);
+			       projected & PROJECTED_CUR, str_from(maildir_letters(projected, letters)), &c->req->arena,
+			       &file, err);
 	if (rc < 0)
 		return -1;
 	if (rc == 0) {
@@ -294,7 +304,8 @@ static int body_find(struct call *c, const struct store_body_get *msg, struct st
 	if (rc < 0 || (rc > 0 && chunk_load_fixed(c->account, m, chunk, err) < 0))
 		return -1;
 	if (rc > 0)
-		return body_fill(c, m, &chunk->fixed[chunk_slot(uid)], chunk->hot[chunk_slot(uid)].projected, uid, out, err);
+		return body_fill(c, m, &chunk->fixed[chunk_slot(uid)], chunk->hot[chunk_slot(uid)].projected, uid, out,
+				 err);
 	rc = expunged_get(c->svc, c->account->id, m->id, msg->uid, &c->req->arena, &x, err);
 	if (rc < 0)
 		return -1;
@@ -327,7 +338,8 @@ void call_summary_put(struct call *c)
 
 	if (msg->summary.len == 0 || msg->summary.len > STORE_VALUE_MAX / 2 || msg->message == 0 ||
 	    msg->message >= c->account->header.next_message ||
-	    summary_get(c->svc, c->account->id, msg->message, &c->req->arena, &old, &err) < 0 || str_eq(old, msg->summary)) {
+	    summary_get(c->svc, c->account->id, msg->message, &c->req->arena, &old, &err) < 0 ||
+	    str_eq(old, msg->summary)) {
 		rpc_answer(c->req, NULL);
 		return;
 	}
@@ -440,7 +452,7 @@ void blobs_peer_end(struct store_service *svc, uint64_t peer)
 
 		if (ref->peer != peer)
 			continue;
-		if (svc->engine)             /* at the end it has been closed before the peers */
+		if (svc->engine) /* at the end it has been closed before the peers */
 			store_engine_blob_drop(svc->engine, ref->blob);
 		blob_used(svc, ref->blob);
 	}

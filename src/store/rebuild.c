@@ -53,7 +53,8 @@ static int drop_keys(struct store_service *svc, uint64_t id, struct err *err)
 	for (;;) {
 		struct txn *t = txn_new(svc);
 		struct dropping d = {.t = t};
-		int rc = store_engine_range(svc->engine, key_plain(&t->arena, id, 0), key_end(&t->arena, id, 0), false, drop_key, &d, err);
+		int rc = store_engine_range(svc->engine, key_plain(&t->arena, id, 0), key_end(&t->arena, id, 0), false,
+					    drop_key, &d, err);
 
 		if (rc < 0 || d.count == 0) {
 			txn_abort(&t);
@@ -103,7 +104,8 @@ static struct str folder_name(struct account *a, struct str folder, struct arena
 	buf_init(&out, 4096);
 	buf_init(&checked, 4096);
 	folder_mailbox(&out, folder);
-	if (mailbox_name_check(buf_str(&out), &checked, NULL) < 0 || (folder.len > 0 && str_eq(buf_str(&checked), STR("INBOX")))) {
+	if (mailbox_name_check(buf_str(&out), &checked, NULL) < 0 ||
+	    (folder.len > 0 && str_eq(buf_str(&checked), STR("INBOX")))) {
 		buf_clear(&checked);
 		buf_addf(&checked, "folder %08llx", (unsigned long long)(str_hash(folder, 1) & 0xffffffff));
 	}
@@ -122,7 +124,9 @@ static void apply_uidlist(struct account *a, struct mailbox *m, const struct uid
 	m->rec.uidvalidity = u->uidvalidity;
 	m->rec.subscribed = u->subscribed;
 	if (m->rec.role != ROLE_INBOX)
-		m->rec.role = u->role <= ROLE_ALL && u->role != ROLE_INBOX && !account_mailbox_role(a, (uint8_t)u->role) ? (uint8_t)u->role : m->rec.role;
+		m->rec.role = u->role <= ROLE_ALL && u->role != ROLE_INBOX && !account_mailbox_role(a, (uint8_t)u->role)
+				      ? (uint8_t)u->role
+				      : m->rec.role;
 	m->rec.uid_ceiling = u->ceiling;
 	for (size_t i = 0; i < u->keyword_count; i++)
 		names[i] = u->keywords[i].len > 0 ? u->keywords[i] : STR("$lost");
@@ -145,14 +149,15 @@ static bool name_fits(struct account *a, const struct uidlist *u)
 	bool fits;
 
 	buf_init(&checked, 4096);
-	fits = u->has_mailbox && mailbox_name_check(u->name, &checked, NULL) == 0 && str_eq(buf_str(&checked), u->name) &&
-	       !account_mailbox_named(a, u->name);
+	fits = u->has_mailbox && mailbox_name_check(u->name, &checked, NULL) == 0 &&
+	       str_eq(buf_str(&checked), u->name) && !account_mailbox_named(a, u->name);
 	buf_release(&checked);
 	return fits;
 }
 
 /* With the id that it had, if nobody else has taken it. */
-static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct str name, struct str folder, uint32_t id)
+static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct str name, struct str folder,
+				       uint32_t id)
 {
 	uint32_t next = a->header.next_mailbox;
 	struct mailbox *m;
@@ -173,10 +178,12 @@ static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, str
 	struct str text, name;
 	struct mailbox *m;
 	struct err err = ERR_NONE;
-	int rc = store_engine_read_file(t->svc->engine, a->header.path, folder, STORE_UIDLIST_NAME, UIDLIST_MAX, arena, &text, &err);
+	int rc = store_engine_read_file(t->svc->engine, a->header.path, folder, STORE_UIDLIST_NAME, UIDLIST_MAX, arena,
+					&text, &err);
 
 	if (rc < 0)
-		log_warning("account %llu: reading the uidlist of \"%.*s\": %s", (unsigned long long)a->id, STR_ARG(folder), err.text);
+		log_warning("account %llu: reading the uidlist of \"%.*s\": %s", (unsigned long long)a->id,
+			    STR_ARG(folder), err.text);
 	if (rc <= 0 || !uidlist_read(text, arena, u))
 		u = NULL;
 	if (folder.len == 0) {
@@ -254,7 +261,8 @@ static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path
 		rt->rebuilding += (unsigned)parts.n;
 		rt->rebuilt = map_new();
 		for (size_t i = 0; i < parts.n; i++)
-			folder_rebuild(svc, a, account_mailbox(a, parts.v[i].mailbox), parts.v[i].list, &parts.v[i].arena);
+			folder_rebuild(svc, a, account_mailbox(a, parts.v[i].mailbox), parts.v[i].list,
+				       &parts.v[i].arena);
 	} else {
 		rt->rebuild_failed_ms = clock_ms();
 		for (size_t i = 0; i < parts.n; i++)
@@ -273,10 +281,12 @@ static void fsck_note(struct runtime *rt, const struct account *a)
 		struct fsck *f = rt->fscks.v[i];
 
 		if (a)
-			buf_addf(&f->text, "account %llu (%.*s): %llu messages in %zu mailboxes\n", (unsigned long long)a->id,
-				 STR_ARG(a->header.path), (unsigned long long)a->header.used_messages, a->mailboxes.n);
+			buf_addf(&f->text, "account %llu (%.*s): %llu messages in %zu mailboxes\n",
+				 (unsigned long long)a->id, STR_ARG(a->header.path),
+				 (unsigned long long)a->header.used_messages, a->mailboxes.n);
 		else
-			buf_addf(&f->text, "account %llu: could not be rebuilt, see the log\n", (unsigned long long)rt->account);
+			buf_addf(&f->text, "account %llu: could not be rebuilt, see the log\n",
+				 (unsigned long long)rt->account);
 		if (--f->remaining == 0) {
 			struct store_report *r = ARENA_NEW(&f->req->arena, struct store_report);
 
@@ -324,8 +334,8 @@ void folder_rebuilt(struct store_service *svc, uint64_t account)
 	map_free(&rt->rebuilt);
 	rebuild_finish(svc, account);
 	if (account_get(svc, account, &a, NULL) > 0)
-		log_info("account %llu: rebuilt from its files: %llu messages in %zu mailboxes", (unsigned long long)account,
-			 (unsigned long long)a->header.used_messages, a->mailboxes.n);
+		log_info("account %llu: rebuilt from its files: %llu messages in %zu mailboxes",
+			 (unsigned long long)account, (unsigned long long)a->header.used_messages, a->mailboxes.n);
 	else
 		a = NULL;
 	fsck_note(rt, a);
@@ -402,7 +412,8 @@ void folders_look(struct store_service *svc, struct account *a)
 	struct err err = ERR_NONE;
 	struct txn *t = NULL;
 
-	if (rt->rebuilding || clock_ms() - rt->folders_ms < FOLDERS_EVERY_MS || store_engine_files_pending(svc->engine, a->id) > 0)
+	if (rt->rebuilding || clock_ms() - rt->folders_ms < FOLDERS_EVERY_MS ||
+	    store_engine_files_pending(svc->engine, a->id) > 0)
 		return;
 	rt->folders_ms = clock_ms();
 	if (folder_list(svc, a->header.path, &folders, &err) > 0)
@@ -410,7 +421,8 @@ void folders_look(struct store_service *svc, struct account *a)
 			struct str folder = folders.names.v[i];
 			struct mailbox *m;
 
-			if (account_mailbox_folder(a, folder) || a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
+			if (account_mailbox_folder(a, folder) ||
+			    a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
 				continue;
 			if (!t)
 				t = txn_new(svc);
@@ -460,7 +472,8 @@ bool account_after(struct store_service *svc, uint64_t id, struct arena *arena, 
 {
 	struct account_walk w = {.arena = arena};
 
-	if (id == UINT64_MAX || store_engine_range(svc->engine, key_plain(arena, id + 1, 0), STR_NULL, false, first_account, &w, NULL) <= 0)
+	if (id == UINT64_MAX ||
+	    store_engine_range(svc->engine, key_plain(arena, id + 1, 0), STR_NULL, false, first_account, &w, NULL) <= 0)
 		return false;
 	*id_r = w.id;
 	*path_r = w.path;

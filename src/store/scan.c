@@ -14,9 +14,9 @@
 #include "store/service_private.h"
 #include <unistd.h>
 
-#define GRACE_MS 1000
-#define RETRY_MS 250
-#define SETTLE_MS 50        /* changes within one tick of the file system's clock leave its times alike */
+#define GRACE_MS  1000
+#define RETRY_MS  250
+#define SETTLE_MS 50 /* changes within one tick of the file system's clock leave its times alike */
 
 struct known {
 	uint64_t file;
@@ -27,7 +27,7 @@ struct known {
 
 struct found {
 	struct str base;
-	unsigned mask;               /* letters, and PROJECTED_CUR */
+	unsigned mask; /* letters, and PROJECTED_CUR */
 	uint64_t file_size, size, mtime;
 	struct maildir_name name;
 	const struct uidlist_entry *listed;
@@ -42,15 +42,15 @@ struct scan {
 	uint64_t serial, stamp;
 	int64_t begun_ms;
 	int root;
-	struct known *known;         /* by file id; then foreign ones */
+	struct known *known; /* by file id; then foreign ones */
 	size_t own_count, known_count;
-	struct map *foreign;         /* base: index in known behind own_count, plus one */
+	struct map *foreign; /* base: index in known behind own_count, plus one */
 	struct map *fresh_bases;
 	VEC(struct found) fresh;
-	VEC(struct message_change) renamed;      /* uid, and in flags the mask that stands there */
+	VEC(struct message_change) renamed; /* uid, and in flags the mask that stands there */
 	VEC(uint32_t) vanished;
-	struct uidlist *list;        /* rebuilding */
-	struct map *listed;          /* base: entry */
+	struct uidlist *list; /* rebuilding */
+	struct map *listed;   /* base: entry */
 	bool rebuild, missing;
 	int rc;
 	struct err err;
@@ -107,7 +107,7 @@ static void see_file(void *ctx, const struct store_entry *entry)
 		return;
 	}
 	if (map_get(s->fresh_bases, entry->base))
-		return;          /* seen on its way from new/ to cur/ */
+		return; /* seen on its way from new/ to cur/ */
 	map_set(s->fresh_bases, entry->base, s);
 	f.base = arena_str(&s->arena, entry->base);
 	maildir_name_parse(f.base, &f.name);
@@ -163,13 +163,16 @@ static void examine(struct scan *s, struct found *f)
 
 	f->mtime = 0;
 	if (f->mask & PROJECTED_CUR) {
-		struct str full = arena_printf(&s->arena, "%.*s:2,%s", STR_ARG(f->base), maildir_letters(f->mask, letters));
+		struct str full =
+			arena_printf(&s->arena, "%.*s:2,%s", STR_ARG(f->base), maildir_letters(f->mask, letters));
 
-		if (store_engine_stat(s->job.svc->engine, s->path, s->folder, true, full, &f->file_size, &f->mtime, NULL) > 0)
+		if (store_engine_stat(s->job.svc->engine, s->path, s->folder, true, full, &f->file_size, &f->mtime,
+				      NULL) > 0)
 			name = full;
 	}
 	if (name.ptr == f->base.ptr &&
-	    store_engine_stat(s->job.svc->engine, s->path, s->folder, f->mask & PROJECTED_CUR, name, &f->file_size, &f->mtime, NULL) <= 0)
+	    store_engine_stat(s->job.svc->engine, s->path, s->folder, f->mask & PROJECTED_CUR, name, &f->file_size,
+			      &f->mtime, NULL) <= 0)
 		f->file_size = f->name.file_size == UINT64_MAX ? 0 : f->name.file_size;
 	if (f->name.file_size == f->file_size && f->name.size != UINT64_MAX && f->name.size >= f->file_size)
 		f->size = f->name.size;
@@ -309,7 +312,8 @@ static void name_fields(struct txn *t, const struct account *a, const struct fou
 		*e = made;
 }
 
-static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const struct found *f, uint64_t *modseq, struct err *err)
+static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const struct found *f, uint64_t *modseq,
+		     struct err *err)
 {
 	struct placing p = {0};
 	const struct uidlist_entry *l = f->listed;
@@ -354,7 +358,8 @@ static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const
 	return txn_roll(t, err);
 }
 
-static int merge_renamed(struct txn *t, struct account *a, struct mailbox *m, const struct message_change *r, uint64_t *modseq, struct err *err)
+static int merge_renamed(struct txn *t, struct account *a, struct mailbox *m, const struct message_change *r,
+			 uint64_t *modseq, struct err *err)
 {
 	struct chunk *c;
 	struct hot_entry *h;
@@ -406,7 +411,8 @@ static int by_u32(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-static int merge_vanished(struct txn **t, struct account *a, struct mailbox *m, struct folder_state *fs, struct scan *s, struct err *err)
+static int merge_vanished(struct txn **t, struct account *a, struct mailbox *m, struct folder_state *fs, struct scan *s,
+			  struct err *err)
 {
 	bool due = clock_ms() - fs->suspects_ms >= GRACE_MS;
 	uint64_t modseq = 0;
@@ -426,7 +432,8 @@ static int merge_vanished(struct txn **t, struct account *a, struct mailbox *m, 
 		rc = message_next(a, m, uid, uid, &at, &c, err);
 		if (rc > 0 && !modseq)
 			modseq = txn_modseq(*t, a, m);
-		if (rc < 0 || (rc > 0 && message_remove(*t, a, m, uid, c, modseq, true, false, err) < 0) || txn_roll(t, err) < 0) {
+		if (rc < 0 || (rc > 0 && message_remove(*t, a, m, uid, c, modseq, true, false, err) < 0) ||
+		    txn_roll(t, err) < 0) {
 			vec_release(&still);
 			return -1;
 		}
@@ -457,7 +464,8 @@ static void rebuild_ceiling(struct txn *t, struct account *a, struct mailbox *m,
 	m->rec.recent_from = m->rec.uidnext;
 }
 
-static int merge(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs, struct scan *s, struct err *err)
+static int merge(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs,
+		 struct scan *s, struct err *err)
 {
 	struct txn *t = txn_new(svc);
 	uint64_t new_modseq = 0, flags_modseq = 0;
@@ -569,13 +577,15 @@ static void scan_done(struct job *j)
 	if (account_get(svc, s->account, &a, &err) > 0)
 		m = account_mailbox(a, s->mailbox);
 	if (s->rc < 0) {
-		log_warning("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account, STR_ARG(s->folder), s->err.text);
+		log_warning("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account,
+			    STR_ARG(s->folder), s->err.text);
 	} else if (!m || s->missing || rt->rebuilding || !str_eq(m->rec.folder, s->folder)) {
 		/* Gone, renamed, or its root is away: nothing is concluded from that. */
 	} else if (rt->serial != s->serial || store_engine_files_pending(svc->engine, s->account) > 0) {
 		scan_at(svc, fs, RETRY_MS);
 	} else if (merge(svc, a, m, fs, s, &err) < 0) {
-		log_warning("account %llu: merging the folder \"%.*s\": %s", (unsigned long long)s->account, STR_ARG(s->folder), err.text);
+		log_warning("account %llu: merging the folder \"%.*s\": %s", (unsigned long long)s->account,
+			    STR_ARG(s->folder), err.text);
 		scan_at(svc, fs, 4 * GRACE_MS);
 	} else {
 		remember_stamp(fs, s);
@@ -618,7 +628,8 @@ static void scan_timer(void *ctx)
 
 			if (!fs->scan_at_ms || fs->scanning)
 				continue;
-			if (fs->scan_at_ms > now || rt->rebuilding || store_engine_files_pending(svc->engine, rt->account) > 0) {
+			if (fs->scan_at_ms > now || rt->rebuilding ||
+			    store_engine_files_pending(svc->engine, rt->account) > 0) {
 				int64_t at_ms = fs->scan_at_ms > now ? fs->scan_at_ms : now + RETRY_MS;
 
 				next = at_ms < next ? at_ms : next;
@@ -684,7 +695,8 @@ static void look(const struct look *l, bool wait)
 		l->then.fn(l->then.ctx);
 	} else if (store_engine_files_pending(l->svc->engine, l->account) > 0) {
 		look_later(l, fs, wait);
-	} else if (fs->trusted && store_engine_folder_stamp(l->svc->engine, a->header.path, m->rec.folder) == fs->stamp) {
+	} else if (fs->trusted &&
+		   store_engine_folder_stamp(l->svc->engine, a->header.path, m->rec.folder) == fs->stamp) {
 		l->then.fn(l->then.ctx);
 	} else {
 		vec_push(&fs->waiters, l->then);
@@ -714,21 +726,24 @@ static void rebuild_done(struct job *j)
 	if (account_get(svc, s->account, &a, &err) > 0)
 		m = account_mailbox(a, s->mailbox);
 	if (s->rc < 0)
-		log_error("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account, STR_ARG(s->folder), s->err.text);
+		log_error("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account,
+			  STR_ARG(s->folder), s->err.text);
 	else if (m && merge(svc, a, m, &none, s, &err) < 0)
-		log_error("account %llu: rebuilding the folder \"%.*s\": %s", (unsigned long long)s->account, STR_ARG(s->folder), err.text);
+		log_error("account %llu: rebuilding the folder \"%.*s\": %s", (unsigned long long)s->account,
+			  STR_ARG(s->folder), err.text);
 	vec_release(&none.suspects);
 	uint64_t account = s->account;
 	scan_free(s);
 	folder_rebuilt(svc, account);
 }
 
-void folder_rebuild(struct store_service *svc, struct account *a, struct mailbox *m, struct uidlist *list, struct arena *arena)
+void folder_rebuild(struct store_service *svc, struct account *a, struct mailbox *m, struct uidlist *list,
+		    struct arena *arena)
 {
 	struct scan *s = scan_new(svc, a, m);
 
 	arena_release(&s->arena);
-	s->arena = *arena;           /* the list lives in it */
+	s->arena = *arena; /* the list lives in it */
 	s->path = arena_str(&s->arena, a->header.path);
 	s->folder = arena_str(&s->arena, m->rec.folder);
 	s->host = arena_str(&s->arena, a->header.host);

@@ -11,6 +11,9 @@
 
 #include "engine/rpc.h"
 
+/* The lists of fields are tables. */
+/* clang-format off */
+
 /* ---- flags, roles, rights ---- */
 enum {
 	FLAG_SEEN = 1, FLAG_ANSWERED = 2, FLAG_FLAGGED = 4, FLAG_DELETED = 8, FLAG_DRAFT = 16,
@@ -280,5 +283,6 @@ extern const struct rpc_call STORE_MAILBOXES, STORE_MAILBOX, STORE_MAILBOX_CHANG
 	STORE_BLOB_BEGIN, STORE_BLOB_FINISH, STORE_BLOB_DROP, STORE_QUOTA, STORE_ADMIT, STORE_GRANT, STORE_RELEASE,
 	STORE_REVOKE, STORE_FSCK, STORE_STATUS;
 extern const struct rpc_call STORE_CALLS[];        /* all of them, ended by {0} */
+/* clang-format on */
 
 #endif

@@ -10,7 +10,7 @@
 /* So long a new store process waits for directory to repeat the grants of the living sessions. */
 #define GRANT_GRACE_MS 10000
 /* And so long, later on, for a grant that is on its way over another channel. */
-#define GRANT_WAIT_MS 500
+#define GRANT_WAIT_MS	 500
 #define REBUILD_AGAIN_MS 10000
 /* Enough for the index to grow by some thousand expunges on a full disk. */
 #define BALLAST_BYTES ((uint64_t)4 << 20)
@@ -70,7 +70,7 @@ struct handler {
 	void (*fn)(struct call *c);
 	enum who who;
 	enum needs needs;
-	unsigned rights;             /* any of them */
+	unsigned rights; /* any of them */
 };
 
 static void call_grant(struct call *c)
@@ -95,11 +95,13 @@ void call_status(struct call *c)
 
 	store_engine_stats(c->svc->engine, &s);
 	r->text = arena_printf(&c->req->arena,
-			       "accounts %zu, grants %zu, followed mailboxes %zu, commits %llu, flushes %llu, checkpoints %llu, journal %llu bytes"
+			       "accounts %zu, grants %zu, followed mailboxes %zu, commits %llu, flushes %llu, "
+			       "checkpoints %llu, journal %llu bytes"
 			       "%s, files not yet in place %llu (%llu failed and tried again)\n",
 			       map_count(c->svc->accounts), map_count(c->svc->grants), map_count(c->svc->followed),
-			       (unsigned long long)s.commits, (unsigned long long)s.flushes, (unsigned long long)s.checkpoints,
-			       (unsigned long long)s.journal_bytes, store_engine_read_only(c->svc->engine) ? ", READ ONLY" : "",
+			       (unsigned long long)s.commits, (unsigned long long)s.flushes,
+			       (unsigned long long)s.checkpoints, (unsigned long long)s.journal_bytes,
+			       store_engine_read_only(c->svc->engine) ? ", READ ONLY" : "",
 			       (unsigned long long)s.unapplied_files, (unsigned long long)s.failed_files);
 	rpc_answer(c->req, r);
 }
@@ -267,7 +269,7 @@ static bool deliver_busy(struct store_service *svc, struct peer *p, struct rpc_r
 
 static bool prepare(struct call *c, const struct handler *h, struct err *err)
 {
-	const struct store_account *who = c->req->msg;       /* each of these messages begins so */
+	const struct store_account *who = c->req->msg; /* each of these messages begins so */
 
 	c->grant = grant_find(c->svc, c->peer, who->session, who->account);
 	if (!c->grant && may_park(c->svc, c->req)) {
@@ -436,7 +438,9 @@ static void host_set(struct store_service *svc)
 static int open_engine(struct store_service *svc, const struct store_options *o, struct err *err)
 {
 	struct store_loop loop = {post, svc};
-	struct store_local_options local = {.dirfd = o->state_dirfd, .rootfd = o->mail_dirfd, .loop = loop,
+	struct store_local_options local = {.dirfd = o->state_dirfd,
+					    .rootfd = o->mail_dirfd,
+					    .loop = loop,
 					    .message_size_limit = (uint64_t)svc->conf->message_size_limit,
 					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit,
 					    .ballast = BALLAST_BYTES};
@@ -449,7 +453,11 @@ static int open_engine(struct store_service *svc, const struct store_options *o,
 struct store_service *store_service_new(const struct store_options *o, struct err *err)
 {
 	struct store_service *svc = NEW(struct store_service);
-	struct rpc_service rpc = {.name = "store", .table = STORE_CALLS, .handle = service_handle, .peer_closed = peer_closed, .ctx = svc};
+	struct rpc_service rpc = {.name = "store",
+				  .table = STORE_CALLS,
+				  .handle = service_handle,
+				  .peer_closed = peer_closed,
+				  .ctx = svc};
 
 	svc->conf = conf_ref(o->conf);
 	pthread_mutex_init(&svc->posts_lock, NULL);
@@ -574,7 +582,7 @@ void store_service_free(struct store_service **sp)
 	while (svc->posts.n > 0)
 		posts_run(svc);
 	runtimes_free(svc);
-	rpc_server_free(&svc->server);       /* tells of each peer's end */
+	rpc_server_free(&svc->server); /* tells of each peer's end */
 	maps_free(svc);
 	conf_unref(&svc->conf);
 	vec_release(&svc->posts);

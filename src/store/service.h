@@ -16,9 +16,9 @@
 struct store_service;
 
 struct store_options {
-	int state_dirfd;                 /* journal, index, spool: <queue_directory>/store. Borrowed */
-	int mail_dirfd;                  /* virtual_mailbox_base. Borrowed */
-	struct conf *conf;               /* a reference is taken */
+	int state_dirfd;   /* journal, index, spool: <queue_directory>/store. Borrowed */
+	int mail_dirfd;	   /* virtual_mailbox_base. Borrowed */
+	struct conf *conf; /* a reference is taken */
 	/* Tests: opens this engine instead of `local`. */
 	int (*open_engine)(void *ctx, const struct store_loop *loop, struct store_engine **e_r, struct err *err);
 	void *open_ctx;

@@ -19,11 +19,11 @@ struct grant {
 	uint64_t tag, session, account;
 	uint8_t rights;
 	uint64_t quota_bytes, quota_messages;
-	struct str path;                     /* malloc'ed */
+	struct str path; /* malloc'ed */
 };
 
 struct follower {
-	uint64_t peer;                       /* rpc_peer_id */
+	uint64_t peer; /* rpc_peer_id */
 	uint64_t session;
 	uint32_t opens, claims;
 };
@@ -31,7 +31,7 @@ struct followed {
 	uint64_t account;
 	uint32_t mailbox;
 	VEC(struct follower) followers;
-	VEC(uint64_t) gaps;                  /* peers to which events were lost */
+	VEC(uint64_t) gaps; /* peers to which events were lost */
 };
 
 struct blob_ref {
@@ -42,16 +42,16 @@ struct blob_ref {
 /* What must outlive the cache of an account. */
 struct runtime {
 	uint64_t account;
-	struct txn *last;                    /* youngest commit that is not durable yet */
-	struct txn *before;                  /* what `last` was, while a commit is being tried */
-	uint64_t serial;                     /* bumped at each commit with file operations */
+	struct txn *last;   /* youngest commit that is not durable yet */
+	struct txn *before; /* what `last` was, while a commit is being tried */
+	uint64_t serial;    /* bumped at each commit with file operations */
 	VEC(struct folder_state *) folders;
-	int64_t folders_ms;                  /* when the directory was last looked at for new folders */
-	unsigned rebuilding;                 /* folders still to be read; requests wait in `waiting` */
+	int64_t folders_ms;  /* when the directory was last looked at for new folders */
+	unsigned rebuilding; /* folders still to be read; requests wait in `waiting` */
 	VEC(struct rpc_request *) waiting;
-	int64_t rebuild_failed_ms;           /* 0: never; not tried again at once */
-	struct map *rebuilt;                 /* while rebuilding: message id to its first place */
-	VEC(struct fsck *) fscks;            /* wait for the rebuild */
+	int64_t rebuild_failed_ms; /* 0: never; not tried again at once */
+	struct map *rebuilt;	   /* while rebuilding: message id to its first place */
+	VEC(struct fsck *) fscks;  /* wait for the rebuild */
 };
 
 /* A request that waits for a grant: directory has not repeated it yet to a new store process. */
@@ -63,9 +63,9 @@ struct parked {
 /* A delivery of this life: who made it, and whether he has told that his own answer went out. Its notes are struck
  * off then, with the next commit that passes. Kept apart from the accounts, whose cache may be dropped any time. */
 struct confirmation {
-	uint64_t peer;                       /* who may confirm */
+	uint64_t peer; /* who may confirm */
 	uint64_t tag, session;
-	int64_t confirmed_ms;                /* 0: not yet */
+	int64_t confirmed_ms; /* 0: not yet */
 	VEC(uint64_t) accounts;
 };
 
@@ -82,28 +82,28 @@ struct store_service {
 	struct conf *conf;
 	struct store_engine *engine;
 	struct rpc_server *server;
-	struct map *accounts;                /* id: struct account */
-	struct map *runtimes;                /* id: struct runtime */
-	struct map *grants;                  /* tag, session, account: struct grant */
-	struct map *sessions;                /* tag, session: the accounts it was granted (grant.c) */
-	struct map *peers;                   /* rpc peer id: struct peer */
-	struct map *followed;                /* account, mailbox: struct followed */
-	struct map *blobs;                   /* blob: struct blob_ref */
-	struct map *delivered;               /* delivery id: struct confirmation, until its notes are struck off */
-	VEC(uint64_t) to_strike;             /* accounts with notes to be struck off */
+	struct map *accounts;	 /* id: struct account */
+	struct map *runtimes;	 /* id: struct runtime */
+	struct map *grants;	 /* tag, session, account: struct grant */
+	struct map *sessions;	 /* tag, session: the accounts it was granted (grant.c) */
+	struct map *peers;	 /* rpc peer id: struct peer */
+	struct map *followed;	 /* account, mailbox: struct followed */
+	struct map *blobs;	 /* blob: struct blob_ref */
+	struct map *delivered;	 /* delivery id: struct confirmation, until its notes are struck off */
+	VEC(uint64_t) to_strike; /* accounts with notes to be struck off */
 	size_t chunk_count;
 	VEC(struct parked) parked;
-	VEC(uint64_t) to_project;            /* accounts whose file names lag */
+	VEC(uint64_t) to_project; /* accounts whose file names lag */
 	int64_t started_ms, trimmed_ms;
 	struct timer {
 		struct store_service *svc;
-		int64_t due_ms;              /* 0: not set */
+		int64_t due_ms; /* 0: not set */
 		void (*fn)(void *ctx);
 	} timers[8];
-	uint64_t purge_from;                 /* account at which the next look for expunged files begins */
+	uint64_t purge_from; /* account at which the next look for expunged files begins */
 	char host[256];
 	pthread_mutex_t posts_lock;
-	struct post_list posts;              /* under posts_lock: what the engine's threads hand to the loop */
+	struct post_list posts; /* under posts_lock: what the engine's threads hand to the loop */
 	struct jobs *jobs;
 	struct watcher *watcher;
 };
@@ -128,8 +128,8 @@ struct change_set {
 
 struct held_answer {
 	struct rpc_request *req;
-	void *reply;                         /* in req->arena */
-	int fd;                              /* closed afterwards; -1 */
+	void *reply; /* in req->arena */
+	int fd;	     /* closed afterwards; -1 */
 };
 
 struct uidlist_lines {
@@ -145,13 +145,13 @@ struct txn {
 	VEC(struct store_kv_op) kv;
 	VEC(struct store_file_op) files;
 	VEC(struct str) bodies;
-	VEC(struct account *) accounts;      /* touched */
-	VEC(uint64_t) account_ids;           /* the same, for when they are forgotten */
+	VEC(struct account *) accounts; /* touched */
+	VEC(uint64_t) account_ids;	/* the same, for when they are forgotten */
 	VEC(struct change_set *) events;
 	VEC(struct uidlist_lines *) lines;
 	VEC(struct held_answer) answers;
-	struct map *places;                  /* R values written so far: index in kv, plus one */
-	size_t bytes;                        /* of what has been added, about */
+	struct map *places; /* R values written so far: index in kv, plus one */
+	size_t bytes;	    /* of what has been added, about */
 };
 
 /* When a transaction has grown past this it is committed and another begun (txn_roll). */
@@ -160,7 +160,7 @@ struct txn {
 struct txn *txn_new(struct store_service *svc);
 /* The account belongs to the transaction: its header is written, and forgotten if all fails. */
 void txn_touch(struct txn *t, struct account *a);
-void txn_put(struct txn *t, struct str key, struct str value);   /* both in the arena, or living as long */
+void txn_put(struct txn *t, struct str key, struct str value); /* both in the arena, or living as long */
 void txn_del(struct txn *t, struct str key);
 /* What was encoded into t->scratch, moved to the arena. */
 struct str txn_value(struct txn *t);
@@ -168,7 +168,8 @@ struct store_file_op *txn_file(struct txn *t, struct account *a, enum store_file
 /* The next modseq, now also the mailbox's highest. */
 uint64_t txn_modseq(struct txn *t, struct account *a, struct mailbox *m);
 struct change_set *txn_changes(struct txn *t, uint64_t account, uint32_t mailbox);
-void txn_change(struct txn *t, struct account *a, struct mailbox *m, enum change_kind kind, uint32_t uid, const struct hot_entry *h);
+void txn_change(struct txn *t, struct account *a, struct mailbox *m, enum change_kind kind, uint32_t uid,
+		const struct hot_entry *h);
 /* Lines for the mailbox's uidlist. */
 struct buf *txn_lines(struct txn *t, struct account *a, struct mailbox *m);
 /* Gives everything to the engine. On success the answer (req may be NULL) leaves when it is durable, *tp is NULL.
@@ -183,56 +184,64 @@ void answer_when_durable(struct store_service *svc, uint64_t account, struct rpc
 /* ---- messages (message.c) -------------------------------------------------------------------------------- */
 
 struct placing {
-	uint32_t uid;                /* 0: the next one */
+	uint32_t uid; /* 0: the next one */
 	uint64_t modseq;
-	struct hot_entry hot;        /* modseq is set from above */
+	struct hot_entry hot; /* modseq is set from above */
 	struct static_entry fixed;
 };
 /* Puts an entry into a mailbox: counts, quota, change, uidlist. The file is the caller's. */
-int message_place(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, uint32_t *uid_r, struct err *err) WARN_UNUSED;
+int message_place(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, uint32_t *uid_r,
+		  struct err *err) WARN_UNUSED;
 /* Takes it out. `file_gone`: there is no file to keep for views that still show it. */
 int message_remove(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c, uint64_t modseq,
 		   bool file_gone, bool moved, struct err *err) WARN_UNUSED;
 int message_set(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c, unsigned flags,
 		uint64_t keywords, uint64_t modseq, struct err *err) WARN_UNUSED;
 /* Renames the file so that it says what the flags say. */
-int message_project(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c, struct err *err) WARN_UNUSED;
+int message_project(struct txn *t, struct account *a, struct mailbox *m, uint32_t uid, struct chunk *c,
+		    struct err *err) WARN_UNUSED;
 /* The message's places: one more; one less (the summary goes with the last). */
-int message_ref(struct txn *t, struct account *a, uint64_t message, struct place first, struct place more, struct err *err) WARN_UNUSED;
+int message_ref(struct txn *t, struct account *a, uint64_t message, struct place first, struct place more,
+		struct err *err) WARN_UNUSED;
 int message_unref(struct txn *t, struct account *a, uint64_t message, struct place gone, struct err *err) WARN_UNUSED;
 /* The bit of a keyword in the mailbox, made if there is room. */
-int keyword_bit(struct txn *t, struct account *a, struct mailbox *m, struct str name, unsigned *bit_r, struct err *err) WARN_UNUSED;
+int keyword_bit(struct txn *t, struct account *a, struct mailbox *m, struct str name, unsigned *bit_r,
+		struct err *err) WARN_UNUSED;
 int keyword_check(struct str name, struct err *err) WARN_UNUSED;
 bool uid_in(const struct uid_range *ranges, size_t n, uint32_t uid);
 
 struct appending {
 	unsigned flags;
-	uint64_t keywords, modseq;           /* modseq 0: a new one */
+	uint64_t keywords, modseq; /* modseq 0: a new one */
 	uint64_t date;
-	uint64_t size;                       /* with CRLF, without prefix */
-	uint64_t file_size;                  /* without prefix */
+	uint64_t size;	    /* with CRLF, without prefix */
+	uint64_t file_size; /* without prefix */
 	bool as_is;
 	struct str prefix, summary;
-	int body;                            /* index in the transaction's bodies, or -1 */
+	int body; /* index in the transaction's bodies, or -1 */
 	uint64_t blob;
 };
 /* A new message with its file. */
 int message_append(struct txn *t, struct account *a, struct mailbox *m, const struct appending *in, uint32_t *uid_r,
 		   struct err *err) WARN_UNUSED;
 /* Moves every message of one mailbox into another (commit.c). */
-int messages_move_all(struct txn **t, struct account *a, struct mailbox *from, struct mailbox *to, struct err *err) WARN_UNUSED;
+int messages_move_all(struct txn **t, struct account *a, struct mailbox *from, struct mailbox *to,
+		      struct err *err) WARN_UNUSED;
 
 /* ---- mailboxes (mailboxes.c) ----------------------------------------------------------------------------- */
 void mailbox_info_fill(struct account *a, struct mailbox *m, struct arena *arena, struct mailbox_info *info_r);
-struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, unsigned role, bool subscribed, struct str folder);
+struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, unsigned role, bool subscribed,
+			     struct str folder);
 /* With missing parents. */
-int mailbox_make_path(struct txn *t, struct account *a, struct str name, unsigned role, struct mailbox **m_r, struct err *err) WARN_UNUSED;
+int mailbox_make_path(struct txn *t, struct account *a, struct str name, unsigned role, struct mailbox **m_r,
+		      struct err *err) WARN_UNUSED;
 void mailbox_uidlist_head(struct txn *t, struct account *a, struct mailbox *m);
 
 /* ---- followers (follow.c) -------------------------------------------------------------------------------- */
-void follow_open(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox, bool claim);
+void follow_open(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox,
+		 bool claim);
 void follow_close(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox);
-void follow_session_end(struct store_service *svc, uint64_t peer, uint64_t session);   /* session 0 with all: */
+void follow_session_end(struct store_service *svc, uint64_t peer, uint64_t session); /* session 0 with all: */
 void follow_peer_end(struct store_service *svc, uint64_t peer);
 void follow_revoke(struct store_service *svc, uint64_t account);
 bool follow_claimed(struct store_service *svc, uint64_t account, uint32_t mailbox);
@@ -281,8 +290,10 @@ void parked_retry(struct store_service *svc);
 void refuse(struct rpc_request *req, struct err *err);
 /* The answer to a commit id that was seen before: true when req has been taken care of. */
 bool answer_repeat(struct call *c, struct str commit_id, const struct rpc_type *type);
-void answer_remember(struct txn *t, struct account *a, struct str commit_id, const struct rpc_call *call, const void *reply);
-int quota_check(const struct grant *g, const struct account *a, uint64_t bytes, uint64_t messages, struct err *err) WARN_UNUSED;
+void answer_remember(struct txn *t, struct account *a, struct str commit_id, const struct rpc_call *call,
+		     const void *reply);
+int quota_check(const struct grant *g, const struct account *a, uint64_t bytes, uint64_t messages,
+		struct err *err) WARN_UNUSED;
 /* A finished blob of this peer. */
 struct blob_ref *blob_find(struct store_service *svc, const struct peer *p, uint64_t blob, struct err *err);
 void blob_used(struct store_service *svc, uint64_t blob);
@@ -293,7 +304,7 @@ uint64_t crlf_size(struct str text, bool as_is);
 /* ---- delivery notes (deliver.c) -------------------------------------------------------------------------- */
 struct confirmation;
 void confirmation_free(struct confirmation *d);
-void delivery_notes_strike(struct txn *t, struct account *a);      /* strikes confirmed ones off, with this transaction */
+void delivery_notes_strike(struct txn *t, struct account *a); /* strikes confirmed ones off, with this transaction */
 void delivery_notes_strike_all(struct store_service *svc);
 
 /* ---- the directory on disk (scan.c, rebuild.c, watch.c) --------------------------------------------------- */
@@ -308,7 +319,8 @@ void account_damaged(struct store_service *svc, uint64_t id, struct str path);
 /* Makes the account anew from its files and uidlists; requests for it wait meanwhile. */
 int account_rebuild(struct store_service *svc, uint64_t id, struct str path, struct err *err) WARN_UNUSED;
 /* Scan of one folder for a rebuild: files get the UIDs that the uidlist gives them. */
-void folder_rebuild(struct store_service *svc, struct account *a, struct mailbox *m, struct uidlist *list, struct arena *arena);
+void folder_rebuild(struct store_service *svc, struct account *a, struct mailbox *m, struct uidlist *list,
+		    struct arena *arena);
 void folder_rebuilt(struct store_service *svc, uint64_t account);
 /* What is in memory of these accounts is written to the names of the files; more is found when folders are read. */
 bool account_has_files(struct store_service *svc, struct str path);
@@ -332,13 +344,13 @@ void timer_once(struct store_service *svc, unsigned timer, int64_t ms, void (*fn
 
 /* ---- jobs (jobs.c): work on other threads ------------------------------------------------------------------ */
 struct job {
-	void (*work)(struct job *j);         /* on a thread of its own kind */
-	void (*done)(struct job *j);         /* on the loop; frees */
+	void (*work)(struct job *j); /* on a thread of its own kind */
+	void (*done)(struct job *j); /* on the loop; frees */
 	struct store_service *svc;
 	struct job *next;
 };
 struct jobs *jobs_new(struct store_service *svc, unsigned threads);
 void jobs_add(struct jobs *jobs, struct job *j);
-void jobs_free(struct jobs **jobs);          /* waits for what is under way; what has not begun is done() */
+void jobs_free(struct jobs **jobs); /* waits for what is under way; what has not begun is done() */
 
 #endif

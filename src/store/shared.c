@@ -246,7 +246,7 @@ int shared_install(struct shared *s, const struct store_view *reply, unsigned st
 	pthread_mutex_lock(&s->lock);
 	if (s->base && s->stale == 0 && s->modseq >= reply->info.highestmodseq) {
 		pthread_mutex_unlock(&s->lock);
-		view_base_unref(&b);       /* another thread was first, and events went on from there */
+		view_base_unref(&b); /* another thread was first, and events went on from there */
 		return 0;
 	}
 	view_base_unref(&s->base);

@@ -20,8 +20,8 @@
 struct view_base {
 	_Atomic uint32_t refs;
 	uint32_t count;
-	const struct view_entry *entries;    /* ascending uid */
-	size_t mapped;                       /* bytes to munmap; 0: malloc'ed */
+	const struct view_entry *entries; /* ascending uid */
+	size_t mapped;			  /* bytes to munmap; 0: malloc'ed */
 };
 
 struct keyword_list {
@@ -36,17 +36,17 @@ struct shared {
 	struct store_client *client;
 	uint64_t account;
 	uint32_t mailbox;
-	unsigned users;                      /* under client.lock: views open or being opened */
+	unsigned users; /* under client.lock: views open or being opened */
 
 	pthread_mutex_t lock;
-	struct view_base *base;              /* NULL: no snapshot yet */
-	uint64_t base_pos;                   /* the base holds everything before this position */
+	struct view_base *base; /* NULL: no snapshot yet */
+	uint64_t base_pos;	/* the base holds everything before this position */
 	change_vec log;
 	uint64_t log_first;
 	uint64_t epoch;
-	uint64_t modseq;                     /* highest heard of */
+	uint64_t modseq; /* highest heard of */
 	uint32_t uidvalidity;
-	unsigned stale;                      /* not 0: events were lost; bumped at each loss */
+	unsigned stale; /* not 0: events were lost; bumped at each loss */
 	bool deleted;
 	struct keyword_list *keywords;
 	VEC(struct view *) views;
@@ -63,15 +63,15 @@ struct confirmed_delivery {
 struct store_client {
 	struct rpc_channel *channel;
 	struct engine *engine;
-	pthread_mutex_t confirmed_lock;      /* no other is taken under it */
+	pthread_mutex_t confirmed_lock; /* no other is taken under it */
 	VEC(struct confirmed_delivery *) confirmed;
 	pthread_mutex_t lock;
-	struct map *shared;                  /* key: account, mailbox */
+	struct map *shared; /* key: account, mailbox */
 };
 
 struct view_base *view_base_ref(struct view_base *b);
 void view_base_unref(struct view_base **b);
-struct view_base *view_base_from(struct view_entry *entries, size_t count);   /* takes the malloc'ed entries over */
+struct view_base *view_base_from(struct view_entry *entries, size_t count); /* takes the malloc'ed entries over */
 struct keyword_list *keyword_list_ref(struct keyword_list *k);
 void keyword_list_unref(struct keyword_list **k);
 

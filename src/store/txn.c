@@ -117,10 +117,12 @@ struct change_set *txn_changes(struct txn *t, uint64_t account, uint32_t mailbox
 	return set;
 }
 
-void txn_change(struct txn *t, struct account *a, struct mailbox *m, enum change_kind kind, uint32_t uid, const struct hot_entry *h)
+void txn_change(struct txn *t, struct account *a, struct mailbox *m, enum change_kind kind, uint32_t uid,
+		const struct hot_entry *h)
 {
 	struct change_set *set = txn_changes(t, a->id, m->id);
-	struct message_change change = {.kind = (uint8_t)kind, .uid = uid, .flags = h->flags, .keywords = h->keywords, .modseq = h->modseq};
+	struct message_change change = {
+		.kind = (uint8_t)kind, .uid = uid, .flags = h->flags, .keywords = h->keywords, .modseq = h->modseq};
 
 	vec_push(&set->changes, change);
 	t->bytes += 8;
@@ -194,7 +196,9 @@ static void put_log(struct txn *t, struct account *a, const struct change_set *s
 		VEC(struct uid_range) ranges = {0};
 		struct log_record rec;
 
-		for (; i < set->changes.n && set->changes.v[i].modseq == first->modseq && set->changes.v[i].kind == first->kind; i++) {
+		for (; i < set->changes.n && set->changes.v[i].modseq == first->modseq &&
+		       set->changes.v[i].kind == first->kind;
+		     i++) {
 			uint32_t uid = set->changes.v[i].uid;
 			struct uid_range one = {uid, uid};
 
@@ -304,7 +308,9 @@ static void copy_keywords(struct txn *t)
 		struct change_set *set = t->events.v[i];
 
 		for (size_t j = 0; set->keywords && j < t->accounts.n; j++) {
-			struct mailbox *m = t->accounts.v[j]->id == set->account ? account_mailbox(t->accounts.v[j], set->mailbox) : NULL;
+			struct mailbox *m = t->accounts.v[j]->id == set->account
+						    ? account_mailbox(t->accounts.v[j], set->mailbox)
+						    : NULL;
 
 			for (size_t k = 0; m && k < m->keyword_count; k++)
 				set->names[k].name = arena_str(&t->arena, m->keywords[k]);
@@ -347,8 +353,14 @@ int txn_commit(struct txn **tp, struct rpc_request *req, void *reply, struct err
 		put_account(t, t->accounts.v[i]);
 	copy_keywords(t);
 	vec_push(&t->answers, h);
-	commit = (struct store_batch){.kv = t->kv.v, .kv_count = t->kv.n, .files = t->files.v, .file_count = t->files.n,
-				       .bodies = t->bodies.v, .body_count = t->bodies.n, .done = txn_durable, .ctx = t};
+	commit = (struct store_batch){.kv = t->kv.v,
+				      .kv_count = t->kv.n,
+				      .files = t->files.v,
+				      .file_count = t->files.n,
+				      .bodies = t->bodies.v,
+				      .body_count = t->bodies.n,
+				      .done = txn_durable,
+				      .ctx = t};
 	/* done() never runs from within the call: it is handed over by the loop. But be ready for it. */
 	for (size_t i = 0; i < t->account_ids.n; i++) {
 		struct runtime *rt = runtime_get(t->svc, t->account_ids.v[i]);

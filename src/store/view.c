@@ -21,8 +21,8 @@ struct view {
 	uint64_t session;
 	struct session_ref wake;
 	bool claims;
-	uint32_t recent_from;                /* UIDs from here are \Recent here */
-	uint64_t generation;                 /* of the channel, when the store was last told of this view */
+	uint32_t recent_from; /* UIDs from here are \Recent here */
+	uint64_t generation;  /* of the channel, when the store was last told of this view */
 	uint32_t uidvalidity;
 	char *name;
 	atomic_bool pending;
@@ -32,11 +32,11 @@ struct view {
 	VEC(uint32_t) gone;
 	VEC(struct view_entry) changed;
 	VEC(struct view_entry) added;
-	VEC(struct message_change) held;     /* ascending uid */
+	VEC(struct message_change) held; /* ascending uid */
 	struct keyword_list *keywords;
-	uint64_t epoch, seen;                /* place in the shared log */
+	uint64_t epoch, seen; /* place in the shared log */
 	uint64_t modseq;
-	uint32_t last_uid;                   /* highest ever shown: what is below and not shown is gone */
+	uint32_t last_uid; /* highest ever shown: what is below and not shown is gone */
 };
 
 /* ---- what is shown ---- */
@@ -226,7 +226,8 @@ static void rebase(struct view *v)
 
 /* Tells the store of this view (again), and takes a snapshot unless the process follows the mailbox already and
  * has missed nothing. */
-static int follow(struct view *v, bool claim, bool told, struct mailbox_info *info_r, uint32_t *recent_r, struct err *err)
+static int follow(struct view *v, bool claim, bool told, struct mailbox_info *info_r, uint32_t *recent_r,
+		  struct err *err)
 {
 	struct shared *s = v->shared;
 
@@ -433,8 +434,8 @@ void view_wake(struct view *v)
 /* ---- view_sync ---- */
 
 struct sync {
-	change_vec news;                     /* one a uid, ascending: the net effect of what came */
-	struct keyword_list *keywords;       /* or NULL: unchanged */
+	change_vec news;	       /* one a uid, ascending: the net effect of what came */
+	struct keyword_list *keywords; /* or NULL: unchanged */
 	uint64_t modseq;
 };
 
@@ -553,7 +554,7 @@ static bool refill(struct view *v)
 	} else if (err.kind == ERR_NOT_FOUND || err.kind == ERR_DENIED) {
 		atomic_store(&v->gone_for_good, true);
 	} else {
-		atomic_store(&v->pending, true);     /* the store is away: tried again at the next sync */
+		atomic_store(&v->pending, true); /* the store is away: tried again at the next sync */
 	}
 	return false;
 }

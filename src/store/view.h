@@ -12,14 +12,15 @@
 
 struct view_entry {
 	uint32_t uid;
-	uint32_t flags;          /* FLAG_* */
-	uint64_t keywords;       /* bits, see view_keyword() */
+	uint32_t flags;	   /* FLAG_* */
+	uint64_t keywords; /* bits, see view_keyword() */
 	uint64_t modseq;
 };
 
 /* One a process: owns the channel to the store and everything that is shared between views. */
 struct store_client;
-struct store_client *store_client_new(struct engine *engine);    /* engine: where view changes wake sessions; may be NULL */
+struct store_client *
+store_client_new(struct engine *engine); /* engine: where view changes wake sessions; may be NULL */
 void store_client_free(struct store_client **c);
 struct rpc_channel *store_client_channel(struct store_client *c);
 /* Shorthand for rpc_call() with the store's deadline. Repeatable calls are those with an id of their own, and reads. */
@@ -31,7 +32,8 @@ int store_call_within(struct store_client *c, const struct rpc_call *call, const
 		      struct rpc_reply *hold, int64_t timeout_ms, struct err *err) WARN_UNUSED;
 /* The caller has given his own answer to a delivery: the store may forget it. Does not wait, and cannot fail: a
  * store that dies before it has struck the delivery off hears of it again when it is back. */
-void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts, size_t count);
+void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts,
+			    size_t count);
 
 struct view;
 /* Opens a view. who.wake is woken (session_wake) when something changes. info_r's name points into the view. */
@@ -46,15 +48,15 @@ size_t view_count(const struct view *v);
 struct view_entry view_at(const struct view *v, size_t seq);
 /* The sequence number of uid, or 0. With `or_next`: of the first uid >= it, or 0. */
 size_t view_seq(const struct view *v, uint32_t uid, bool or_next);
-uint32_t view_first_recent(const struct view *v);                /* 0: none */
+uint32_t view_first_recent(const struct view *v); /* 0: none */
 uint32_t view_recent_count(const struct view *v);
-uint64_t view_highestmodseq(const struct view *v);               /* of what the view shows */
+uint64_t view_highestmodseq(const struct view *v); /* of what the view shows */
 size_t view_keyword_count(const struct view *v);
-struct str view_keyword(const struct view *v, unsigned bit);     /* valid until view_sync or view_close */
+struct str view_keyword(const struct view *v, unsigned bit); /* valid until view_sync or view_close */
 
 /* Something is waiting to be announced. Cheap; any state. */
 bool view_pending(const struct view *v);
-bool view_gone(const struct view *v);                            /* the mailbox was deleted, or the right to it */
+bool view_gone(const struct view *v); /* the mailbox was deleted, or the right to it */
 /* Folds what is waiting into the view and tells it, in the order IMAP wants: expunged (sequence numbers as
  * they stand at that moment, descending uid so that none shifts another untold), then flags (by new sequence
  * number), then the new count. Without allow_expunge messages that went away stay visible (RFC 3501 7.4.1).

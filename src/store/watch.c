@@ -11,21 +11,21 @@
 #include <unistd.h>
 
 #define WATCH_MASK (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
-#define EXPECT_MS 10000
+#define EXPECT_MS  10000
 
 struct watch {
 	uint64_t account;
 	uint32_t mailbox;
 	bool cur;
 	int wd;
-	struct watch *other;         /* of the same folder */
+	struct watch *other; /* of the same folder */
 };
 
 struct watcher {
 	int fd;
-	struct map *by_wd;           /* struct watch */
-	struct map *by_mailbox;      /* account, mailbox: the watch of new/ */
-	struct map *expected[2];     /* young and old: names that we make appear or vanish */
+	struct map *by_wd;	 /* struct watch */
+	struct map *by_mailbox;	 /* account, mailbox: the watch of new/ */
+	struct map *expected[2]; /* young and old: names that we make appear or vanish */
 	int64_t turned_ms;
 	bool told;
 };
@@ -117,7 +117,8 @@ static void on_event(void *ctx, int fd)
 			at += sizeof(*e) + e->len;
 			if (e->mask & IN_Q_OVERFLOW)
 				scan_all(svc);
-			else if (watch && e->len > 0 && !(e->mask & IN_IGNORED) && !expected(svc, watch, str_from(e->name)))
+			else if (watch && e->len > 0 && !(e->mask & IN_IGNORED) &&
+				 !expected(svc, watch, str_from(e->name)))
 				folder_scan_soon(svc, watch->account, watch->mailbox);
 		}
 }
@@ -127,7 +128,7 @@ static int add_watch(struct store_service *svc, const char *path)
 {
 	int root = store_engine_root(svc->engine), here, wd = -1;
 
-	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);      /* O_PATH: a jail may forbid reading it */
+	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* O_PATH: a jail may forbid reading it */
 	if (here >= 0 && fchdir(root) == 0) {
 		wd = inotify_add_watch(svc->watcher->fd, path, WATCH_MASK);
 		if (fchdir(here) < 0)
@@ -141,7 +142,8 @@ static int add_watch(struct store_service *svc, const char *path)
 static struct watch *watch_dir(struct store_service *svc, const struct account *a, const struct mailbox *m, bool cur)
 {
 	struct watch *watch;
-	char *path = mem_printf("%.*s/%.*s%s%s", STR_ARG(a->header.path), STR_ARG(m->rec.folder), m->rec.folder.len ? "/" : "", cur ? "cur" : "new");
+	char *path = mem_printf("%.*s/%.*s%s%s", STR_ARG(a->header.path), STR_ARG(m->rec.folder),
+				m->rec.folder.len ? "/" : "", cur ? "cur" : "new");
 	int wd = add_watch(svc, path);
 
 	if (wd < 0 && errno != ENOENT && !svc->watcher->told) {

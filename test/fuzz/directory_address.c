@@ -10,8 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	arena_init(&arena);
 	if (address_key(str_of(data, size), true, &arena, &key)) {
-		if (key.local_key.len > 64 || key.domain.len == 0 || key.domain.len > 255 || str_has_control(key.local_key) ||
-		    !str_is_ascii(key.domain))
+		if (key.local_key.len > 64 || key.domain.len == 0 || key.domain.len > 255 ||
+		    str_has_control(key.local_key) || !str_is_ascii(key.domain))
 			abort();
 		copy = arena_printf(&arena, "%.*s@%.*s", STR_ARG(key.local_key), STR_ARG(key.domain));
 		/* Quotes around a local part are taken off once: such a key is not an address again. */

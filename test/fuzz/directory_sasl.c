@@ -24,7 +24,8 @@ static int find(void *ctx, struct str user, struct arena *arena, struct account 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct str names[] = {{"PLAIN", 5}, {"LOGIN", 5}, {"SCRAM-SHA-256", 13}, {"SCRAM-SHA-256-PLUS", 18}};
+	static const struct str names[] = {
+		{"PLAIN", 5}, {"LOGIN", 5}, {"SCRAM-SHA-256", 13}, {"SCRAM-SHA-256-PLUS", 18}};
 	struct sasl_env env = {.find = find, .secret = "secret", .scram_iterations = 4096};
 	struct sasl_options options = {0};
 	enum dir_auth_status status = AUTH_CONTINUE;

@@ -13,7 +13,8 @@ RPC_DEFINE(leaf, LEAF_FIELDS)
 RPC_DECLARE(branch, BRANCH_FIELDS)
 RPC_DEFINE(branch, BRANCH_FIELDS)
 
-#define TREE_FIELDS(F, S) F(S, u16, a) F(S, u64, b) F(S, list, branches, branch) F(S, bytes, text) F(S, list, texts, leaf)
+#define TREE_FIELDS(F, S)                                                                                              \
+	F(S, u16, a) F(S, u64, b) F(S, list, branches, branch) F(S, bytes, text) F(S, list, texts, leaf)
 RPC_DECLARE(tree, TREE_FIELDS)
 RPC_DEFINE(tree, TREE_FIELDS)
 

@@ -28,11 +28,16 @@ static void parse(struct str in, unsigned what, struct arena *arena, struct buf 
 			imap_add_mailbox(out, name);
 		break;
 	case 2:
-		if (imap_parse_pattern(&p, &s, &valid) && valid && imap_parse_space(&p) && imap_parse_mailbox(&p, &name))
+		if (imap_parse_pattern(&p, &s, &valid) && valid && imap_parse_space(&p) &&
+		    imap_parse_mailbox(&p, &name))
 			(void)imap_match(s, name);
 		break;
-	case 3: (void)imap_parse_set(&p, &set); break;
-	case 4: (void)imap_parse_flag_list(&p, &flags); break;
+	case 3:
+		(void)imap_parse_set(&p, &set);
+		break;
+	case 4:
+		(void)imap_parse_flag_list(&p, &flags);
+		break;
 	case 5:
 		if (imap_parse_items(&p, false, &items)) {
 			for (size_t i = 0; i < items.n; i++) {
@@ -41,9 +46,15 @@ static void parse(struct str in, unsigned what, struct arena *arena, struct buf 
 			}
 		}
 		break;
-	case 6: (void)imap_parse_status_items(&p, &status); break;
-	case 7: (void)imap_parse_date_time(&p, &time); break;
-	case 8: (void)imap_parse_date(&p, &day); break;
+	case 6:
+		(void)imap_parse_status_items(&p, &status);
+		break;
+	case 7:
+		(void)imap_parse_date_time(&p, &time);
+		break;
+	case 8:
+		(void)imap_parse_date(&p, &day);
+		break;
 	case 9: {
 		struct mime_part *root = mime_parse(in, arena);
 

@@ -49,7 +49,7 @@ static void check_message(struct str in, bool as_is, size_t step)
 		struct str line = str_sub(rest, 0, lf < 0 ? rest.len : (size_t)lf + 1);
 
 		if (str_eq(line, STR(".\r\n")))
-			abort();         /* an end in the middle */
+			abort(); /* an end in the middle */
 		rest = str_skip(rest, line.len);
 		if (str_starts(line, STR(".")))
 			line = str_skip(line, 1);

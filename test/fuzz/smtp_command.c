@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct bdat_args bdat;
 		struct str text;
 
-		if (smtp_mail_parse(args, strict, &arena, &mail, NULL) == 0 && address_str(&arena, &mail.sender).len > 4 * size)
+		if (smtp_mail_parse(args, strict, &arena, &mail, NULL) == 0 &&
+		    address_str(&arena, &mail.sender).len > 4 * size)
 			abort();
 		if (smtp_rcpt_parse(args, strict, !strict, &arena, &rcpt, NULL) == 0 &&
 		    (rcpt.recipient.local.len == 0 && rcpt.recipient.domain.len == 0))

@@ -15,8 +15,8 @@ struct result {
 
 static struct result run(struct str in, size_t piece, bool submission, bool chunked)
 {
-	const struct smtp_filter_limits limits = {.message_max = 20000, .line_max = 200, .header_max = 2000, .field_max = 20,
-						  .submission = submission};
+	const struct smtp_filter_limits limits = {
+		.message_max = 20000, .line_max = 200, .header_max = 2000, .field_max = 20, .submission = submission};
 	struct result r = {0};
 	struct smtp_filter f;
 	struct arena arena;
@@ -76,7 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in = str_of(data + 2, size - 2);
 	whole = run(in, SIZE_MAX, submission, chunked);
 	cut = run(in, 1 + data[1] % 50, submission, chunked);
-	if (whole.done != cut.done || whole.taken != cut.taken || (whole.refused == FILTER_OK) != (cut.refused == FILTER_OK))
+	if (whole.done != cut.done || whole.taken != cut.taken ||
+	    (whole.refused == FILTER_OK) != (cut.refused == FILTER_OK))
 		abort();
 	if (whole.refused == FILTER_OK && (whole.done || chunked)) {
 		if (!str_eq(buf_str(&whole.out), buf_str(&cut.out)) || whole.as_is != cut.as_is)

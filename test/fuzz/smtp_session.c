@@ -27,12 +27,13 @@ static void start(void)
 	signal(SIGPIPE, SIG_IGN);
 	log_set_level(LOG_LEVEL_FATAL);
 	fakes_start(&fakes);
-	server = (struct smtp_server){engine_new(&(struct engine_limits){.threads = 4, .sessions = 10}), fakes.store, fakes.directory,
-				      fakes.queue};
+	server = (struct smtp_server){engine_new(&(struct engine_limits){.threads = 4, .sessions = 10}), fakes.store,
+				      fakes.directory, fakes.queue};
 	for (int i = 0; i < 2; i++) {
-		struct str text = i ? STR("myhostname = mx.test\nsmtpd_sasl_auth_enable = yes\nsmtpd_tls_auth_only = no\n"
-					  "smtpd_error_sleep_time = 0\nmessage_size_limit = 20000\n")
-				    : STR("myhostname = mx.test\nsmtpd_error_sleep_time = 0\n");
+		struct str text =
+			i ? STR("myhostname = mx.test\nsmtpd_sasl_auth_enable = yes\nsmtpd_tls_auth_only = no\n"
+				"smtpd_error_sleep_time = 0\nmessage_size_limit = 20000\n")
+			  : STR("myhostname = mx.test\nsmtpd_error_sleep_time = 0\n");
 
 		services[i] = service_new("smtpd", &server, conf_parse(text, "main.cf", NULL, &err), NULL);
 	}

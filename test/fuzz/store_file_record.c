@@ -5,8 +5,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int touch(void *ctx, const struct file_work *w)
 {
-	const struct str all[] = {w->op.path, w->op.folder, w->op.base, w->op.flags, w->op.was_flags, w->op.to_folder, w->op.to_base,
-				  w->op.prefix, w->body};
+	const struct str all[] = {w->op.path,	   w->op.folder,  w->op.base,	w->op.flags, w->op.was_flags,
+				  w->op.to_folder, w->op.to_base, w->op.prefix, w->body};
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		*(uint64_t *)ctx += str_hash(all[i], i);

@@ -43,7 +43,8 @@ static void redirect(int fd, const char *path, int flags)
 /* Runs `postrider -c INSTANCE words`; blanks separate the words. Output in f->out and f->err. */
 static int run(struct fixture *f, const char *input, const char *words)
 {
-	char name[] = "postrider", option[] = "-c", text[512], *argv[40] = {name, option, f->instance}, in_path[96], out_path[96], err_path[96];
+	char name[] = "postrider", option[] = "-c", text[512], *argv[40] = {name, option, f->instance}, in_path[96],
+	     out_path[96], err_path[96];
 	int argc = 3, saved[3], status;
 	FILE *in;
 
@@ -168,7 +169,8 @@ static void init_writes_a_configuration_that_can_be_read(void **state)
 	assert_int_equal(master_cf_parse(str_from(master_cf), "master.cf", &arena, &cf, &err), 0);
 	assert_int_equal(cf.count, ARRAY_SIZE(ports));
 	for (size_t i = 0; i < cf.count; i++) {
-		struct conf *service = conf_override(conf, cf.services[i].overrides, cf.services[i].override_count, &err);
+		struct conf *service =
+			conf_override(conf, cf.services[i].overrides, cf.services[i].override_count, &err);
 
 		assert_int_equal(cf.services[i].port, ports[i]);
 		if (!service)
@@ -220,7 +222,8 @@ static void init_gives_secrets_to_their_owner_alone(void **state)
 static void init_overwrites_nothing(void **state)
 {
 	struct fixture *f = *state;
-	char words[256], *before = instance_file(f, INSTANCE_MAIN_CF), *after, *key = instance_file(f, INSTANCE_TLS_KEY), *key_after;
+	char words[256], *before = instance_file(f, INSTANCE_MAIN_CF), *after,
+			 *key = instance_file(f, INSTANCE_TLS_KEY), *key_after;
 
 	snprintf(words, sizeof(words), "init %s --domain other.test", f->instance);
 	fails(f, EX_CANTCREAT, "already holds an instance", NULL, words);
@@ -317,7 +320,8 @@ static void user_errors_say_what_to_do(void **state)
 
 	must(f, "secret\n", "user add alice@example.test --password-stdin");
 	fails(f, EX_DATAERR, "already taken by a user", "x\n", "user add ALICE@example.test --password-stdin");
-	fails(f, EX_NOHOST, "postrider domain add elsewhere.test", "x\n", "user add bob@elsewhere.test --password-stdin");
+	fails(f, EX_NOHOST, "postrider domain add elsewhere.test", "x\n",
+	      "user add bob@elsewhere.test --password-stdin");
 	fails(f, EX_DATAERR, "user@domain", "x\n", "user add bob --password-stdin");
 	fails(f, EX_DATAERR, "no password", "", "user add bob@example.test --password-stdin");
 	fails(f, EX_DATAERR, "is empty", "\n\n", "user add bob@example.test --password-stdin --quota 1M");
@@ -327,7 +331,8 @@ static void user_errors_say_what_to_do(void **state)
 	fails(f, EX_USAGE, "usage:", NULL, "user add");
 	fails(f, EX_USAGE, "usage:", NULL, "user set alice@example.test --nonsense");
 	fails(f, EX_NOUSER, "there is no user", NULL, "user delete bob@example.test");
-	fails(f, EX_DATAERR, "already taken", "x\n", "user add bob@example.test --password-stdin --add-address alice@example.test");
+	fails(f, EX_DATAERR, "already taken", "x\n",
+	      "user add bob@example.test --password-stdin --add-address alice@example.test");
 	fails(f, EX_NOUSER, "there is no user", NULL, "user show bob@example.test");
 }
 
@@ -337,13 +342,18 @@ static void domains_and_aliases_likewise(void **state)
 	json_t *json;
 
 	must(f, "secret\n", "user add alice@example.test --password-stdin");
-	must(f, NULL, "domain add b\xc3\xbc" "cher.example --description Books");
+	must(f, NULL,
+	     "domain add b\xc3\xbc"
+	     "cher.example --description Books");
 	must(f, NULL, "domain show xn--bcher-kva.example --json");
 	json = json_of(f);
-	assert_string_equal(json_string_value(json_object_get(json, "unicode")), "b\xc3\xbc" "cher.example");
+	assert_string_equal(json_string_value(json_object_get(json, "unicode")), "b\xc3\xbc"
+										 "cher.example");
 	json_decref(json);
 	must(f, NULL, "alias add info@xn--bcher-kva.example alice@example.test,x@remote.example");
-	must(f, NULL, "alias show info@b\xc3\xbc" "cher.example --json");
+	must(f, NULL,
+	     "alias show info@b\xc3\xbc"
+	     "cher.example --json");
 	json = json_of(f);
 	assert_int_equal(json_array_size(json_object_get(json, "targets")), 2);
 	json_decref(json);

@@ -1,10 +1,10 @@
 /* Domains, users and aliases in the database: what is unique, what is kept, what is refused. */
-#include "directory/accounts.h"
 #include "base/vec.h"
+#include "directory/accounts.h"
 #include <setjmp.h>
 #include <stdarg.h>
-#include <unistd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 struct fixture {
@@ -131,7 +131,8 @@ static void a_broken_database_is_a_failure_of_the_moment(void **state)
 	sqlite3 *sq;
 
 	assert_int_equal(sqlite3_open(f->path, &sq), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL),
+			 SQLITE_OK);
 	sqlite3_close(sq);
 	assert_int_equal(user_find(f->db, STR("alice@example.test"), &f->arena, &user, &f->err), -1);
 	assert_int_equal(f->err.kind, ERR_TEMP);
@@ -142,7 +143,8 @@ static void domains_compare_as_a_labels(void **state)
 	struct fixture *f = *state;
 	struct domain d;
 
-	add_domain(f, "B\xc3\xbc" "cher.Example");
+	add_domain(f, "B\xc3\xbc"
+		      "cher.Example");
 	assert_int_equal(domain_get(f->db, STR("xn--bcher-kva.EXAMPLE"), &f->arena, &d, &f->err), 1);
 	assert_str(d.name, "xn--bcher-kva.example");
 	assert_int_equal(domain_add(f->db, STR("xn--bcher-kva.example"), STR_NULL, &f->err), -1);
@@ -158,7 +160,8 @@ static void a_domain_with_users_is_not_deleted(void **state)
 
 	add_domain(f, "example.test");
 	id = add_user(f, "alice@example.test");
-	assert_int_equal(alias_add(f->db, STR("team@example.test"), (struct str[]){STR("alice@example.test")}, 1, &f->err), 0);
+	assert_int_equal(
+		alias_add(f->db, STR("team@example.test"), (struct str[]){STR("alice@example.test")}, 1, &f->err), 0);
 	assert_int_equal(domain_delete(f->db, STR("example.test"), &f->err), -1);
 	assert_int_equal(f->err.kind, ERR_EXISTS);
 	assert_int_equal(user_delete(f->db, id, &f->err), 0);
@@ -281,9 +284,11 @@ static void users_change_and_their_serial_tells(void **state)
 	assert_int_equal(user_get(f->db, id, &f->arena, &user, &f->err), 1);
 	assert_int_equal(user.serial, serial + 2);
 
-	assert_int_equal(user_set(f->db, id, &(struct user_change){.remove_addresses = &more, .remove_count = 1}, &f->err), 0);
+	assert_int_equal(
+		user_set(f->db, id, &(struct user_change){.remove_addresses = &more, .remove_count = 1}, &f->err), 0);
 	assert_int_equal(user_find(f->db, more, &f->arena, &user, &f->err), 0);
-	assert_int_equal(user_set(f->db, id, &(struct user_change){.remove_addresses = &more, .remove_count = 1}, &f->err), -1);
+	assert_int_equal(
+		user_set(f->db, id, &(struct user_change){.remove_addresses = &more, .remove_count = 1}, &f->err), -1);
 	assert_int_equal(f->err.kind, ERR_NOT_FOUND);
 	assert_int_equal(user_set(f->db, 12345, &(struct user_change){.name = &name}, &f->err), -1);
 	assert_int_equal(f->err.kind, ERR_NOT_FOUND);
@@ -298,7 +303,9 @@ static void a_change_happens_whole_or_not_at_all(void **state)
 
 	add_domain(f, "example.test");
 	id = add_user(f, "alice@example.test");
-	assert_int_equal(user_set(f->db, id, &(struct user_change){.name = &name, .add_addresses = &bad, .add_count = 1}, &f->err), -1);
+	assert_int_equal(user_set(f->db, id,
+				  &(struct user_change){.name = &name, .add_addresses = &bad, .add_count = 1}, &f->err),
+			 -1);
 	assert_int_equal(user_get(f->db, id, &f->arena, &user, &f->err), 1);
 	assert_str(user.name, "");
 }
@@ -320,7 +327,8 @@ static void users_of_a_disabled_domain_are_not_active(void **state)
 static void aliases_lead_to_addresses_that_exist(void **state)
 {
 	struct fixture *f = *state;
-	struct str targets[] = {STR("alice@example.test"), STR("someone@remote.example"), STR("alice+tag@example.test")};
+	struct str targets[] = {STR("alice@example.test"), STR("someone@remote.example"),
+				STR("alice+tag@example.test")};
 	struct str nowhere[] = {STR("nobody@example.test")}, broken[] = {STR("no address")};
 	struct alias alias;
 	struct alias_list list;

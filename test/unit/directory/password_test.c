@@ -1,11 +1,11 @@
 /* Passwords: known vectors of each scheme, and the keys of RFC 7677 3. */
-#include "directory/password.h"
 #include "base/encode.h"
+#include "directory/password.h"
 #include <crypt.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <cmocka.h>
 
 static void a_new_hash_is_yescrypt_and_fits_its_password_alone(void **state)
@@ -44,7 +44,8 @@ static void schemes_of_other_systems_are_understood(void **state)
 		{"$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5", "Hello world!"},
 		{"$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
 		 "Hello world!"},
-		{"{SHA512-CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
+		{"{SHA512-CRYPT}$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/"
+		 "O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",
 		 "Hello world!"},
 		{"$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "U*U"},
 	};
@@ -78,9 +79,23 @@ static void a_salted_digest_fits(void **state)
 
 static void broken_hashes_fit_nothing(void **state)
 {
-	static const char *const bad[] = {"",      "*",       "*0",          "x",      "{",       "{}",      "{NONE}x",
-					  "{SHA}", "{SSHA}", "{SSHA}AAAA", "{SHA}!!", "{PLAIN}", "{CRYPT}", "$y$",
-					  "$y$j9T$", "$9$unknown$abc", "{SHA256}5en6G6MezRroT3XKqkdPOmY/BfQ="};
+	static const char *const bad[] = {"",
+					  "*",
+					  "*0",
+					  "x",
+					  "{",
+					  "{}",
+					  "{NONE}x",
+					  "{SHA}",
+					  "{SSHA}",
+					  "{SSHA}AAAA",
+					  "{SHA}!!",
+					  "{PLAIN}",
+					  "{CRYPT}",
+					  "$y$",
+					  "$y$j9T$",
+					  "$9$unknown$abc",
+					  "{SHA256}5en6G6MezRroT3XKqkdPOmY/BfQ="};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -131,9 +146,10 @@ static void hmac(const uint8_t *key, const char *text, uint8_t out[32])
 /* RFC 7677 3: user, pencil. The keys must open the client's proof and make the server's signature. */
 static void scram_keys_are_those_of_rfc_7677(void **state)
 {
-	static const char auth[] = "n=user,r=rOprNGfwEbeRWgbNEkqO,"
-				   "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,"
-				   "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+	static const char auth[] =
+		"n=user,r=rOprNGfwEbeRWgbNEkqO,"
+		"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,"
+		"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 	uint8_t signature[32], client_key[32], stored[32];
 	struct scram_keys keys;
 	struct buf salt, proof, verifier;

@@ -1,6 +1,6 @@
 /* Where mail goes: order of look-up, extensions, aliases and their limits, postmaster, catch-all, IDN. */
-#include "directory/resolve.h"
 #include "base/vec.h"
+#include "directory/resolve.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -43,7 +43,8 @@ static int setup(void **state)
 		return -1;
 	snprintf(path, sizeof(path), "%s/directory.sqlite", f->dir);
 	arena_init(&f->arena);
-	if (db_open(path, DB_CREATE, &f->db, &f->err) < 0 || domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
+	if (db_open(path, DB_CREATE, &f->db, &f->err) < 0 ||
+	    domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
 		return -1;
 	f->alice = add_user(f, "Alice@example.test", false);
 	f->bob = add_user(f, "bob@example.test", false);
@@ -136,8 +137,14 @@ static void u_labels_and_a_labels_are_one_domain(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(domain_add(f->db, STR("xn--bcher-kva.example"), STR_NULL, &f->err), 0);
-	add_user(f, "carol@b\xc3\xbc" "cher.example", false);
-	leads_to(f, "carol@B\xc3\xbc" "cher.example", "carol@xn--bcher-kva.example", "");
+	add_user(f,
+		 "carol@b\xc3\xbc"
+		 "cher.example",
+		 false);
+	leads_to(f,
+		 "carol@B\xc3\xbc"
+		 "cher.example",
+		 "carol@xn--bcher-kva.example", "");
 	leads_to(f, "carol@XN--BCHER-KVA.example", "carol@xn--bcher-kva.example", "");
 }
 
@@ -264,7 +271,8 @@ static void a_broken_database_is_never_an_unknown_user(void **state)
 
 	snprintf(path, sizeof(path), "%s/directory.sqlite", f->dir);
 	assert_int_equal(sqlite3_open(path, &sq), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL),
+			 SQLITE_OK);
 	sqlite3_close(sq);
 	assert_int_equal(class_of(f, "nobody@example.test"), 0);
 	assert_int_equal(f->err.kind, ERR_TEMP);

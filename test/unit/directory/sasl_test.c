@@ -1,11 +1,12 @@
 /* Log-in exchanges: who gets in, and that all others are refused alike. */
-#include "directory/sasl.h"
 #include "../test/unit/directory/scram_client.h"
+#include "directory/sasl.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
-/* One user, alice, with the password pencil; bob is disabled; carol has no SCRAM keys. The database fails for "temp". */
+/* One user, alice, with the password pencil; bob is disabled; carol has no SCRAM keys. The database fails for "temp".
+ */
 static struct account users[3];
 static struct arena users_arena;
 
@@ -31,7 +32,9 @@ static int users_setup(void **state)
 	arena_init(&users_arena);
 	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
 		users[i] = (struct account){.id = i + 1, .enabled = true, .active = i != 1, .serial = 1};
-		users[i].address = i == 0 ? STR("alice@example.test") : i == 1 ? STR("bob@example.test") : STR("carol@example.test");
+		users[i].address = i == 0   ? STR("alice@example.test")
+				   : i == 1 ? STR("bob@example.test")
+					    : STR("carol@example.test");
 		if (password_hash(STR("pencil"), &users_arena, &users[i].password, NULL) < 0 ||
 		    (i < 2 && scram_keys_new(STR("pencil"), 4096, &users[i].scram, NULL) < 0))
 			return -1;
@@ -97,7 +100,8 @@ static void plain_acts_for_nobody_else(void **state)
 
 static void malformed_plain_is_invalid(void **state)
 {
-	static const struct str bad[] = {{"", 0}, {"alice", 5}, {"\0alice", 6}, {"\0alice\0", 7}, {"\0\0pencil", 8}, {"\0a\0b\0c", 6}};
+	static const struct str bad[] = {{"", 0},	   {"alice", 5},      {"\0alice", 6},
+					 {"\0alice\0", 7}, {"\0\0pencil", 8}, {"\0a\0b\0c", 6}};
 	struct err why;
 
 	(void)state;
@@ -135,7 +139,7 @@ static void only_known_mechanisms_start(void **state)
 
 struct scram_case {
 	const char *mechanism, *gs2, *user, *password, *binding;
-	const char *exporter, *unique;   /* what the server knows */
+	const char *exporter, *unique; /* what the server knows */
 };
 
 /* Runs the exchange; the status is that of the message at which it ended. */
@@ -144,7 +148,8 @@ static enum dir_auth_status scram(const struct scram_case *c, bool *verified_r)
 	struct sasl_options options = {.mechanism = str_from(c->mechanism),
 				       .binding_exporter = str_from(c->exporter),
 				       .binding_unique = str_from(c->unique)};
-	struct scram_client client = {.gs2 = c->gs2, .user = c->user, .password = c->password, .binding = str_from(c->binding)};
+	struct scram_client client = {
+		.gs2 = c->gs2, .user = c->user, .password = c->password, .binding = str_from(c->binding)};
 	struct sasl *s = sasl_new(&options);
 	struct buf challenge, message;
 	enum dir_auth_status status;
@@ -181,7 +186,8 @@ static void scram_lets_in_and_proves_the_server(void **state)
 		{"SCRAM-SHA-256", "y,,", "alice@example.test", "pencil"},
 		{"SCRAM-SHA-256", "n,a=alice@example.test,", "alice@example.test", "pencil"},
 		{"SCRAM-SHA-256", "n,,", "alice@example.test", "pencil", NULL, "exported", NULL},
-		{"SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "alice@example.test", "pencil", "exported", "exported", NULL},
+		{"SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "alice@example.test", "pencil", "exported", "exported",
+		 NULL},
 		{"SCRAM-SHA-256-PLUS", "p=tls-unique,,", "alice@example.test", "pencil", "unique", NULL, "unique"},
 	};
 	bool verified;
@@ -205,7 +211,8 @@ static void scram_refuses_all_others_alike(void **state)
 		{"SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "alice@example.test", "pencil", "other", "exported", NULL},
 		{"SCRAM-SHA-256-PLUS", "p=tls-exporter,,", "alice@example.test", "pencil", "", "exported", NULL},
 		{"SCRAM-SHA-256-PLUS", "p=tls-unique,,", "alice@example.test", "pencil", "exported", "exported", NULL},
-		{"SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,", "alice@example.test", "pencil", "exported", "exported", NULL},
+		{"SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,", "alice@example.test", "pencil", "exported",
+		 "exported", NULL},
 		{"SCRAM-SHA-256-PLUS", "n,,", "alice@example.test", "pencil", NULL, "exported", NULL},
 		{"SCRAM-SHA-256-PLUS", "y,,", "alice@example.test", "pencil", NULL, "exported", NULL},
 		/* The client could bind, we offered it, and he has not seen it: the list was tampered with. */
@@ -263,10 +270,16 @@ static void unknown_users_show_a_salt_that_does_not_change(void **state)
 
 static void malformed_scram_does_no_harm(void **state)
 {
-	static const struct str bad[] = {{"", 0},	       {"n", 1},	  {"n,,", 3},
-					 {"n,,n=", 5},	       {"n,,n=,r=", 8},	  {"n,,n=a,r=x\0y", 12},
-					 {",,,,", 4},	       {"n,,m=x,n=a,r=x", 14},
-					 {"n,,r=x,n=a", 10},   {"x,,n=a,r=x", 10}};
+	static const struct str bad[] = {{"", 0},
+					 {"n", 1},
+					 {"n,,", 3},
+					 {"n,,n=", 5},
+					 {"n,,n=,r=", 8},
+					 {"n,,n=a,r=x\0y", 12},
+					 {",,,,", 4},
+					 {"n,,m=x,n=a,r=x", 14},
+					 {"n,,r=x,n=a", 10},
+					 {"x,,n=a,r=x", 10}};
 	struct err why;
 
 	(void)state;

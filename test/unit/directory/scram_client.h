@@ -8,7 +8,7 @@
 #include <openssl/hmac.h>
 
 struct scram_client {
-	const char *gs2;                 /* "n,,", "y,,", "p=tls-exporter,," */
+	const char *gs2; /* "n,,", "y,,", "p=tls-exporter,," */
 	const char *user, *password;
 	struct str binding;
 	char first_bare[256];
@@ -58,8 +58,8 @@ static inline struct str scram_final(struct scram_client *c, struct str server_f
 	base64_encode(out, buf_str(&cbind));
 	buf_addf(out, ",r=%.*s", STR_ARG(nonce));
 	buf_addf(&auth, "%s,%.*s,%.*s", c->first_bare, STR_ARG(server_first), STR_ARG(buf_str(out)));
-	PKCS5_PBKDF2_HMAC(c->password, (int)strlen(c->password), (unsigned char *)salt.ptr, (int)salt.len, (int)iterations,
-			  EVP_sha256(), 32, salted);
+	PKCS5_PBKDF2_HMAC(c->password, (int)strlen(c->password), (unsigned char *)salt.ptr, (int)salt.len,
+			  (int)iterations, EVP_sha256(), 32, salted);
 	scram_hmac(salted, 32, STR("Client Key"), key);
 	EVP_Digest(key, 32, stored, NULL, EVP_sha256(), NULL);
 	scram_hmac(stored, 32, buf_str(&auth), signature);

@@ -1,11 +1,11 @@
 /* The service over real channels: grants before answers, log-in, delays, revocation, a store that comes back. */
-#include "directory/service.h"
+#include "../test/unit/directory/scram_client.h"
 #include "config/roles.h"
 #include "directory/accounts.h"
 #include "directory/schema.h"
+#include "directory/service.h"
 #include "os/fd.h"
 #include "store/schema.h"
-#include "../test/unit/directory/scram_client.h"
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,7 +39,7 @@ struct fixture {
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct note notes[200];
-	size_t note_count, life;         /* life: count when this store began */
+	size_t note_count, life; /* life: count when this store began */
 };
 
 static void note(struct fixture *f, struct note n)
@@ -151,11 +151,13 @@ static int setup(void **state)
 	arena_init(&f->arena);
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->cond, NULL);
-	if (db_open(f->path, DB_CREATE, &f->db, &f->err) < 0 || domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
+	if (db_open(f->path, DB_CREATE, &f->db, &f->err) < 0 ||
+	    domain_add(f->db, STR("example.test"), STR_NULL, &f->err) < 0)
 		return -1;
 	f->alice = add_user(f, "alice@example.test");
 	f->bob = add_user(f, "bob@example.test");
-	f->conf = conf_parse(STR("myhostname = mail.example.test\nrecipient_delimiter = +\n"), "main.cf", NULL, &f->err);
+	f->conf =
+		conf_parse(STR("myhostname = mail.example.test\nrecipient_delimiter = +\n"), "main.cf", NULL, &f->err);
 	if (!f->conf)
 		return -1;
 	f->service = directory_service_new(&(struct directory_options){.database = f->path, .conf = f->conf}, &f->err);
@@ -349,7 +351,8 @@ static void smtp_log_ins_are_granted_nothing(void **state)
 	assert_int_equal(notes(f), 0);
 }
 
-static enum err_kind refusal_of(struct fixture *f, struct rpc_channel *c, const struct rpc_call *call, const void *ask, void *answer_r)
+static enum err_kind refusal_of(struct fixture *f, struct rpc_channel *c, const struct rpc_call *call, const void *ask,
+				void *answer_r)
 {
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
@@ -367,7 +370,8 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 	struct fixture *f = *state;
 	struct rpc_channel *relay = front_end(f, 11, PROCESS_RELAY), *store = front_end(f, 12, PROCESS_STORE);
 	struct dir_resolve resolve = {.session = 5, .address = STR("alice@example.test")};
-	struct dir_auth_plain plain = {.session = 5, .service = STR("imap"), .user = STR("alice@example.test"), .password = STR("pencil")};
+	struct dir_auth_plain plain = {
+		.session = 5, .service = STR("imap"), .user = STR("alice@example.test"), .password = STR("pencil")};
 	struct dir_sender sender = {.account = f->alice, .address = STR("alice@example.test")};
 	struct dir_resolved resolved;
 	struct dir_allowed allowed;
@@ -457,7 +461,8 @@ static void scram_plus_runs_over_three_calls(void **state)
 static void an_aborted_exchange_is_gone(void **state)
 {
 	struct fixture *f = *state;
-	struct dir_auth_start start = {.session = 5, .service = STR("imap"), .mechanism = STR("LOGIN"), .client = STR("192.0.2.1")};
+	struct dir_auth_start start = {
+		.session = 5, .service = STR("imap"), .mechanism = STR("LOGIN"), .client = STR("192.0.2.1")};
 	struct dir_auth_step step = {.session = 5, .response = STR("alice")};
 	struct dir_session_end end = {.session = 5};
 	struct buf challenge;
@@ -477,14 +482,15 @@ static void mechanisms_with_and_without_tls(void **state)
 	struct rpc_reply hold;
 
 	rpc_reply_init(&hold);
-	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS, &(struct dir_mechanisms){.tls = 1, .service = STR("imap")}, &list,
-				  &hold, true, WAIT_MS, &f->err),
+	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS,
+				  &(struct dir_mechanisms){.tls = 1, .service = STR("imap")}, &list, &hold, true,
+				  WAIT_MS, &f->err),
 			 0);
 	assert_true(str_eq(list.names, STR("SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN")));
 	rpc_reply_release(&hold);
 	rpc_reply_init(&hold);
-	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS, &(struct dir_mechanisms){.service = STR("imap")}, &list, &hold,
-				  true, WAIT_MS, &f->err),
+	assert_int_equal(rpc_call(f->access, &DIR_MECHANISMS, &(struct dir_mechanisms){.service = STR("imap")}, &list,
+				  &hold, true, WAIT_MS, &f->err),
 			 0);
 	assert_true(str_eq(list.names, STR("SCRAM-SHA-256 PLAIN LOGIN")));
 	rpc_reply_release(&hold);
@@ -591,7 +597,8 @@ static void a_broken_database_is_told_as_a_failure_of_the_moment(void **state)
 	sqlite3 *sq;
 
 	assert_int_equal(sqlite3_open(f->path, &sq), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sq, "PRAGMA foreign_keys = OFF; DROP TABLE addresses", NULL, NULL, NULL),
+			 SQLITE_OK);
 	sqlite3_close(sq);
 	assert_int_equal(resolve_as(f, 42, "nobody@example.test", &hold).class, 0);
 	assert_int_equal(f->err.kind, ERR_TEMP);

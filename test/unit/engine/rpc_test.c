@@ -23,14 +23,14 @@ RPC_DEFINE(ask, ASK_FIELDS)
 
 static const struct rpc_call ECHO_CALL = {1, &ask_type, &ask_type};
 static const struct rpc_call FAIL_CALL = {2, &ask_type, &ask_type};
-static const struct rpc_call KEEP_CALL = {3, &ask_type, &ask_type};   /* answered when told to */
+static const struct rpc_call KEEP_CALL = {3, &ask_type, &ask_type}; /* answered when told to */
 static const struct rpc_call NOTE_CALL = {4, &ask_type, NULL};
-static const struct rpc_call TELL_CALL = {5, &ask_type, &ask_type};   /* sends an event before the answer */
+static const struct rpc_call TELL_CALL = {5, &ask_type, &ask_type}; /* sends an event before the answer */
 static const struct rpc_call EVENT_CALL = {6, &ask_type, NULL};
-static const struct rpc_call OPEN_CALL = {7, &ask_type, &ask_type};   /* answers with a descriptor */
-static const struct rpc_call TABLE[] = {{1, &ask_type, &ask_type}, {2, &ask_type, &ask_type}, {3, &ask_type, &ask_type},
-					{4, &ask_type, NULL},	   {5, &ask_type, &ask_type}, {6, &ask_type, NULL},
-					{7, &ask_type, &ask_type}, {0}};
+static const struct rpc_call OPEN_CALL = {7, &ask_type, &ask_type}; /* answers with a descriptor */
+static const struct rpc_call TABLE[] = {
+	{1, &ask_type, &ask_type}, {2, &ask_type, &ask_type}, {3, &ask_type, &ask_type}, {4, &ask_type, NULL},
+	{5, &ask_type, &ask_type}, {6, &ask_type, NULL},      {7, &ask_type, &ask_type}, {0}};
 
 struct fixture {
 	struct rpc_server *server;
@@ -147,7 +147,8 @@ static void connect_pair(struct fixture *f)
 static struct fixture *set_up(unsigned threads, bool connect)
 {
 	struct fixture *f = NEW(struct fixture);
-	struct rpc_service service = {.name = "test", .table = TABLE, .handle = handle, .peer_closed = peer_closed, .ctx = f};
+	struct rpc_service service = {
+		.name = "test", .table = TABLE, .handle = handle, .peer_closed = peer_closed, .ctx = f};
 
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->cond, NULL);
@@ -469,10 +470,10 @@ static void test_a_malformed_frame_closes_the_peer(void **state)
 {
 	struct fixture *f = set_up(0, false);
 	static const char frames[][20] = {
-		"\xff\xff\xff\xff\1\0\0\0\1\0\0\0\0\0\0\0",       /* too long */
-		"\1\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0x",               /* does not decode */
-		"\0\0\0\0\x63\0\0\0\1\0\0\0\0\0\0\0",              /* unknown number */
-		"\0\0\0\0\1\0\5\0\1\0\0\0\0\0\0\0",                /* descriptors that did not come */
+		"\xff\xff\xff\xff\1\0\0\0\1\0\0\0\0\0\0\0", /* too long */
+		"\1\0\0\0\1\0\0\0\1\0\0\0\0\0\0\0x",	    /* does not decode */
+		"\0\0\0\0\x63\0\0\0\1\0\0\0\0\0\0\0",	    /* unknown number */
+		"\0\0\0\0\1\0\5\0\1\0\0\0\0\0\0\0",	    /* descriptors that did not come */
 	};
 	char byte;
 

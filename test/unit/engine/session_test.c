@@ -503,7 +503,8 @@ static void test_one_client_has_a_limit(void **state)
 static void test_without_descriptors_one_client_is_shed_and_the_next_served(void **state)
 {
 	struct toy *t = toy_new();
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct rlimit before, low;
 	int filler[256], n = 0, fd;
 	struct client *c;
@@ -539,7 +540,8 @@ static void test_the_proxy_header_tells_the_client(void **state)
 {
 	struct engine_listener like = {.proxy_protocol = true};
 	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8}, &like);
-	static const char v2[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\5\x7f\0\0\1\x30\x39\0\x19" "ECHO v2\n";
+	static const char v2[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2\5\x7f\0\0\1\x30\x39\0\x19"
+				 "ECHO v2\n";
 	struct client *c;
 
 	(void)state;

@@ -219,7 +219,8 @@ static void check_binding(int version, bool exporter)
 	c = client_new(pair[1]);
 	client_tls(c, NULL, version);
 	if (exporter)
-		assert_int_equal(SSL_export_keying_material(c->ssl, bytes, 32, "EXPORTER-Channel-Binding", 24, NULL, 0, 0), 1);
+		assert_int_equal(
+			SSL_export_keying_material(c->ssl, bytes, 32, "EXPORTER-Channel-Binding", 24, NULL, 0, 0), 1);
 	else
 		len = SSL_get_finished(c->ssl, bytes, sizeof(bytes));
 	for (size_t i = 0; i < len; i++)

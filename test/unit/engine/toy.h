@@ -31,16 +31,16 @@
 /* What the listener's service is. */
 struct toy_service {
 	struct tls_context *tls;
-	int file;                        /* for FILE */
+	int file; /* for FILE */
 	int spill_fd;
 	int64_t idle_ms;
-	unsigned client_limit;           /* 0: none */
+	unsigned client_limit; /* 0: none */
 	bool spill_fails;
 	_Atomic unsigned opened, closed, secured;
 	_Atomic size_t unsent_max;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	struct session_ref ref;          /* of the last WATCH */
+	struct session_ref ref; /* of the last WATCH */
 	unsigned watching;
 };
 
@@ -48,7 +48,7 @@ struct toy_state {
 	struct toy_service *sv;
 	uint64_t produced, to_produce;
 	unsigned changes;
-	bool line_start, dot;            /* DOT filter */
+	bool line_start, dot; /* DOT filter */
 	bool append;
 };
 
@@ -155,16 +155,21 @@ static enum next toy_bulk(struct session *s)
 {
 	const struct err *err = session_bulk_error(s);
 
-	session_printf(s, "bulk %llu %08x %s%s%s mem %zu\n", (unsigned long long)session_bulk_size(s), session_bulk_crc(s),
-		       session_bulk_spilled(s) ? "spilled" : "memory", session_bulk_too_large(s) ? " toolarge" : "",
-		       err->kind != ERR_OK ? " error" : "", session_bulk_memory(s).len);
+	session_printf(s, "bulk %llu %08x %s%s%s mem %zu\n", (unsigned long long)session_bulk_size(s),
+		       session_bulk_crc(s), session_bulk_spilled(s) ? "spilled" : "memory",
+		       session_bulk_too_large(s) ? " toolarge" : "", err->kind != ERR_OK ? " error" : "",
+		       session_bulk_memory(s).len);
 	return NEXT_UNIT;
 }
 
 static enum next toy_begin_bulk(struct session *s, uint64_t count, bool dot, bool append)
 {
 	struct toy_state *t = session_state(s);
-	struct bulk_options o = {.count = count, .max = 1000000, .memory_max = 10000, .spill = toy_spill, .spill_arg = t->sv,
+	struct bulk_options o = {.count = count,
+				 .max = 1000000,
+				 .memory_max = 10000,
+				 .spill = toy_spill,
+				 .spill_arg = t->sv,
 				 .append = append};
 
 	if (dot) {
@@ -393,7 +398,8 @@ struct client {
 
 static UNUSED int toy_connect_fd(struct toy *t)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
@@ -459,16 +465,16 @@ static UNUSED bool client_line(struct client *c, char *out, size_t size)
 	return true;
 }
 
-#define expect_line(c, want)                               \
-	do {                                               \
-		char line_[2000];                          \
-		assert_true(client_line((c), line_, sizeof(line_))); \
-		assert_string_equal(line_, (want));        \
+#define expect_line(c, want)                                                                                           \
+	do {                                                                                                           \
+		char line_[2000];                                                                                      \
+		assert_true(client_line((c), line_, sizeof(line_)));                                                   \
+		assert_string_equal(line_, (want));                                                                    \
 	} while (0)
-#define expect_end(c)                                      \
-	do {                                               \
-		char line_[2000];                          \
-		assert_false(client_line((c), line_, sizeof(line_))); \
+#define expect_end(c)                                                                                                  \
+	do {                                                                                                           \
+		char line_[2000];                                                                                      \
+		assert_false(client_line((c), line_, sizeof(line_)));                                                  \
 	} while (0)
 
 static UNUSED void client_tls(struct client *c, const char *sni, int max_version)
@@ -508,7 +514,8 @@ static UNUSED struct tls_cert cert_make(const char *name, bool ec)
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
 	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
+				   0);
 	X509_set_issuer_name(x, X509_get_subject_name(x));
 	X509_set_pubkey(x, key);
 	snprintf(san, sizeof(san), "DNS:%s", name);

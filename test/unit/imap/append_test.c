@@ -18,9 +18,12 @@ static void filter(const char *in, size_t piece, const char *want, unsigned line
 
 static void crlf_becomes_lf_in_whatever_pieces_it_comes(void **state)
 {
-	static const struct { const char *in, *want; unsigned lines; } cases[] = {
-		{"a\r\nb\r\n", "a\nb\n", 2}, {"a\nb", "a\nb", 1}, {"a\rb", "a\rb", 0}, {"a\r\r\nb", "a\nb", 1},
-		{"\r\n\r\n", "\n\n", 2}, {"end\r", "end\r", 0}, {"\r\r", "\r\r", 0},
+	static const struct {
+		const char *in, *want;
+		unsigned lines;
+	} cases[] = {
+		{"a\r\nb\r\n", "a\nb\n", 2}, {"a\nb", "a\nb", 1},   {"a\rb", "a\rb", 0}, {"a\r\r\nb", "a\nb", 1},
+		{"\r\n\r\n", "\n\n", 2},     {"end\r", "end\r", 0}, {"\r\r", "\r\r", 0},
 	};
 
 	(void)state;

@@ -19,7 +19,7 @@ static void make(struct buf *file, struct buf *wire)
 			buf_addc(file, (char)('a' + n % 26));
 			buf_addc(wire, (char)('a' + n % 26));
 		}
-		if (i == 3)   /* one that came with CRLF is not doubled */
+		if (i == 3) /* one that came with CRLF is not doubled */
 			buf_addc(file, '\r');
 		buf_addc(file, '\n');
 		buf_addz(wire, "\r\n");
@@ -92,13 +92,15 @@ static void check_range(struct engine *e, struct imap_body *b, struct str wire, 
 		buf_grow(&got, (size_t)n);
 	close(pair[1]);
 	if (!str_eq(buf_str(&got), str_sub(wire, start, count)))
-		fail_msg("wire bytes %llu+%llu (%s)", (unsigned long long)start, (unsigned long long)count, b->fd < 0 ? "memory" : "file");
+		fail_msg("wire bytes %llu+%llu (%s)", (unsigned long long)start, (unsigned long long)count,
+			 b->fd < 0 ? "memory" : "file");
 	buf_release(&got);
 }
 
 static void any_range_of_wire_bytes_can_be_sent(void **state)
 {
-	static const uint64_t starts[] = {0, 1, 2, 3, 7, 8, 9, 16390, 16391, 16392, 16393, 32775, 32776, 32777, 32778, 32779};
+	static const uint64_t starts[] = {0,	 1,	2,     3,     7,     8,	    9,	   16390,
+					  16391, 16392, 16393, 32775, 32776, 32777, 32778, 32779};
 	struct engine_limits limits = {.threads = 4, .sessions = 10};
 	struct engine *e = engine_new(&limits);
 	struct buf file, wire;
@@ -110,7 +112,8 @@ static void any_range_of_wire_bytes_can_be_sent(void **state)
 	for (int memory = 0; memory < 2; memory++) {
 		struct imap_body b;
 
-		imap_body_init(&b, memory ? -1 : fd_sealed("t", buf_str(&file)), memory ? buf_str(&file) : STR_NULL, false);
+		imap_body_init(&b, memory ? -1 : fd_sealed("t", buf_str(&file)), memory ? buf_str(&file) : STR_NULL,
+			       false);
 		for (size_t i = 0; i < ARRAY_SIZE(starts); i++) {
 			for (uint64_t count = 1; count < 6; count++)
 				check_range(e, &b, buf_str(&wire), starts[i], count);

@@ -5,12 +5,34 @@
 
 static void wildcards_match_as_rfc_3501_says(void **state)
 {
-	static const struct { const char *pattern, *name; bool want; } cases[] = {
-		{"*", "a/b/c", true}, {"%", "a", true}, {"%", "a/b", false}, {"a/%", "a/b", true}, {"a/%", "a/b/c", false},
-		{"a*", "a/b/c", true}, {"%/%", "a/b", true}, {"%b", "aab", true}, {"%b%", "a/b", false}, {"*b%", "a/b", true},
-		{"*b%", "a/b/c", false}, {"inbox", "INBOX", true}, {"INBOX/Sub", "INBOX/sub", false}, {"inbox/sub", "INBOX/sub", true},
-		{"A", "a", false}, {"", "a", false}, {"a", "ab", false}, {"*/c", "a/b/c", true}, {"%*", "a/b", true}, {"*%", "a/b", true},
-		{"a%c", "abbc", true}, {"a%c", "ab/c", false}, {"***", "", true}, {"%%x", "abx", true},
+	static const struct {
+		const char *pattern, *name;
+		bool want;
+	} cases[] = {
+		{"*", "a/b/c", true},
+		{"%", "a", true},
+		{"%", "a/b", false},
+		{"a/%", "a/b", true},
+		{"a/%", "a/b/c", false},
+		{"a*", "a/b/c", true},
+		{"%/%", "a/b", true},
+		{"%b", "aab", true},
+		{"%b%", "a/b", false},
+		{"*b%", "a/b", true},
+		{"*b%", "a/b/c", false},
+		{"inbox", "INBOX", true},
+		{"INBOX/Sub", "INBOX/sub", false},
+		{"inbox/sub", "INBOX/sub", true},
+		{"A", "a", false},
+		{"", "a", false},
+		{"a", "ab", false},
+		{"*/c", "a/b/c", true},
+		{"%*", "a/b", true},
+		{"*%", "a/b", true},
+		{"a%c", "abbc", true},
+		{"a%c", "ab/c", false},
+		{"***", "", true},
+		{"%%x", "abx", true},
 	};
 
 	(void)state;

@@ -43,7 +43,8 @@ static void astrings_are_atoms_quoted_or_literals(void **state)
 
 static void broken_strings_are_refused(void **state)
 {
-	static const char *const bad[] = {"\"open", "\"a\r\"", "{5}\r\nabcd", "{x}\r\n", "{3", "{99999999999999999999}\r\n", "(", ""};
+	static const char *const bad[] = {
+		"\"open", "\"a\r\"", "{5}\r\nabcd", "{x}\r\n", "{3", "{99999999999999999999}\r\n", "(", ""};
 	struct str s;
 
 	(void)state;
@@ -107,10 +108,20 @@ static void flags_are_read_in_any_case(void **state)
 
 static void mailbox_names_are_decoded_and_inbox_is_spelled_one_way(void **state)
 {
-	static const struct { const char *in, *want; } names[] = {
-		{"inbox", "INBOX"}, {"iNbOx/sub", "INBOX/sub"}, {"inboxes", "inboxes"}, {"folder/", "folder"},
-		{"Entw&APw-rfe", "Entw\xc3\xbcrfe"}, {"\"A & B\"", NULL}, {"A&-B", "A&B"}, {"&2D3eAA-", "\xf0\x9f\x98\x80"},
-		{"Entw\xc3\xbcrfe", "Entw\xc3\xbcrfe"}, {"\"\"", NULL}, {"&AP", NULL},
+	static const struct {
+		const char *in, *want;
+	} names[] = {
+		{"inbox", "INBOX"},
+		{"iNbOx/sub", "INBOX/sub"},
+		{"inboxes", "inboxes"},
+		{"folder/", "folder"},
+		{"Entw&APw-rfe", "Entw\xc3\xbcrfe"},
+		{"\"A & B\"", NULL},
+		{"A&-B", "A&B"},
+		{"&2D3eAA-", "\xf0\x9f\x98\x80"},
+		{"Entw\xc3\xbcrfe", "Entw\xc3\xbcrfe"},
+		{"\"\"", NULL},
+		{"&AP", NULL},
 	};
 
 	(void)state;
@@ -163,7 +174,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_literal_may_not_hold_nul, setup, teardown),
 		cmocka_unit_test_setup_teardown(sets_keep_what_was_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(flags_are_read_in_any_case, setup, teardown),
-		cmocka_unit_test_setup_teardown(mailbox_names_are_decoded_and_inbox_is_spelled_one_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(mailbox_names_are_decoded_and_inbox_is_spelled_one_way, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(a_pattern_in_broken_utf7_is_not_an_error, setup, teardown),
 		cmocka_unit_test(literal_specs_are_seen_at_the_end_of_a_line_only),
 	};

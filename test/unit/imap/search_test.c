@@ -3,33 +3,32 @@
 #include "imap/search.h"
 #include "msg/header.h"
 
-static const char message[] =
-	"Return-Path: <x@y>\n"
-	"From: =?utf-8?Q?J=C3=BCrgen?= <jurgen@example.test>\n"
-	"To: alice@example.test\n"
-	"Subject: =?iso-8859-1?Q?Gr=FC=DFe?= and more\n"
-	"Date: Tue, 1 Feb 1994 23:30:00 -0800\n"
-	"X-Empty:\n"
-	"Content-Type: multipart/mixed; boundary=b\n"
-	"\n"
-	"preamble\n"
-	"--b\n"
-	"Content-Type: text/plain; charset=utf-8\n"
-	"Content-Transfer-Encoding: base64\n"
-	"\n"
-	"w4RwZmVsIHVuZCBCaXJuZW4K\n"
-	"--b\n"
-	"Content-Type: application/octet-stream; name=\"report.bin\"\n"
-	"\n"
-	"hidden\n"
-	"--b\n"
-	"Content-Type: message/rfc822\n"
-	"\n"
-	"Subject: inner subject\n"
-	"\n"
-	"inner text\n"
-	"--b--\n";
-#define PREFIX_LEN 19    /* Return-Path */
+static const char message[] = "Return-Path: <x@y>\n"
+			      "From: =?utf-8?Q?J=C3=BCrgen?= <jurgen@example.test>\n"
+			      "To: alice@example.test\n"
+			      "Subject: =?iso-8859-1?Q?Gr=FC=DFe?= and more\n"
+			      "Date: Tue, 1 Feb 1994 23:30:00 -0800\n"
+			      "X-Empty:\n"
+			      "Content-Type: multipart/mixed; boundary=b\n"
+			      "\n"
+			      "preamble\n"
+			      "--b\n"
+			      "Content-Type: text/plain; charset=utf-8\n"
+			      "Content-Transfer-Encoding: base64\n"
+			      "\n"
+			      "w4RwZmVsIHVuZCBCaXJuZW4K\n"
+			      "--b\n"
+			      "Content-Type: application/octet-stream; name=\"report.bin\"\n"
+			      "\n"
+			      "hidden\n"
+			      "--b\n"
+			      "Content-Type: message/rfc822\n"
+			      "\n"
+			      "Subject: inner subject\n"
+			      "\n"
+			      "inner text\n"
+			      "--b--\n";
+#define PREFIX_LEN 19 /* Return-Path */
 
 static struct arena arena;
 static struct summary summary;
@@ -99,18 +98,62 @@ static bool matches(const char *text)
 static void keys_that_match_and_keys_that_do_not(void **state)
 {
 	static const char *const yes[] = {
-		" ALL", " SEEN FLAGGED", " UNDELETED", " NOT DELETED", " RECENT", " OR DELETED SEEN", " (SEEN (FLAGGED))",
-		" LARGER 999", " SMALLER 1001", " MODSEQ 12", " MODSEQ \"/flags/\\\\draft\" all 12", " BEFORE 2-Feb-1994", " SINCE 31-Jan-1994",
-		" ON 31-Jan-1994", " SENTON 1-Feb-1994", " SENTBEFORE 2-Feb-1994", " SENTSINCE 1-Feb-1994",
-		" FROM \"J\xc3\x9cRGEN\"", " FROM jurgen@EXAMPLE", " TO alice", " SUBJECT \"gr\xc3\xbc\xc3\x9f" "e AND\"",
-		" HEADER X-Empty \"\"", " HEADER Return-Path x@y", " HEADER subject MORE",
-		" BODY \"\xc3\x84pfel UND\"", " BODY \"\xc3\xa4PFEL\"", " BODY \"inner text\"", " BODY \"inner subject\"", " TEXT return-path",
-		" TEXT alice", " TEXT birnen", " BODY report.bin", " CHARSET ISO-8859-1 BODY \xc4pfel", " BODY \"\"", " UNKEYWORD $x",
+		" ALL",
+		" SEEN FLAGGED",
+		" UNDELETED",
+		" NOT DELETED",
+		" RECENT",
+		" OR DELETED SEEN",
+		" (SEEN (FLAGGED))",
+		" LARGER 999",
+		" SMALLER 1001",
+		" MODSEQ 12",
+		" MODSEQ \"/flags/\\\\draft\" all 12",
+		" BEFORE 2-Feb-1994",
+		" SINCE 31-Jan-1994",
+		" ON 31-Jan-1994",
+		" SENTON 1-Feb-1994",
+		" SENTBEFORE 2-Feb-1994",
+		" SENTSINCE 1-Feb-1994",
+		" FROM \"J\xc3\x9cRGEN\"",
+		" FROM jurgen@EXAMPLE",
+		" TO alice",
+		" SUBJECT \"gr\xc3\xbc\xc3\x9f"
+		"e AND\"",
+		" HEADER X-Empty \"\"",
+		" HEADER Return-Path x@y",
+		" HEADER subject MORE",
+		" BODY \"\xc3\x84pfel UND\"",
+		" BODY \"\xc3\xa4PFEL\"",
+		" BODY \"inner text\"",
+		" BODY \"inner subject\"",
+		" TEXT return-path",
+		" TEXT alice",
+		" TEXT birnen",
+		" BODY report.bin",
+		" CHARSET ISO-8859-1 BODY \xc4pfel",
+		" BODY \"\"",
+		" UNKEYWORD $x",
 	};
 	static const char *const no[] = {
-		" DELETED", " UNSEEN", " OLD", " NEW", " LARGER 1000", " SMALLER 1000", " MODSEQ 13", " BEFORE 31-Jan-1994",
-		" SENTBEFORE 1-Feb-1994", " FROM bob", " CC alice", " HEADER X-None \"\"", " BODY hidden", " BODY alice@example",
-		" KEYWORD $x", " NOT ALL", " TEXT nowhere", " SUBJECT inner",
+		" DELETED",
+		" UNSEEN",
+		" OLD",
+		" NEW",
+		" LARGER 1000",
+		" SMALLER 1000",
+		" MODSEQ 13",
+		" BEFORE 31-Jan-1994",
+		" SENTBEFORE 1-Feb-1994",
+		" FROM bob",
+		" CC alice",
+		" HEADER X-None \"\"",
+		" BODY hidden",
+		" BODY alice@example",
+		" KEYWORD $x",
+		" NOT ALL",
+		" TEXT nowhere",
+		" SUBJECT inner",
 	};
 
 	(void)state;
@@ -127,8 +170,20 @@ static void keys_that_match_and_keys_that_do_not(void **state)
 static void broken_searches_are_refused(void **state)
 {
 	static const char *const bad[] = {
-		"", " ", " FOO", " (SEEN", " NOT", " OR SEEN", " SUBJECT", " LARGER x", " BEFORE 1-Foo-1994", " ()",
-		" SEEN)", " RETURN (FOO) ALL", " RETURN (MIN ALL", " CHARSET UTF-8",
+		"",
+		" ",
+		" FOO",
+		" (SEEN",
+		" NOT",
+		" OR SEEN",
+		" SUBJECT",
+		" LARGER x",
+		" BEFORE 1-Foo-1994",
+		" ()",
+		" SEEN)",
+		" RETURN (FOO) ALL",
+		" RETURN (MIN ALL",
+		" CHARSET UTF-8",
 	};
 	struct imap_search search;
 

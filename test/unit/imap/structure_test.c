@@ -82,35 +82,38 @@ static void groups_have_no_host(void **state)
 	check_envelope("To: A Group: a@b.c, d@e.f;, g@h.i\n\n",
 		       "(NIL NIL NIL NIL NIL ((NIL NIL \"A Group\" NIL)(NIL NIL \"a\" \"b.c\")(NIL NIL \"d\" \"e.f\")"
 		       "(NIL NIL NIL NIL)(NIL NIL \"g\" \"h.i\")) NIL NIL NIL NIL)");
-	check_envelope("To: undisclosed-recipients:;\n\n",
-		       "(NIL NIL NIL NIL NIL ((NIL NIL \"undisclosed-recipients\" NIL)(NIL NIL NIL NIL)) NIL NIL NIL NIL)");
+	check_envelope(
+		"To: undisclosed-recipients:;\n\n",
+		"(NIL NIL NIL NIL NIL ((NIL NIL \"undisclosed-recipients\" NIL)(NIL NIL NIL NIL)) NIL NIL NIL NIL)");
 }
 
 static void a_text_message_counts_lines_and_wire_bytes(void **state)
 {
 	(void)state;
 	/* RFC 3501 7.4.2: ("TEXT" "PLAIN" ("CHARSET" "US-ASCII") NIL NIL "7BIT" size lines) */
-	check_structure("Content-Type: TEXT/PLAIN; CHARSET=US-ASCII\nContent-Transfer-Encoding: 7BIT\n\none\ntwo\n", false,
-			"(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 10 2)");
-	check_structure("Content-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\nContent-Transfer-Encoding: 7BIT\r\n\r\none\r\ntwo\r\n", true,
-			"(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 10 2 NIL NIL NIL NIL)");
+	check_structure("Content-Type: TEXT/PLAIN; CHARSET=US-ASCII\nContent-Transfer-Encoding: 7BIT\n\none\ntwo\n",
+			false, "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 10 2)");
+	check_structure(
+		"Content-Type: TEXT/PLAIN; CHARSET=US-ASCII\r\nContent-Transfer-Encoding: 7BIT\r\n\r\none\r\ntwo\r\n",
+		true, "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 10 2 NIL NIL NIL NIL)");
 }
 
 static void two_parts_as_in_rfc_3501(void **state)
 {
 	(void)state;
-	check_structure("MIME-Version: 1.0\nContent-Type: MULTIPART/MIXED; BOUNDARY=\"b\"\n\n"
-			"--b\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\nContent-Transfer-Encoding: 7BIT\n\none\n\n"
-			"--b\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII; NAME=\"cc.diff\"\n"
-			"Content-ID: <960723163407.20117h@cac.washington.edu>\nContent-Description: Compiler diff\n"
-			"Content-Transfer-Encoding: BASE64\nContent-Disposition: attachment; filename=\"cc.diff\"\n\nYQ==\n"
-			"--b--\n",
-			true,
-			"((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 5 1 NIL NIL NIL NIL)"
-			"(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\" \"NAME\" \"cc.diff\") "
-			"\"<960723163407.20117h@cac.washington.edu>\" \"Compiler diff\" \"BASE64\" 4 0 NIL "
-			"(\"attachment\" (\"filename\" \"cc.diff\")) NIL NIL) "
-			"\"MIXED\" (\"BOUNDARY\" \"b\") NIL NIL NIL)");
+	check_structure(
+		"MIME-Version: 1.0\nContent-Type: MULTIPART/MIXED; BOUNDARY=\"b\"\n\n"
+		"--b\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII\nContent-Transfer-Encoding: 7BIT\n\none\n\n"
+		"--b\nContent-Type: TEXT/PLAIN; CHARSET=US-ASCII; NAME=\"cc.diff\"\n"
+		"Content-ID: <960723163407.20117h@cac.washington.edu>\nContent-Description: Compiler diff\n"
+		"Content-Transfer-Encoding: BASE64\nContent-Disposition: attachment; filename=\"cc.diff\"\n\nYQ==\n"
+		"--b--\n",
+		true,
+		"((\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 5 1 NIL NIL NIL NIL)"
+		"(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\" \"NAME\" \"cc.diff\") "
+		"\"<960723163407.20117h@cac.washington.edu>\" \"Compiler diff\" \"BASE64\" 4 0 NIL "
+		"(\"attachment\" (\"filename\" \"cc.diff\")) NIL NIL) "
+		"\"MIXED\" (\"BOUNDARY\" \"b\") NIL NIL NIL)");
 }
 
 static void a_message_inside_has_envelope_structure_and_lines(void **state)

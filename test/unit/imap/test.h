@@ -12,11 +12,11 @@
 #include "base/arena.h"
 #include "base/buf.h"
 
-#define assert_str(got, want)                                                                     \
-	do {                                                                                      \
-		struct str got_ = (got);                                                          \
-		if (!str_eq(got_, str_from(want)))                                                \
-			fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got_), (want));             \
+#define assert_str(got, want)                                                                                          \
+	do {                                                                                                           \
+		struct str got_ = (got);                                                                               \
+		if (!str_eq(got_, str_from(want)))                                                                     \
+			fail_msg("got \"%.*s\", want \"%s\"", STR_ARG(got_), (want));                                  \
 	} while (0)
 
 #endif

@@ -33,7 +33,7 @@
 
 #define TRANSCRIPTS "test/wire/imap"
 #define CLIENTS_MAX 4
-#define ANSWER_MS 10000
+#define ANSWER_MS   10000
 
 static struct engine *engine;
 static struct imap_server server;
@@ -41,7 +41,7 @@ static struct service *service, *hasty_service;
 static struct conf *conf, *hasty_conf;
 static struct store_service *store;
 static struct rpc_server *directory;
-static struct rpc_channel *grants;       /* from directory to the store */
+static struct rpc_channel *grants; /* from directory to the store */
 static _Atomic uint64_t account_base = 100;
 static uint16_t port, hasty_port;
 static pthread_t threads[3];
@@ -53,7 +53,10 @@ static int state_fd, mail_fd;
 static void grant(uint64_t session, uint64_t account)
 {
 	char path[32];
-	struct store_grant g = {.peer_tag = process_tag(7, PROCESS_ACCESS), .session = session, .account = account, .rights = RIGHTS_FULL};
+	struct store_grant g = {.peer_tag = process_tag(7, PROCESS_ACCESS),
+				.session = session,
+				.account = account,
+				.rights = RIGHTS_FULL};
 	struct rpc_reply hold;
 	struct store_ok ok;
 
@@ -206,8 +209,8 @@ static int start(void **state)
 	conf = conf_parse(STR("myhostname = mail.example.test\nmessage_size_limit = 300000\n"), "main.cf", NULL, &err);
 	if (conf == NULL)
 		fail_msg("conf: %s", err.text);
-	hasty_conf = conf_parse(STR("imap_idle_notify_interval = 1s\nimap_timeout = 3s\nimap_login_timeout = 2s\n"), "main.cf",
-				NULL, &err);
+	hasty_conf = conf_parse(STR("imap_idle_notify_interval = 1s\nimap_timeout = 3s\nimap_login_timeout = 2s\n"),
+				"main.cf", NULL, &err);
 	assert_non_null(hasty_conf);
 	engine = engine_new(&limits);
 	server.engine = engine;
@@ -255,7 +258,9 @@ static struct client clients[CLIENTS_MAX];
 static struct client *client(size_t n, const char *where)
 {
 	struct client *c = &clients[n];
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(n == 3 ? hasty_port : port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {.sin_family = AF_INET,
+				 .sin_port = htons(n == 3 ? hasty_port : port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int on = 1;
 
 	if (c->fd > 0)
@@ -279,7 +284,7 @@ static void send_line(struct client *c, struct str text, bool bytewise)
 		ssize_t n = send(c->fd, out.ptr + at, bytewise ? 1 : out.len - at, MSG_NOSIGNAL);
 
 		if (n <= 0)
-			break;   /* the server may have hung up: what it said is still read */
+			break; /* the server may have hung up: what it said is still read */
 		at += (size_t)n;
 	}
 	buf_release(&out);
@@ -410,7 +415,7 @@ static void run_transcript(const char *name, struct str text, bool bytewise)
 {
 	unsigned number = 0;
 
-	close_clients();   /* of a transcript that failed */
+	close_clients(); /* of a transcript that failed */
 	account_base += 10;
 	while (text.len > 0) {
 		char where[200];

@@ -1,6 +1,6 @@
-#include "journal/journal.h"
-#include "base/mem.h"
 #include "base/encode.h"
+#include "base/mem.h"
+#include "journal/journal.h"
 #include "os/io.h"
 #include "testdir.h"
 #include <errno.h>
@@ -36,7 +36,8 @@ static int see(void *ctx, const struct journal_record *r, struct err *err)
 	(void)err;
 	if (!s->first)
 		s->first = r->lsn;
-	s->wrong = s->wrong || (s->last && r->lsn != s->last + 1) || !str_eq(r->payload, payload(r->lsn, want, &len)) || r->type != 7;
+	s->wrong = s->wrong || (s->last && r->lsn != s->last + 1) || !str_eq(r->payload, payload(r->lsn, want, &len)) ||
+		   r->type != 7;
 	s->last = r->lsn;
 	s->count++;
 	return 0;

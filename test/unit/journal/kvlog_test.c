@@ -1,6 +1,6 @@
-#include "journal/kvlog.h"
 #include "base/buf.h"
 #include "base/encode.h"
+#include "journal/kvlog.h"
 #include "journal/overlay.h"
 #include "os/io.h"
 #include "testdir.h"
@@ -16,7 +16,7 @@ struct fixture {
 	int dir;
 	struct testloop loop;
 	struct kvlog *k;
-	struct buf extras;       /* what replay gave */
+	struct buf extras; /* what replay gave */
 	atomic_uint settled;
 };
 
@@ -40,8 +40,12 @@ static int settle(void *ctx, uint64_t lsn, struct err *err)
 
 static void open_log(struct fixture *f)
 {
-	struct kvlog_options o = {.dirfd = f->dir, .loop = testloop_hook(&f->loop), .hooks = {.replay = replay, .settle = settle, .ctx = f},
-				  .segment_size = 256 << 10, .journal_size_limit = 4 << 20, .overlay_limit = 64 << 10};
+	struct kvlog_options o = {.dirfd = f->dir,
+				  .loop = testloop_hook(&f->loop),
+				  .hooks = {.replay = replay, .settle = settle, .ctx = f},
+				  .segment_size = 256 << 10,
+				  .journal_size_limit = 4 << 20,
+				  .overlay_limit = 64 << 10};
 	struct err err = ERR_NONE;
 
 	buf_clear(&f->extras);
@@ -277,7 +281,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_overlay_keeps_order_and_counts_its_bytes),
-		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup, teardown),
+		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(quiet_leads_to_a_checkpoint_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_checkpoint_begins_within_a_commit, setup, teardown),

@@ -37,9 +37,17 @@ static const char *eval(const char *list, struct ask ask)
 	struct address sender = {STR("a"), STR("b.example")}, rcpt = {STR("x"), STR("y.example")};
 	struct net_addr client;
 	struct policy_request r = {
-		.conf = conf, .client = &client, .client_name = STR("unknown[198.51.100.1]"), .helo = STR("client"),
-		.sender = &sender, .sender_text = STR("a@b.example"), .recipient = &rcpt, .recipient_text = STR("x@y.example"),
-		.recipient_class = ask.class ? ask.class : RCPT_LOCAL, .sasl_user = str_from(ask.user), .sender_owned = owned,
+		.conf = conf,
+		.client = &client,
+		.client_name = STR("unknown[198.51.100.1]"),
+		.helo = STR("client"),
+		.sender = &sender,
+		.sender_text = STR("a@b.example"),
+		.recipient = &rcpt,
+		.recipient_text = STR("x@y.example"),
+		.recipient_class = ask.class ? ask.class : RCPT_LOCAL,
+		.sasl_user = str_from(ask.user),
+		.sender_owned = owned,
 		.ctx = (void *)(uintptr_t)(ask.owns ? ask.owns : "y"),
 	};
 	struct err err = ERR_NONE;
@@ -80,7 +88,8 @@ static void the_first_that_decides_ends_the_list(void **state)
 
 static void senders_belong_to_their_users(void **state)
 {
-	static const char both[] = "reject_sender_login_mismatch", auth[] = "reject_authenticated_sender_login_mismatch";
+	static const char both[] = "reject_sender_login_mismatch",
+			  auth[] = "reject_authenticated_sender_login_mismatch";
 
 	(void)state;
 	assert_string_equal(eval(both, (struct ask){.user = "alice", .owns = "y"}), "dunno");
@@ -115,7 +124,9 @@ static void a_configuration_is_checked(void **state)
 		{"smtpd_relay_restrictions = permit, reject_unauth_destination\n", false},
 		{"smtpd_relay_restrictions = warn_if_reject reject_unauth_destination\n", false},
 		{"smtpd_helo_restrictions = reject_everybody_i_dislike\n", false},
-		{"smtpd_sender_restrictions = check_sender_access hash:/etc/postfix/sender, reject_unknown_sender_domain\n", true},
+		{"smtpd_sender_restrictions = check_sender_access hash:/etc/postfix/sender, "
+		 "reject_unknown_sender_domain\n",
+		 true},
 		{"smtpd_restriction_classes = greylist\nsmtpd_client_restrictions = greylist\n", true},
 		{"smtpd_recipient_restrictions = reject_rbl_client reject\nsmtpd_relay_restrictions =\n", false},
 		{"smtpd_relay_restrictions = check_policy_service inet:127.0.0.1:10023 reject\n", true},
@@ -139,9 +150,10 @@ static void name_unused(void *ctx, const char *parameter, struct str name)
 
 static void what_decides_nothing_yet_is_named(void **state)
 {
-	struct conf *conf = conf_of("smtpd_client_restrictions = permit_mynetworks, reject_rbl_client zen.example, "
-				    "hash:/etc/postfix/access\n"
-				    "smtpd_recipient_restrictions = check_policy_service { unix:private/x, timeout=3s } reject\n");
+	struct conf *conf =
+		conf_of("smtpd_client_restrictions = permit_mynetworks, reject_rbl_client zen.example, "
+			"hash:/etc/postfix/access\n"
+			"smtpd_recipient_restrictions = check_policy_service { unix:private/x, timeout=3s } reject\n");
 	struct buf out;
 
 	(void)state;
@@ -159,14 +171,17 @@ static void what_decides_nothing_yet_lets_the_next_decide(void **state)
 	(void)state;
 	assert_string_equal(eval("reject_rbl_client permit, check_client_access hash:/x reject", (struct ask){0}),
 			    "554 5.7.1");
-	assert_string_equal(eval("warn_if_reject reject_unknown_client_hostname, reject", (struct ask){0}), "554 5.7.1");
+	assert_string_equal(eval("warn_if_reject reject_unknown_client_hostname, reject", (struct ask){0}),
+			    "554 5.7.1");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(strangers_do_not_relay),        cmocka_unit_test(the_first_that_decides_ends_the_list),
-		cmocka_unit_test(senders_belong_to_their_users), cmocka_unit_test(unknown_recipients_and_names),
+		cmocka_unit_test(strangers_do_not_relay),
+		cmocka_unit_test(the_first_that_decides_ends_the_list),
+		cmocka_unit_test(senders_belong_to_their_users),
+		cmocka_unit_test(unknown_recipients_and_names),
 		cmocka_unit_test(a_configuration_is_checked),
 		cmocka_unit_test(what_decides_nothing_yet_is_named),
 		cmocka_unit_test(what_decides_nothing_yet_lets_the_next_decide),

@@ -37,8 +37,8 @@
 #include <unistd.h>
 
 #define TRANSCRIPTS "test/wire/pop3"
-#define ANSWER_MS 20000
-#define SEEDER 1                         /* the session that delivers */
+#define ANSWER_MS   20000
+#define SEEDER	    1 /* the session that delivers */
 
 static struct engine *engine;
 static struct pop3_server server;
@@ -46,7 +46,7 @@ static struct service *service;
 static struct conf *conf;
 static struct store_service *store;
 static struct rpc_server *directory;
-static struct rpc_channel *grants;       /* from directory to the store */
+static struct rpc_channel *grants; /* from directory to the store */
 static _Atomic uint64_t account = 1000;
 static uint16_t port;
 static pthread_t threads[3];
@@ -58,7 +58,8 @@ static int state_fd, mail_fd;
 static void grant(uint64_t session, uint8_t rights)
 {
 	char path[32];
-	struct store_grant g = {.peer_tag = process_tag(7, PROCESS_ACCESS), .session = session, .account = account, .rights = rights};
+	struct store_grant g = {
+		.peer_tag = process_tag(7, PROCESS_ACCESS), .session = session, .account = account, .rights = rights};
 	struct rpc_reply hold;
 	struct store_ok ok;
 
@@ -291,7 +292,7 @@ static void deliver(struct str text, const char *where)
 static struct {
 	int fd;
 	struct buf in, held;
-	uint64_t octets;                 /* of the multi-line answer under way */
+	uint64_t octets; /* of the multi-line answer under way */
 } c;
 
 static void hang_up(void)
@@ -306,7 +307,8 @@ static void hang_up(void)
 
 static void connect_client(const char *where)
 {
-	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int on = 1;
 
 	if (c.fd > 0)
@@ -329,7 +331,7 @@ static void send_line(struct str text, bool keep, bool bytewise)
 		ssize_t n = send(c.fd, c.held.ptr + at, bytewise ? 1 : c.held.len - at, MSG_NOSIGNAL);
 
 		if (n <= 0)
-			break;   /* the server may have hung up: what it said is still read */
+			break; /* the server may have hung up: what it said is still read */
 		at += (size_t)n;
 	}
 	buf_clear(&c.held);

@@ -1,11 +1,11 @@
 /* The queue as its peers see it, over real channels; restarts and kills are real too. */
-#include "queue/service.h"
+#include "../journal/testdir.h"
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/vec.h"
 #include "config/roles.h"
 #include "os/fd.h"
-#include "../journal/testdir.h"
+#include "queue/service.h"
 #include <dirent.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -21,8 +21,8 @@ struct fixture {
 	struct queue_parameters p;
 	struct queue_service *q;
 	pthread_t thread;
-	struct rpc_channel *c;           /* relay's */
-	struct rpc_channel *admin;       /* master's */
+	struct rpc_channel *c;	   /* relay's */
+	struct rpc_channel *admin; /* master's */
 	struct rpc_reply hold;
 };
 
@@ -45,7 +45,8 @@ static struct rpc_channel *connect_as(struct fixture *f, enum process_role role)
 
 static void start(struct fixture *f)
 {
-	struct queue_options o = {.dirfd = f->dir, .segment_size = 1 << 20, .journal_size_limit = 16 << 20, .parameters = f->p};
+	struct queue_options o = {
+		.dirfd = f->dir, .segment_size = 1 << 20, .journal_size_limit = 16 << 20, .parameters = f->p};
 	struct err err = ERR_NONE;
 
 	f->q = queue_service_new(&o, &err);
@@ -70,8 +71,11 @@ static int setup(void **state)
 	struct fixture *f = NEW(struct fixture);
 
 	f->dir = testdir_make(f->path);
-	f->p = (struct queue_parameters){.minimal_backoff_time = 1000, .maximal_backoff_time = 4000000, .maximal_queue_lifetime = 432000000,
-					 .bounce_queue_lifetime = 432000000, .message_size_limit = 1 << 20};
+	f->p = (struct queue_parameters){.minimal_backoff_time = 1000,
+					 .maximal_backoff_time = 4000000,
+					 .maximal_queue_lifetime = 432000000,
+					 .bounce_queue_lifetime = 432000000,
+					 .message_size_limit = 1 << 20};
 	rpc_reply_init(&f->hold);
 	start(f);
 	*state = f;
@@ -90,7 +94,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int call(struct rpc_channel *c, struct fixture *f, const struct rpc_call *what, const void *request, void *reply_r)
+static int call(struct rpc_channel *c, struct fixture *f, const struct rpc_call *what, const void *request,
+		void *reply_r)
 {
 	struct err err = ERR_NONE;
 
@@ -109,8 +114,12 @@ static struct queue_message message(const char *body)
 	static char delivery_id[16 * 64];
 	static unsigned given;
 	char *id = delivery_id + given++ % 64 * 16;
-	struct queue_message m = {.delivery_id = str_of(id, 16), .sender = STR("alice@example.test"), .client = STR("localhost[127.0.0.1]"),
-				   .prefix = STR("Received: x\n"), .body = str_from(body), .body_fd = -1};
+	struct queue_message m = {.delivery_id = str_of(id, 16),
+				  .sender = STR("alice@example.test"),
+				  .client = STR("localhost[127.0.0.1]"),
+				  .prefix = STR("Received: x\n"),
+				  .body = str_from(body),
+				  .body_fd = -1};
 
 	random_bytes(id, 16);
 	random_bytes(id, 16);
@@ -136,7 +145,8 @@ static size_t claim(struct rpc_channel *c, struct fixture *f, uint32_t wait_ms, 
 	return claimed_r->messages.n;
 }
 
-static int result(struct fixture *f, const char *id, struct queue_rcpt_outcome *o, size_t n, struct queue_message *bounces, size_t b)
+static int result(struct fixture *f, const char *id, struct queue_rcpt_outcome *o, size_t n,
+		  struct queue_message *bounces, size_t b)
 {
 	struct queue_result r = {.id = str_from(id)};
 	struct queue_ok ok;
@@ -173,7 +183,8 @@ static void a_message_is_claimed_deferred_and_due_again(void **state)
 {
 	struct fixture *f = *state;
 	struct queue_message m = message("body\n");
-	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")}, {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
 	struct queue_claimed got;
 	int64_t before;
 	char id[64];
@@ -259,7 +270,8 @@ static void a_failure_and_its_bounce_are_one_commit(void **state)
 {
 	struct fixture *f = *state;
 	struct queue_message m = message("body\n"), bounce = message("bounce\n"), bad = message("bad\n");
-	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")}, {1, OUTCOME_FAILED, STR("5.1.1"), STR("no")}};
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")},
+					  {1, OUTCOME_FAILED, STR("5.1.1"), STR("no")}};
 	struct queue_claimed got;
 	struct queue_listed l;
 	char id[64];
@@ -287,7 +299,8 @@ static void a_request_that_comes_again_is_done_once(void **state)
 {
 	struct fixture *f = *state;
 	struct queue_message m = message("body\n"), bounce = message("bounce\n");
-	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")}, {1, OUTCOME_DEFERRED, STR("4.2.2"), STR("full")}};
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.1.1"), STR("no")},
+					  {1, OUTCOME_DEFERRED, STR("4.2.2"), STR("full")}};
 	struct queue_rcpt_outcome rest = {1, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")};
 	struct queue_claimed got;
 	struct queue_listed l;
@@ -541,7 +554,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_request_that_comes_again_is_done_once, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_blob_is_its_peers_and_goes_with_it, setup, teardown),

@@ -42,8 +42,13 @@ static int teardown(void **state)
 static struct queue_message message(const char *sender, const char *to)
 {
 	struct queue_message m = {
-		.id = STR("Q1"), .delivery_id = STR("0123456789abcdef"), .sender = str_from(sender),
-		.prefix = STR("Received: by mx\n"), .body = STR(BODY), .body_fd = -1, .size = sizeof(BODY) - 1,
+		.id = STR("Q1"),
+		.delivery_id = STR("0123456789abcdef"),
+		.sender = str_from(sender),
+		.prefix = STR("Received: by mx\n"),
+		.body = STR(BODY),
+		.body_fd = -1,
+		.size = sizeof(BODY) - 1,
 		.arrival = (uint64_t)clock_wall(),
 	};
 	rcpts[0] = (struct queue_rcpt){.index = 3, .address = str_from(to), .original = str_from(to), .account = 2};

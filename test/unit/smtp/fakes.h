@@ -27,9 +27,9 @@
 
 struct fake_delivered {
 	uint64_t account;
-	char *file;                      /* prefix and body */
+	char *file; /* prefix and body */
 	size_t len;
-	struct store_deliver head;       /* numbers only */
+	struct store_deliver head; /* numbers only */
 };
 
 struct fakes {
@@ -40,15 +40,15 @@ struct fakes {
 	struct store_client *store;
 	atomic_bool store_down, queue_down;
 	VEC(struct fake_delivered) delivered;
-	VEC(char *) queued;              /* "sender|rcpt,rcpt|body" */
+	VEC(char *) queued; /* "sender|rcpt,rcpt|body" */
 	unsigned confirmed, ended, dropped, claims;
-	size_t admits;                   /* times the store was asked for room */
+	size_t admits; /* times the store was asked for room */
 	int blob_fd;
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
 	struct queue_message *claimable;
-	VEC(char *) outcomes;            /* "index outcome code text" */
-	VEC(char *) bounces;             /* "sender|rcpt|body" */
+	VEC(char *) outcomes; /* "index outcome code text" */
+	VEC(char *) bounces;  /* "sender|rcpt|body" */
 };
 
 /* ---- directory ------------------------------------------------------------------------------------------- */
@@ -69,8 +69,8 @@ static inline uint64_t fake_account(struct str local)
 
 static inline struct dir_target fake_target(uint64_t account)
 {
-	static const char *const addresses[] = {"far@remote.test", "alice@example.test", "bob@example.test",
-						"full@example.test", "late@example.test", "gone@example.test"};
+	static const char *const addresses[] = {"far@remote.test",   "alice@example.test", "bob@example.test",
+						"full@example.test", "late@example.test",  "gone@example.test"};
 
 	return (struct dir_target){.account = account, .address = str_from(addresses[account]), .extension = STR("")};
 }
@@ -112,15 +112,19 @@ static inline void fake_resolve(struct rpc_request *req)
 
 static inline void fake_auth(struct rpc_request *req, bool good, const char *why)
 {
-	struct dir_auth answer = {.status = good ? AUTH_OK : AUTH_FAILED, .account = 1, .user = STR("alice@example.test"),
-				  .challenge = STR(""), .text = str_from(why)};
+	struct dir_auth answer = {.status = good ? AUTH_OK : AUTH_FAILED,
+				  .account = 1,
+				  .user = STR("alice@example.test"),
+				  .challenge = STR(""),
+				  .text = str_from(why)};
 
 	rpc_answer(req, &answer);
 }
 
 static inline void fake_challenge(struct rpc_request *req, const char *challenge)
 {
-	struct dir_auth answer = {.status = AUTH_CONTINUE, .challenge = str_from(challenge), .user = STR(""), .text = STR("")};
+	struct dir_auth answer = {
+		.status = AUTH_CONTINUE, .challenge = str_from(challenge), .user = STR(""), .text = STR("")};
 
 	rpc_answer(req, &answer);
 }
@@ -128,9 +132,13 @@ static inline void fake_challenge(struct rpc_request *req, const char *challenge
 static inline void fake_auth_start(struct rpc_request *req)
 {
 	const struct dir_auth_start *ask = req->msg;
-	struct dir_auth proof = {.status = AUTH_OK, .account = 1, .user = STR("alice@example.test"), .challenge = STR("v=proof"),
+	struct dir_auth proof = {.status = AUTH_OK,
+				 .account = 1,
+				 .user = STR("alice@example.test"),
+				 .challenge = STR("v=proof"),
 				 .text = STR("")};
-	struct dir_auth invalid = {.status = AUTH_INVALID, .challenge = STR(""), .user = STR(""), .text = STR("no such mechanism")};
+	struct dir_auth invalid = {
+		.status = AUTH_INVALID, .challenge = STR(""), .user = STR(""), .text = STR("no such mechanism")};
 
 	if (str_eq(ask->mechanism, STR("PLAIN")) && ask->has_initial)
 		fake_auth(req, str_ends(ask->initial, str_of("\0alice@example.test\0secret", 26)), "wrong password");
@@ -210,9 +218,11 @@ static inline void fake_deliver(struct fakes *f, struct rpc_request *req)
 		uint64_t account = ask->targets.v[i].account;
 
 		if (account == 4)
-			refusals[done.refusals.n++] = (struct deliver_refusal){(uint32_t)i, ERR_FULL, STR("4.2.2"), STR("the mailbox is full")};
+			refusals[done.refusals.n++] = (struct deliver_refusal){(uint32_t)i, ERR_FULL, STR("4.2.2"),
+									       STR("the mailbox is full")};
 		if (account == 5)
-			refusals[done.refusals.n++] = (struct deliver_refusal){(uint32_t)i, ERR_PERM, STR("5.2.1"), STR("no mail here")};
+			refusals[done.refusals.n++] =
+				(struct deliver_refusal){(uint32_t)i, ERR_PERM, STR("5.2.1"), STR("no mail here")};
 	}
 	for (size_t i = 0; done.refusals.n == 0 && i < ask->targets.n; i++) {
 		struct fake_delivered d = {.account = ask->targets.v[i].account, .head = *ask};

@@ -96,8 +96,9 @@ static void data_ends_with_crlf_dot_crlf(void **state)
 
 static void nothing_else_ends_it(void **state)
 {
-	static const char *const ends[] = {"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\r\n.\r\r\n", "\r\n. \r\n",
-					   "\n\n.\r\n", "\r\r.\r\r", "\n.\r\r\n", "\r\n\r.\r\n"};
+	static const char *const ends[] = {"\n.\n",	"\n.\r\n",   "\r\n.\n",	    "\r.\r",
+					   "\r.\r\n",	"\r\n.\r",   "\r\n.\r\r\n", "\r\n. \r\n",
+					   "\n\n.\r\n", "\r\r.\r\r", "\n.\r\r\n",   "\r\n\r.\r\n"};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
@@ -158,8 +159,11 @@ static void header_is_seen(void **state)
 
 	(void)state;
 	run_begin(&r, &plain);
-	run_feed(&r, STR("Received: a\r\n\tb\r\nreceived : c\r\nDate: x\r\nMessage-ID:\r\n <1@x>\r\nDelivered-To: bob@x\r\n\r\n"
-			 "Received: not\r\n.\r\n"), 1000);
+	run_feed(&r,
+		 STR("Received: a\r\n\tb\r\nreceived : c\r\nDate: x\r\nMessage-ID:\r\n <1@x>\r\nDelivered-To: "
+		     "bob@x\r\n\r\n"
+		     "Received: not\r\n.\r\n"),
+		 1000);
 	assert_int_equal(r.f.hops, 2);
 	assert_true(r.f.has_date && r.f.has_message_id && !r.f.has_from);
 	assert_int_equal(r.f.message_id.len, 5);
@@ -208,7 +212,8 @@ static void a_body_without_header_gets_its_empty_line(void **state)
 	check("From x@y Mon\r\nA: b\r\n\r\nc\r\n.\r\n", "X-Mailbox-Line: From x@y Mon\nA: b\n\nc\n", 0);
 }
 
-static enum smtp_filter_refusal refusal(const struct smtp_filter_limits *limits, const char *head, const char *unit, int times)
+static enum smtp_filter_refusal refusal(const struct smtp_filter_limits *limits, const char *head, const char *unit,
+					int times)
 {
 	enum smtp_filter_refusal why;
 	struct run r;

@@ -105,7 +105,8 @@ static void senders_as_clients_write_them(void **state)
 
 static void mail_parameters_are_read(void **state)
 {
-	struct mail_args m = mail("FROM:<a@b.example> SIZE=1000 BODY=8BITMIME RET=HDRS ENVID=QQ+2B314 AUTH=<> SMTPUTF8");
+	struct mail_args m =
+		mail("FROM:<a@b.example> SIZE=1000 BODY=8BITMIME RET=HDRS ENVID=QQ+2B314 AUTH=<> SMTPUTF8");
 
 	(void)state;
 	assert_int_equal(m.size, 1000);
@@ -140,15 +141,17 @@ static void recipients_and_dsn_parameters(void **state)
 	struct err err = ERR_NONE;
 
 	(void)state;
-	assert_int_equal(smtp_rcpt_parse(STR("TO:<Bob+tag@B.example> NOTIFY=SUCCESS,failure ORCPT=rfc822;b+2Bx@y"), false, false,
-					 &arena, &r, &err), 0);
+	assert_int_equal(smtp_rcpt_parse(STR("TO:<Bob+tag@B.example> NOTIFY=SUCCESS,failure ORCPT=rfc822;b+2Bx@y"),
+					 false, false, &arena, &r, &err),
+			 0);
 	assert_str(r.recipient.local, "Bob+tag");
 	assert_int_equal(r.notify, NOTIFY_SUCCESS | NOTIFY_FAILURE);
 	assert_str(r.orcpt, "rfc822;b+x@y");
 	assert_int_equal(smtp_rcpt_parse(STR("to: <postmaster>"), false, false, &arena, &r, &err), 0);
 	assert_str(r.recipient.domain, "");
 	assert_int_equal(smtp_rcpt_parse(STR("TO:<>"), false, false, &arena, &r, &err), -1);
-	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> NOTIFY=NEVER,DELAY"), false, false, &arena, &r, &err), -1);
+	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> NOTIFY=NEVER,DELAY"), false, false, &arena, &r, &err),
+			 -1);
 	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> NOTIFY="), false, false, &arena, &r, &err), -1);
 	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> ORCPT=novalue"), false, false, &arena, &r, &err), -1);
 	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> SIZE=1"), false, false, &arena, &r, &err), -1);
@@ -174,9 +177,12 @@ static void bdat_counts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(verb_and_arguments_are_split),   cmocka_unit_test(line_ends_are_told_apart),
-		cmocka_unit_test(senders_as_clients_write_them),  cmocka_unit_test(mail_parameters_are_read),
-		cmocka_unit_test(bad_mail_parameters_are_refused), cmocka_unit_test(recipients_and_dsn_parameters),
+		cmocka_unit_test(verb_and_arguments_are_split),
+		cmocka_unit_test(line_ends_are_told_apart),
+		cmocka_unit_test(senders_as_clients_write_them),
+		cmocka_unit_test(mail_parameters_are_read),
+		cmocka_unit_test(bad_mail_parameters_are_refused),
+		cmocka_unit_test(recipients_and_dsn_parameters),
 		cmocka_unit_test(bdat_counts),
 	};
 

@@ -1,5 +1,5 @@
-/* Transcripts of the wire, test/wire/smtp/NAME.txt, played against an engine with stand-ins behind it. Each is played twice:
- * what the client says in one piece, and byte by byte.
+/* Transcripts of the wire, test/wire/smtp/NAME.txt, played against an engine with stand-ins behind it. Each is played
+ *twice: what the client says in one piece, and byte by byte.
  *
  *	! lmtp                   the LMTP protocol instead of SMTP
  *	! conf NAME = VALUE      a parameter
@@ -26,13 +26,13 @@
 #include <fnmatch.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <cmocka.h>
 
 #define REPLY_TIMEOUT_MS 20000
-#define BASE_CONF "myhostname = mx.example.test\nmydomain = example.test\nrecipient_delimiter = +\n"
+#define BASE_CONF	 "myhostname = mx.example.test\nmydomain = example.test\nrecipient_delimiter = +\n"
 
 struct play {
 	struct fakes fakes;
@@ -104,7 +104,7 @@ static void send_all(struct play *p, struct str bytes)
 
 	for (size_t at = 0; at < bytes.len; at += piece)
 		if (write(p->fd, bytes.ptr + at, bytes.len - at < piece ? bytes.len - at : piece) < 0)
-			return;          /* the server has hung up; an S line will say whether it should */
+			return; /* the server has hung up; an S line will say whether it should */
 }
 
 static bool read_more(struct play *p)

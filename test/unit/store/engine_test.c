@@ -1,8 +1,8 @@
 /* What every engine must hold, run against both: local (with restarts where mem has a "power loss"). */
-#include "store/engine.h"
+#include "../journal/testdir.h"
 #include "base/encode.h"
 #include "os/io.h"
-#include "../journal/testdir.h"
+#include "store/engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,11 @@ struct fixture {
 static void open_engine(struct fixture *f)
 {
 	struct step_loop loop = testloop_hook(&f->loop);
-	struct store_local_options o = {.dirfd = f->dir, .rootfd = f->maildir, .loop = loop, .segment_size = 1 << 20, .overlay_limit = 256 << 10,
+	struct store_local_options o = {.dirfd = f->dir,
+					.rootfd = f->maildir,
+					.loop = loop,
+					.segment_size = 1 << 20,
+					.overlay_limit = 256 << 10,
 					.journal_size_limit = 8 << 20};
 	struct err err = ERR_NONE;
 
@@ -129,7 +133,10 @@ static void put(struct fixture *f, struct str folder, struct str base, const cha
 {
 	struct str body = str_from(text);
 
-	file_op(f, (struct store_file_op){.kind = FILE_PUT, .folder = folder, .base = base, .prefix = STR("P: x\n"), .body = 0}, &body, 1);
+	file_op(f,
+		(struct store_file_op){
+			.kind = FILE_PUT, .folder = folder, .base = base, .prefix = STR("P: x\n"), .body = 0},
+		&body, 1);
 }
 
 static bool body_is(struct fixture *f, struct str folder, struct str base, bool cur, struct str flags, const char *want)
@@ -173,7 +180,9 @@ static const char *list(struct fixture *f, struct str folder)
 static void keys_can_be_read_at_once_and_survive(void **state)
 {
 	struct fixture *f = *state;
-	struct store_kv_op ops[3] = {{key(f, 1, "A"), STR("one"), false}, {key(f, 1, "B"), STR("two"), false}, {key(f, 2, "A"), STR(""), false}};
+	struct store_kv_op ops[3] = {{key(f, 1, "A"), STR("one"), false},
+				     {key(f, 1, "B"), STR("two"), false},
+				     {key(f, 2, "A"), STR(""), false}};
 	struct str v;
 
 	commit(f, &(struct store_batch){.kv = ops, .kv_count = 3});
@@ -245,15 +254,25 @@ static void a_message_is_readable_before_and_after_it_is_in_place(void **state)
 static void moves_copies_and_removals_happen_in_order(void **state)
 {
 	struct fixture *f = *state;
-	struct store_file_op move = {.kind = FILE_MOVE, .base = STR("1.M1.h"), .to_base = STR("1.M1.h"), .cur = true, .flags = STR("FS")};
+	struct store_file_op move = {
+		.kind = FILE_MOVE, .base = STR("1.M1.h"), .to_base = STR("1.M1.h"), .cur = true, .flags = STR("FS")};
 
 	put(f, STR(""), STR("1.M1.h"), "one");
 	file_op(f, move, NULL, 0);
 	assert_true(body_is(f, STR(""), STR("1.M1.h"), true, STR("FS"), "P: x\none"));
 	file_op(f, (struct store_file_op){.kind = FILE_FOLDER_MAKE, .folder = STR(".Work")}, NULL, 0);
-	file_op(f, (struct store_file_op){.kind = FILE_COPY, .base = STR("1.M1.h"), .was_cur = true, .was_flags = STR("FS"),
-					  .to_folder = STR(".Work"), .to_base = STR("2.M1.h"), .cur = true}, NULL, 0);
-	file_op(f, (struct store_file_op){.kind = FILE_FOLDER_RENAME, .folder = STR(".Work"), .to_folder = STR(".Play")}, NULL, 0);
+	file_op(f,
+		(struct store_file_op){.kind = FILE_COPY,
+				       .base = STR("1.M1.h"),
+				       .was_cur = true,
+				       .was_flags = STR("FS"),
+				       .to_folder = STR(".Work"),
+				       .to_base = STR("2.M1.h"),
+				       .cur = true},
+		NULL, 0);
+	file_op(f,
+		(struct store_file_op){.kind = FILE_FOLDER_RENAME, .folder = STR(".Work"), .to_folder = STR(".Play")},
+		NULL, 0);
 	assert_true(body_is(f, STR(".Play"), STR("2.M1.h"), true, STR(""), "P: x\none"));
 	file_op(f, (struct store_file_op){.kind = FILE_REMOVE, .base = STR("1.M1.h")}, NULL, 0);
 	wait_files(f, 7);
@@ -275,13 +294,24 @@ static void one_commit_serves_several_accounts_with_one_body(void **state)
 	struct fixture *f = *state;
 	struct str body = STR("shared\n");
 	struct store_file_op ops[2] = {
-		{.kind = FILE_PUT, .account = 7, .path = STR("u/alice"), .base = STR("1.Mx.h"), .prefix = STR("To: a\n")},
-		{.kind = FILE_PUT, .account = 8, .path = STR("u/bob"), .base = STR("1.Mx.h"), .prefix = STR("To: b\n"), .cur = true, .flags = STR("S")},
+		{.kind = FILE_PUT,
+		 .account = 7,
+		 .path = STR("u/alice"),
+		 .base = STR("1.Mx.h"),
+		 .prefix = STR("To: a\n")},
+		{.kind = FILE_PUT,
+		 .account = 8,
+		 .path = STR("u/bob"),
+		 .base = STR("1.Mx.h"),
+		 .prefix = STR("To: b\n"),
+		 .cur = true,
+		 .flags = STR("S")},
 	};
 	struct store_kv_op kv[2] = {{key(f, 7, "M"), STR("a"), false}, {key(f, 8, "M"), STR("b"), false}};
 	struct listing l = {""};
 
-	commit(f, &(struct store_batch){.kv = kv, .kv_count = 2, .files = ops, .file_count = 2, .bodies = &body, .body_count = 1});
+	commit(f, &(struct store_batch){
+			  .kv = kv, .kv_count = 2, .files = ops, .file_count = 2, .bodies = &body, .body_count = 1});
 	wait_files(f, 7);
 	wait_files(f, 8);
 	assert_true(body_is(f, STR(""), STR("1.Mx.h"), false, STR(""), "To: a\nshared\n"));
@@ -322,8 +352,18 @@ static void a_blob_is_checked_used_once_and_placed(void **state)
 	size_t len = 200000;
 	char *bytes = arena_alloc(&f->arena, len);
 	struct store_file_op ops[2] = {
-		{.kind = FILE_PUT, .account = 7, .path = STR("u/alice"), .base = STR("1.Mb.h"), .prefix = STR("To: a\n"), .body = -1},
-		{.kind = FILE_PUT, .account = 7, .path = STR("u/alice"), .base = STR("2.Mb.h"), .body = -1, .time = 1000000000},
+		{.kind = FILE_PUT,
+		 .account = 7,
+		 .path = STR("u/alice"),
+		 .base = STR("1.Mb.h"),
+		 .prefix = STR("To: a\n"),
+		 .body = -1},
+		{.kind = FILE_PUT,
+		 .account = 7,
+		 .path = STR("u/alice"),
+		 .base = STR("2.Mb.h"),
+		 .body = -1,
+		 .time = 1000000000},
 	};
 	struct store_file b;
 	struct finished fin;
@@ -341,16 +381,20 @@ static void a_blob_is_checked_used_once_and_placed(void **state)
 	ops[0].blob = ops[1].blob = blob;
 	commit(f, &(struct store_batch){.files = ops, .file_count = 2});
 	assert_int_equal(store_engine_commit(f->e, &(struct store_batch){.files = ops, .file_count = 1}, NULL), -1);
-	assert_int_equal(store_engine_body(f->e, 7, STR("u/alice"), STR(""), STR("1.Mb.h"), false, STR(""), &f->arena, &b, NULL), 1);
+	assert_int_equal(
+		store_engine_body(f->e, 7, STR("u/alice"), STR(""), STR("1.Mb.h"), false, STR(""), &f->arena, &b, NULL),
+		1);
 	assert_int_equal(b.size, len + 6);
 	if (b.fd >= 0)
 		close(b.fd);
 	store_engine_blob_drop(f->e, blob);
 	wait_files(f, 7);
 	restart(f);
-	assert_int_equal(store_engine_stat(f->e, STR("u/alice"), STR(""), false, STR("1.Mb.h"), &size, &mtime, NULL), 1);
+	assert_int_equal(store_engine_stat(f->e, STR("u/alice"), STR(""), false, STR("1.Mb.h"), &size, &mtime, NULL),
+			 1);
 	assert_int_equal(size, len + 6);
-	assert_int_equal(store_engine_stat(f->e, STR("u/alice"), STR(""), false, STR("2.Mb.h"), &size, &mtime, NULL), 1);
+	assert_int_equal(store_engine_stat(f->e, STR("u/alice"), STR(""), false, STR("2.Mb.h"), &size, &mtime, NULL),
+			 1);
 	assert_int_equal(size, len);
 	assert_int_equal(mtime, 1000000000);
 }
@@ -363,19 +407,27 @@ static void notes_are_appended_in_order_by_the_checkpoint(void **state)
 
 	file_op(f, (struct store_file_op){.kind = FILE_FOLDER_MAKE, .folder = STR(".A")}, NULL, 0);
 	file_op(f, (struct store_file_op){.kind = FILE_NOTE, .folder = STR(".A"), .prefix = STR("one\n")}, NULL, 0);
-	file_op(f, (struct store_file_op){.kind = FILE_FOLDER_RENAME, .folder = STR(".A"), .to_folder = STR(".B")}, NULL, 0);
+	file_op(f, (struct store_file_op){.kind = FILE_FOLDER_RENAME, .folder = STR(".A"), .to_folder = STR(".B")},
+		NULL, 0);
 	file_op(f, (struct store_file_op){.kind = FILE_NOTE, .folder = STR(".B"), .prefix = STR("two\n")}, NULL, 0);
 	store_engine_checkpoint(f->e, testloop_count, &n);
 	testloop_until(&f->loop, &n, 1);
-	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), STORE_UIDLIST_NAME, 4096, &f->arena, &text, NULL), 1);
+	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), STORE_UIDLIST_NAME, 4096, &f->arena,
+						&text, NULL),
+			 1);
 	assert_true(str_eq(text, STR("one\ntwo\n")));
-	file_op(f, (struct store_file_op){.kind = FILE_NOTE_REPLACE, .folder = STR(".B"), .prefix = STR("new\n")}, NULL, 0);
+	file_op(f, (struct store_file_op){.kind = FILE_NOTE_REPLACE, .folder = STR(".B"), .prefix = STR("new\n")}, NULL,
+		0);
 	file_op(f, (struct store_file_op){.kind = FILE_NOTE, .folder = STR(".B"), .prefix = STR("three\n")}, NULL, 0);
 	store_engine_checkpoint(f->e, testloop_count, &n);
 	testloop_until(&f->loop, &n, 2);
-	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), STORE_UIDLIST_NAME, 4096, &f->arena, &text, NULL), 1);
+	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), STORE_UIDLIST_NAME, 4096, &f->arena,
+						&text, NULL),
+			 1);
 	assert_true(str_eq(text, STR("new\nthree\n")));
-	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), "dovecot-uidlist", 4096, &f->arena, &text, NULL), 0);
+	assert_int_equal(store_engine_read_file(f->e, STR("u/alice"), STR(".B"), "dovecot-uidlist", 4096, &f->arena,
+						&text, NULL),
+			 0);
 }
 
 static void folder_one(void *ctx, struct str folder)
@@ -427,7 +479,12 @@ static void bad_names_and_sizes_are_refused_whole(void **state)
 	struct str v;
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(store_engine_commit(f->e, &(struct store_batch){.kv = &kv, .kv_count = 1, .files = &bad[i], .file_count = 1}, NULL), -1);
+		assert_int_equal(
+			store_engine_commit(
+				f->e,
+				&(struct store_batch){.kv = &kv, .kv_count = 1, .files = &bad[i], .file_count = 1},
+				NULL),
+			-1);
 	assert_int_equal(store_engine_get(f->e, kv.key, &f->arena, &v, NULL), 0);
 	kv.key.len = 501;
 	assert_int_equal(store_engine_commit(f->e, &(struct store_batch){.kv = &kv, .kv_count = 1}, NULL), -1);
@@ -469,7 +526,12 @@ static void thousands_of_commits_under_checkpoints_keep_everything(void **state)
 		op.path = str_from(path);
 		op.base = str_from(base);
 		kv = (struct store_kv_op){key(f, i % 5, k), str_from(base), false};
-		commit(f, &(struct store_batch){.kv = &kv, .kv_count = 1, .files = &op, .file_count = 1, .bodies = &body, .body_count = 1});
+		commit(f, &(struct store_batch){.kv = &kv,
+						.kv_count = 1,
+						.files = &op,
+						.file_count = 1,
+						.bodies = &body,
+						.body_count = 1});
 		if (i % 200 == 0)
 			store_engine_checkpoint(f->e, testloop_count, &points);
 		if (i % 50 == 0)
@@ -486,7 +548,9 @@ static void thousands_of_commits_under_checkpoints_keep_everything(void **state)
 		snprintf(path, sizeof(path), "u/%u", i % 5);
 		snprintf(k, sizeof(k), "m%u", i);
 		assert_int_equal(store_engine_get(f->e, key(f, i % 5, k), &f->arena, &v, NULL), 1);
-		assert_int_equal(store_engine_stat(f->e, str_from(path), STR(""), false, str_from(base), &size, &mtime, NULL), 1);
+		assert_int_equal(
+			store_engine_stat(f->e, str_from(path), STR(""), false, str_from(base), &size, &mtime, NULL),
+			1);
 		assert_int_equal(size, 1202);
 	}
 }
@@ -515,8 +579,11 @@ static void mem_fails_on_order_and_loses_what_was_held(void **state)
 	store_engine_close(&after);
 }
 
-#define BOTH(test)                                                                       \
-	{"local: " #test, test, setup_local, teardown, NULL}, {"mem: " #test, test, setup_mem, teardown, NULL}
+#define BOTH(test)                                                                                                     \
+	{"local: " #test, test, setup_local, teardown, NULL},                                                          \
+	{                                                                                                              \
+		"mem: " #test, test, setup_mem, teardown, NULL                                                         \
+	}
 
 int main(void)
 {
@@ -532,7 +599,8 @@ int main(void)
 		BOTH(bad_names_and_sizes_are_refused_whole),
 		BOTH(a_barrier_waits_for_what_was_committed_before_it),
 		BOTH(thousands_of_commits_under_checkpoints_keep_everything),
-		{"mem_fails_on_order_and_loses_what_was_held", mem_fails_on_order_and_loses_what_was_held, setup_mem, teardown, NULL},
+		{"mem_fails_on_order_and_loses_what_was_held", mem_fails_on_order_and_loses_what_was_held, setup_mem,
+		 teardown, NULL},
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

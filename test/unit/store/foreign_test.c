@@ -13,14 +13,14 @@ static int teardown(void **state)
 }
 
 /* Waits until the condition holds: the event, not the clock, ends the wait. */
-#define EVENTUALLY(cond)                                        \
-	do {                                                    \
-		int64_t end_ = clock_ms() + 20000;              \
-		while (!(cond)) {                               \
-			if (clock_ms() > end_)                  \
-				fail_msg("never: %s", #cond);   \
-			usleep(2000);                           \
-		}                                               \
+#define EVENTUALLY(cond)                                                                                               \
+	do {                                                                                                           \
+		int64_t end_ = clock_ms() + 20000;                                                                     \
+		while (!(cond)) {                                                                                      \
+			if (clock_ms() > end_)                                                                         \
+				fail_msg("never: %s", #cond);                                                          \
+			usleep(2000);                                                                                  \
+		}                                                                                                      \
 	} while (0)
 
 static char *mail_path(const char *rest)
@@ -109,8 +109,13 @@ static void set_flags(uint32_t uid, enum flags_mode mode, uint32_t flags, const 
 {
 	struct uid_range range = {uid, uid};
 	struct store_name name = {str_from(keyword)};
-	struct store_op op = {.kind = OP_FLAGS, .mailbox = inbox, .uids = {&range, 1}, .mode = (uint8_t)mode, .flags = flags,
-			      .unchangedsince = UINT64_MAX, .keywords = {&name, keyword ? 1 : 0}};
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = inbox,
+			      .uids = {&range, 1},
+			      .mode = (uint8_t)mode,
+			      .flags = flags,
+			      .unchangedsince = UINT64_MAX,
+			      .keywords = {&name, keyword ? 1 : 0}};
 	struct rpc_reply hold;
 
 	box_op(&box, 1, 7, op, &hold);

@@ -28,7 +28,7 @@ struct store_box {
 	bool mem;
 	struct conf *conf;
 	struct store_service *svc;
-	struct store_engine *engine;         /* mem only */
+	struct store_engine *engine; /* mem only */
 	struct store_loop loop;
 	pthread_t thread;
 	struct store_client *client;
@@ -128,10 +128,12 @@ static inline void box_close(struct store_box *b)
 	nftw(b->dir, box_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static inline void box_grant_quota(struct store_box *b, uint64_t session, uint64_t account, uint8_t rights, uint64_t bytes)
+static inline void box_grant_quota(struct store_box *b, uint64_t session, uint64_t account, uint8_t rights,
+				   uint64_t bytes)
 {
 	char path[32];
-	struct store_grant g = {.peer_tag = FRONT_TAG, .session = session, .account = account, .rights = rights, .quota_bytes = bytes};
+	struct store_grant g = {
+		.peer_tag = FRONT_TAG, .session = session, .account = account, .rights = rights, .quota_bytes = bytes};
 	struct store_ok ok;
 	struct rpc_reply hold;
 	struct err err = ERR_NONE;
@@ -150,12 +152,12 @@ static inline void box_grant(struct store_box *b, uint64_t session, uint64_t acc
 }
 
 /* A call that must succeed. */
-#define CALL(b, call, req, reply, hold)                                                  \
-	do {                                                                             \
-		struct err err_ = ERR_NONE;                                              \
-		rpc_reply_init(hold);                                                    \
-		if (store_call((b)->client, &(call), (req), (reply), (hold), &err_) < 0) \
-			fail_msg("%s: %s", #call, err_.text);                            \
+#define CALL(b, call, req, reply, hold)                                                                                \
+	do {                                                                                                           \
+		struct err err_ = ERR_NONE;                                                                            \
+		rpc_reply_init(hold);                                                                                  \
+		if (store_call((b)->client, &(call), (req), (reply), (hold), &err_) < 0)                               \
+			fail_msg("%s: %s", #call, err_.text);                                                          \
 	} while (0)
 
 /* A call that must fail so. */
@@ -213,10 +215,15 @@ static inline struct mailbox_info box_info(struct store_box *b, uint64_t session
 	return info;
 }
 
-static inline void box_change(struct store_box *b, uint64_t session, uint64_t account, enum mailbox_change change, const char *name, const char *to)
+static inline void box_change(struct store_box *b, uint64_t session, uint64_t account, enum mailbox_change change,
+			      const char *name, const char *to)
 {
-	struct store_mailbox_change req = {.session = session, .account = account, .commit_id = commit_id(), .change = (uint8_t)change,
-					   .name = str_from(name), .new_name = str_from(to)};
+	struct store_mailbox_change req = {.session = session,
+					   .account = account,
+					   .commit_id = commit_id(),
+					   .change = (uint8_t)change,
+					   .name = str_from(name),
+					   .new_name = str_from(to)};
 	struct mailbox_info info;
 	struct rpc_reply hold;
 
@@ -225,9 +232,11 @@ static inline void box_change(struct store_box *b, uint64_t session, uint64_t ac
 }
 
 /* One op that must succeed; *hold is the caller's to release. */
-static inline struct store_op_result box_op(struct store_box *b, uint64_t session, uint64_t account, struct store_op op, struct rpc_reply *hold)
+static inline struct store_op_result box_op(struct store_box *b, uint64_t session, uint64_t account, struct store_op op,
+					    struct rpc_reply *hold)
 {
-	struct store_commit req = {.session = session, .account = account, .commit_id = commit_id(), .ops = {.v = &op, .n = 1}};
+	struct store_commit req = {
+		.session = session, .account = account, .commit_id = commit_id(), .ops = {.v = &op, .n = 1}};
 	struct store_committed reply;
 
 	CALL(b, STORE_COMMIT, &req, &reply, hold);
@@ -244,11 +253,15 @@ static inline uint64_t lf_count(struct str s)
 	return n;
 }
 
-static inline uint32_t box_append(struct store_box *b, uint64_t session, uint64_t account, uint32_t mailbox, const char *text, uint32_t flags,
-				  const char *keyword)
+static inline uint32_t box_append(struct store_box *b, uint64_t session, uint64_t account, uint32_t mailbox,
+				  const char *text, uint32_t flags, const char *keyword)
 {
 	struct store_name name = {str_from(keyword)};
-	struct store_op op = {.kind = OP_APPEND, .mailbox = mailbox, .flags = flags, .date = 1700000000, .body = str_from(text),
+	struct store_op op = {.kind = OP_APPEND,
+			      .mailbox = mailbox,
+			      .flags = flags,
+			      .date = 1700000000,
+			      .body = str_from(text),
 			      .keywords = {.v = &name, .n = keyword ? 1 : 0}};
 	struct rpc_reply hold;
 	struct store_op_result r;

@@ -75,9 +75,21 @@ static void chunks_come_back(void **state)
 
 static void records_come_back(void **state)
 {
-	struct account_header h = {.next_message = 5, .modseq = 1ULL << 62, .used_bytes = 99, .next_mailbox = 7, .rebuilding = true,
-				   .path = STR("a/b"), .host = STR("mx")}, h2;
-	struct mailbox_record b = {.name = STR("INBOX"), .role = ROLE_INBOX, .subscribed = true, .uidvalidity = 3, .uidnext = 4, .size = 1}, b2;
+	struct account_header h = {.next_message = 5,
+				   .modseq = 1ULL << 62,
+				   .used_bytes = 99,
+				   .next_mailbox = 7,
+				   .rebuilding = true,
+				   .path = STR("a/b"),
+				   .host = STR("mx")},
+			      h2;
+	struct mailbox_record b = {.name = STR("INBOX"),
+				   .role = ROLE_INBOX,
+				   .subscribed = true,
+				   .uidvalidity = 3,
+				   .uidnext = 4,
+				   .size = 1},
+			      b2;
 	struct note_record n = {STR("a@b"), STR("\0fp"), 12}, n2;
 	struct uid_range ranges[] = {{1, 5}, {9, 9}, {100, UINT32_MAX}};
 	struct log_record l = {3, CHANGE_EXPUNGE, ranges, 3}, l2;
@@ -130,8 +142,10 @@ static void any_changed_byte_reads_as_damaged(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(keys_sort_as_numbers), cmocka_unit_test(keys_of_another_kind_are_not_read),
-		cmocka_unit_test(chunks_come_back),     cmocka_unit_test(records_come_back),
+		cmocka_unit_test(keys_sort_as_numbers),
+		cmocka_unit_test(keys_of_another_kind_are_not_read),
+		cmocka_unit_test(chunks_come_back),
+		cmocka_unit_test(records_come_back),
 		cmocka_unit_test(any_changed_byte_reads_as_damaged),
 	};
 

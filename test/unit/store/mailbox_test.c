@@ -37,7 +37,8 @@ static void new_account_has_inbox_and_default_folders(void **state)
 		for (size_t j = 0; j < i; j++)
 			assert_int_not_equal(list.mailboxes.v[i].uidvalidity, list.mailboxes.v[j].uidvalidity);
 	}
-	assert_int_equal(roles, 1u << ROLE_INBOX | 1u << ROLE_DRAFTS | 1u << ROLE_SENT | 1u << ROLE_TRASH | 1u << ROLE_JUNK | 1u << ROLE_ARCHIVE);
+	assert_int_equal(roles, 1u << ROLE_INBOX | 1u << ROLE_DRAFTS | 1u << ROLE_SENT | 1u << ROLE_TRASH |
+					1u << ROLE_JUNK | 1u << ROLE_ARCHIVE);
 	rpc_reply_release(&hold);
 }
 
@@ -61,7 +62,8 @@ static void without_a_grant_nothing_is_answered(void **state)
 	struct store_body_get body = {1, 7, 1, 1};
 	box_refused(b, &STORE_BODY, &body, ERR_DENIED);
 	/* Only directory may grant. */
-	struct store_grant grant = {.peer_tag = FRONT_TAG, .session = 1, .account = 8, .rights = RIGHTS_FULL, .path = STR("x")};
+	struct store_grant grant = {
+		.peer_tag = FRONT_TAG, .session = 1, .account = 8, .rights = RIGHTS_FULL, .path = STR("x")};
 	box_refused(b, &STORE_GRANT, &grant, ERR_DENIED);
 	(void)who;
 }
@@ -91,7 +93,12 @@ static void flags_obey_unchangedsince_and_modes(void **state)
 	struct store_box *b = *state;
 	uint32_t inbox = box_mailbox(b, 1, 7, "INBOX");
 	struct uid_range all = {1, 2};
-	struct store_op op = {.kind = OP_FLAGS, .mailbox = inbox, .uids = {&all, 1}, .mode = FLAGS_ADD, .flags = FLAG_FLAGGED, .unchangedsince = UINT64_MAX};
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = inbox,
+			      .uids = {&all, 1},
+			      .mode = FLAGS_ADD,
+			      .flags = FLAG_FLAGGED,
+			      .unchangedsince = UINT64_MAX};
 	struct store_op_result r;
 	struct rpc_reply hold;
 	uint64_t modseq;
@@ -247,7 +254,8 @@ static void mailboxes_are_made_renamed_and_deleted_with_children(void **state)
 {
 	struct store_box *b = *state;
 	struct store_mailbox_get get = {.session = 1, .account = 7, .name = STR("A/B")};
-	struct store_mailbox_change again = {.session = 1, .account = 7, .commit_id = commit_id(), .change = MAILBOX_CREATE, .name = STR("A/B")};
+	struct store_mailbox_change again = {
+		.session = 1, .account = 7, .commit_id = commit_id(), .change = MAILBOX_CREATE, .name = STR("A/B")};
 	uint32_t id, validity;
 	char *text;
 
@@ -270,7 +278,8 @@ static void mailboxes_are_made_renamed_and_deleted_with_children(void **state)
 	assert_int_not_equal(box_mailbox(b, 1, 7, "X.y/Z/B/C"), id);
 	assert_true(box_info(b, 1, 7, "X.y/Z/B/C").uidvalidity > validity);
 	assert_int_equal(box_info(b, 1, 7, "X.y/Z/B/C").messages, 0);
-	struct store_mailbox_change inbox = {.session = 1, .account = 7, .commit_id = commit_id(), .change = MAILBOX_DELETE, .name = STR("inbox")};
+	struct store_mailbox_change inbox = {
+		.session = 1, .account = 7, .commit_id = commit_id(), .change = MAILBOX_DELETE, .name = STR("inbox")};
 	box_refused(b, &STORE_MAILBOX_CHANGE, &inbox, ERR_PERM);
 }
 
@@ -315,11 +324,16 @@ static void subscriptions_outlive_their_mailbox(void **state)
 
 /* ---- delivery ---- */
 
-static struct store_delivered deliver(struct store_box *b, uint64_t session, struct str id, const char *fingerprint, struct deliver_target *targets,
-				      size_t n, const char *body)
+static struct store_delivered deliver(struct store_box *b, uint64_t session, struct str id, const char *fingerprint,
+				      struct deliver_target *targets, size_t n, const char *body)
 {
-	struct store_deliver req = {.session = session, .delivery_id = id, .fingerprint = str_from(fingerprint), .targets = {targets, n},
-				    .body = str_from(body), .size = strlen(body) + lf_count(str_from(body)), .date = 1700000000};
+	struct store_deliver req = {.session = session,
+				    .delivery_id = id,
+				    .fingerprint = str_from(fingerprint),
+				    .targets = {targets, n},
+				    .body = str_from(body),
+				    .size = strlen(body) + lf_count(str_from(body)),
+				    .date = 1700000000};
 	struct store_delivered out;
 	struct rpc_reply hold;
 
@@ -333,9 +347,14 @@ static struct store_delivered deliver(struct store_box *b, uint64_t session, str
 static void delivery_creates_accounts_and_gives_each_its_prefix(void **state)
 {
 	struct store_box *b = *state;
-	struct deliver_target t[2] = {{.account = 20, .recipient = STR("a@example.test"), .prefix = STR("Delivered-To: a\n")},
-				      {.account = 21, .recipient = STR("b@example.test"), .prefix = STR("Delivered-To: b\n"),
-				       .mailbox = STR("Lists/x"), .create = 1, .flags = FLAG_SEEN}};
+	struct deliver_target t[2] = {
+		{.account = 20, .recipient = STR("a@example.test"), .prefix = STR("Delivered-To: a\n")},
+		{.account = 21,
+		 .recipient = STR("b@example.test"),
+		 .prefix = STR("Delivered-To: b\n"),
+		 .mailbox = STR("Lists/x"),
+		 .create = 1,
+		 .flags = FLAG_SEEN}};
 	char *text;
 
 	box_grant(b, 5, 20, RIGHT_DELIVER);
@@ -374,7 +393,7 @@ static void a_resend_after_a_lost_answer_is_known(void **state)
 	box_grant(b, 31, 7, RIGHT_DELIVER);
 	assert_false(deliver(b, 30, STR("AAAAAAAAAAAAAAAA"), "fp1", &t, 1, "x\n").duplicate);
 	assert_int_equal(rpc_send(b->directory, &STORE_RELEASE, &release), 0);
-	box_grant(b, 31, 7, RIGHT_DELIVER);      /* answered: the release has been heard */
+	box_grant(b, 31, 7, RIGHT_DELIVER); /* answered: the release has been heard */
 	assert_true(deliver(b, 31, STR("BBBBBBBBBBBBBBBB"), "fp1", &t, 1, "x\n").duplicate);
 	/* A confirmed one is forgotten: the same message sent again is a new one. */
 	assert_false(deliver(b, 31, STR("CCCCCCCCCCCCCCCC"), "fp2", &t, 1, "y\n").duplicate);
@@ -382,7 +401,7 @@ static void a_resend_after_a_lost_answer_is_known(void **state)
 	assert_int_equal(rpc_send(store_client_channel(b->client), &STORE_CONFIRM, &confirm), 0);
 	release.session = 31;
 	box_grant(b, 32, 7, RIGHT_DELIVER);
-	(void)box_info(b, 1, 7, "INBOX");        /* on the front channel: the confirmation has been heard */
+	(void)box_info(b, 1, 7, "INBOX"); /* on the front channel: the confirmation has been heard */
 	assert_int_equal(rpc_send(b->directory, &STORE_RELEASE, &release), 0);
 	box_grant(b, 32, 7, RIGHT_DELIVER);
 	assert_false(deliver(b, 32, STR("DDDDDDDDDDDDDDDD"), "fp2", &t, 1, "y\n").duplicate);
@@ -392,7 +411,8 @@ static void a_resend_after_a_lost_answer_is_known(void **state)
 static void one_refusal_refuses_all(void **state)
 {
 	struct store_box *b = *state;
-	struct deliver_target t[2] = {{.account = 7, .recipient = STR("a@example.test")}, {.account = 8, .recipient = STR("b@example.test")}};
+	struct deliver_target t[2] = {{.account = 7, .recipient = STR("a@example.test")},
+				      {.account = 8, .recipient = STR("b@example.test")}};
 	struct store_delivered out;
 
 	box_grant_quota(b, 1, 8, RIGHTS_FULL, 5);
@@ -452,7 +472,8 @@ static void summaries_are_kept(void **state)
 	struct store_box *b = *state;
 	uint32_t inbox = box_mailbox(b, 1, 7, "INBOX");
 	struct uid_range all = {1, 100};
-	struct store_meta_get get = {.session = 1, .account = 7, .mailbox = inbox, .uids = {&all, 1}, .want_summary = 1};
+	struct store_meta_get get = {
+		.session = 1, .account = 7, .mailbox = inbox, .uids = {&all, 1}, .want_summary = 1};
 	struct store_meta meta;
 	struct rpc_reply hold;
 	uint64_t message;

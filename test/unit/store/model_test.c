@@ -2,7 +2,7 @@
  * model says, and UIDs and modseqs must only ever grow. */
 #include "harness.h"
 
-#define BOXES 3
+#define BOXES	 3
 #define MESSAGES 400
 
 struct model_message {
@@ -63,9 +63,14 @@ static bool in(const struct model_message *msg, struct uid_range r)
 static void do_flags(struct model_box *m)
 {
 	struct uid_range range = some_range(m);
-	struct store_name red = {STR("red")};      /* keywords are one whatever their case */
-	struct store_op op = {.kind = OP_FLAGS, .mailbox = m->id, .uids = {&range, 1}, .mode = (uint8_t)(1 + pick(3)), .flags = pick(32),
-			      .unchangedsince = UINT64_MAX, .keywords = {&red, pick(2)}};
+	struct store_name red = {STR("red")}; /* keywords are one whatever their case */
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = m->id,
+			      .uids = {&range, 1},
+			      .mode = (uint8_t)(1 + pick(3)),
+			      .flags = pick(32),
+			      .unchangedsince = UINT64_MAX,
+			      .keywords = {&red, pick(2)}};
 	struct rpc_reply hold;
 
 	box_op(&box, 1, 7, op, &hold);
@@ -101,7 +106,8 @@ static void model_remove(struct model_box *m, struct uid_range range, bool only_
 static void do_expunge(struct model_box *m)
 {
 	struct uid_range range = some_range(m);
-	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = m->id, .uids = {&range, 1}, .only_deleted = (uint8_t)pick(2)};
+	struct store_op op = {
+		.kind = OP_EXPUNGE, .mailbox = m->id, .uids = {&range, 1}, .only_deleted = (uint8_t)pick(2)};
 	struct rpc_reply hold;
 
 	box_op(&box, 1, 7, op, &hold);
@@ -113,7 +119,8 @@ static void do_transfer(struct model_box *m)
 {
 	struct model_box *to = &model[pick(BOXES)];
 	struct uid_range range = some_range(m);
-	struct store_op op = {.kind = pick(2) ? OP_COPY : OP_MOVE, .mailbox = m->id, .target = to->id, .uids = {&range, 1}};
+	struct store_op op = {
+		.kind = pick(2) ? OP_COPY : OP_MOVE, .mailbox = m->id, .target = to->id, .uids = {&range, 1}};
 	struct store_op_result r;
 	struct rpc_reply hold;
 	VEC(struct model_message) moved = {0};

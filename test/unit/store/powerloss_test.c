@@ -1,10 +1,10 @@
 /* The local engine recovers from what a power loss or a kill leaves: every acknowledged commit, a prefix of
  * all, nothing half, no message twice. LMDB's own writes are recorded too: its calls are caught on their way
  * to the C library by the functions at the end of this file. */
+#include "../journal/testdir.h"
 #include "base/encode.h"
 #include "os/io_record.h"
 #include "store/engine.h"
-#include "../journal/testdir.h"
 #include <errno.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #define ACCOUNTS 3u
-#define COMMITS 60u
+#define COMMITS	 60u
 
 static struct io_record *record;
 static struct testloop loop;
@@ -67,7 +67,7 @@ static unsigned message_of(unsigned i)
 
 struct note {
 	unsigned i;
-	int fd;                  /* of the pipe of the kill test, or -1 */
+	int fd; /* of the pipe of the kill test, or -1 */
 	unsigned *count;
 };
 
@@ -90,7 +90,8 @@ static int commit(struct store_engine *e, unsigned i, int fd, unsigned *count, s
 	char first[32], second[32], bytes[8192];
 	struct str body = message_body(message, bytes);
 	struct store_file_op op = {.account = account_of(message), .folder = STR(""), .body = -1}, ops[2];
-	struct store_kv_op kv[2] = {{key_of(i, 'A', first), STR("x"), false}, {key_of(i, 'B', second), STR("y"), false}};
+	struct store_kv_op kv[2] = {{key_of(i, 'A', first), STR("x"), false},
+				    {key_of(i, 'B', second), STR("y"), false}};
 	struct store_batch b = {.kv = kv, .kv_count = 2, .files = ops, .file_count = 1, .done = acknowledged};
 	struct note *note = NEW(struct note);
 	struct names names;
@@ -114,7 +115,8 @@ static int commit(struct store_engine *e, unsigned i, int fd, unsigned *count, s
 		op.kind = FILE_REMOVE;
 	}
 	ops[0] = op;
-	ops[1] = (struct store_file_op){.kind = FILE_NOTE, .account = op.account, .path = op.path, .folder = STR(""), .prefix = STR("note\n")};
+	ops[1] = (struct store_file_op){
+		.kind = FILE_NOTE, .account = op.account, .path = op.path, .folder = STR(""), .prefix = STR("note\n")};
 	b.file_count = i % 4 < 2 ? 2 : 1;
 	b.ctx = note;
 	if (store_engine_commit(e, &b, err) == 0)
@@ -134,8 +136,12 @@ static struct store_engine *open_engine(int root, struct err *err)
 		return NULL;
 	state = openat(root, "state", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	mail = openat(root, "mail", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct store_local_options o = {.dirfd = state, .rootfd = mail, .loop = testloop_hook(&loop), .segment_size = 64 << 10,
-					.journal_size_limit = 2 << 20, .overlay_limit = 64 << 10};
+	struct store_local_options o = {.dirfd = state,
+					.rootfd = mail,
+					.loop = testloop_hook(&loop),
+					.segment_size = 64 << 10,
+					.journal_size_limit = 2 << 20,
+					.overlay_limit = 64 << 10};
 	if (store_engine_local_open(&o, &e, err) < 0)
 		e = NULL;
 	return e;
@@ -182,12 +188,14 @@ static bool whole(struct store_engine *e, unsigned message, const struct names *
 	struct store_file f;
 	ssize_t len;
 
-	if (store_engine_body(e, account_of(message), str_from(n->path), str_from(folder), str_from(n->base), false, STR(""), a, &f, NULL) <= 0)
+	if (store_engine_body(e, account_of(message), str_from(n->path), str_from(folder), str_from(n->base), false,
+			      STR(""), a, &f, NULL) <= 0)
 		return false;
 	assert_true(f.fd >= 0);
 	len = pread(f.fd, have, sizeof(have), 0);
 	close(f.fd);
-	return len == (ssize_t)(16 + body.len) && memcmp(have, "Return-Path: <>\n", 16) == 0 && memcmp(have + 16, body.ptr, body.len) == 0;
+	return len == (ssize_t)(16 + body.len) && memcmp(have, "Return-Path: <>\n", 16) == 0 &&
+	       memcmp(have + 16, body.ptr, body.len) == 0;
 }
 
 /* State of a message after the first `count` commits. */
@@ -202,7 +210,8 @@ static void check_message(struct store_engine *e, unsigned message, unsigned cou
 	in = find(e, &n, "", inbox);
 	at = find(e, &n, ".Work", work);
 	if (in != (moved || removed ? 0u : 1u) || at != (moved ? 1u : 0u))
-		fail_msg("%s: message %u after %u commits: %u in INBOX (%s), %u in Work (%s)", what, message, count, in, inbox, at, work);
+		fail_msg("%s: message %u after %u commits: %u in INBOX (%s), %u in Work (%s)", what, message, count, in,
+			 inbox, at, work);
 	if (moved)
 		assert_non_null(strstr(work, ":2,RS"));
 	if (!whole(e, message, &n, moved ? ".Work" : "", a))
@@ -217,7 +226,8 @@ static unsigned commits_there(struct store_engine *e, const char *what, struct a
 	for (unsigned i = 0; i < 100000; i++) {
 		char key[32];
 		struct str v;
-		int first = store_engine_get(e, key_of(i, 'A', key), a, &v, NULL), second = store_engine_get(e, key_of(i, 'B', key), a, &v, NULL);
+		int first = store_engine_get(e, key_of(i, 'A', key), a, &v, NULL),
+		    second = store_engine_get(e, key_of(i, 'B', key), a, &v, NULL);
 
 		if (first != second || first < 0)
 			fail_msg("%s: half of commit %u", what, i);
@@ -391,7 +401,7 @@ static void a_kill_at_any_moment_loses_nothing_that_was_acknowledged(void **stat
 
 static int fail_error;
 static unsigned fail_nth, fail_count;
-static _Atomic unsigned fail_seen;        /* file threads count */
+static _Atomic unsigned fail_seen; /* file threads count */
 static bool fail_mail_only;
 
 static int refuse(void *ctx, const struct io_event *e)
@@ -456,8 +466,10 @@ static void what_the_disk_refuses_for_a_while_is_served_from_the_journal(void **
 			if (m % 4 > 1)
 				continue;
 			names_of(m, &n);
-			assert_int_equal(store_engine_body(e, account_of(m), str_from(n.path), str_from(moved ? ".Work" : ""),
-							   str_from(n.base), false, STR(""), &a, &f, NULL), 1);
+			assert_int_equal(store_engine_body(e, account_of(m), str_from(n.path),
+							   str_from(moved ? ".Work" : ""), str_from(n.base), false,
+							   STR(""), &a, &f, NULL),
+					 1);
 			assert_true(f.size > 100);
 			if (f.fd >= 0)
 				close(f.fd);

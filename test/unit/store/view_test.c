@@ -70,8 +70,13 @@ static void set_flags(uint32_t first, uint32_t last, enum flags_mode mode, uint3
 {
 	struct uid_range range = {first, last};
 	struct store_name name = {str_from(keyword)};
-	struct store_op op = {.kind = OP_FLAGS, .mailbox = inbox, .uids = {&range, 1}, .mode = (uint8_t)mode, .flags = flags,
-			      .unchangedsince = UINT64_MAX, .keywords = {&name, keyword ? 1 : 0}};
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = inbox,
+			      .uids = {&range, 1},
+			      .mode = (uint8_t)mode,
+			      .flags = flags,
+			      .unchangedsince = UINT64_MAX,
+			      .keywords = {&name, keyword ? 1 : 0}};
 	struct rpc_reply hold;
 
 	box_op(&box, 1, 7, op, &hold);
@@ -228,7 +233,9 @@ static void a_deleted_mailbox_ends_its_views(void **state)
 
 	(void)state;
 	box_change(&box, 1, 7, MAILBOX_CREATE, "Gone", NULL);
-	assert_int_equal(view_open(box.client, 1, 7, box_mailbox(&box, 1, 7, "Gone"), true, (struct session_ref){0}, &v, &info, &err), 0);
+	assert_int_equal(view_open(box.client, 1, 7, box_mailbox(&box, 1, 7, "Gone"), true, (struct session_ref){0}, &v,
+				   &info, &err),
+			 0);
 	assert_true(str_eq(info.name, STR("Gone")));
 	box_change(&box, 1, 7, MAILBOX_DELETE, "Gone", NULL);
 	assert_true(view_gone(v));
@@ -314,14 +321,10 @@ static void sessions_on_many_threads_agree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_view_changes_only_when_synced),
-		T(expunged_messages_stay_until_they_may_be_told),
-		T(keywords_are_told_before_they_are_used),
-		T(recent_belongs_to_the_first_who_selects),
-		T(many_changes_fold_into_new_bases),
-		T(a_large_snapshot_travels_as_a_file),
-		T(a_deleted_mailbox_ends_its_views),
-		T(views_survive_a_new_store_process),
+		T(a_view_changes_only_when_synced),	   T(expunged_messages_stay_until_they_may_be_told),
+		T(keywords_are_told_before_they_are_used), T(recent_belongs_to_the_first_who_selects),
+		T(many_changes_fold_into_new_bases),	   T(a_large_snapshot_travels_as_a_file),
+		T(a_deleted_mailbox_ends_its_views),	   T(views_survive_a_new_store_process),
 		T(sessions_on_many_threads_agree),
 	};
 
