@@ -89,15 +89,42 @@ static int collect_files(struct bundle *b, file_vec *files, const struct conf *c
 	return conf->smtpd_tls_cert_file.len ? collect_file(b, files, conf->smtpd_tls_key_file, err) : 0;
 }
 
+struct unused {
+	const struct master_service *service;
+	struct buf *warnings;
+};
+
+/* Whoever wrote a restriction counts on it: that it does nothing yet is said at every start. */
+static void tell_unused(void *ctx, const char *parameter, struct str name)
+{
+	const struct unused *u = ctx;
+
+	buf_addf(u->warnings, "service %.*s: %s: %.*s is not supported yet: it refuses and permits nobody\n",
+		 STR_ARG(u->service->name), parameter, STR_ARG(name));
+}
+
+static int check_policy(const struct conf *conf, const struct master_service *s, struct buf *warnings, struct err *err)
+{
+	struct unused u = {.service = s, .warnings = warnings};
+
+	if (!str_eq(s->command, STR("smtpd")))
+		return 0;
+	if (policy_check(conf, err) < 0)
+		return -1;
+	if (warnings)
+		policy_each_unused(conf, tell_unused, &u);
+	return 0;
+}
+
 /* Every listener's configuration is made and its certificates are loaded, as its process will do. */
-static int check_service(struct bundle *b, file_vec *files, const struct master_service *s, struct err *err)
+static int check_service(struct bundle *b, file_vec *files, const struct master_service *s, struct buf *warnings,
+			 struct err *err)
 {
 	struct conf *conf = bundle_service_conf(b, s, err);
 	struct tls_context *tls = NULL;
 	int result = -1;
 
-	if (conf && (!str_eq(s->command, STR("smtpd")) || policy_check(conf, err) == 0) &&
-	    collect_files(b, files, conf, err) == 0)
+	if (conf && check_policy(conf, s, warnings, err) == 0 && collect_files(b, files, conf, err) == 0)
 		result = bundle_tls(b, conf, &tls, err);
 	tls_context_unref(&tls);
 	conf_unref(&conf);
@@ -157,7 +184,7 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	}
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
-			result = check_service(b, &files, &b->master_cf.services[i], err);
+			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);
 	free(main_cf);
 	free(master_cf);
 	if (result < 0)

@@ -111,7 +111,7 @@ void proc_own_directory(const struct proc *p, const char *path, const char *acco
 	pw = getpwnam(account);
 	if (pw == NULL)
 		die(EX_NOUSER,
-		    "there is no account \"%s\": run `postrider init` or `make install` as root, or "
+		    "there is no account \"%s\": run `postrider init` as root, or "
 		    "useradd --system --shell /usr/sbin/nologin %s",
 		    account, account);
 	fd = proc_open_directory(path);
@@ -333,7 +333,8 @@ static void take_config(struct proc *p)
 }
 
 /* Threads share a few heaps instead of having one each, and a heap keeps half a megabyte that was used instead of
- * giving it back after each message, only to fault it in again for the next. Larger pieces are the kernel's, as ever. */
+ * giving it back after each message, only to fault it in again for the next. Larger pieces are the kernel's, as ever.
+ */
 static void settle_memory(void)
 {
 	mallopt(M_ARENA_MAX, 4);

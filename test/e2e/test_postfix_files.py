@@ -219,3 +219,9 @@ def test_what_would_open_the_relay_or_is_misspelt_is_refused(tmp_path, tls, line
     assert done.returncode == 78 and sentence in done.stdout, done.stdout
     run = subprocess.run([BINARY, "-c", str(tmp_path / "etc2"), "run"], capture_output=True, text=True, timeout=30)
     assert run.returncode == 78 and sentence in run.stderr
+
+
+def test_restrictions_without_effect_are_logged_at_start(stopped):
+    stopped.configure(smtpd_client_restrictions="reject_rbl_client dnsbl.example.test")
+    mail = stopped.start()
+    mail.wait_log(r"warning: service \S+: smtpd_client_restrictions: reject_rbl_client is not supported yet")
