@@ -162,6 +162,7 @@ struct str arena_vprintf(struct arena *a, const char *fmt, va_list args)
 	char *room;
 	int len;
 
+	invariant(fmt != NULL);
 	va_copy(again, args);
 	len = vsnprintf(NULL, 0, fmt, args);
 	invariant(len >= 0);

@@ -3,6 +3,11 @@
 #include <errno.h>
 #include <stdarg.h>
 
+/* For the analyzer they are macros. */
+#undef err_set
+#undef err_errno
+#undef err_context
+
 /* Reply lines and log lines are made of this text: no byte of it may end or restart a line. */
 static void clean(char *text)
 {

@@ -110,7 +110,7 @@ int alias_list(struct db *db, struct str domain, struct arena *arena, struct ali
 		vec_push_arena(arena, &ids, db_u64(st, 0));
 		vec_push_arena(arena, list_r, alias);
 	}
-	for (size_t i = 0; rc == 0 && i < list_r->n; i++)
+	for (size_t i = 0; rc == 0 && i < ids.n; i++)
 		rc = address_targets(db, ids.v[i], arena, &list_r->v[i].targets, err);
 	return rc;
 }

@@ -93,6 +93,7 @@ static int pragma_get(struct db *db, const char *sql, uint64_t *value_r, struct 
 	sqlite3_stmt *st = NULL;
 	int rc = sqlite3_prepare_v2(db->sq, sql, -1, &st, NULL);
 
+	*value_r = 0;
 	if (rc == SQLITE_OK)
 		rc = sqlite3_step(st);
 	if (rc == SQLITE_ROW)

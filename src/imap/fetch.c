@@ -4,6 +4,7 @@
  * messages that were read are flagged \Seen by one commit at the end; the flag changes are announced before the
  * tagged reply. */
 #include "imap/fetch.h"
+#include "base/fatal.h"
 #include "base/log.h"
 #include "imap/reply.h"
 #include "imap/structure.h"
@@ -183,17 +184,20 @@ static void add_item(struct imap_session *s, struct message *m, const struct ima
 		buf_addf(out, "UID %u", m->entry.uid);
 		break;
 	case ITEM_INTERNALDATE:
+		invariant(m->meta);
 		buf_addz(out, "INTERNALDATE \"");
 		date_imap_write(out, (int64_t)m->meta->date);
 		buf_addc(out, '"');
 		break;
 	case ITEM_SIZE:
+		invariant(m->meta);
 		buf_addf(out, "RFC822.SIZE %llu", (unsigned long long)m->meta->size);
 		break;
 	case ITEM_MODSEQ:
 		buf_addf(out, "MODSEQ (%llu)", (unsigned long long)m->entry.modseq);
 		break;
 	case ITEM_ENVELOPE:
+		invariant(m->summary.root);
 		buf_addz(out, "ENVELOPE ");
 		imap_add_envelope(out, m->summary.root->envelope);
 		break;

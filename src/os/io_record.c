@@ -356,7 +356,7 @@ static void after(void *ctx, const struct io_event *e)
 struct io_record *io_record_new(int rootfd)
 {
 	struct io_record *r = NEW(struct io_record);
-	struct stat st;
+	struct stat st = {0};
 
 	pthread_mutex_init(&r->lock, NULL);
 	r->by_inode = map_new();

@@ -18,7 +18,9 @@ static int open_file(const char *path, struct err *err)
 		mkdir(dir, 0755);
 	free(dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
-	return fd < 0 ? err_errno(err, "maillog_file: cannot open %s", path) : fd;
+	if (fd < 0)
+		err_errno(err, "maillog_file: cannot open %s", path);
+	return fd;
 }
 
 int master_log_open(struct master *m, const struct conf *conf, struct err *err)

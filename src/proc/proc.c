@@ -275,9 +275,8 @@ static void *control_thread(void *arg)
 {
 	const struct proc *p = arg;
 	struct proc_packet packet;
-	int n;
 
-	while ((n = proc_recv(PROC_CONTROL_FD, &packet)) > 0) {
+	while (proc_recv(PROC_CONTROL_FD, &packet) > 0) {
 		struct err err = ERR_NONE;
 
 		if (handle(&packet, p, &err) < 0 && err.kind != ERR_OK)

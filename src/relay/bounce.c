@@ -66,7 +66,7 @@ static struct str original(struct attempt *a, bool header, size_t max)
 			    .bytes = m->body,
 			    .fd = m->body_fd,
 			    .stored_size = m->body_fd >= 0 ? m->size : m->body.len};
-	struct str bytes, part, copy = STR("");
+	struct str bytes, part, copy;
 	struct buf out;
 
 	if (content_map(&c, &bytes, NULL) < 0)

@@ -275,8 +275,8 @@ static int deliver_one(struct delivering *d, const struct deliver_target *target
 			       .body = d->blob ? -1 : 0,
 			       .blob = msg->blob};
 	struct grant *g = grant_find(d->c->svc, d->c->peer, msg->session, target->account);
-	struct account *a;
-	struct mailbox *m;
+	struct account *a = NULL;
+	struct mailbox *m = NULL;
 	struct note *twin;
 	uint32_t uid;
 

@@ -318,6 +318,7 @@ void service_handle(void *ctx, struct rpc_request *req)
 	if (req->number == STORE_MAILBOXES.number)
 		folders_look(svc, c.account);
 	/* Looking may have committed, and with it forgotten, what was looked up before. */
+	invariant(h->needs != ACCOUNT || c.grant);
 	if (h->needs == ACCOUNT && !(c.account = account_ready(svc, c.grant, false, &err))) {
 		refuse(req, &err);
 		return;

@@ -221,7 +221,7 @@ static struct view_base *base_from_reply(const struct store_view *reply, struct 
 		err_set(err, ERR_TEMP, "4.3.0", "the store's snapshot is malformed");
 		return NULL;
 	}
-	return view_base_from(size > 0 ? mem_dup(reply->snapshot.ptr, size) : NULL, reply->count);
+	return view_base_from(reply->count > 0 ? mem_dup(reply->snapshot.ptr, size) : NULL, reply->count);
 }
 
 static bool base_in_order(const struct view_base *b)

@@ -11,9 +11,10 @@
 RPC_DECLARE(inner, INNER_FIELDS)
 RPC_DEFINE(inner, INNER_FIELDS)
 
-#define OUTER_FIELDS(F, S)                                                                                      \
-	F(S, u8, a) F(S, u16, b) F(S, u32, c) F(S, u64, d) F(S, bytes, text) F(S, fd, body) F(S, one, head, inner) \
-	F(S, list, items, inner)
+#define OUTER_FIELDS(F, S)                                                                                             \
+	F(S, u8, a)                                                                                                    \
+	F(S, u16, b)                                                                                                   \
+	F(S, u32, c) F(S, u64, d) F(S, bytes, text) F(S, fd, body) F(S, one, head, inner) F(S, list, items, inner)
 RPC_DECLARE(outer, OUTER_FIELDS)
 RPC_DEFINE(outer, OUTER_FIELDS)
 
