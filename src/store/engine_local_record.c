@@ -7,6 +7,7 @@
 
 #include "base/fatal.h"
 #include "journal/record.h"
+#include <limits.h>
 
 #define OP_FIXED   38u
 #define OP_STRINGS 8u
@@ -129,6 +130,8 @@ static bool take_op(struct str *in, struct file_work *w, uint32_t *body)
 	w->blob_size = le64_get(p + 18);
 	w->op.time = le64_get(p + 26);
 	*body = le32_get(p + 34);
+	if (*body > INT_MAX)
+		return false;
 	w->op.body = (int)*body - 1;
 	*in = str_skip(*in, OP_FIXED);
 	op_strings(&w->op, s);
