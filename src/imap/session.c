@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "imap/reply.h"
 
-#define ANY (IMAP_NOT_AUTHENTICATED | IMAP_AUTHENTICATED | IMAP_SELECTED)
+#define ANY	  (IMAP_NOT_AUTHENTICATED | IMAP_AUTHENTICATED | IMAP_SELECTED)
 #define LOGGED_IN (IMAP_AUTHENTICATED | IMAP_SELECTED)
 
 static const struct imap_command commands[] = {
@@ -95,14 +95,24 @@ enum next imap_bad(struct imap_session *s, const struct imap_parser *p)
 const char *imap_err_code(const struct err *err)
 {
 	switch (err->kind) {
-	case ERR_TEMP: case ERR_LOST: return "[UNAVAILABLE] ";
-	case ERR_FULL: return str_eq(str_from(err->code), STR("4.3.1")) ? "[UNAVAILABLE] " : "[OVERQUOTA] ";
-	case ERR_NOT_FOUND: return "[NONEXISTENT] ";
-	case ERR_EXISTS: return "[ALREADYEXISTS] ";
-	case ERR_LIMIT: return "[LIMIT] ";
-	case ERR_DENIED: return "[NOPERM] ";
-	case ERR_PERM: case ERR_SYNTAX: return "[CANNOT] ";
-	case ERR_OK: break;
+	case ERR_TEMP:
+	case ERR_LOST:
+		return "[UNAVAILABLE] ";
+	case ERR_FULL:
+		return str_eq(str_from(err->code), STR("4.3.1")) ? "[UNAVAILABLE] " : "[OVERQUOTA] ";
+	case ERR_NOT_FOUND:
+		return "[NONEXISTENT] ";
+	case ERR_EXISTS:
+		return "[ALREADYEXISTS] ";
+	case ERR_LIMIT:
+		return "[LIMIT] ";
+	case ERR_DENIED:
+		return "[NOPERM] ";
+	case ERR_PERM:
+	case ERR_SYNTAX:
+		return "[CANNOT] ";
+	case ERR_OK:
+		break;
 	}
 	return "";
 }
@@ -157,7 +167,7 @@ enum next imap_refuse_literal(struct imap_session *s, const char *fmt, ...)
 	va_start(args, fmt);
 	text = arena_vprintf(&s->arena, fmt, args);
 	va_end(args);
-	if (s->frame.literal_sync)   /* RFC 7888 3: the client waits for our "+" and takes this reply instead */
+	if (s->frame.literal_sync) /* RFC 7888 3: the client waits for our "+" and takes this reply instead */
 		return tagged(s, text);
 	if (s->state == IMAP_NOT_AUTHENTICATED && s->frame.literal_size > IMAP_LITERAL_MAX)
 		return imap_bye(s, "Literal too large");
@@ -205,7 +215,7 @@ static bool parse_command_name(struct imap_session *s, struct imap_parser *p)
 	if (s->command == NULL || (s->uid_command && !(s->command->flags & IMAP_CMD_UID)))
 		return imap_parse_fail(p, "Unknown command");
 	if (!(s->command->states & s->state))
-		return imap_parse_fail(p, s->state == IMAP_NOT_AUTHENTICATED ? "Please log in first"
+		return imap_parse_fail(p, s->state == IMAP_NOT_AUTHENTICATED	? "Please log in first"
 					  : s->command->states == IMAP_SELECTED ? "No mailbox selected"
 										: "Already logged in");
 	return true;
@@ -231,7 +241,7 @@ static enum next command_unit(struct imap_session *s, struct str line)
 	struct str tag;
 	enum next next;
 
-	if (line.len == 0)   /* a stray empty line says nothing */
+	if (line.len == 0) /* a stray empty line says nothing */
 		return count_bad(s, NEXT_UNIT);
 	imap_parser_init(&p, line, &s->arena);
 	if (!imap_parse_tag(&p, &tag) || tag.len > IMAP_TAG_MAX) {
@@ -240,7 +250,7 @@ static enum next command_unit(struct imap_session *s, struct str line)
 	}
 	memcpy(s->tag, tag.ptr, tag.len);
 	s->tag[tag.len] = '\0';
-	if (s->state == IMAP_NOT_AUTHENTICATED)         /* before log-in every argument may be a password */
+	if (s->state == IMAP_NOT_AUTHENTICATED) /* before log-in every argument may be a password */
 		session_transcript_hide(s->io, tag.len + sizeof(" LOGIN"));
 	next = run_command(s, &p);
 	if (next == NEXT_BULK || next == NEXT_PRODUCE || s->mode != IMAP_MODE_COMMAND || s->append)
@@ -260,14 +270,18 @@ static struct str without_line_end(struct str unit)
 static enum next run_unit(struct imap_session *s, struct str line)
 {
 	switch (s->mode) {
-	case IMAP_MODE_COMMAND: return command_unit(s, line);
+	case IMAP_MODE_COMMAND:
+		return command_unit(s, line);
 	case IMAP_MODE_AUTH:
 	case IMAP_MODE_AUTH_FINAL:
 		session_transcript_hide(s->io, 0);
 		return imap_authenticate_unit(s, line);
-	case IMAP_MODE_IDLE: return imap_idle_unit(s, line);
-	case IMAP_MODE_APPEND_TAIL: return imap_append_tail(s, line);
-	case IMAP_MODE_SKIP: return skip_unit(s);
+	case IMAP_MODE_IDLE:
+		return imap_idle_unit(s, line);
+	case IMAP_MODE_APPEND_TAIL:
+		return imap_append_tail(s, line);
+	case IMAP_MODE_SKIP:
+		return skip_unit(s);
 	}
 	return NEXT_CLOSE;
 }
@@ -389,7 +403,7 @@ static enum next session_stop(struct session *io)
 
 static struct tls_context *session_tls(struct session *io)
 {
-	return service_tls(session_service(io));   /* may run before session_open() */
+	return service_tls(session_service(io)); /* may run before session_open() */
 }
 
 static void session_close(struct session *io)

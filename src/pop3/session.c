@@ -161,7 +161,7 @@ static enum next pop3_secured(struct session *io)
 {
 	struct pop3_session *s = pop3_of(io);
 
-	free(s->user_given);     /* RFC 2595 4: nothing said before TLS is kept */
+	free(s->user_given); /* RFC 2595 4: nothing said before TLS is kept */
 	s->user_given = NULL;
 	return NEXT_UNIT;
 }
@@ -180,7 +180,7 @@ static enum next pop3_stop(struct session *io)
 
 static struct tls_context *pop3_tls(struct session *io)
 {
-	return service_tls(session_service(io));         /* may run before pop3_open() */
+	return service_tls(session_service(io)); /* may run before pop3_open() */
 }
 
 static void pop3_close(struct session *io)

@@ -28,13 +28,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BACKOFF_FIRST_MS  100
-#define BACKOFF_MAX_MS	  5000
-#define QUICK_END_MS	  2000	/* ending sooner than this counts as going wrong again */
-#define START_PATIENCE_MS 30000 /* how long a predecessor may take to let go of its directories */
+#define BACKOFF_FIRST_MS   100
+#define BACKOFF_MAX_MS	   5000
+#define QUICK_END_MS	   2000	 /* ending sooner than this counts as going wrong again */
+#define START_PATIENCE_MS  30000 /* how long a predecessor may take to let go of its directories */
 #define LISTEN_PATIENCE_MS 3000	 /* how long the processes of a master that was killed may hold its sockets */
-#define START_CRASHES_MAX 5
-#define KILL_AFTER_MS	  30000 /* beyond the grace, before a phase of the stop is forced */
+#define START_CRASHES_MAX  5
+#define KILL_AFTER_MS	   30000 /* beyond the grace, before a phase of the stop is forced */
 
 /* ---- start of the children ---- */
 

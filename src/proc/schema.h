@@ -68,8 +68,8 @@ RPC_DECLARE(control_process, CONTROL_PROCESS_FIELDS)
 #define CONTROL_STATUS_FIELDS(F, S)                                                                                    \
 	F(S, u64, pid)                                                                                                 \
 	F(S, u64, uptime_s)                                                                                            \
-	F(S, bytes, version) F(S, u8, privileged) F(S, u8, stopping) F(S, u64, reloads)                                \
-		F(S, list, processes, control_process)
+	F(S, bytes, version)                                                                                           \
+	F(S, u8, privileged) F(S, u8, stopping) F(S, u64, reloads) F(S, list, processes, control_process)
 RPC_DECLARE(control_status, CONTROL_STATUS_FIELDS)
 
 #define CONTROL_PROBE_FIELDS(F, S) F(S, bytes, process) F(S, bytes, what)

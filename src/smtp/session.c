@@ -120,7 +120,9 @@ static void name_log(struct smtp_session *c)
 	struct str base = c->conf->syslog_name, after;
 
 	str_split(base, '/', &base, &after);
-	c->log_name = arena_printf(&c->arena, "%.*s/%s", STR_ARG(base), c->service->name != NULL ? c->service->name : "smtpd").ptr;
+	c->log_name =
+		arena_printf(&c->arena, "%.*s/%s", STR_ARG(base), c->service->name != NULL ? c->service->name : "smtpd")
+			.ptr;
 	c->log_cleanup = arena_printf(&c->arena, "%.*s/cleanup", STR_ARG(base)).ptr;
 	c->log_qmgr = arena_printf(&c->arena, "%.*s/qmgr", STR_ARG(base)).ptr;
 	c->log_virtual = arena_printf(&c->arena, "%.*s/virtual", STR_ARG(base)).ptr;
@@ -279,10 +281,9 @@ static void smtp_close(struct session *s)
 #define PROTOCOL(name_, open_)                                                                                         \
 	{                                                                                                              \
 		.name = name_, .state_size = sizeof(struct smtp_session), .input_max = SMTP_AUTH_LINE_MAX + 4,         \
-		.admit = smtp_admit, .open = open_, .frame = smtp_frame, .unit = smtp_unit,                            \
-		.too_long = smtp_too_long, .bulk = smtp_bulk,                                                          \
-		.secured = smtp_secured, .timeout = smtp_timeout, .stop = smtp_stop, .tls = smtp_tls,                  \
-		.close = smtp_close,                                                                                   \
+		.admit = smtp_admit, .open = open_, .frame = smtp_frame, .unit = smtp_unit, .too_long = smtp_too_long, \
+		.bulk = smtp_bulk, .secured = smtp_secured, .timeout = smtp_timeout, .stop = smtp_stop,                \
+		.tls = smtp_tls, .close = smtp_close,                                                                  \
 	}
 
 const struct protocol smtp_protocol = PROTOCOL("smtp", smtp_open);

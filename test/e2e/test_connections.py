@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from instance import PATIENCE, Instance, Raw, wait_for
+from instance import PATIENCE, Instance, wait_for
 
 LIMITED = dict(mynetworks="192.0.2.0/24", smtpd_client_connection_count_limit="3",
                imap_client_connection_count_limit="3", pop3_client_connection_count_limit="3")

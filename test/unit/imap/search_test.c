@@ -118,8 +118,8 @@ static void keys_that_match_and_keys_that_do_not(void **state)
 		" FROM \"J\xc3\x9cRGEN\"",
 		" FROM jurgen@EXAMPLE",
 		" TO alice",
-		" SUBJECT \"gr\xc3\xbc\xc3\x9f"
-		"e AND\"",
+		(" SUBJECT \"gr\xc3\xbc\xc3\x9f"
+		 "e AND\""),
 		" HEADER X-Empty \"\"",
 		" HEADER Return-Path x@y",
 		" HEADER subject MORE",
