@@ -15,7 +15,7 @@ MODULES := base os engine config msg journal store directory queue policy delive
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla -Wno-missing-field-initializers
 CPPALL := -Isrc -D_GNU_SOURCE
-CALL   := -std=gnu17 $(WARN) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
+CALL   := -std=gnu17 $(WARN) $(WERROR) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
 LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz
 LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 
@@ -103,6 +103,7 @@ $(foreach m,$(MODULES),$(eval $(call FUZZ_RULE,$(m))))
 
 JOBS ?= $(shell nproc)
 SUB  := $(MAKE) --no-print-directory -j$(JOBS)
+SUB_WERROR := $(SUB) WERROR=-Werror
 # Modules whose tests run threads: once more under ThreadSanitizer.
 TSAN_MODULES := engine journal store queue directory
 
@@ -116,10 +117,10 @@ check:
 	test/check $(B)
 
 check-build:
-	$(SUB) B=$(B)
-	$(SUB) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
-	$(SUB) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(foreach m,$(TSAN_MODULES),unit-build-$(m))
-	$(SUB) fuzz-build
+	$(SUB_WERROR) B=$(B)
+	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
+	$(SUB_WERROR) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(foreach m,$(TSAN_MODULES),unit-build-$(m))
+	$(SUB_WERROR) fuzz-build
 
 .PHONY: unit-build $(foreach m,$(MODULES),unit-build-$(m))
 unit-build: $(UNIT)
