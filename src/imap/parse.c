@@ -9,6 +9,7 @@ void imap_parser_init(struct imap_parser *p, struct str in, struct arena *arena)
 	*p = (struct imap_parser){.in = in, .arena = arena};
 }
 
+#undef imap_parse_fail
 bool imap_parse_fail(struct imap_parser *p, const char *error)
 {
 	if (p->error == NULL)

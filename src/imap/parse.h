@@ -19,6 +19,10 @@ struct imap_parser {
 
 void imap_parser_init(struct imap_parser *p, struct str in, struct arena *arena);
 bool imap_parse_fail(struct imap_parser *p, const char *error); /* keeps the first error; returns false */
+#ifdef __clang_analyzer__
+/* As in base/err.h. */
+#define imap_parse_fail(p, error) (imap_parse_fail(p, error), false)
+#endif
 
 bool imap_parse_peek(const struct imap_parser *p, char c); /* is c next? Takes nothing */
 bool imap_parse_take(struct imap_parser *p, char c);	   /* takes c if it is next; no error if not */

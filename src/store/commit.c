@@ -531,6 +531,7 @@ static int run_ops(struct call *c, struct txn **t, const struct store_commit *ms
 				   .result = &out->results.v[i],
 				   .arena = &c->req->arena};
 
+		invariant(r.a);
 		if (run_op(&r, err) < 0)
 			return -1;
 	}
