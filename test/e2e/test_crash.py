@@ -601,9 +601,14 @@ class Model:
             fresh = {u: v for u, v in state[name].items() if u not in want}
             if {u: v for u, v in state[name].items() if u in want} != want:
                 return False
-            if sorted(map(str, fresh.values())) != sorted(map(str, new)) or any(u <= self.top[name] for u in fresh):
+            if self.told(fresh.values()) != self.told(new) or any(u <= self.top[name] for u in fresh):
                 return False
         return True
+
+    @staticmethod
+    def told(messages):
+        """Comparable: equal sets may print in different orders."""
+        return sorted((subject, sorted(flags)) for subject, flags in messages)
 
     def copy(self):
         return {name: dict(box) for name, box in self.state.items()}
