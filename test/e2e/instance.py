@@ -94,8 +94,9 @@ class Instance:
         path = os.path.join(self.dir, "master.cf")
         text = open(path).read()
         for name, port in zip(SERVICES, free_ports(len(SERVICES))):
+            before = self.ports.get(name, SERVICES[name] + OFFSET)
             self.ports[name] = port
-            text, n = re.subn(rf"(?m)^((?:\S*:)?){SERVICES[name] + OFFSET}(\s)", rf"\g<1>{port}\2", text)
+            text, n = re.subn(rf"(?m)^((?:\S*:)?){before}(\s)", rf"\g<1>{port}\2", text)
             assert n == 1, f"master.cf has no listener for {name}"
         with open(path, "w") as f:
             f.write(text)
@@ -109,7 +110,7 @@ class Instance:
         self.command("user", "add", address, "--password-stdin", *options, input=password + "\n")
 
     # ---- life ----
-    def start(self, pass_fds=()):
+    def start(self, pass_fds=(), again=True):
         argv = [BINARY, "-c", self.dir, "run"]
         if self.as_user:
             argv = self._become() + argv
@@ -119,7 +120,12 @@ class Instance:
         try:
             self.wait_ready()
         except Exception:
+            status = self.master.poll()
             self.kill()
+            # Between our asking for a port and master's listening the kernel may have lent it to a client.
+            if status == os.EX_UNAVAILABLE and again and "Address already in use" in self.log():
+                self._take_free_ports()
+                return self.start(pass_fds, again=False)
             raise
         return self
 
@@ -208,8 +214,11 @@ class Instance:
         raise AssertionError(f"no Maildir for {address}")
 
     def messages(self, address):
-        """Paths of the files in INBOX."""
-        box = self.maildir(address)
+        """Paths of the files in INBOX; none while the Maildir is not made yet."""
+        try:
+            box = self.maildir(address)
+        except AssertionError:
+            return []
         return sorted(os.path.join(box, d, f) for d in ("new", "cur") for f in os.listdir(os.path.join(box, d)))
 
     def wait_messages(self, address, count):
