@@ -151,6 +151,13 @@ $(B)/bench/%: $(B)/obj/test/bench/%.o $(call libs_for,store)
 	@mkdir -p $(@D)
 	$(CC) $(LDALL) $(CFLAGS) -o $@ $< -Wl,--start-group $(call libs_for,store) -Wl,--end-group $(LIBS)
 
+# make torture PARTS="kill powerloss" TORTURE_SECONDS=3600: the long form of what check does for seconds.
+PARTS ?=
+torture:
+	contrib/install-deps build check
+	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
+	POSTRIDER=$(abspath $(B))-asan/postrider UNIT=$(abspath $(B))-asan/unit test/torture/run $(PARTS)
+
 lint:
 	contrib/install-deps build lint
 	test/lint/run
