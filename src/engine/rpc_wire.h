@@ -1,4 +1,4 @@
-/* rpc_wire - frames on a stream socket; shared by rpc_channel.c and rpc_server.c only.
+/* rpc_wire - frames on a stream socket; shared by rpc_channel*.c and rpc_server*.c only.
  *
  * A frame is {u32 length, u16 type, u16 fd count, u64 call id}, little-endian, then `length` bytes. Its
  * descriptors are attached to its first byte, so they have arrived, in order, before the frame is whole.
