@@ -155,7 +155,7 @@ int index_open(int dirfd, struct index **ix_r, struct err *err)
 
 	pthread_rwlock_init(&ix->map, NULL);
 	pthread_mutex_lock(&cwd_lock);
-	back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	back = io_open(AT_FDCWD, ".", O_PATH | O_DIRECTORY, 0);
 	if (fchdir(dirfd) < 0)
 		err_errno(err, "cannot enter the directory of the index");
 	else
@@ -163,7 +163,7 @@ int index_open(int dirfd, struct index **ix_r, struct err *err)
 	if (back >= 0) {
 		if (fchdir(back) < 0)
 			log_warning("cannot return to the working directory: %s", strerror(errno));
-		close(back);
+		io_close(back);
 	}
 	pthread_mutex_unlock(&cwd_lock);
 	if (rc < 0) {

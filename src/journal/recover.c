@@ -65,7 +65,7 @@ static int segment_adopt(struct journal *j, unsigned number, struct err *err)
 	s->name_synced = true;
 	vec_push(&j->segments, s);
 	n = io_pread(fd, block, sizeof(block), 0);
-	if (n < 0 || fstat(fd, &st) < 0)
+	if (n < 0 || io_fstat(fd, &st) < 0)
 		return err_errno(err, "cannot read %s", name);
 	if (!segment_header_decode(str_of(block, (size_t)n), &s->found))
 		s->found.first_lsn = 0;

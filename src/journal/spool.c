@@ -7,7 +7,6 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "os/io.h"
-#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -96,7 +95,7 @@ static uint64_t unused_bytes(struct spool *s)
 
 		if (b->state == BLOB_USED)
 			continue;
-		if (b->fd >= 0 && fstat(b->fd, &st) == 0 && (uint64_t)st.st_size > size)
+		if (b->fd >= 0 && io_fstat(b->fd, &st) == 0 && (uint64_t)st.st_size > size)
 			size = (uint64_t)st.st_size;
 		total += size;
 	}
@@ -287,20 +286,20 @@ static bool known(struct spool *s, const char *name)
 
 void spool_sweep(struct spool *s)
 {
-	int fd = io_open(s->dirfd, ".", O_RDONLY | O_DIRECTORY, 0);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *d;
+	DIR *dir = io_opendir(s->dirfd, ".");
+	const char *name;
+	int more;
 
 	if (!dir) {
 		log_warning("cannot sweep the spool: %s", strerror(errno));
-		if (fd >= 0)
-			io_close(fd);
 		return;
 	}
 	pthread_mutex_lock(&s->lock);
-	while ((d = readdir(dir)))
-		if (d->d_name[0] != '.' && !known(s, d->d_name) && io_unlink(s->dirfd, d->d_name) < 0)
-			log_warning("cannot remove stale blob %s: %s", d->d_name, strerror(errno));
+	while ((more = io_readdir(dir, &name)) > 0)
+		if (name[0] != '.' && !known(s, name) && io_unlink(s->dirfd, name) < 0)
+			log_warning("cannot remove stale blob %s: %s", name, strerror(errno));
 	pthread_mutex_unlock(&s->lock);
-	closedir(dir);
+	if (more < 0)
+		log_warning("cannot sweep all of the spool: %s", strerror(errno));
+	io_closedir(dir);
 }

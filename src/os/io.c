@@ -356,6 +356,57 @@ int io_fstatat(int dirfd, const char *path, struct stat *st, int flags)
 	return result;
 }
 
+int io_fstat(int fd, struct stat *st)
+{
+	struct io_event event = {.op = IO_STAT, .fd = fd};
+	int result;
+
+	if (vetoed(&event))
+		return -1;
+	REPEAT(result, fstat(fd, st));
+	done(&event, result);
+	return result;
+}
+
+DIR *io_opendir(int dirfd, const char *path)
+{
+	int fd = io_open(dirfd, path, O_RDONLY | O_DIRECTORY, 0);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (fd >= 0 && !dir) {
+		int error = errno;
+		io_close(fd);
+		errno = error;
+	}
+	return dir;
+}
+
+int io_readdir(DIR *dir, const char **name_r)
+{
+	struct io_event event = {.op = IO_READDIR, .fd = dirfd(dir)};
+	struct dirent *d;
+
+	if (vetoed(&event))
+		return -1;
+	do {
+		errno = 0;
+		d = readdir(dir);
+	} while (d && (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0));
+	if (!d)
+		return errno ? -1 : 0;
+	*name_r = d->d_name;
+	done(&event, 0);
+	return 1;
+}
+
+void io_closedir(DIR *dir)
+{
+	struct io_event event = {.op = IO_CLOSE, .fd = dirfd(dir)};
+
+	done(&event, 0);
+	closedir(dir);
+}
+
 int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r)
 {
 	struct io_event event = {.op = IO_STAT, .fd = fd};

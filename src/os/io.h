@@ -10,6 +10,7 @@
 #define OS_IO_H
 
 #include "base/str.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ enum io_op {
 	IO_COPY,
 	IO_MMAP,
 	IO_STAT,
+	IO_READDIR,
 	IO_OP_COUNT
 };
 
@@ -78,6 +80,13 @@ int io_rmdir(int dirfd, const char *path) WARN_UNUSED;
 /* Copies len bytes between files: reflink, copy_file_range, or read and write. Returns 0 or -1. */
 int io_copy(int from, off_t from_offset, int to, off_t to_offset, size_t len) WARN_UNUSED;
 int io_fstatat(int dirfd, const char *path, struct stat *st, int flags) WARN_UNUSED;
+int io_fstat(int fd, struct stat *st) WARN_UNUSED;
+/* A directory to read; NULL with errno. */
+DIR *io_opendir(int dirfd, const char *path) WARN_UNUSED;
+/* The next name but "." and "..", living until the next call. 1; 0: that was all; -1 with errno: the rest is not
+ * known, and who takes it for all would take messages for gone. */
+int io_readdir(DIR *dir, const char **name_r) WARN_UNUSED;
+void io_closedir(DIR *dir);
 /* Bytes and inodes that an unprivileged process may still take on the file system of fd. */
 int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r) WARN_UNUSED;
 

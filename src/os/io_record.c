@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/vec.h"
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
@@ -56,6 +57,7 @@ struct io_record {
 	VEC(struct record_step) steps;
 	VEC(struct node) nodes; /* 0 is the root */
 	struct map *by_inode;	/* inode -> node + 1 */
+	size_t base;		/* steps that say what was there at the start */
 };
 
 static __thread size_t sync_began;
@@ -353,6 +355,62 @@ static void after(void *ctx, const struct io_event *e)
 
 /* ---- recording ---------------------------------------------------------------------------------------- */
 
+/* What is there at the start, as durable steps. */
+static void base_add(struct io_record *r, int dirfd, size_t dir);
+
+static void base_entry(struct io_record *r, int dirfd, size_t dir, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	uintptr_t known;
+	size_t node;
+	char *data;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	known = (uintptr_t)map_get_u64(r->by_inode, st.st_ino);
+	node = known ? known - 1 : node_new(r, S_ISDIR(st.st_mode));
+	entry_set(r, dir, name, node);
+	add(r, (struct record_step){
+		       .kind = STEP_SET, .node = node, .dir = dir, .name = mem_strdup(name), .durable = true});
+	map_set_u64(r->by_inode, st.st_ino, (void *)(node + 1));
+	if (S_ISDIR(st.st_mode)) {
+		base_add(r, fd, node);
+	} else if (!known && st.st_size > 0) {
+		data = mem_alloc((size_t)st.st_size);
+		if (pread(fd, data, (size_t)st.st_size, 0) == st.st_size)
+			add(r, (struct record_step){.kind = STEP_WRITE,
+						    .node = node,
+						    .data = data,
+						    .len = (size_t)st.st_size,
+						    .durable = true});
+		else
+			free(data);
+	}
+	close(fd);
+}
+
+static void base_add(struct io_record *r, int dirfd, size_t dir)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			base_entry(r, dirfd, dir, e->d_name);
+	if (d)
+		closedir(d);
+}
+
+size_t io_record_base(const struct io_record *r)
+{
+	return r->base;
+}
+
 struct io_record *io_record_new(int rootfd)
 {
 	struct io_record *r = NEW(struct io_record);
@@ -363,6 +421,8 @@ struct io_record *io_record_new(int rootfd)
 	if (!absolute(rootfd, NULL, r->root) || fstat(rootfd, &st) < 0)
 		r->root[0] = 0;
 	map_set_u64(r->by_inode, st.st_ino, (void *)(node_new(r, true) + 1));
+	base_add(r, rootfd, 0);
+	r->base = r->steps.n;
 	r->hook = (struct io_hook){before, after, r};
 	io_set_hook(&r->hook);
 	return r;
@@ -459,6 +519,12 @@ size_t io_record_length(struct io_record *r)
 	return n;
 }
 
+bool io_record_is_sync(const struct io_record *r, size_t n)
+{
+	return n > 0 && n <= r->steps.n &&
+	       (r->steps.v[n - 1].kind == STEP_SYNC || r->steps.v[n - 1].kind == STEP_SYNCFS);
+}
+
 uint64_t io_record_marked(const struct io_record *r, size_t n)
 {
 	uint64_t mark = 0;
@@ -474,6 +540,9 @@ uint64_t io_record_marked(const struct io_record *r, size_t n)
 struct image_node {
 	char *data;
 	size_t len;
+	bool lost; /* IO_LOSE_FILES: nothing that is not covered is there */
+	unsigned names;
+	int fd;			   /* of the first of several names */
 	VEC(struct entry) entries; /* names borrowed */
 };
 
@@ -482,17 +551,50 @@ struct image {
 	size_t n;
 	enum io_loss loss;
 	uint64_t seed;
+	size_t torn, torn_sectors; /* IO_LOSE_TORN: the step, and how much of it is there */
 	struct image_node *nodes;
 };
 
-static bool chance(struct image *m)
+static uint64_t image_random(struct image *m)
 {
-	if (m->loss != IO_LOSE_RANDOM)
-		return m->loss == IO_LOSE_NONE;
 	m->seed ^= m->seed << 13;
 	m->seed ^= m->seed >> 7;
 	m->seed ^= m->seed << 17;
-	return m->seed & 64;
+	return m->seed >> 11;
+}
+
+/* A name that no sync covers; concerned: the directory of the name. */
+static bool name_survives(struct image *m, const struct image_node *dir)
+{
+	switch (m->loss) {
+	case IO_LOSE_ALL:
+	case IO_LOSE_NAMES:
+		return false;
+	case IO_LOSE_RANDOM:
+		return image_random(m) & 1;
+	case IO_LOSE_FILES:
+		return !dir->lost;
+	default:
+		return true;
+	}
+}
+
+static bool sector_survives(struct image *m, const struct image_node *n, size_t step, size_t sector)
+{
+	switch (m->loss) {
+	case IO_LOSE_ALL:
+	case IO_LOSE_DATA:
+	case IO_LOSE_ZERO:
+		return false;
+	case IO_LOSE_RANDOM:
+		return image_random(m) & 1;
+	case IO_LOSE_FILES:
+		return !n->lost;
+	case IO_LOSE_TORN:
+		return step != m->torn || sector < m->torn_sectors;
+	default:
+		return true;
+	}
 }
 
 static void extend(struct image_node *n, size_t len)
@@ -505,20 +607,22 @@ static void extend(struct image_node *n, size_t len)
 }
 
 /* data NULL: zeros. Sector by sector unless it is covered. */
-static void image_write(struct image *m, const struct record_step *s, bool whole)
+static void image_write(struct image *m, const struct record_step *s, size_t step, bool whole)
 {
 	struct image_node *n = &m->nodes[s->node];
 	size_t from = (size_t)s->offset, end = from + s->len;
 
-	while (from < end) {
+	for (size_t sector = 0; from < end; sector++) {
 		size_t stop = (from / SECTOR + 1) * SECTOR;
-		stop = stop < end ? stop : end;
-		if (whole || chance(m)) {
+		stop = whole || stop > end ? end : stop;
+		if (whole || sector_survives(m, n, step, sector)) {
 			extend(n, stop);
 			if (s->data)
 				memcpy(n->data + from, s->data + (from - (size_t)s->offset), stop - from);
 			else
 				memset(n->data + from, 0, stop - from);
+		} else if (m->loss == IO_LOSE_ZERO) {
+			extend(n, stop);
 		}
 		from = stop;
 	}
@@ -553,11 +657,13 @@ static void image_step(struct image *m, size_t i)
 	bool sure = s->covered_by < m->n;
 	struct image_node *n = &m->nodes[s->node];
 
+	if (s->kind >= STEP_SYNC)
+		return;
 	if (s->kind == STEP_WRITE || s->kind == STEP_ZERO) {
-		image_write(m, s, sure);
+		image_write(m, s, i, sure);
 		return;
 	}
-	if (s->kind >= STEP_SYNC || (!sure && !chance(m)))
+	if (!sure && (s->kind == STEP_TRUNCATE ? !sector_survives(m, n, i, 0) : !name_survives(m, &m->nodes[s->dir])))
 		return;
 	if (s->kind == STEP_TRUNCATE && (size_t)s->offset < n->len)
 		n->len = (size_t)s->offset;
@@ -578,7 +684,7 @@ static int image_put(struct image *m, size_t dir, int dirfd, unsigned depth, str
 
 static int put_entry(struct image *m, const struct entry *e, int dirfd, unsigned depth, struct err *err)
 {
-	const struct image_node *n = &m->nodes[e->node];
+	struct image_node *n = &m->nodes[e->node];
 	int fd, rc = 0;
 
 	if (m->r->nodes.v[e->node].is_dir) {
@@ -592,12 +698,22 @@ static int put_entry(struct image *m, const struct entry *e, int dirfd, unsigned
 		close(fd);
 		return rc;
 	}
+	if (n->fd >= 0) {
+		char link[64];
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", n->fd);
+		return linkat(AT_FDCWD, link, dirfd, e->name, AT_SYMLINK_FOLLOW) < 0
+			       ? err_errno(err, "cannot link %s", e->name)
+			       : 0;
+	}
 	fd = openat(dirfd, e->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(err, "cannot create %s", e->name);
 	if (n->len && pwrite(fd, n->data, n->len, 0) != (ssize_t)n->len)
 		rc = err_errno(err, "cannot write %s", e->name);
-	close(fd);
+	if (n->names > 1)
+		n->fd = fd;
+	else
+		close(fd);
 	return rc;
 }
 
@@ -609,6 +725,24 @@ static int image_put(struct image *m, size_t dir, int dirfd, unsigned depth, str
 	return 0;
 }
 
+/* What is drawn once for the whole image. */
+static void image_decide(struct image *m)
+{
+	for (size_t i = 0; i < m->r->nodes.n; i++) {
+		memset(&m->nodes[i], 0, sizeof(m->nodes[i]));
+		m->nodes[i].fd = -1;
+		m->nodes[i].lost = image_random(m) & 1;
+	}
+	m->torn = SIZE_MAX;
+	for (size_t i = m->n; i-- > 0 && m->torn == SIZE_MAX;) {
+		const struct record_step *s = &m->r->steps.v[i];
+		if (s->kind != STEP_WRITE || s->covered_by < m->n)
+			continue;
+		m->torn = i;
+		m->torn_sectors = image_random(m) % (s->len / SECTOR + 1);
+	}
+}
+
 int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, int dirfd, struct err *err)
 {
 	struct image m = {.r = r,
@@ -618,12 +752,18 @@ int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint
 	int rc;
 
 	m.nodes = mem_alloc(r->nodes.n * sizeof(*m.nodes));
+	image_decide(&m);
 	for (size_t i = 0; i < m.n; i++)
 		image_step(&m, i);
+	for (size_t i = 0; i < r->nodes.n; i++)
+		for (size_t k = 0; k < m.nodes[i].entries.n; k++)
+			m.nodes[m.nodes[i].entries.v[k].node].names++;
 	rc = image_put(&m, 0, dirfd, 0, err);
 	for (size_t i = 0; i < r->nodes.n; i++) {
 		free(m.nodes[i].data);
 		vec_release(&m.nodes[i].entries);
+		if (m.nodes[i].fd >= 0)
+			close(m.nodes[i].fd);
 	}
 	free(m.nodes);
 	return rc;

@@ -15,8 +15,11 @@
 
 struct io_record;
 
-/* Starts recording below the (empty) directory rootfd, which is borrowed, and installs the hook. */
+/* Starts recording below the directory rootfd, which is borrowed, and installs the hook. What is there already (the
+ * image of an earlier loss, whose recovery is recorded in its turn) counts as durable: it is the first
+ * io_record_base() operations. */
 struct io_record *io_record_new(int rootfd);
+size_t io_record_base(const struct io_record *r);
 void io_record_stop(struct io_record *r); /* removes the hook; the history stays */
 void io_record_free(struct io_record **r);
 
@@ -29,10 +32,23 @@ void io_record_sync_begin(struct io_record *r);
 void io_record_sync_end(struct io_record *r, int fd);
 
 size_t io_record_length(struct io_record *r);
+/* The n-th operation (from 1 on) is a sync. */
+bool io_record_is_sync(const struct io_record *r, size_t n);
 /* The highest mark within the first n operations; 0: none. */
 uint64_t io_record_marked(const struct io_record *r, size_t n);
 
-enum io_loss { IO_LOSE_ALL, IO_LOSE_NONE, IO_LOSE_RANDOM }; /* of what no sync covers */
+/* What becomes of the operations that no sync covers. */
+enum io_loss {
+	IO_LOSE_ALL,
+	IO_LOSE_NONE,
+	IO_LOSE_RANDOM, /* each name and each sector is there or not */
+	IO_LOSE_FILES,	/* each file and each directory has all of its operations or none */
+	IO_LOSE_DATA,	/* names are there, what was written is not: a rename before the data it covers */
+	IO_LOSE_ZERO,	/* names and sizes are there, the bytes are zeros */
+	IO_LOSE_NAMES,	/* what was written is there, names are not */
+	IO_LOSE_TORN,	/* all is there, but of the last write only some first sectors */
+	IO_LOSE_KINDS
+};
 /* Writes the image after the first n operations into the empty directory dirfd. Returns 0, or -1 with err. */
 int io_record_image(const struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, int dirfd,
 		    struct err *err) WARN_UNUSED;

@@ -13,7 +13,6 @@
 #include "base/log.h"
 #include "journal/record.h"
 #include "os/io.h"
-#include <dirent.h>
 #include <errno.h>
 
 #define TRAILER	     24u
@@ -327,20 +326,18 @@ static bool in_index(struct queue_service *q, struct str id)
 static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q, const char *name, struct err *err),
 		     struct err *err)
 {
-	int fd = io_open(q->msgs, ".", O_RDONLY | O_DIRECTORY, 0), rc = 0;
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *d;
+	DIR *dir = io_opendir(q->msgs, ".");
+	const char *name;
+	int rc = 0, more;
 
-	if (!dir) {
-		err_errno(err, "cannot read the queue's files");
-		if (fd >= 0)
-			io_close(fd);
-		return -1;
-	}
-	while (rc == 0 && (d = readdir(dir)))
-		if (queue_id_ok(str_from(d->d_name)))
-			rc = fn(q, d->d_name, err);
-	closedir(dir);
+	if (!dir)
+		return err_errno(err, "cannot read the queue's files");
+	while ((more = io_readdir(dir, &name)) > 0 && rc == 0)
+		if (queue_id_ok(str_from(name)))
+			rc = fn(q, name, err);
+	if (more < 0 && rc == 0)
+		rc = err_errno(err, "cannot read all of the queue's files");
+	io_closedir(dir);
 	return rc;
 }
 
@@ -386,7 +383,7 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 
 	if (fd < 0)
 		return err_errno(err, "cannot open queue file %s", name);
-	if (fstat(fd, &st) < 0 || st.st_size < (off_t)TRAILER ||
+	if (io_fstat(fd, &st) < 0 || st.st_size < (off_t)TRAILER ||
 	    io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER ||
 	    memcmp(trailer + 16, MAGIC, 8) != 0 || (size = le64_get(trailer)) > (uint64_t)st.st_size ||
 	    (len = le32_get(trailer + 8)) > ENVELOPE_MAX || size + len + TRAILER != (uint64_t)st.st_size) {

@@ -99,7 +99,7 @@ static int room_of_account(struct local *l, struct str path, const struct need *
 
 	local_path(full, path, STR_NULL, "");
 	if (!l->room_root.known) {
-		if (fstat(l->o.rootfd, &st) < 0)
+		if (io_fstat(l->o.rootfd, &st) < 0)
 			return err_errno(err, "cannot look at the root");
 		l->room_root.dev = st.st_dev;
 		l->room_root.known = true;

@@ -376,7 +376,7 @@ static int copy_file(struct local *l, const struct store_file_op *op, const char
 		io_close(in);
 		return -1;
 	}
-	rc = fstat(in, &st);
+	rc = io_fstat(in, &st);
 	if (rc == 0)
 		rc = io_copy(in, 0, out, 0, (size_t)st.st_size);
 	if (rc < 0)

@@ -5,7 +5,6 @@
 #include "store/engine_local_private.h"
 
 #include "os/io.h"
-#include <dirent.h>
 #include <errno.h>
 
 const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name)
@@ -17,21 +16,18 @@ const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str fol
 
 int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name), void *ctx)
 {
-	int fd = io_open(rootfd, path, O_RDONLY | O_DIRECTORY, 0), rc = 0;
-	struct dirent *d;
-	DIR *dir;
+	DIR *dir = io_opendir(rootfd, path);
+	const char *name;
+	int rc = 0, more;
 
-	if (fd < 0)
+	if (!dir)
 		return -1;
-	dir = fdopendir(fd);
-	if (!dir) {
-		io_close(fd);
-		return -1;
-	}
-	while (rc == 0 && (d = readdir(dir)))
-		if (d->d_name[0] != '.')
-			rc = fn(ctx, d->d_name);
-	closedir(dir);
+	while ((more = io_readdir(dir, &name)) > 0 && rc == 0)
+		if (name[0] != '.')
+			rc = fn(ctx, name);
+	if (more < 0 && rc == 0)
+		rc = -1;
+	io_closedir(dir);
 	return rc;
 }
 

@@ -3,7 +3,6 @@
 
 #include "os/fd.h"
 #include "os/io.h"
-#include <dirent.h>
 #include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -105,7 +104,7 @@ static int open_full(struct local *l, const char *full, struct store_file *body_
 
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", full);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+	if (io_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		io_close(fd);
 		return err_set(err, ERR_PERM, "5.3.0", "%s is no message file", full);
 	}
@@ -209,31 +208,27 @@ int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx,
 {
 	struct local *l = local_of(e);
 	char full[STORE_PATH_MAX];
-	struct dirent *d;
-	int fd, count = 0;
+	const char *entry;
+	int more, count = 0;
 	DIR *dir;
 
-	fd = io_open(l->o.rootfd, local_path(full, path, STR_NULL, ""), O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
+	dir = io_opendir(l->o.rootfd, local_path(full, path, STR_NULL, ""));
+	if (!dir)
 		return errno == ENOENT ? 0 : err_errno(err, "cannot read %s", full);
-	dir = fdopendir(fd);
-	if (!dir) {
-		io_close(fd);
-		return err_errno(err, "cannot read %s", full);
-	}
 	if (is_folder(l, path, STR_NULL)) {
 		fn(ctx, STR(""));
 		count++;
 	}
-	while ((d = readdir(dir))) {
-		struct str name = str_from(d->d_name);
-		if (name.len < 2 || name.len > 200 || name.ptr[0] != '.' || str_eq(name, STR("..")) ||
-		    !is_folder(l, path, name))
+	while ((more = io_readdir(dir, &entry)) > 0) {
+		struct str name = str_from(entry);
+		if (name.len < 2 || name.len > 200 || name.ptr[0] != '.' || !is_folder(l, path, name))
 			continue;
 		fn(ctx, name);
 		count++;
 	}
-	closedir(dir);
+	if (more < 0)
+		count = err_errno(err, "cannot read all of %s", full);
+	io_closedir(dir);
 	return count;
 }
 
@@ -267,7 +262,7 @@ int local_read_file(struct store_engine *e, struct str path, struct str folder, 
 	fd = io_open(l->o.rootfd, local_path(full, path, folder, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", full);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size > max) {
+	if (io_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size > max) {
 		io_close(fd);
 		return err_set(err, ERR_LIMIT, "5.3.0", "%s is too large or no file", full);
 	}

@@ -33,7 +33,7 @@ int device_touch(struct local *l, struct str path, struct err *err)
 		if (errno != ENOENT)
 			return err_errno(err, "cannot look at %s", full);
 		/* It will be made on the root's. */
-		if (fstat(l->o.rootfd, &st) < 0)
+		if (io_fstat(l->o.rootfd, &st) < 0)
 			return err_errno(err, "cannot look at the root");
 	}
 	pthread_mutex_lock(&l->lock);
@@ -169,7 +169,7 @@ static int append(int fd, struct str text)
 	char last = '\n';
 	off_t at;
 
-	if (fstat(fd, &st) < 0)
+	if (io_fstat(fd, &st) < 0)
 		return -1;
 	at = st.st_size;
 	if (at > 0 && io_pread(fd, &last, 1, at - 1) < 0)

@@ -1,16 +1,14 @@
 /* The journal recovers from what any power loss leaves: everything durable, in order, nothing half. */
-#include "journal/journal.h"
-#include "os/io_record.h"
-#include "testdir.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
-#define SEG (32u << 10)
+#include "journal/journal.h"
+#include "recorder.h"
+#include "testdir.h"
 
-static struct io_record *record;
+#define SEG (32u << 10)
 
 static void durable(void *ctx, uint64_t lsn)
 {
@@ -64,22 +62,23 @@ static int see(void *ctx, const struct journal_record *r, struct err *err)
 }
 
 /* released: what the owner had made safe elsewhere when the power went; never more than was durable. */
-static void check_image(size_t n, enum io_loss loss, uint64_t seed, const uint64_t *released)
+static void check_image(void *ctx, struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, const char *what)
 {
+	const uint64_t *released = ctx;
 	char path[64];
 	int dir = testdir_make(path);
 	struct err err = ERR_NONE;
 	struct seen seen = {.last = released[n]};
 	struct journal *j;
-	uint64_t last, acked = io_record_marked(record, n);
+	uint64_t last, acked = io_record_marked(r, n);
 
-	assert_int_equal(io_record_image(record, n, loss, seed, dir, &err), 0);
+	assert_int_equal(io_record_image(r, n, loss, seed, dir, &err), 0);
 	j = open_journal(dir);
 	if (journal_recover(j, released[n], see, &seen, &last, &err) < 0)
-		fail_msg("after %zu: %s", n, err.text);
+		fail_msg("%s: %s", what, err.text);
 	if (last < acked || seen.wrong)
-		fail_msg("after %zu operations (loss %d): %llu acknowledged, %llu recovered, wrong %d", n, (int)loss,
-			 (unsigned long long)acked, (unsigned long long)last, seen.wrong);
+		fail_msg("%s: %llu acknowledged, %llu recovered, wrong %d", what, (unsigned long long)acked,
+			 (unsigned long long)last, seen.wrong);
 	/* And it can go on. */
 	assert_int_equal(journal_start(j, last + 1, &err), 0);
 	assert_int_equal(append(j, last + 1), last + 1);
@@ -124,14 +123,8 @@ static void every_prefix_of_the_history_recovers_what_was_acknowledged(void **st
 	}
 	struct io_record *r = record;
 
-	for (size_t n = 0; n <= length; n++) {
-		if (n % 2 == 0)
-			check_image(n, IO_LOSE_ALL, 1, released);
-		if (n % 7 == 0)
-			check_image(n, IO_LOSE_NONE, 1, released);
-		check_image(n, IO_LOSE_RANDOM, n * 3 + 1, released);
-	}
 	record = NULL;
+	powerloss_each(r, 0, 1200, check_image, released);
 	io_record_free(&r);
 	free(released);
 	close(dir);

@@ -1,25 +1,22 @@
 /* The local engine recovers from what a power loss or a kill leaves: every acknowledged commit, a prefix of
- * all, nothing half, no message twice. LMDB's own writes are recorded too: its calls are caught on their way
- * to the C library by the functions at the end of this file. */
-#include "../journal/testdir.h"
-#include "base/encode.h"
-#include "os/io_record.h"
-#include "store/engine.h"
-#include <errno.h>
-#include <signal.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
-
+ * all, nothing half, no message twice. Several commits are under way at a time; service_loss_test.c has the whole
+ * service instead. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "../journal/recorder.h"
+#include "../journal/testdir.h"
+#include "base/encode.h"
+#include "store/engine.h"
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
 #define ACCOUNTS 3u
 #define COMMITS	 60u
 
-static struct io_record *record;
 static struct testloop loop;
 
 /* ---- the story: commit i is always the same --------------------------------------------------------------
@@ -297,13 +294,13 @@ static void tell(struct io_record **r)
 	testdir_remove(path);
 }
 
-static void check_image(struct io_record *r, size_t n, enum io_loss loss, uint64_t seed)
+static void check_image(void *ctx, struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, const char *what)
 {
 	struct err err = ERR_NONE;
-	char path[64], what[100];
+	char path[64];
 	int root = testdir_make(path);
 
-	snprintf(what, sizeof(what), "operation %zu, loss %d, seed %llu", n, (int)loss, (unsigned long long)seed);
+	(void)ctx;
 	if (io_record_image(r, n, loss, seed, root, &err) < 0)
 		fail_msg("%s: %s", what, err.text);
 	check(root, (unsigned)io_record_marked(r, n), what);
@@ -313,21 +310,11 @@ static void check_image(struct io_record *r, size_t n, enum io_loss loss, uint64
 
 static void a_power_loss_at_any_operation_loses_nothing_that_was_acknowledged(void **state)
 {
-	uint64_t seed = random_u64();
 	struct io_record *r;
-	size_t length, step;
 
 	(void)state;
 	tell(&r);
-	length = io_record_length(r);
-	step = length / 24 + 1;
-	print_message("%zu operations, seed %llu\n", length, (unsigned long long)seed);
-	for (size_t n = seed % step; n <= length; n += step) {
-		check_image(r, n, IO_LOSE_ALL, 1);
-		check_image(r, n, IO_LOSE_RANDOM, seed + n);
-		check_image(r, n, IO_LOSE_NONE, 1);
-	}
-	check_image(r, length, IO_LOSE_ALL, 1);
+	powerloss_each(r, 0, 150, check_image, NULL);
 	io_record_free(&r);
 }
 
@@ -535,69 +522,6 @@ static void a_recovery_that_cannot_write_serves_reads_and_is_finished_later(void
 	check(root, last, "the second recovery");
 	close(root);
 	testdir_remove(path);
-}
-
-/* ---- LMDB's calls ------------------------------------------------------------------------------------- */
-
-static bool is_index(int fd)
-{
-	char link[64], path[300];
-	ssize_t n;
-
-	if (!record)
-		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	path[n > 0 ? n : 0] = 0;
-	return strstr(path, "index.mdb") != NULL;
-}
-
-ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
-{
-	ssize_t n = syscall(SYS_pwrite64, fd, data, len, offset);
-
-	if (n > 0 && is_index(fd))
-		io_record_write(record, fd, data, (size_t)n, offset);
-	return n;
-}
-
-ssize_t writev(int fd, const struct iovec *v, int count)
-{
-	bool index = is_index(fd);
-	off_t at = index ? lseek(fd, 0, SEEK_CUR) : 0;
-	ssize_t n = syscall(SYS_writev, fd, v, count), left = n;
-
-	for (int i = 0; index && i < count && left > 0; i++) {
-		size_t part = v[i].iov_len < (size_t)left ? v[i].iov_len : (size_t)left;
-		io_record_write(record, fd, v[i].iov_base, part, at);
-		at += (off_t)part;
-		left -= (ssize_t)part;
-	}
-	return n;
-}
-
-ssize_t write(int fd, const void *data, size_t len)
-{
-	bool index = is_index(fd);
-	off_t at = index ? lseek(fd, 0, SEEK_CUR) : 0;
-	ssize_t n = syscall(SYS_write, fd, data, len);
-
-	if (n > 0 && index)
-		io_record_write(record, fd, data, (size_t)n, at);
-	return n;
-}
-
-int fdatasync(int fd)
-{
-	bool index = is_index(fd);
-	int rc;
-
-	if (index)
-		io_record_sync_begin(record);
-	rc = (int)syscall(SYS_fdatasync, fd);
-	if (rc == 0 && index)
-		io_record_sync_end(record, fd);
-	return rc;
 }
 
 int main(void)

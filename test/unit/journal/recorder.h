@@ -1,0 +1,134 @@
+/* recorder - a test that records what is written, and recovers from what a power loss would have left of it.
+ *
+ * LMDB does not write through os/io.h: its calls are caught on their way to the C library by the functions at the
+ * end. How much is tried:
+ *   POWERLOSS=all         every prefix of the history, every kind of loss (make torture); otherwise a part of them,
+ *                         drawn by the seed, and every prefix that ends with a sync
+ *   POWERLOSS_SEED=n      the seed, printed by every run */
+#ifndef TEST_JOURNAL_RECORDER_H
+#define TEST_JOURNAL_RECORDER_H
+
+#include "base/encode.h"
+#include "base/mem.h"
+#include "os/io_record.h"
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* The running recorder, or NULL. */
+static struct io_record *record;
+
+typedef void powerloss_fn(void *ctx, struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, const char *what);
+
+static inline bool powerloss_all(void)
+{
+	const char *all = getenv("POWERLOSS");
+
+	return all && strcmp(all, "all") == 0;
+}
+
+static inline uint64_t powerloss_seed(void)
+{
+	const char *given = getenv("POWERLOSS_SEED");
+
+	return given ? strtoull(given, NULL, 10) : random_u64() >> 16;
+}
+
+static inline void powerloss_one(struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, powerloss_fn *fn,
+				 void *ctx)
+{
+	static const char *const names[IO_LOSE_KINDS] = {"all lost", "nothing lost", "random",	   "by file",
+							 "no data",  "zeros",	     "names lost", "torn"};
+	char what[128];
+
+	snprintf(what, sizeof(what), "after operation %zu, %s, seed %llu", n, names[loss], (unsigned long long)seed);
+	fn(ctx, r, n, loss, seed, what);
+}
+
+/* Calls fn for images of the prefixes from `from` operations on; about `few` of them unless all are wanted. */
+static inline void powerloss_each(struct io_record *r, size_t from, size_t few, powerloss_fn *fn, void *ctx)
+{
+	uint64_t seed = powerloss_seed(), images = 0;
+	size_t length = io_record_length(r), total = (length - from + 1) * IO_LOSE_KINDS;
+	size_t stride = powerloss_all() || total < few ? 1 : (total / few) | 1;
+
+	for (size_t i = stride > 1 ? seed % stride : 0; i < total; i += stride, images++)
+		powerloss_one(r, from + i / IO_LOSE_KINDS, i % IO_LOSE_KINDS, seed + i, fn, ctx);
+	for (size_t n = from + 1; n <= length && stride > 1; n++) {
+		if (!io_record_is_sync(r, n))
+			continue;
+		/* What was made safe a moment ago, without anything that was not. */
+		if ((n + seed) % 4 == 0) {
+			powerloss_one(r, n, IO_LOSE_ALL, seed, fn, ctx);
+			images++;
+		}
+	}
+	print_message("power loss: %zu operations, %llu images recovered, seed %llu\n", length,
+		      (unsigned long long)images, (unsigned long long)seed);
+}
+
+/* ---- LMDB's calls ------------------------------------------------------------------------------------- */
+
+static bool is_index(int fd)
+{
+	char link[64], path[300];
+	ssize_t n;
+
+	if (!record)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = 0;
+	return strstr(path, "index.mdb") != NULL;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+	ssize_t n = syscall(SYS_pwrite64, fd, data, len, offset);
+
+	if (n > 0 && is_index(fd))
+		io_record_write(record, fd, data, (size_t)n, offset);
+	return n;
+}
+
+ssize_t writev(int fd, const struct iovec *v, int count)
+{
+	bool index = is_index(fd);
+	off_t at = index ? lseek(fd, 0, SEEK_CUR) : 0;
+	ssize_t n = syscall(SYS_writev, fd, v, count), left = n;
+
+	for (int i = 0; index && i < count && left > 0; i++) {
+		size_t part = v[i].iov_len < (size_t)left ? v[i].iov_len : (size_t)left;
+		io_record_write(record, fd, v[i].iov_base, part, at);
+		at += (off_t)part;
+		left -= (ssize_t)part;
+	}
+	return n;
+}
+
+ssize_t write(int fd, const void *data, size_t len)
+{
+	bool index = is_index(fd);
+	off_t at = index ? lseek(fd, 0, SEEK_CUR) : 0;
+	ssize_t n = syscall(SYS_write, fd, data, len);
+
+	if (n > 0 && index)
+		io_record_write(record, fd, data, (size_t)n, at);
+	return n;
+}
+
+int fdatasync(int fd)
+{
+	bool index = is_index(fd);
+	int rc;
+
+	if (index)
+		io_record_sync_begin(record);
+	rc = (int)syscall(SYS_fdatasync, fd);
+	if (rc == 0 && index)
+		io_record_sync_end(record, fd);
+	return rc;
+}
+
+#endif
