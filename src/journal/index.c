@@ -23,6 +23,7 @@ struct index {
 	MDB_txn *read;	      /* reset between uses; the loop's */
 	pthread_rwlock_t map; /* read: a read transaction is active; write: the map is being replaced */
 	atomic_ullong lsn;
+	bool whole;
 };
 
 struct index_cursor {
@@ -39,9 +40,17 @@ static int index_err(struct err *err, int rc, const char *what)
 		       rc == ENOSPC || rc == EDQUOT ? "4.3.1" : "4.3.0", "%s the index: %s", what, mdb_strerror(rc));
 }
 
+/* Keys of the table "meta". */
 static MDB_val lsn_key(void)
 {
 	static char name[] = "lsn";
+
+	return (MDB_val){sizeof(name), name};
+}
+
+static MDB_val whole_key(void)
+{
+	static char name[] = "whole";
 
 	return (MDB_val){sizeof(name), name};
 }
@@ -70,6 +79,8 @@ static int open_tables(struct index *ix)
 		mdb_txn_abort(txn);
 		return rc;
 	}
+	key = whole_key();
+	ix->whole = mdb_get(txn, ix->meta, &key, &value) == 0;
 	return mdb_txn_commit(txn);
 }
 
@@ -192,6 +203,11 @@ void index_close(struct index **ixp)
 uint64_t index_lsn(const struct index *ix)
 {
 	return ix->lsn;
+}
+
+bool index_whole(const struct index *ix)
+{
+	return ix->whole;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
@@ -330,10 +346,10 @@ static int apply_node(struct index *ix, MDB_txn *txn, const struct overlay_node 
 	return 0;
 }
 
-static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn)
+static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn, bool whole)
 {
 	uint8_t bytes[8];
-	MDB_val k = lsn_key(), v = {sizeof(bytes), bytes};
+	MDB_val k = lsn_key(), v = {sizeof(bytes), bytes}, w = whole_key();
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
 
@@ -344,6 +360,8 @@ static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn)
 	le64_put(bytes, lsn);
 	if (!rc)
 		rc = mdb_put(txn, ix->meta, &k, &v, 0);
+	if (!rc && whole)
+		rc = mdb_put(txn, ix->meta, &w, &v, 0);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
@@ -364,15 +382,16 @@ static int map_double(struct index *ix)
 	return rc;
 }
 
-int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, struct err *err)
+int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, bool whole, struct err *err)
 {
 	int rc;
 
-	while ((rc = apply_once(ix, o, lsn)) == MDB_MAP_FULL)
+	while ((rc = apply_once(ix, o, lsn, whole)) == MDB_MAP_FULL)
 		if ((rc = map_double(ix)) != 0)
 			break;
 	if (rc)
 		return index_err(err, rc, "cannot write");
+	ix->whole = ix->whole || whole;
 	ix->lsn = lsn;
 	return 0;
 }

@@ -20,6 +20,8 @@ struct index;
 int index_open(int dirfd, struct index **ix_r, struct err *err) WARN_UNUSED;
 void index_close(struct index **ix);
 uint64_t index_lsn(const struct index *ix); /* 0: nothing was ever written */
+/* Its owner has said that no key is missing: see index_apply(). A new index is not whole. */
+bool index_whole(const struct index *ix);
 
 /* 1 with a copy in the arena, 0 absent, -1 err (damaged). */
 int index_get(struct index *ix, struct str key, struct arena *a, struct str *value_r, struct err *err) WARN_UNUSED;
@@ -34,7 +36,8 @@ int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value
 void index_cursor_step(struct index_cursor *c);
 void index_cursor_close(struct index_cursor **c);
 
-/* Writes all of the overlay and its LSN: durable when it returns 0. Grows the map as needed. */
-int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, struct err *err) WARN_UNUSED;
+/* Writes all of the overlay and its LSN: durable when it returns 0. Grows the map as needed. whole: with it, no key
+ * is missing; once said it holds. */
+int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, bool whole, struct err *err) WARN_UNUSED;
 
 #endif

@@ -33,7 +33,12 @@ bool kvlog_read_only(const struct kvlog *k)
 
 bool kvlog_index_lost(const struct kvlog *k)
 {
-	return k->index_lost;
+	return !k->whole;
+}
+
+void kvlog_index_rebuilt(struct kvlog *k)
+{
+	k->whole = true;
 }
 
 uint64_t kvlog_lsn(const struct kvlog *k)
@@ -86,6 +91,7 @@ static void freeze(struct kvlog *k)
 	k->checkpoint_wanted = false;
 	k->frozen = k->active;
 	k->frozen_lsn = k->lsn;
+	k->frozen_whole = k->whole;
 	k->active = overlay_new();
 	pthread_mutex_lock(&k->lock);
 	k->todo = true;
@@ -165,7 +171,7 @@ static int write_frozen(struct kvlog *k, struct err *err)
 	journal_wait(k->journal, k->frozen_lsn);
 	if (h->settle && h->settle(h->ctx, k->frozen_lsn, err) < 0)
 		return -1;
-	if (index_apply(k->index, k->frozen, k->frozen_lsn, err) < 0) {
+	if (index_apply(k->index, k->frozen, k->frozen_lsn, k->frozen_whole, err) < 0) {
 		if (err->kind == ERR_FULL && h->disk_full)
 			h->disk_full(h->ctx);
 		return -1;

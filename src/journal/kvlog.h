@@ -59,6 +59,9 @@ struct kvlog_options {
 	uint32_t segment_size; /* 0: default */
 	size_t overlay_limit;  /* 0: 16 MB */
 	int64_t idle_ms;       /* quiet time before a checkpoint; 0: 3 s */
+	/* Every value says all there is to know of its key. When the index was lost, the keys of the journal are
+	 * applied all the same; otherwise they would be parts of something whose rest is gone. */
+	bool keys_alone;
 };
 
 /* Takes the directory's lock, recovers, checkpoints, starts. Blocks. When recovery cannot finish (hooks fail,
@@ -66,9 +69,11 @@ struct kvlog_options {
  * hook `recovered` is called. */
 int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct err *err) WARN_UNUSED;
 bool kvlog_read_only(const struct kvlog *k);
-/* The index was gone or damaged and the journal does not reach back to its beginning: what recovery gave to
- * replay is true, but the keys are not known. The owner rebuilds them. */
+/* The index is new, or was gone or damaged: what recovery gave to replay is true, but not all keys are known (none,
+ * without keys_alone). The owner makes them anew and says when he has: until the checkpoint after that every start
+ * finds it so again, for a crash may have come in between. */
 bool kvlog_index_lost(const struct kvlog *k);
+void kvlog_index_rebuilt(struct kvlog *k);
 
 /* Applies ops in order, appends extra. Returns the LSN, or 0 with err and nothing done. done may be NULL. What the
  * owner has to do for the record it notes before it returns to its loop: no checkpoint begins before that. */

@@ -30,13 +30,14 @@ struct kvlog {
 	int lock_fd;
 	struct journal *journal;
 	struct index *index;
-	bool read_only, index_lost;
+	bool read_only;
 
 	/* The loop's. */
 	struct overlay *active, *frozen;
 	uint64_t lsn, frozen_lsn;
 	struct kvlog_queue commits, checkpoints;
 	bool checkpoint_wanted;
+	bool whole, frozen_whole; /* the index has all keys, with the overlays */
 	uint64_t commit_count, checkpoint_count;
 	struct buf scratch;
 

@@ -68,7 +68,7 @@ static int replay_record(void *ctx, const struct journal_record *record, struct 
 		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is of unknown form",
 			       (unsigned long long)record->lsn);
 	/* Parsed twice: nothing of a record is applied before all of it is known to be well-formed. */
-	if (!r->gap && !kvlog_payload_parse(record->payload, replay_op, k->active, &extra))
+	if ((!r->gap || k->o.keys_alone) && !kvlog_payload_parse(record->payload, replay_op, k->active, &extra))
 		return -1;
 	if (k->o.hooks.replay)
 		return k->o.hooks.replay(k->o.hooks.ctx, record->lsn, extra, err);
@@ -85,14 +85,14 @@ int kvlog_recover(struct kvlog *k, struct err *err)
 		k->lsn = r.last > index_lsn(k->index) ? r.last : index_lsn(k->index);
 		return -1;
 	}
-	k->index_lost = r.gap;
+	k->whole = index_whole(k->index);
 	if (r.first)
 		log_info("journal: recovered %llu commits up to %llu%s", (unsigned long long)(r.last - r.first + 1),
 			 (unsigned long long)r.last, r.gap ? "; the index was lost and has to be rebuilt" : "");
 	if (h->recovered && h->recovered(h->ctx, err) < 0)
 		return -1;
 	if (k->lsn > index_lsn(k->index)) {
-		if (index_apply(k->index, k->active, k->lsn, err) < 0)
+		if (index_apply(k->index, k->active, k->lsn, false, err) < 0)
 			return -1;
 		overlay_free(&k->active);
 		k->active = overlay_new();

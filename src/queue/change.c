@@ -76,6 +76,14 @@ static void change_unschedule(struct change *c, const struct queued *m)
 	change_op(c, schedule_key(m->due, message_destination(&m->m), m->m.id, key), STR_NULL, true);
 }
 
+static void change_end(struct change *c, struct str id)
+{
+	char key[QUEUE_KEY_MAX];
+
+	change_op(c, message_key(id, key), STR_NULL, true);
+	contents_encode_end(&c->contents, id);
+}
+
 /* ---- new messages ------------------------------------------------------------------------------------- */
 
 static int admit(struct queue_service *q, uint64_t size, struct err *err)
@@ -197,7 +205,8 @@ static int change_commit(struct change *c, struct err *err)
 		spool_use(q->spool, c->blobs.v[i]);
 		map_remove_u64(q->blobs, c->blobs.v[i]);
 	}
-	return contents_replay(q, lsn, extra, err);
+	contents_take(q, lsn, extra);
+	return 0;
 }
 
 void queue_handle_commit(struct queue_service *q, struct rpc_request *req)
@@ -269,7 +278,7 @@ static int check_result(const struct queue_result *r, struct err *err)
 
 static int change_result(struct change *c, const struct queue_result *r, struct err *err)
 {
-	char key[QUEUE_KEY_MAX], bounce[QUEUE_ID_MAX];
+	char bounce[QUEUE_ID_MAX];
 	struct queued m;
 	struct str value;
 	bool deferred;
@@ -285,7 +294,7 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 	c->ended = m.m.rcpts.n == 0;
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
-		change_op(c, message_key(m.m.id, key), STR_NULL, true);
+		change_end(c, m.m.id);
 	else if (change_put(c, m.m.id, deferred ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->bounces.n; i++)
@@ -316,7 +325,6 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action)
 {
 	struct change *c = change_new(q, NULL);
-	char key[QUEUE_KEY_MAX];
 	struct err err = ERR_NONE;
 	struct str value;
 	struct queued m;
@@ -330,7 +338,7 @@ void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_act
 	c->ended = action == QUEUE_DELETE;
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
-		change_op(c, message_key(m.m.id, key), STR_NULL, true);
+		change_end(c, m.m.id);
 	else if (change_put(c, m.m.id, (uint64_t)clock_wall(), &m.m, &value, &err) < 0)
 		log_error("%s: %s", c->id, err.text);
 	if (change_commit(c, &err) < 0) {

@@ -5,7 +5,9 @@
  *	file = body, envelope (as the index holds it), u64 body length, u32 envelope length, u32 CRC32C of all
  *	       before, 8 bytes of magic
  *
- * The body comes first, so that a descriptor of the file is one of the body. */
+ * The body comes first, so that a descriptor of the file is one of the body. A message that ends is noted in the
+ * journal too, and removals of files are synced by the next checkpoint: without an index the files are what is
+ * known of older messages, and one that was delivered must not come back. */
 #include "queue/service_private.h"
 
 #include "base/encode.h"
@@ -19,6 +21,7 @@
 #define MAGIC	     "PTRQUEU1"
 #define ENVELOPE_MAX (5u << 20)
 #define PIECE	     ((size_t)256 << 10)
+#define ENDED	     UINT64_MAX /* in place of the blob: the message is gone */
 
 /* ---- records ------------------------------------------------------------------------------------------ */
 
@@ -44,6 +47,17 @@ void contents_encode(struct buf *out, struct str id, const struct queue_message 
 	add_bytes(out, m->blob ? STR_NULL : m->body);
 }
 
+void contents_encode_end(struct buf *out, struct str id)
+{
+	uint8_t head[16] = {0};
+
+	le64_put(head, ENDED);
+	buf_add(out, head, sizeof(head));
+	add_bytes(out, id);
+	add_bytes(out, STR_NULL);
+	add_bytes(out, STR_NULL);
+}
+
 static bool take_bytes(struct str *in, struct str *out)
 {
 	uint32_t len;
@@ -55,35 +69,70 @@ static bool take_bytes(struct str *in, struct str *out)
 	return true;
 }
 
-int contents_replay(struct queue_service *q, uint64_t lsn, struct str in, struct err *err)
-{
-	while (in.len) {
-		struct str id, envelope, body;
-		struct contents *c;
-		uint64_t blob, size;
+/* One entry of a record's extra part; its strings point into the record. */
+struct entry {
+	uint64_t blob, size;
+	struct str id, envelope, body;
+};
 
-		if (in.len < 16)
-			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record",
-				       (unsigned long long)lsn);
-		blob = le64_get(in.ptr);
-		size = le64_get(in.ptr + 8);
-		in = str_skip(in, 16);
-		if (!take_bytes(&in, &id) || !take_bytes(&in, &envelope) || !take_bytes(&in, &body) || !queue_id_ok(id))
-			return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record",
-				       (unsigned long long)lsn);
-		c = NEW(struct contents);
-		snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(id));
-		c->lsn = lsn;
-		c->blob = blob;
-		c->size = size;
-		c->refs = 1;
-		c->envelope = mem_dup(envelope.ptr, envelope.len);
-		c->envelope_len = envelope.len;
-		c->body = blob ? NULL : str_dup(body);
-		pthread_mutex_lock(&q->lock);
-		vec_push(&q->contents, c);
-		pthread_mutex_unlock(&q->lock);
-	}
+static bool take_entry(struct str *in, struct entry *e)
+{
+	if (in->len < 16)
+		return false;
+	e->blob = le64_get(in->ptr);
+	e->size = le64_get(in->ptr + 8);
+	*in = str_skip(*in, 16);
+	return take_bytes(in, &e->id) && take_bytes(in, &e->envelope) && take_bytes(in, &e->body) &&
+	       queue_id_ok(e->id) && (e->blob || e->size == e->body.len);
+}
+
+bool contents_check(struct str extra)
+{
+	struct entry e;
+
+	while (extra.len)
+		if (!take_entry(&extra, &e))
+			return false;
+	return true;
+}
+
+static void contents_add(struct queue_service *q, uint64_t lsn, const struct entry *e)
+{
+	struct contents *c = NEW(struct contents);
+
+	snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(e->id));
+	c->lsn = lsn;
+	c->blob = e->blob;
+	c->size = e->size;
+	c->refs = 1;
+	c->envelope = mem_dup(e->envelope.ptr, e->envelope.len);
+	c->envelope_len = e->envelope.len;
+	c->body = e->blob ? NULL : str_dup(e->body);
+	pthread_mutex_lock(&q->lock);
+	vec_push(&q->contents, c);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void contents_take(struct queue_service *q, uint64_t lsn, struct str extra)
+{
+	struct entry e;
+
+	while (extra.len && take_entry(&extra, &e))
+		if (e.blob != ENDED)
+			contents_add(q, lsn, &e);
+}
+
+int contents_replay(struct queue_service *q, uint64_t lsn, struct str extra, struct err *err)
+{
+	struct entry e;
+
+	if (!contents_check(extra))
+		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is no queue record",
+			       (unsigned long long)lsn);
+	contents_take(q, lsn, extra);
+	while (extra.len && take_entry(&extra, &e))
+		if (e.blob == ENDED)
+			contents_end(q, e.id);
 	return 0;
 }
 
@@ -170,7 +219,9 @@ static void contents_unlink(struct queue_service *q, struct str id)
 	char name[QUEUE_ID_MAX];
 
 	snprintf(name, sizeof(name), "%.*s", STR_ARG(id));
-	if (io_unlink(q->msgs, name) < 0 && errno != ENOENT)
+	if (io_unlink(q->msgs, name) == 0)
+		q->unlinked = true;
+	else if (errno != ENOENT)
 		log_warning("cannot remove queue file %s: %s", name, strerror(errno));
 }
 
@@ -215,7 +266,7 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 			return -1;
 		wrote = true;
 	}
-	if (wrote && io_syncfs(q->msgs) < 0)
+	if ((atomic_exchange(&q->unlinked, false) || wrote) && io_syncfs(q->msgs) < 0)
 		storage_failed("cannot sync the queue's files: %s", strerror(errno));
 	return 0;
 }
@@ -354,78 +405,122 @@ int contents_recovered(void *ctx, struct err *err)
 {
 	struct queue_service *q = ctx;
 
-	q->rebuild = kvlog_index_lost(q->k) || kvlog_lsn(q->k) == 0;
+	q->rebuild = kvlog_index_lost(q->k);
 	pthread_mutex_lock(&q->lock);
 	for (size_t i = 0; i < q->contents.n; i++) {
 		struct contents *c = q->contents.v[i];
-		c->gone = !q->rebuild && !in_index(q, str_from(c->id));
+		c->gone = c->gone || !in_index(q, str_from(c->id));
 		if (c->blob && !c->gone)
 			spool_keep(q->spool, c->blob);
 	}
 	pthread_mutex_unlock(&q->lock);
-	if (contents_settle(q, UINT64_MAX, err) < 0)
-		return -1;
 	if (!q->rebuild && each_file(q, sweep_file, err) < 0)
+		return -1;
+	if (contents_settle(q, UINT64_MAX, err) < 0)
 		return -1;
 	spool_sweep(q->spool);
 	return 0;
 }
 
-static int read_envelope(struct queue_service *q, const char *name, struct arena *a, struct str *envelope_r,
-			 struct err *err)
+/* CRC32C of the first `len` bytes; -1 when they cannot be read. */
+static int file_crc(int fd, uint64_t len, uint32_t *crc)
 {
-	int fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
+	char *piece = mem_alloc(PIECE);
+	uint64_t at = 0;
+	ssize_t n = 1;
+
+	*crc = 0;
+	while (at < len && (n = io_pread(fd, piece, len - at < PIECE ? len - at : PIECE, (off_t)at)) > 0) {
+		*crc = crc32c(*crc, piece, (size_t)n);
+		at += (uint64_t)n;
+	}
+	free(piece);
+	return n > 0 || len == 0 ? 0 : -1;
+}
+
+/* 1, 0 damaged, -1 errno. */
+static int file_check(int fd, struct arena *a, struct str *envelope_r)
+{
 	uint8_t trailer[TRAILER];
 	struct stat st;
 	uint64_t size;
-	uint32_t len;
+	uint32_t len, crc;
 	char *bytes;
+
+	if (io_fstat(fd, &st) < 0)
+		return -1;
+	if (st.st_size < (off_t)TRAILER)
+		return 0;
+	if (io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER)
+		return -1;
+	if (memcmp(trailer + 16, MAGIC, 8) != 0 || (size = le64_get(trailer)) > (uint64_t)st.st_size ||
+	    (len = le32_get(trailer + 8)) > ENVELOPE_MAX || size + len + TRAILER != (uint64_t)st.st_size)
+		return 0;
+	bytes = arena_alloc(a, len + 1);
+	if (io_pread(fd, bytes, len, (off_t)size) != (ssize_t)len || file_crc(fd, size + len, &crc) < 0)
+		return -1;
+	*envelope_r = str_of(bytes, len);
+	return crc32c(crc, trailer, 12) == le32_get(trailer + 12);
+}
+
+/* Not swept by the next start: its name is no queue id any more. */
+static void set_aside(struct queue_service *q, const char *name)
+{
+	char aside[QUEUE_ID_MAX + 16];
+
+	snprintf(aside, sizeof(aside), "%s.damaged", name);
+	if (io_rename(q->msgs, name, q->msgs, aside) < 0)
+		log_error("queue file %s is damaged and cannot be set aside: %s", name, strerror(errno));
+	else
+		log_error("queue file %s is damaged: it is not in the queue any more, what is left of it is kept as "
+			  "msgs/%s",
+			  name, aside);
+}
+
+/* 1, 0 set aside, -1 err. */
+static int read_envelope(struct queue_service *q, const char *name, struct arena *a, struct queued *m,
+			 struct str *envelope_r, struct err *err)
+{
+	int fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0), rc;
+	struct err why = ERR_NONE;
 
 	if (fd < 0)
 		return err_errno(err, "cannot open queue file %s", name);
-	if (io_fstat(fd, &st) < 0 || st.st_size < (off_t)TRAILER ||
-	    io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER ||
-	    memcmp(trailer + 16, MAGIC, 8) != 0 || (size = le64_get(trailer)) > (uint64_t)st.st_size ||
-	    (len = le32_get(trailer + 8)) > ENVELOPE_MAX || size + len + TRAILER != (uint64_t)st.st_size) {
-		io_close(fd);
-		return err_set(err, ERR_PERM, "5.3.0", "queue file %s is damaged", name);
-	}
-	bytes = arena_alloc(a, len + 1);
-	if (io_pread(fd, bytes, len, (off_t)size) != (ssize_t)len)
-		len = 0;
+	rc = file_check(fd, a, envelope_r);
+	if (rc < 0)
+		err_errno(err, "cannot read queue file %s", name);
 	io_close(fd);
-	*envelope_r = str_of(bytes, len);
-	return 0;
+	if (rc > 0 && message_decode(*envelope_r, a, m, &why) < 0)
+		rc = 0;
+	if (rc == 0)
+		set_aside(q, name);
+	return rc;
 }
 
 static int rebuild_file(struct queue_service *q, const char *name, struct err *err)
 {
 	char mkey[QUEUE_KEY_MAX], dkey[QUEUE_KEY_MAX];
-	struct err why = ERR_NONE;
-	struct str envelope;
+	struct str envelope, id = str_from(name);
 	struct queued m;
 	struct arena a;
 	int rc = 0;
 
 	arena_init(&a);
-	if (in_index(q, str_from(name))) {
-		;
-	} else if (read_envelope(q, name, &a, &envelope, &why) < 0 || message_decode(envelope, &a, &m, &why) < 0) {
-		log_error("%s: left where it is, it is not in the queue", why.text);
-	} else {
-		struct str id = str_from(name);
+	if (!in_index(q, id) && (rc = read_envelope(q, name, &a, &m, &envelope, err)) > 0) {
 		struct kvlog_op ops[2] = {{message_key(id, mkey), envelope, false},
 					  {schedule_key(m.due, message_destination(&m.m), id, dkey), STR_NULL, false}};
-		if (!kvlog_commit(q->k, ops, 2, NULL, 0, NULL, NULL, err))
-			rc = -1;
+		rc = kvlog_commit(q->k, ops, 2, NULL, 0, NULL, NULL, err) ? 0 : -1;
 	}
 	arena_release(&a);
-	return rc;
+	return rc < 0 ? -1 : 0;
 }
 
 int contents_rebuild(struct queue_service *q, struct err *err)
 {
-	return q->rebuild ? each_file(q, rebuild_file, err) : 0;
+	if (q->rebuild && each_file(q, rebuild_file, err) < 0)
+		return -1;
+	kvlog_index_rebuilt(q->k);
+	return 0;
 }
 
 void contents_free(struct queue_service *q)

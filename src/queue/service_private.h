@@ -11,6 +11,7 @@
 #include "journal/spool.h"
 #include "queue/service.h"
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define QUEUE_ID_MAX	 32
 #define QUEUE_INLINE_MAX (64u << 10)
@@ -66,6 +67,7 @@ struct queue_service {
 	VEC(struct ended) ended; /* oldest first, from ended_first on */
 	size_t ended_first;
 
+	atomic_bool unlinked; /* files were removed since the last sync */
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
 };
@@ -100,6 +102,12 @@ int repeat_load(struct queue_service *q, struct err *err) WARN_UNUSED;
 /* The extra part of a commit: contents of new messages. */
 void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope,
 		     uint64_t blob_size);
+void contents_encode_end(struct buf *out, struct str id);
+/* The bytes are such a part. */
+bool contents_check(struct str extra) WARN_UNUSED;
+/* Keeps the contents of a commit until a checkpoint has filed them. */
+void contents_take(struct queue_service *q, uint64_t lsn, struct str extra);
+/* The same in recovery, and removes the files of messages that ended. */
 int contents_replay(struct queue_service *q, uint64_t lsn, struct str extra, struct err *err) WARN_UNUSED;
 int contents_recovered(void *ctx, struct err *err);
 int contents_settle(void *ctx, uint64_t lsn, struct err *err);

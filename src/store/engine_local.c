@@ -578,6 +578,8 @@ int store_engine_local_open(const struct store_local_options *options, struct st
 		local_dispose(l);
 		return -1;
 	}
+	/* Accounts whose keys are missing are made anew when they are asked for: store/rebuild.c. */
+	kvlog_index_rebuilt(l->k);
 	*e_r = &l->e;
 	return 0;
 }

@@ -18,6 +18,9 @@
 
 /* The running recorder, or NULL. */
 static struct io_record *record;
+static uint64_t powerloss_images; /* recovered so far */
+/* A loss within a recovery: its images are counted with the rest. */
+static __attribute__((unused)) bool powerloss_nested;
 
 typedef void powerloss_fn(void *ctx, struct io_record *r, size_t n, enum io_loss loss, uint64_t seed, const char *what);
 
@@ -43,29 +46,27 @@ static inline void powerloss_one(struct io_record *r, size_t n, enum io_loss los
 	char what[128];
 
 	snprintf(what, sizeof(what), "after operation %zu, %s, seed %llu", n, names[loss], (unsigned long long)seed);
+	powerloss_images++;
 	fn(ctx, r, n, loss, seed, what);
 }
 
 /* Calls fn for images of the prefixes from `from` operations on; about `few` of them unless all are wanted. */
 static inline void powerloss_each(struct io_record *r, size_t from, size_t few, powerloss_fn *fn, void *ctx)
 {
-	uint64_t seed = powerloss_seed(), images = 0;
+	static uint64_t drawn;
+	uint64_t seed = powerloss_nested ? ++drawn : powerloss_seed(), before = powerloss_images;
 	size_t length = io_record_length(r), total = (length - from + 1) * IO_LOSE_KINDS;
-	size_t stride = powerloss_all() || total < few ? 1 : (total / few) | 1;
+	size_t stride = (powerloss_all() && !powerloss_nested) || total < few ? 1 : (total / few) | 1;
 
-	for (size_t i = stride > 1 ? seed % stride : 0; i < total; i += stride, images++)
+	for (size_t i = stride > 1 ? seed % stride : 0; i < total; i += stride)
 		powerloss_one(r, from + i / IO_LOSE_KINDS, i % IO_LOSE_KINDS, seed + i, fn, ctx);
-	for (size_t n = from + 1; n <= length && stride > 1; n++) {
-		if (!io_record_is_sync(r, n))
-			continue;
-		/* What was made safe a moment ago, without anything that was not. */
-		if ((n + seed) % 4 == 0) {
+	/* What was made safe a moment ago, without anything that was not. */
+	for (size_t n = from + 1; n <= length && stride > 1 && !powerloss_nested; n++)
+		if (io_record_is_sync(r, n) && (n + seed) % 4 == 0)
 			powerloss_one(r, n, IO_LOSE_ALL, seed, fn, ctx);
-			images++;
-		}
-	}
-	print_message("power loss: %zu operations, %llu images recovered, seed %llu\n", length,
-		      (unsigned long long)images, (unsigned long long)seed);
+	if (!powerloss_nested)
+		print_message("power loss: %zu operations, %llu images recovered, POWERLOSS_SEED=%llu\n", length,
+			      (unsigned long long)(powerloss_images - before), (unsigned long long)seed);
 }
 
 /* ---- LMDB's calls ------------------------------------------------------------------------------------- */
