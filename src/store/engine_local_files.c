@@ -316,6 +316,41 @@ static int source_find(struct local *l, const struct store_file_op *op, char ful
 	return io_fstatat(l->o.rootfd, full_r, &st, 0) == 0;
 }
 
+struct hunt {
+	struct local *l;
+	const struct store_file_op *op;
+	char *full;
+	int rc;
+	struct err *err;
+};
+
+static void hunt_in(void *ctx, struct str folder)
+{
+	struct hunt *h = ctx;
+	const struct store_file_op *op = h->op;
+	char found[FOUND_MAX];
+
+	if (h->rc != 0)
+		return;
+	h->rc = file_find(h->l, op->path, folder, op->base, op->was_cur, op->was_flags, found, h->err);
+	if (h->rc > 0)
+		local_path(h->full, op->path, folder, found);
+}
+
+/* What a COPY is made from, at recovery: a later MOVE may have reached the disk without it. */
+static int copy_source(struct local *l, const struct store_file_op *op, char full_r[STORE_PATH_MAX], struct err *err)
+{
+	struct hunt h = {l, op, full_r, source_find(l, op, full_r, err), err};
+	char found[FOUND_MAX];
+
+	if (h.rc != 0 || !l->recovering)
+		return h.rc;
+	h.rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
+	if (h.rc != 0)
+		return h.rc < 0 ? -1 : 0; /* it is there */
+	return local_folders(&l->e, op->path, hunt_in, &h, err) < 0 ? -1 : h.rc;
+}
+
 /* At recovery the target may be there already under other flags: it must not be there twice. */
 static int drop_other(struct local *l, const struct store_file_op *op, const char *to, struct err *err)
 {
@@ -391,7 +426,7 @@ static int copy_file(struct local *l, const struct store_file_op *op, const char
 static int file_copy(struct local *l, const struct store_file_op *op, struct err *err)
 {
 	char from[STORE_PATH_MAX], to[FOUND_MAX], full[STORE_PATH_MAX];
-	int rc = source_find(l, op, from, err);
+	int rc = copy_source(l, op, from, err);
 
 	if (rc <= 0)
 		return rc;
@@ -553,10 +588,27 @@ static int folder_walk(struct folder_walk *f, const char *sub, int (*fn)(void *c
 	return rc < 0 && f->err->kind != ERR_OK ? -1 : 0;
 }
 
+/* What was moved out must have arrived before the directories go: a power loss may keep the second and not the first.
+ */
+static int sync_before_removal(struct local *l, struct str path, struct err *err)
+{
+	char full[STORE_PATH_MAX];
+	int fd = io_open(l->o.rootfd, local_path(full, path, STR_NULL, ""), O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", full);
+	if (io_syncfs(fd) < 0)
+		storage_failed("cannot sync the file system of %s: %s", full, strerror(errno));
+	io_close(fd);
+	return 0;
+}
+
 static int folder_rmdirs(struct folder_walk *f)
 {
 	static const char *const subs[] = {"cur", "new", "tmp", ""};
 
+	if (sync_before_removal(f->l, f->op->path, f->err) < 0)
+		return -1;
 	for (size_t i = 0; i < ARRAY_SIZE(subs); i++) {
 		char full[STORE_PATH_MAX];
 		local_path(full, f->op->path, f->op->folder, subs[i]);

@@ -124,7 +124,7 @@ static void every_prefix_of_the_history_recovers_what_was_acknowledged(void **st
 	struct io_record *r = record;
 
 	record = NULL;
-	powerloss_each(r, 0, 1200, check_image, released);
+	powerloss_each(r, 0, 600, check_image, released);
 	io_record_free(&r);
 	free(released);
 	close(dir);

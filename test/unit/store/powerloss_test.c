@@ -314,7 +314,7 @@ static void a_power_loss_at_any_operation_loses_nothing_that_was_acknowledged(vo
 
 	(void)state;
 	tell(&r);
-	powerloss_each(r, 0, 150, check_image, NULL);
+	powerloss_each(r, 0, 100, check_image, NULL);
 	io_record_free(&r);
 }
 
