@@ -93,6 +93,19 @@ bool service_admits(const struct conf *conf, struct session *session, int64_t li
 	return false;
 }
 
+bool service_admits_user(const struct conf *conf, struct session *session, uint64_t account, int64_t limit)
+{
+	const struct service *s = session_service(session);
+	unsigned count = session_user_count(session, account);
+
+	if (limit == 0 || count <= limit ||
+	    conf_in_networks(conf->smtpd_client_event_limit_exceptions, session_peer(session)))
+		return true;
+	log_warning("Connection concurrency limit exceeded: %u of one user from unknown[%s] for service %s", count,
+		    session_peer_text(session), s->name);
+	return false;
+}
+
 void service_transcribe(const struct conf *conf, struct session *session)
 {
 	if (conf->debug_peer_list.len > 0 && conf_in_networks(conf->debug_peer_list, session_peer(session)))

@@ -26,6 +26,9 @@ struct tls_context *service_tls(struct service *s); /* or NULL */
 /* For protocol->admit: has the session's client at most `limit` connections to its service (0: any number), or is
  * it among smtpd_client_event_limit_exceptions? Who is over it is logged in Postfix's words. */
 bool service_admits(const struct conf *conf, struct session *session, int64_t limit);
+/* At log-in: has the user at most `limit` connections by this protocol from this address (0: any number), or is the
+ * address among the exceptions? Counts the session as one of his. Who is over it is logged. */
+bool service_admits_user(const struct conf *conf, struct session *session, uint64_t account, int64_t limit);
 /* Logs the whole dialogue of a client that is on debug_peer_list. The protocol hides the secrets in it. */
 void service_transcribe(const struct conf *conf, struct session *session);
 

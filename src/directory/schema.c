@@ -17,19 +17,20 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 
 /* Numbers are never reused. Those without a reply are sent and forgotten. */
 #define CALLS(F)                                                                                                       \
-	F(DIR_RESOLVE, 1, &dir_resolve_type, &dir_resolved_type)                                                       \
-	F(DIR_MECHANISMS, 2, &dir_mechanisms_type, &dir_mechanism_list_type)                                           \
-	F(DIR_AUTH_START, 3, &dir_auth_start_type, &dir_auth_type)                                                     \
-	F(DIR_AUTH_PLAIN, 4, &dir_auth_plain_type, &dir_auth_type)                                                     \
-	F(DIR_AUTH_STEP, 5, &dir_auth_step_type, &dir_auth_type)                                                       \
-	F(DIR_AUTH_ABORT, 6, &dir_session_end_type, NULL)                                                              \
-	F(DIR_SENDER, 7, &dir_sender_type, &dir_allowed_type)                                                          \
-	F(DIR_SESSION_END, 8, &dir_session_end_type, NULL)                                                             \
-	F(DIR_CHANGED, 9, &dir_ok_type, NULL)
+	F(DIR_RESOLVE, 1, &dir_resolve_type, &dir_resolved_type, false)                                                \
+	F(DIR_MECHANISMS, 2, &dir_mechanisms_type, &dir_mechanism_list_type, false)                                    \
+	F(DIR_AUTH_START, 3, &dir_auth_start_type, &dir_auth_type, true)                                               \
+	F(DIR_AUTH_PLAIN, 4, &dir_auth_plain_type, &dir_auth_type, true)                                               \
+	F(DIR_AUTH_STEP, 5, &dir_auth_step_type, &dir_auth_type, true)                                                 \
+	F(DIR_AUTH_ABORT, 6, &dir_session_end_type, NULL, false)                                                       \
+	F(DIR_SENDER, 7, &dir_sender_type, &dir_allowed_type, false)                                                   \
+	F(DIR_SESSION_END, 8, &dir_session_end_type, NULL, false)                                                      \
+	F(DIR_CHANGED, 9, &dir_ok_type, NULL, false)
 
-#define DEFINE(name, number_, request_, reply_)                                                                        \
-	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};
+#define DEFINE(name, number_, request_, reply_, secret_)                                                               \
+	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};
 CALLS(DEFINE)
 
-#define ENTRY(name, number_, request_, reply_) {.number = number_, .request = request_, .reply = reply_},
+#define ENTRY(name, number_, request_, reply_, secret_)                                                                \
+	{.number = number_, .request = request_, .reply = reply_, .secret = secret_},
 const struct rpc_call DIR_CALLS[] = {CALLS(ENTRY){0}};

@@ -71,32 +71,29 @@ static void client_key(const struct session *s, uint8_t key[24])
 	}
 }
 
-void client_count(struct session *s)
+/* Behind the address the protocol and the user: the services of one protocol (imap, imaps) count together. */
+static void user_key(const struct session *s, uint8_t key[32])
 {
-	struct engine *e = s->engine;
-	struct str key = str_of(s->client_key, sizeof(s->client_key));
+	client_key(s, key);
+	memcpy(key + 16, &s->protocol, sizeof(s->protocol));
+	memcpy(key + 24, &s->user, sizeof(s->user));
+}
+
+static unsigned count_up(struct engine *e, struct str key)
+{
 	uintptr_t count;
 
-	client_release(s);
-	if (s->peer.len == 0)
-		return;
-	client_key(s, s->client_key);
 	pthread_mutex_lock(&e->lock);
 	count = (uintptr_t)map_get(e->clients, key) + 1;
 	map_set(e->clients, key, (void *)count);
 	pthread_mutex_unlock(&e->lock);
-	s->client_count = (unsigned)count;
+	return (unsigned)count;
 }
 
-void client_release(struct session *s)
+static void count_down(struct engine *e, struct str key)
 {
-	struct engine *e = s->engine;
-	struct str key = str_of(s->client_key, sizeof(s->client_key));
 	uintptr_t count;
 
-	if (s->client_count == 0)
-		return;
-	s->client_count = 0;
 	pthread_mutex_lock(&e->lock);
 	count = (uintptr_t)map_get(e->clients, key);
 	if (count > 1)
@@ -104,6 +101,46 @@ void client_release(struct session *s)
 	else
 		map_remove(e->clients, key);
 	pthread_mutex_unlock(&e->lock);
+}
+
+void client_count(struct session *s)
+{
+	client_release(s);
+	if (s->peer.len == 0)
+		return;
+	client_key(s, s->client_key);
+	s->client_count = count_up(s->engine, str_of(s->client_key, sizeof(s->client_key)));
+}
+
+void client_release(struct session *s)
+{
+	if (s->client_count == 0)
+		return;
+	s->client_count = 0;
+	count_down(s->engine, str_of(s->client_key, sizeof(s->client_key)));
+}
+
+unsigned session_user_count(struct session *s, uint64_t user)
+{
+	uint8_t key[32];
+
+	user_release(s);
+	if (s->peer.len == 0)
+		return 0;
+	s->user = user;
+	user_key(s, key);
+	return count_up(s->engine, str_of(key, sizeof(key)));
+}
+
+void user_release(struct session *s)
+{
+	uint8_t key[32];
+
+	if (s->user == 0)
+		return;
+	user_key(s, key);
+	s->user = 0;
+	count_down(s->engine, str_of(key, sizeof(key)));
 }
 
 /* ---- accepting ---- */

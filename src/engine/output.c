@@ -186,6 +186,7 @@ static enum io_result chunk_send(struct session *s, struct out_chunk *c)
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? IO_AGAIN_ : IO_BROKEN_;
 	c->at += (size_t)n;
+	session_left(s, (size_t)n);
 	s->unsent -= (size_t)n;
 	s->out_memory -= (size_t)n;
 	return IO_DONE_;
@@ -208,5 +209,6 @@ enum io_result output_flush(struct session *s)
 		if (r != IO_DONE_)
 			return r;
 	}
+	s->out_by = 0;
 	return IO_DONE_;
 }

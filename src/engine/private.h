@@ -138,6 +138,10 @@ struct session {
 	bool tls_due;	  /* the implicit hand-shake is still to come */
 	bool want_write;  /* TLS needs the socket writable to go on */
 	int64_t idle_ms;
+	int64_t idle_since;    /* a unit ended, or whatever else shows that the client lives */
+	int64_t request_ms;    /* session_set_deadline(); 0: none, each read or write counts as life */
+	int64_t min_rate;      /* bytes a second that buy more time */
+	int64_t in_by, out_by; /* when the unit or bulk that has begun must be here, the output gone; 0: not begun */
 	int64_t delay_until;   /* 0: none */
 	int64_t phase_by;      /* hand-shake, PROXY, linger: to end by then */
 	int64_t due_at;	       /* what the timer was set to when it parked */
@@ -161,10 +165,13 @@ struct session {
 	SSL *ssl;
 	struct tls_context *tls;
 	char *transcript_line; /* the unit that runs, not logged yet */
+	bool secret;	       /* the unit that runs is wiped behind its handler */
+	unsigned key_updates;  /* TLS 1.3, since the last byte of the protocol itself */
 
 	struct net_addr peer, local;
 	char peer_text[NET_ADDR_TEXT];
 	uint8_t client_key[24]; /* address and service, for the per-client count */
+	uint64_t user;		/* counted together with the address; 0: not */
 
 	struct session *ready_next;
 };
@@ -199,6 +206,7 @@ struct listener *listener_at(struct engine *e, size_t i); /* NULL behind the las
 void client_release(struct session *s);
 /* Counts the session for its (perhaps new) address. */
 void client_count(struct session *s);
+void user_release(struct session *s);
 
 /* ---- pool.c ---- */
 void engine_pool_start_another(struct engine *e); /* if nobody polls and there is room */
@@ -212,10 +220,17 @@ void session_set_peer(struct session *s);
 struct str session_input(const struct session *s);
 void session_consume(struct session *s, size_t n);
 
+/* Bytes have come, or have left: more time for what is under way. */
+void session_came(struct session *s, size_t n);
+void session_left(struct session *s, size_t n);
+
 /* ---- session_io.c: sockets, plain or TLS ---- */
 enum io_result { IO_AGAIN_ = 0, IO_DONE_ = 1, IO_END_ = 2, IO_BROKEN_ = 3 };
 enum io_result session_fill(struct session *s); /* one read into s->in */
-bool session_unread(struct session *s);		/* the kernel holds input that nobody has read */
+/* Another buffer of `size` bytes (at least in.len) for the input. Half a password may be in it: the old one is wiped.
+ */
+void input_resize(struct session *s, size_t size);
+bool session_unread(struct session *s); /* the kernel holds input that nobody has read */
 ssize_t session_send(struct session *s, const void *data, size_t len, bool more); /* as send(2); EAGAIN */
 enum io_result session_handshake(struct session *s);
 int session_tls_begin(struct session *s); /* -1: no TLS to be had */
@@ -241,7 +256,7 @@ void transcript_flush(struct session *s);
 void transcript_output(struct session *s, struct str bytes);
 
 /* ---- tls.c ---- */
-SSL *tls_session_new(struct tls_context *t);
+SSL *tls_session_new(struct tls_context *t, struct session *s);
 void tls_log_errors(const char *what, const char *peer);
 
 /* ---- buffers a thread keeps for the session it runs ---- */

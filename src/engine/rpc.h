@@ -21,6 +21,7 @@ struct rpc_call {
 	uint16_t number;
 	const struct rpc_type *request;
 	const struct rpc_type *reply; /* NULL: an event, or a request without an answer */
+	bool secret;		      /* the request may hold a password: no buffer of either side keeps it */
 };
 
 /* Every reply is preceded on the wire by its outcome: an rpc_call fails with the server's struct err. */
@@ -77,6 +78,7 @@ struct rpc_request {
 	void *msg;	    /* decoded request */
 	struct arena arena; /* the message's; also free for the handler's own use */
 	char *frame;
+	size_t frame_len;
 };
 
 struct rpc_service {

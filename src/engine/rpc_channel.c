@@ -221,6 +221,7 @@ static void resend_all(struct rpc_channel *c, struct conn *conn)
 		struct buf copy;
 		int fds[FD_PASS_MAX];
 		size_t fd_count = 0;
+		bool secret;
 
 		pthread_mutex_lock(&c->lock);
 		for (p = c->first; p && (p->id <= after || p->sent || p->state != PENDING_WAIT); p = p->next)
@@ -232,6 +233,7 @@ static void resend_all(struct rpc_channel *c, struct conn *conn)
 		after = p->id;
 		p->sent = true;
 		/* The caller may give up meanwhile: his bytes and descriptors are copied. */
+		secret = p->secret;
 		buf_init(&copy, p->request->len);
 		buf_add(&copy, p->request->ptr, p->request->len);
 		for (; fd_count < p->fd_count; fd_count++)
@@ -239,6 +241,8 @@ static void resend_all(struct rpc_channel *c, struct conn *conn)
 		pthread_mutex_unlock(&c->lock);
 		if (channel_write(conn, &copy, fds, fd_count, clock_ms() + CHANNEL_SOCKET_WAIT_MS) <= 0)
 			channel_lost_unlocked(c, conn);
+		if (secret)
+			mem_wipe(copy.ptr, copy.len);
 		buf_release(&copy);
 		while (fd_count > 0)
 			fd_close(&fds[--fd_count]);

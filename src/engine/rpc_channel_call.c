@@ -3,10 +3,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define SECRET_REQUEST_SIZE (32u << 10) /* no request with a password in it is larger */
 
 /* ---- the list of calls; all under lock ---- */
 
@@ -119,8 +122,12 @@ static void futex_wait_until(_Atomic uint32_t *word, const struct timespec *mono
 static int request_encode(struct buf *out, const struct rpc_call *call, const void *request, int *fds, size_t *fd_count,
 			  struct err *err)
 {
-	size_t at = rpc_header_begin(out);
+	size_t at;
 
+	/* So that it is not moved as it grows, and parts of it stay behind. */
+	if (call->secret && buf_reserve(out, SECRET_REQUEST_SIZE) == NULL)
+		return err_set(err, ERR_LIMIT, "4.3.0", "request too large");
+	at = rpc_header_begin(out);
 	if (rpc_encode(call->request, request, out, fds, fd_count, err) < 0)
 		return -1;
 	rpc_header_put(out, at, call->number, 0, *fd_count);
@@ -201,6 +208,13 @@ static int reply_take(struct rpc_channel *c, const struct rpc_call *call, struct
 	return result;
 }
 
+static void request_release(struct buf *frame, bool secret)
+{
+	if (secret && frame->size > 0)
+		mem_wipe(frame->ptr, frame->len);
+	buf_release(frame);
+}
+
 static int call_outcome(struct rpc_channel *c, struct pending *p, struct err *err)
 {
 	if (p->state == PENDING_DONE)
@@ -216,7 +230,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	int64_t deadline = clock_ms() + timeout_ms;
 	int fds[FD_PASS_MAX];
 	struct buf frame;
-	struct pending p = {.repeatable = repeatable, .request = &frame, .fds = fds};
+	struct pending p = {.repeatable = repeatable, .secret = call->secret, .request = &frame, .fds = fds};
 	_Atomic uint32_t *wake;
 	int result;
 
@@ -226,7 +240,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 		return -1;
 	}
 	if (!engine_block_try(c->block)) {
-		buf_release(&frame);
+		request_release(&frame, call->secret);
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
 	}
 	pthread_mutex_lock(&c->lock);
@@ -243,7 +257,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	channel_wake(wake);
 	engine_block_end(c->block);
 
-	buf_release(&frame);
+	request_release(&frame, call->secret);
 	return result < 0 ? -1 : reply_take(c, call, &p.reply, reply_r, hold, err);
 }
 

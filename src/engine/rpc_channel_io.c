@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -35,6 +36,7 @@ int channel_write_all(struct rpc_channel *c, struct conn *conn, const struct buf
 	if (before > 0 && frame && fd_count == 0 && before + frame->len <= CHANNEL_LATER_MAX) {
 		buf_add(&c->later, frame->ptr, frame->len);
 		sent = channel_write(conn, &c->later, NULL, 0, deadline);
+		mem_wipe(c->later.ptr + before, frame->len); /* a password may be in it */
 		buf_truncate(&c->later, sent == 0 ? before : 0);
 		return sent;
 	}

@@ -31,7 +31,7 @@ struct pending {
 	_Atomic uint32_t woken;	     /* what its caller sleeps on */
 	bool waiting;		     /* asleep: may be told to lead */
 	enum pending_state state;
-	bool repeatable, sent;
+	bool repeatable, sent, secret;
 	const struct buf *request;
 	const int *fds;
 	size_t fd_count;

@@ -46,6 +46,8 @@ struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag)
 	p->tag = tag;
 	p->id = atomic_fetch_add(&next_peer_id, 1);
 	p->armed = EPOLLIN;
+	for (const struct rpc_call *call = s->service.table; call->request; call++)
+		p->reader.wipe |= call->secret;
 	buf_init(&p->out, UNSENT_HARD);
 	pthread_mutex_init(&p->lock, NULL);
 	fd_nonblocking(fd, true);
@@ -223,6 +225,8 @@ static void request_free(struct rpc_request *req)
 {
 	struct rpc_peer *p = req->peer;
 
+	if (rpc_table_find(p->server->service.table, req->number)->secret)
+		mem_wipe(req->frame, req->frame_len);
 	arena_release(&req->arena);
 	free(req->frame);
 	free(req);
@@ -322,6 +326,7 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	req->number = frame->type;
 	req->id = frame->id;
 	req->frame = frame->bytes;
+	req->frame_len = frame->len;
 	arena_init(&req->arena);
 	req->msg = arena_alloc(&req->arena, call->request->size);
 	frame->bytes = NULL;

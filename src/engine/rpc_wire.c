@@ -34,6 +34,8 @@ static void window_make_room(struct rpc_reader *r)
 		r->from = r->to = 0;
 	if (r->from > 0 && RPC_READ_SIZE - r->to < RPC_READ_SIZE / 2) {
 		memmove(r->window, r->window + r->from, r->to - r->from);
+		if (r->wipe) /* of a frame that has come in part */
+			mem_wipe(r->window + r->to - r->from, r->from);
 		r->to -= r->from;
 		r->from = 0;
 	}
@@ -115,6 +117,8 @@ int rpc_reader_next(struct rpc_reader *r, struct rpc_frame *frame_r)
 	r->large_len = len;
 	r->large_have = have < len ? have : len;
 	memcpy(r->large, r->window + r->from + RPC_HEADER_SIZE, r->large_have);
+	if (r->wipe)
+		mem_wipe(r->window + r->from, RPC_HEADER_SIZE + r->large_have);
 	r->from += RPC_HEADER_SIZE + r->large_have;
 	return next_large(r, frame_r);
 }

@@ -37,6 +37,7 @@ struct rpc_reader {
 	struct rpc_frame head;	  /* of that frame */
 	int fds[2 * FD_PASS_MAX]; /* received and not yet claimed by a frame */
 	size_t fd_count;
+	bool wipe; /* what is handed out does not stay in the window: some calls are secret */
 };
 void rpc_reader_release(struct rpc_reader *r);
 /* One receive. 1: bytes came; 0: the end; -1: errno (EAGAIN: nothing now). */

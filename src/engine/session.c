@@ -61,6 +61,11 @@ static bool proxy_expected(const struct session *s, const struct engine_listener
 	return l->proxy_from_count == 0;
 }
 
+static int64_t handshake_ms(const struct session *s)
+{
+	return s->request_ms > 0 && s->request_ms < HANDSHAKE_MS ? s->request_ms : HANDSHAKE_MS;
+}
+
 static size_t input_cap(const struct session *s)
 {
 	return s->protocol->input_max > INPUT_SIZE ? s->protocol->input_max : INPUT_SIZE;
@@ -90,6 +95,7 @@ struct session *session_new(struct engine *e, struct slot *slot, int fd, const s
 	s->state = mem_alloc(l->protocol->state_size > 0 ? l->protocol->state_size : 1);
 	s->fd = fd;
 	s->idle_ms = DEFAULT_IDLE_MS;
+	s->idle_since = clock_ms();
 	s->due_at = NEVER;
 	s->phase_by = clock_ms() + HANDSHAKE_MS;
 	s->tls_due = l->tls_wrapper;
@@ -114,9 +120,12 @@ static void session_free(struct session *s)
 	transcript_flush(s);
 	session_tls_end(s, false);
 	close(s->fd);
+	user_release(s);
 	client_release(s);
 	output_release(s);
 	bulk_release(s);
+	if (s->secret && s->in.size > 0)
+		mem_wipe(s->in.ptr, s->in.size);
 	buf_clear(&s->in);
 	buffer_return(&s->in, input_cap(s));
 	slot_release(e, s->slot);
@@ -149,10 +158,41 @@ static void input_drop(struct session *s)
 	s->scanned = 0;
 }
 
+/* ---- deadlines ---- */
+
+/* What has come buys time at min_rate, never more than a fresh start would give. */
+static void deadline_move(const struct session *s, int64_t *by, size_t n)
+{
+	int64_t fresh = clock_ms() + s->request_ms;
+
+	if (*by == 0 || s->min_rate <= 0)
+		*by = *by == 0 ? fresh : *by;
+	else
+		*by += (int64_t)n * 1000 / s->min_rate;
+	if (*by > fresh)
+		*by = fresh;
+}
+
+void session_came(struct session *s, size_t n)
+{
+	if (s->request_ms > 0)
+		deadline_move(s, &s->in_by, n);
+	else
+		s->idle_since = clock_ms();
+}
+
+void session_left(struct session *s, size_t n)
+{
+	if (s->request_ms > 0)
+		deadline_move(s, &s->out_by, n);
+}
+
 /* ---- what a handler answered ---- */
 
 static void session_next(struct session *s, enum next next)
 {
+	s->idle_since = clock_ms();
+	s->in_by = 0;
 	transcript_flush(s);
 	if (s->phase == PHASE_DEAD)
 		return;
@@ -172,7 +212,7 @@ static void session_next(struct session *s, enum next next)
 		/* RFC 3207 4.2: nothing received before the hand-shake may be used after it. */
 		input_drop(s);
 		s->secured_due = true;
-		s->phase_by = clock_ms() + HANDSHAKE_MS;
+		s->phase_by = clock_ms() + handshake_ms(s);
 		s->phase = PHASE_TLS;
 		break;
 	case NEXT_CLOSE:
@@ -283,6 +323,14 @@ static void skip_line(struct session *s)
 		s->skip_line = false;
 }
 
+/* A secret stays neither here nor in a buffer that the thread lends to the next session. */
+static void unit_wipe(struct session *s, size_t len)
+{
+	mem_wipe(s->in.ptr, s->in_at + len);
+	mem_wipe(s->in.ptr + s->in.len, s->in.size - s->in.len); /* where it stood before it was moved to the front */
+	s->secret = false;
+}
+
 static void unit_run(struct session *s, size_t len)
 {
 	struct str unit = str_sub(session_input(s), 0, len);
@@ -294,6 +342,8 @@ static void unit_run(struct session *s, size_t len)
 		transcript_unit(s, unit);
 	next = s->protocol->unit(s, unit);
 	s->unit_len = 0;
+	if (s->secret)
+		unit_wipe(s, len);
 	session_consume(s, len);
 	session_next(s, next);
 }
@@ -342,9 +392,13 @@ static enum step step_units(struct session *s, struct turn *t)
 	if (s->phase != PHASE_UNITS)
 		return STEP_GO;
 	if (s->change_due) {
+		int64_t since = s->idle_since, in_by = s->in_by;
+
 		s->change_due = false;
 		if (s->protocol->change)
 			session_next(s, s->protocol->change(s));
+		s->idle_since = since; /* no sign of life from the client */
+		s->in_by = in_by;
 		return STEP_GO;
 	}
 	if (t->units >= TURN_UNITS || clock_ms() > t->until)
@@ -409,14 +463,16 @@ static enum step step_closing(struct session *s)
 	return STEP_GO;
 }
 
-static enum step step_linger(struct session *s)
+static enum step step_linger(struct session *s, struct turn *t)
 {
 	char scratch[8192];
 	ssize_t n;
 
 	do {
 		n = recv(s->fd, scratch, sizeof(scratch), MSG_DONTWAIT);
-	} while (n > 0 && clock_ms() < s->phase_by);
+	} while (n > 0 && clock_ms() <= t->until);
+	if (n > 0 && clock_ms() < s->phase_by)
+		return STEP_YIELD; /* a flood has no right to more than its turn */
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
 		return STEP_PARK;
 	s->phase = PHASE_DEAD;
@@ -446,7 +502,7 @@ static enum step session_step(struct session *s, struct turn *t)
 	case PHASE_CLOSING:
 		return step_closing(s);
 	case PHASE_LINGER:
-		return step_linger(s);
+		return step_linger(s, t);
 	case PHASE_DEAD:
 		break;
 	}
@@ -514,13 +570,24 @@ static void session_arm(struct session *s)
 	}
 }
 
-static int64_t session_deadline(const struct session *s)
+static int64_t session_deadline(struct session *s)
 {
 	if (s->delay_until > 0)
 		return s->delay_until;
 	if (s->phase <= PHASE_TLS || s->phase == PHASE_LINGER)
 		return s->phase_by;
-	return s->idle_ms > 0 ? clock_ms() + s->idle_ms : NEVER;
+	if (s->request_ms > 0 && s->unsent > 0) {
+		session_left(s, 0);
+		return s->out_by;
+	}
+	if (s->request_ms > 0 && (s->phase == PHASE_BULK || s->in.len > s->in_at || s->skip_line)) {
+		session_came(s, 0);
+		return s->in_by;
+	}
+	if (s->idle_ms <= 0)
+		return NEVER;
+	/* Without deadlines who takes or sends a byte lives. */
+	return (s->unsent > 0 || s->phase == PHASE_CLOSING ? clock_ms() : s->idle_since) + s->idle_ms;
 }
 
 /* A parked session keeps no buffer but for the piece of a unit that has come so far. */
@@ -533,10 +600,8 @@ static void buffers_settle(struct session *s)
 			buf_consume(&s->in, s->in_at);
 			s->in_at = 0;
 		}
-		if (s->in.size > 2 * left + 256) {
-			s->in.ptr = mem_realloc(s->in.ptr, left + 1);
-			s->in.size = left;
-		}
+		if (s->in.size > 2 * left + 256)
+			input_resize(s, left);
 		return;
 	}
 	buffer_return(&s->in, input_cap(s));

@@ -72,6 +72,9 @@ const char *session_peer_text(struct session *s); /* "192.0.2.1", "unix" */
 /* Open connections of this one's client (its address, of IPv6 the /64) to this service, itself included; counted
  * when it was connected. 0 for a UNIX socket. */
 unsigned session_client_count(const struct session *s);
+/* From now on this session counts as one of `user` (any number but 0) from its address: returns how many there are by
+ * this protocol, itself included. 0 for a UNIX socket. */
+unsigned session_user_count(struct session *s, uint64_t user);
 
 /* ---- output ---- */
 void session_write(struct session *s, struct str bytes);
@@ -131,8 +134,15 @@ bool session_tls_info(struct session *s, struct session_tls *info_r);
 bool session_channel_binding(struct session *s, struct str type, char out[64], size_t *len_r);
 
 /* ---- time and events ---- */
-void session_set_timeout(struct session *s,
-			 int64_t idle_ms); /* from now on, while parked; bulk input counts a read as life */
+/* How long the client may be silent between units, from now on. Where session_set_deadline() was not called it holds
+ * for each read and write as well. */
+void session_set_timeout(struct session *s, int64_t idle_ms);
+/* From now on a unit or bulk that has begun to come must be whole, and output taken, within request_ms; every min_rate
+ * bytes of it buy a second more, but never more than request_ms from now on. So who sends or takes a byte now and then
+ * does not stay for ever. A hand-shake has to end within request_ms, too, when that is less than the engine's own
+ * limit. When the time is over protocol->timeout runs (or, with output unsent, the connection closes). 0: no deadline.
+ * May be called in admit(). */
+void session_set_deadline(struct session *s, int64_t request_ms, int64_t min_rate);
 /* What this handler has written leaves, and the next unit runs (or the connection closes), only after delay_ms:
  * failed log-ins, error floods. Holds no thread. */
 void session_delay(struct session *s, int64_t delay_ms);
@@ -141,7 +151,7 @@ void session_wake(struct engine *e, struct session_ref ref);
 struct engine *session_engine(struct session *s);
 void session_skip_line(struct session *s); /* drop input up to and including the next LF */
 /* From now on every line in and out is logged (debug_peer_list); secrets: pass the count of bytes of the
- * unit to show to session_transcript_hide(). */
+ * unit to show to session_transcript_hide(). What is hidden is wiped from the input buffer behind the handler, too. */
 void session_transcript(struct session *s, bool on);
 void session_transcript_hide(struct session *s, size_t shown); /* before the handler's first output */
 

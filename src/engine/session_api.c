@@ -75,6 +75,16 @@ bool session_input_pending(struct session *s)
 void session_set_timeout(struct session *s, int64_t idle_ms)
 {
 	s->idle_ms = idle_ms;
+	s->idle_since = clock_ms();
+}
+
+void session_set_deadline(struct session *s, int64_t request_ms, int64_t min_rate)
+{
+	s->request_ms = request_ms;
+	s->min_rate = min_rate;
+	s->in_by = s->out_by = 0;
+	if (s->phase <= PHASE_TLS && request_ms > 0 && clock_ms() + request_ms < s->phase_by)
+		s->phase_by = clock_ms() + request_ms;
 }
 
 void session_delay(struct session *s, int64_t delay_ms)

@@ -53,6 +53,18 @@ void buffers_thread_end(void)
 
 /* ---- reading ---- */
 
+void input_resize(struct session *s, size_t size)
+{
+	char *moved = mem_realloc(NULL, size + 1);
+
+	memcpy(moved, s->in.ptr, s->in.len);
+	moved[s->in.len] = '\0';
+	mem_wipe(s->in.ptr, s->in.size);
+	free(s->in.ptr);
+	s->in.ptr = moved;
+	s->in.size = size;
+}
+
 /* Room behind what is there: at least a little, at most what the session may hold. */
 static size_t input_room(struct session *s)
 {
@@ -71,6 +83,7 @@ static size_t input_room(struct session *s)
 			room = s->in.size > 4096 ? s->in.size : 4096;
 		if (room > s->in.max - s->in.len)
 			room = s->in.max - s->in.len;
+		input_resize(s, s->in.len + room);
 	}
 	return room;
 }
@@ -98,6 +111,8 @@ static enum io_result fill_tls(struct session *s, char *to, size_t room)
 	n = SSL_read(s->ssl, to, (int)room);
 	if (n > 0) {
 		buf_grow(&s->in, (size_t)n);
+		s->key_updates = 0;
+		session_came(s, (size_t)n);
 		s->drained = !SSL_has_pending(s->ssl) && (size_t)n < room;
 		return IO_DONE_;
 	}
@@ -117,6 +132,7 @@ enum io_result session_fill(struct session *s)
 	n = recv(s->fd, to, room, MSG_DONTWAIT);
 	if (n > 0) {
 		buf_grow(&s->in, (size_t)n);
+		session_came(s, (size_t)n);
 		s->drained = (size_t)n < room;
 		return IO_DONE_;
 	}
@@ -159,7 +175,7 @@ int session_tls_begin(struct session *s)
 	if (context == NULL)
 		return -1;
 	s->tls = context; /* its certificates are looked at until the hand-shake ends */
-	s->ssl = tls_session_new(context);
+	s->ssl = tls_session_new(context, s);
 	if (s->ssl == NULL || SSL_set_fd(s->ssl, s->fd) != 1)
 		return -1;
 	SSL_set_accept_state(s->ssl);

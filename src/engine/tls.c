@@ -13,6 +13,9 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
+#include <sys/socket.h>
+
+#define KEY_UPDATES_MAX 16
 
 struct group {
 	SSL_CTX *ctx;
@@ -152,7 +155,7 @@ static SSL_CTX *ctx_new(const struct tls_options *o, struct err *err)
 		return NULL;
 	}
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_SINGLE_ECDH_USE |
-					 SSL_OP_IGNORE_UNEXPECTED_EOF |
+					 SSL_OP_CLEANSE_PLAINTEXT | SSL_OP_IGNORE_UNEXPECTED_EOF |
 					 (o->prefer_server_ciphers ? SSL_OP_CIPHER_SERVER_PREFERENCE : 0));
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
 				      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -284,11 +287,31 @@ void tls_context_unref(struct tls_context **context)
 	free(t);
 }
 
-SSL *tls_session_new(struct tls_context *t)
+/* RFC 8446 4.6.3 lets a client ask for new keys as often as it likes, and OpenSSL obliges inside one SSL_read() for as
+ * long as records come: a thread that deals with them has no end. Sixteen without a byte of the protocol between them
+ * are no client's. */
+static void count_key_updates(int writing, int version UNUSED, int type, const void *data, size_t len, SSL *ssl UNUSED,
+			      void *arg)
+{
+	struct session *s = arg;
+
+	if (writing || type != SSL3_RT_HANDSHAKE || len == 0 || *(const uint8_t *)data != SSL3_MT_KEY_UPDATE ||
+	    ++s->key_updates <= KEY_UPDATES_MAX)
+		return;
+	if (s->key_updates == KEY_UPDATES_MAX + 1)
+		log_info("%s: too many TLS key updates from [%s]", s->protocol->name, s->peer_text);
+	shutdown(s->fd, SHUT_RDWR);
+}
+
+SSL *tls_session_new(struct tls_context *t, struct session *s)
 {
 	SSL *ssl = SSL_new(t->groups[0].ctx);
 
-	if (ssl == NULL)
+	if (ssl == NULL) {
 		tls_log_errors("SSL_new failed", "");
+		return NULL;
+	}
+	SSL_set_msg_callback(ssl, count_key_updates);
+	SSL_set_msg_callback_arg(ssl, s);
 	return ssl;
 }

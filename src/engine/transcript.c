@@ -33,6 +33,7 @@ void session_transcript_hide(struct session *s, size_t shown)
 {
 	char *hidden;
 
+	s->secret = true;
 	if (s->transcript_line == NULL || strlen(s->transcript_line) <= shown)
 		return;
 	hidden = mem_printf("%.*s[hidden]", (int)shown, s->transcript_line);

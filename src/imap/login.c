@@ -12,6 +12,11 @@ static enum next logged_in(struct imap_session *s, const struct dir_auth *answer
 
 	conf_unref(&s->conf); /* a log-in takes the newest configuration */
 	s->conf = newest;
+	if (!service_admits_user(newest, s->io, answer->account, newest->imap_user_connection_count_limit)) {
+		(void)imap_reply(s, "NO [LIMIT] Too many connections of this user from %s", session_peer_text(s->io));
+		return imap_bye(s, "Too many connections.");
+	}
+	imap_deadline(newest, s->io, true);
 	s->account = answer->account;
 	free(s->user);
 	s->user = str_dup(answer->user);
@@ -67,6 +72,7 @@ enum next imap_cmd_login(struct imap_session *s, struct imap_parser *p)
 		next = imap_reply(s, "NO [UNAVAILABLE] Temporary authentication failure");
 	else
 		next = imap_auth_done(s, &answer);
+	mem_wipe((void *)(uintptr_t)request.password.ptr, request.password.len); /* a quoted one was copied */
 	rpc_reply_release(&hold);
 	return next;
 }

@@ -301,6 +301,16 @@ static void arm_timeout(struct imap_session *s)
 	session_set_timeout(s->io, ms);
 }
 
+/* Before log-in nothing is long: there imap_login_timeout holds for the whole of a command, too. */
+void imap_deadline(const struct conf *conf, struct session *io, bool logged_in)
+{
+	int64_t ms = conf->imap_request_timeout;
+
+	if (!logged_in && ms > conf->imap_login_timeout)
+		ms = conf->imap_login_timeout;
+	session_set_deadline(io, ms, logged_in ? conf->imap_min_data_rate : 0);
+}
+
 /* ---- what the engine calls ---- */
 
 static enum next session_unit(struct session *io, struct str unit)
@@ -320,6 +330,7 @@ static bool session_admit(struct session *io)
 	bool admitted = service_admits(conf, io, conf->imap_client_connection_count_limit);
 
 	service_transcribe(conf, io);
+	imap_deadline(conf, io, false);
 	if (!admitted)
 		session_printf(io, "* BYE Too many connections from %s.\r\n", session_peer_text(io));
 	conf_unref(&conf);

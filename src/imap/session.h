@@ -113,6 +113,8 @@ enum next imap_bad(struct imap_session *s, const struct imap_parser *p);
 enum next imap_reply_err(struct imap_session *s, const struct err *err);
 const char *imap_err_code(const struct err *err);	      /* "[OVERQUOTA] " or "" */
 enum next imap_bye(struct imap_session *s, const char *text); /* "* BYE text", NEXT_CLOSE */
+/* The deadline of commands and answers, before log-in and behind it. */
+void imap_deadline(const struct conf *conf, struct session *io, bool logged_in);
 /* Ends a command that was produced or collected in several steps: the arena goes. Returns next. */
 enum next imap_command_end(struct imap_session *s, enum next next);
 /* Refuses the literal at the end of the unit (s->frame) with a tagged reply, swallowing it if it comes anyway. */

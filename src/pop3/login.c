@@ -25,6 +25,11 @@ enum next pop3_logged_in(struct pop3_session *s, const struct dir_auth *answer)
 
 	conf_unref(&s->conf); /* a log-in takes the newest configuration */
 	s->conf = newest;
+	if (!service_admits_user(newest, s->io, answer->account, newest->pop3_user_connection_count_limit)) {
+		s->account = 0;
+		(void)pop3_err(s, "[SYS/TEMP] Too many connections of this user from %s.", session_peer_text(s->io));
+		return NEXT_CLOSE;
+	}
 	s->account = answer->account;
 	login_tried(&s->login, answer->user, str_from(s->login.method));
 	login_log(&s->login, s->io, "Login");

@@ -137,6 +137,7 @@ static bool pop3_admit(struct session *io)
 	bool admitted = service_admits(conf, io, conf->pop3_client_connection_count_limit);
 
 	service_transcribe(conf, io);
+	session_set_deadline(io, conf->pop3_request_timeout, conf->pop3_min_data_rate);
 	if (!admitted)
 		session_printf(io, "-ERR [SYS/TEMP] Too many connections from %s.\r\n", session_peer_text(io));
 	conf_unref(&conf);

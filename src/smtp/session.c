@@ -134,6 +134,8 @@ static bool smtp_admit(struct session *s)
 	bool admitted = service_admits(conf, s, conf->smtpd_client_connection_count_limit);
 
 	service_transcribe(conf, s);
+	if (conf->smtpd_per_request_deadline)
+		session_set_deadline(s, conf->smtpd_timeout, conf->smtpd_min_data_rate);
 	if (!admitted)
 		session_printf(s, "421 4.7.0 %.*s Error: too many connections from %s\r\n", STR_ARG(conf->myhostname),
 			       session_peer_text(s));

@@ -34,8 +34,10 @@ struct toy_service {
 	int file; /* for FILE */
 	int spill_fd;
 	int64_t idle_ms;
-	unsigned client_limit; /* 0: none */
+	int64_t request_ms, min_rate; /* for session_set_deadline() */
+	unsigned client_limit;	      /* 0: none */
 	bool spill_fails;
+	const char *secret; /* where SECRET's line stood */
 	_Atomic unsigned opened, closed, secured;
 	_Atomic size_t unsent_max;
 	pthread_mutex_t lock;
@@ -56,6 +58,8 @@ static bool toy_admit(struct session *s)
 {
 	const struct toy_service *sv = session_service(s);
 
+	if (sv->request_ms)
+		session_set_deadline(s, sv->request_ms, sv->min_rate);
 	if (sv->client_limit == 0 || session_client_count(s) <= sv->client_limit)
 		return true;
 	session_printf(s, "too many from %s\n", session_peer_text(s));
@@ -234,6 +238,16 @@ static enum next toy_unit(struct session *s, struct str unit)
 		session_write(s, STR("go\n"));
 		session_starttls(s);
 		return NEXT_TLS;
+	}
+	if (str_eq(word, STR("USER"))) {
+		session_printf(s, "%u of them\n", session_user_count(s, n));
+		return NEXT_UNIT;
+	}
+	if (str_eq(word, STR("SECRET"))) {
+		session_transcript_hide(s, 0);
+		t->sv->secret = unit.ptr;
+		session_write(s, STR("taken\n"));
+		return NEXT_UNIT;
 	}
 	if (str_eq(word, STR("WATCH")))
 		return toy_watch(s);
