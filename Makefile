@@ -107,7 +107,7 @@ SUB_WERROR := $(SUB) WERROR=-Werror
 # Modules whose tests run threads: once more under ThreadSanitizer.
 TSAN_MODULES := engine journal store queue directory
 
-.PHONY: deps check check-build demo bench fuzz torture lint install man
+.PHONY: deps check check-build demo bench fuzz fuzz-coverage torture lint install man
 deps:
 	contrib/install-deps build
 
@@ -136,6 +136,12 @@ demo:
 FUZZ_SECONDS ?= 120
 fuzz: fuzz-build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) test/check --only-fuzz $(B)
+
+# Which lines of the parsers the kept corpus reaches.
+fuzz-coverage:
+	contrib/install-deps build check
+	@$(SUB) B=$(B)-cov CC=clang CFLAGS="-O1 -g -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping" $(patsubst %,$(B)-cov/fuzz/%,$(FUZZ))
+	test/fuzz/coverage $(B)-cov
 
 bench:
 	contrib/install-deps build bench
@@ -176,7 +182,7 @@ install: $(B)/postrider
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.service >$(DESTDIR)/lib/systemd/system/postrider.service
 
 clean:
-	rm -rf $(B) $(B)-asan $(B)-tsan $(FUZZ_B)
+	rm -rf $(B) $(B)-asan $(B)-tsan $(B)-cov $(FUZZ_B)
 
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

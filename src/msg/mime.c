@@ -163,7 +163,7 @@ static void close_part(struct mime_parser *p, struct open_part *o, struct mark e
 	if (end.offset < o->body.offset)
 		end = o->body;
 	/* A child without an empty line has its last header line whole: nothing is outside of its parent. */
-	if (o->last_child != NULL && o->last_child->body_offset > end.offset)
+	if (o->last_child != NULL && o->last_child->body_offset + o->last_child->body_len > end.offset)
 		end = p->at;
 	part->body_len = end.offset - o->body.offset;
 	part->body_size_crlf = part->body_len + (end.crlf_more - o->body.crlf_more);

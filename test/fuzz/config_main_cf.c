@@ -1,4 +1,7 @@
-/* main.cf: a conf or an error that says where; a conf can be overridden and read. */
+/* main.cf: a conf or an error that says where; a conf can be overridden and read.
+ *
+ * Covers: src/config/cf_lines.c src/config/main_cf.c src/config/expand.c
+ * Reaches: src/config/conf.c src/config/params.c */
 #include "base/fatal.h"
 #include "config/conf.h"
 
@@ -17,9 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (c != NULL) {
 		o = conf_override(c, &setting, 1, &err);
 		conf_unref(&c);
-		invariant(o != NULL);
+		/* The override may close a circle of references: then it says so. */
+		invariant(o != NULL || err.text[0] != '\0');
 		buf_clear(&warnings);
-		invariant(conf_text(o, STR("mydomain"), &warnings));
+		invariant(o == NULL || conf_text(o, STR("mydomain"), &warnings));
 		conf_unref(&o);
 	}
 	while (conf_list_next(&rest, &item))

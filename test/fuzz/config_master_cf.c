@@ -1,4 +1,6 @@
-/* master.cf: services or an error that says where. */
+/* master.cf: services or an error that says where.
+ *
+ * Covers: src/config/master_cf.c */
 #include "base/fatal.h"
 #include "config/master_cf.h"
 

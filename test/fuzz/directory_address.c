@@ -1,4 +1,6 @@
-/* Addresses as keys: what is accepted is short, printable and the same when asked again in another case. */
+/* Addresses as keys: what is accepted is short, printable and the same when asked again in another case.
+ *
+ * Covers: src/directory/address_key.c */
 #include "directory/accounts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

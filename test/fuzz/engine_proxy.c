@@ -1,4 +1,6 @@
-/* PROXY headers as anybody who reaches the port could send them. */
+/* PROXY headers as anybody who reaches the port could send them.
+ *
+ * Covers: src/engine/proxy.c */
 #include "engine/private.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

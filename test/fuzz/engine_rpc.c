@@ -1,4 +1,6 @@
-/* Frames and messages between processes, as a captured process could send them. */
+/* Frames and messages between processes, as a captured process could send them.
+ *
+ * Covers: src/engine/rpc_wire.c src/engine/rpc_schema.c */
 #include "base/mem.h"
 #include "engine/rpc_wire.h"
 

@@ -1,4 +1,7 @@
-/* Every element of a command that has a parser: what is accepted can be written again. */
+/* Every element of a command that has a parser: what is accepted can be written again.
+ *
+ * Covers: src/imap/parse.c src/imap/fetch_parse.c src/imap/match.c src/imap/reply.c src/imap/structure.c
+ * src/imap/set.c */
 #include "imap/fetch.h"
 #include "imap/mailboxes.h"
 #include "imap/match.h"

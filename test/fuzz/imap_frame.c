@@ -1,4 +1,6 @@
-/* The frame function, fed in pieces: the same bytes give the same units however they arrive. */
+/* The frame function, fed in pieces: the same bytes give the same units however they arrive.
+ *
+ * Covers: src/imap/frame.c */
 #include "imap/session.h"
 
 #include <assert.h>

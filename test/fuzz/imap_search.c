@@ -1,4 +1,6 @@
-/* A search and a message, separated by a NUL: parsed, and matched against each other. */
+/* A search and a message, separated by a NUL: parsed, and matched against each other.
+ *
+ * Covers: src/imap/search_parse.c src/imap/search_match.c */
 #include "imap/search.h"
 
 static struct message_meta meta;

@@ -1,5 +1,8 @@
 /* Reading a segment of the journal, and the commit records in it. With the first byte odd the headers and
- * CRCs are made right, so that the bytes reach the parsers behind them. */
+ * CRCs are made right, so that the bytes reach the parsers behind them.
+ *
+ * Covers: src/journal/record.c
+ * Reaches: src/journal/kvlog_recover.c */
 #include "base/mem.h"
 #include "journal/kvlog.h"
 #include "journal/record.h"

@@ -1,4 +1,6 @@
-/* Paths and address lists: nothing crashes; what a path gives is written and read back the same. */
+/* Paths and address lists: nothing crashes; what a path gives is written and read back the same.
+ *
+ * Covers: src/msg/path.c src/msg/list.c src/msg/lex.c src/msg/domain.c */
 #include "base/fatal.h"
 #include "msg/address.h"
 

@@ -1,4 +1,6 @@
-/* Dates: whatever is read can be written and reads back. */
+/* Dates: whatever is read can be written and reads back.
+ *
+ * Covers: src/msg/date.c */
 #include "base/fatal.h"
 #include "msg/date.h"
 

@@ -1,4 +1,7 @@
-/* Header fields: the pieces are the whole; what is written has no line of its own to offer. */
+/* Header fields: the pieces are the whole; what is written has no line of its own to offer.
+ *
+ * Covers: src/msg/header.c src/msg/header_decode.c src/msg/header_write.c src/msg/charset.c src/msg/mutf7.c
+ * src/msg/xtext.c */
 #include "base/fatal.h"
 #include "base/utf8.h"
 #include "msg/charset.h"
@@ -10,6 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void codecs(struct str in, struct buf *a, struct buf *b)
 {
+	struct str label, rest;
+
 	buf_clear(a);
 	buf_clear(b);
 	if (mutf7_decode(a, in))
@@ -21,7 +26,10 @@ static void codecs(struct str in, struct buf *a, struct buf *b)
 	buf_clear(a);
 	(void)xtext_utf8_decode(a, in);
 	buf_clear(a);
-	charset_decode(a, str_sub(in, 0, 10), str_skip(in, 10));
+	xtext_utf8_encode(a, in);
+	buf_clear(a);
+	if (str_split(in, '\n', &label, &rest))
+		charset_decode(a, label, rest);
 	invariant(!buf_failed(a) && utf8_valid(buf_str(a)));
 }
 

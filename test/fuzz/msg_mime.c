@@ -1,4 +1,6 @@
-/* MIME trees: every part lies inside its parent, within the limits; decoding and preview never fail. */
+/* MIME trees: every part lies inside its parent, within the limits; decoding and preview never fail.
+ *
+ * Covers: src/msg/mime.c src/msg/mime_decode.c src/msg/mime_fields.c src/msg/mime_params.c src/msg/mime_preview.c */
 #include "base/fatal.h"
 #include "base/utf8.h"
 #include "msg/mime.h"

@@ -1,4 +1,6 @@
-/* Summaries: any message makes one that reads back as itself; any bytes read or are refused. The first byte chooses. */
+/* Summaries: any message makes one that reads back as itself; any bytes read or are refused. The first byte chooses.
+ *
+ * Covers: src/msg/summary.c */
 #include "base/encode.h"
 #include "base/fatal.h"
 #include "msg/summary.h"

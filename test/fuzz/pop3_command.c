@@ -1,4 +1,6 @@
-/* POP3 lines as a client could send them, and any bytes as a message to send. */
+/* POP3 lines as a client could send them, and any bytes as a message to send.
+ *
+ * Covers: src/pop3/wire.c */
 #include "pop3/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,4 +1,6 @@
-/* Command lines: any bytes, read strictly and leniently. */
+/* Command lines: any bytes, read strictly and leniently.
+ *
+ * Covers: src/smtp/syntax.c */
 #include "smtp/syntax.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,5 +1,7 @@
 /* The data filter: whatever way the bytes are cut, the same message and the same end; and no end but the
- * first CRLF "." CRLF at the start of a line, found here by the simplest means. */
+ * first CRLF "." CRLF at the start of a line, found here by the simplest means.
+ *
+ * Covers: src/smtp/filter.c */
 #include "smtp/filter.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,4 +1,6 @@
-/* File operations in a commit record of the store: what recovery reads back from a disk. */
+/* File operations in a commit record of the store: what recovery reads back from a disk.
+ *
+ * Covers: src/store/engine_local_record.c */
 #include "store/engine_local_private.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

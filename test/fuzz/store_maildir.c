@@ -1,5 +1,7 @@
 /* Names and uidlists as other tools, or a crash, may leave them. What is read must be sound: entries in ascending
- * order and below the ceiling; a folder's name is one that can be written back. */
+ * order and below the ceiling; a folder's name is one that can be written back.
+ *
+ * Covers: src/store/maildir.c */
 #include "base/fatal.h"
 #include "store/maildir.h"
 

@@ -1,5 +1,7 @@
 /* Stored values of any bytes: decoded or refused, never misread beyond their end. With a good CRC, so that the
- * fuzzer comes past it. */
+ * fuzzer comes past it.
+ *
+ * Covers: src/store/keys.c */
 #include "base/arena.h"
 #include "base/encode.h"
 #include "base/mem.h"

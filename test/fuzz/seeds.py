@@ -1,0 +1,191 @@
+"""First inputs for the fuzz targets, made of what other tests already say: the transcripts of test/wire, the broken
+messages of test/unit/msg/corpus, the example configuration. A target without an entry starts from its kept corpus."""
+import glob
+import hashlib
+import itertools
+import os
+import re
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
+
+
+def unescape(text):
+    def one(m):
+        return bytes([int(m[1][1:], 16)]).decode("latin-1") if m[1][0] == "x" else ESCAPES[m[1]].decode("latin-1")
+    return re.sub(r"\\(x[0-9a-fA-F]{2}|[rnt0\\])", one, text).encode("latin-1")
+
+
+def said(path):
+    """What the client of a transcript says, line by line."""
+    for line in open(path, encoding="utf-8", errors="surrogateescape"):
+        m = re.match(r"(C[12]?[:+]|C>|R:|C\*) ?(.*)\n?$", line)
+        if not m:
+            continue
+        kind, text = m[1], m[2]
+        if kind == "C>":
+            yield unescape(text)
+        elif kind in ("R:", "C*"):
+            count, _, text = text.partition(" ")
+            yield (text.encode("utf-8", "surrogateescape") + b"\r\n") * min(int(count), 3)
+        else:
+            yield text.encode("utf-8", "surrogateescape") + b"\r\n"
+
+
+def transcripts(protocol):
+    return [list(said(p)) for p in sorted(glob.glob(f"{ROOT}/test/wire/{protocol}/*.txt"))]
+
+
+def messages():
+    paths = sorted(glob.glob(f"{ROOT}/test/unit/msg/corpus/*.eml"))
+    return [open(p, "rb").read() for p in paths] + [RICH]
+
+
+RICH = b"""Return-Path: <a@example.test>\r
+Received: from x (y [192.0.2.1]) by mx; Sun, 22 Nov 2026 10:00:00 +0100 (CET)\r
+From: "Ann, B." <ann@example.test>, =?iso-8859-1?Q?J=F6rg?= <j@xn--bcher-kva.test>\r
+To: Friends: a@b.test, "q\\"x" <@route,@r2:c@d.test>;, e@[192.0.2.1], f@[IPv6:2001:db8::1]\r
+Cc: old (comment (nested \\) one)) . name @ host . test\r
+Subject: =?UTF-8?B?w6TDtg==?= =?utf-8?q?_two?= =?koi8-r?Q?=C1?= plain\r
+Date: 22 Nov 26 10:00 EST\r
+Message-ID: <1@example.test>\r
+In-Reply-To: <0@example.test>\r
+References: <0@example.test> <00@example.test>\r
+MIME-Version: 1.0 (comment)\r
+Content-Language: de, en (x)\r
+Content-Location: http://example.test/\r
+Content-MD5: Q2hlY2sgSW50ZWdyaXR5IQ==\r
+Content-Type: multipart/mixed; boundary="b 1"; x*0*=utf-8'en'%C3%A4; x*1="more"; x*2*=%41\r
+\r
+preamble\r
+--b 1\r
+Content-Type: text/plain; charset=utf-8; format=flowed\r
+Content-Transfer-Encoding: quoted-printable\r
+Content-Disposition: inline; filename*=iso-8859-1''na%EFve.txt\r
+Content-ID: <part1@example.test>\r
+Content-Description: =?us-ascii?q?first?=\r
+\r
+caf=C3=A9 soft=\r
+ break =3D =zz\r
+--b 1\r
+Content-Type: text/html; charset=windows-1252\r
+Content-Transfer-Encoding: base64\r
+\r
+PGh0bWw+PHN0eWxlPng8L3N0eWxlPjxwPkhpICZhbXA7ICYjMTIzOyAmbmJzcDs8L3A+PC9odG1sPg==\r
+--b 1\r
+Content-Type: message/rfc822\r
+\r
+Subject: inner\r
+Content-Type: multipart/digest; boundary=d\r
+\r
+--d\r
+\r
+Subject: digest entry\r
+\r
+x\r
+--d--\r
+--b 1\r
+Content-Type: message/delivery-status\r
+\r
+Final-Recipient: rfc822; x@y.test\r
+--b 1--\r
+epilogue\r
+"""
+
+ADDRESSES = [b"<a@b.test>", b"<@x.test,@y.test:a@b.test> SIZE=1", b'<"a b"@c.test>', b"<a@[192.0.2.1]>", b"<a@[IPv6:::1]>", b"<>",
+             b"a@b.test rest", b"<Postmaster>", "<ä@bücher.test>".encode(), b"<a.b+c@d.test>", b"<xn--bcher-kva.test>",
+             b"Ann <a@b.test>, (c) b@c.test, G: x@y, z@w;, \"q\" <q@r>, =?utf-8?q?=C3=A4?= <e@f>", b"a@b . c . d", b"<a@b.>"]
+DATES = [b"Sun, 22 Nov 2026 10:00:00 +0100", b"22 Nov 26 10:00 EST", b"Mon, 1 Jan 1 00:00:60 -0000 (x (y))", b"22-Nov-2026",
+         b" 1-Jan-1970 00:00:00 +0000", b"Nov 22 10:00:00 2026", b"2026-11-22T10:00:00Z", b"22 Nov 126 1:2:3 Z",
+         b"Sunday, 22-Nov-99 10:00:00 GMT", b"Sun Nov 22 10:00:00 2026"]
+MAIL_ARGS = [b"MAIL FROM:<a@b.test> SIZE=100 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x+2By AUTH=<>", b"MAIL FROM: <> RET=FULL",
+             b"RCPT TO:<a@b.test> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;a+2Bb@c.test", b"RCPT TO:<a@b> NOTIFY=NEVER",
+             b"RCPT TO:<a@b> ORCPT=utf-8;a\\x{E4}@b", b"BDAT 86 LAST", b"BDAT 0", b"BDAT 99999999999999999999", b"EHLO [192.0.2.1]",
+             b"MAIL FROM:<a@b> BODY=BINARYMIME SIZE=99999999999999999999 FOO=bar =x AUTH=a+40b", b"VRFY a@b", b"MAIL FROM:a@b.test",
+             b"RCPT TO:<\"a\\\"b\"@c.test>", b"HELO x", b"NOOP\n", b"XCLIENT ADDR=1.2.3.4"]
+SEARCHES = [b"ALL", b"RETURN (MIN MAX COUNT ALL SAVE) CHARSET UTF-8 OR FROM x NOT TO \"y\"", b"UID 1:*,5 SEEN UNSEEN DELETED KEYWORD k UNKEYWORD k",
+            b"SINCE 1-Jan-2020 BEFORE \"2-Feb-2021\" ON 3-Mar-2022 SENTSINCE 1-Jan-2020 SENTBEFORE 1-Jan-2030 SENTON 1-Jan-2020",
+            b"LARGER 1 SMALLER 1000000 (NEW OLD RECENT) HEADER X-A \"\" HEADER Subject a BODY e TEXT x CC c BCC b", b"MODSEQ \"/flags/\\\\Seen\" all 5 MODSEQ 1",
+            b"SUBJECT {3+}\r\nabc", b"ANSWERED DRAFT FLAGGED UNANSWERED UNDRAFT UNFLAGGED UNDELETED $ 1:5", b"YOUNGER 5 OLDER 3", b"CHARSET KOI8-R ALL"]
+PROXY = [b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", b"PROXY TCP6 ::1 2001:db8::2 1 65535\r\nEHLO", b"PROXY UNKNOWN ffff\r\n",
+         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x19\0\x1a", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+         b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0\x24" + bytes(36), b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0f" + bytes(15)]
+MAILDIR = [b"1700000000.M1P2.host,S=100,W=110:2,FRS", b"1.2.3:1,x", b".Sent", b".A.B&AOQ-.C", b"INBOX/Sub/Deep", b"Sent Items", b"a&-b", ".ä😀/x".encode(), b".&2D3eAA-", b".&2D0-", b".&3gA-", b"INBOX", b"a//b", b"",
+          
+           b"postrider-uidlist 1 1700000000 2001\n", b"+ 1 a b\n"]
+LARGE = [b"X: " + b"a" * 300 + b"\r\n", b"X: a\r\n" * 30, (b"X: " + b"a" * 150 + b"\r\n") * 15, b"\r\n" + b"x" * 21000,
+         b"Received: a\r\n b\r\nMessage-ID:\r\n <x@y>\r\nBcc: a\r\n b\r\nDelivered-To: x\r\nReturn-Path: y\r\n\r\n.x\r\n..\r\ny"]
+CHARSETS = [b"utf-8", b"us-ascii", b"utf-7", b"iso-8859-1", b"koi8-r", b"windows-1252", b"UTF-16", b"utf-16le", b"utf-16be", b"gb18030", b"big5",
+            b"shift_jis", b"euc-jp", b"iso-2022-jp", b"euc-kr", b"unknown"]
+UIDLIST = b"""V 1700000000 3
+R 2 1 Sent%20Items
+N 2001 77
+K 0 $Forwarded
+K 1 work%25
++ 1 10 1700000000 40 0 3 1700000000.M1P2.host,S=100
++ 2 11 1700000001 0 1 0 b%20c
++ 3 12 1700000002 0 0 0 d
+k 1 2
+- 2
+? x
+"""
+SASL = [bytes([0]) + b"\0alice@example.test\0wrong", bytes([0]) + b"t\0t\0x", bytes([0]) + b"\0alice@example.test\0a password that no fuzzer guesses",
+        bytes([0]) + b"bob\0alice@example.test\0a password that no fuzzer guesses", bytes([17]) + b"alice\nwrong",
+        bytes([1]) + b"alice\na password that no fuzzer guesses"] + [bytes([b]) + b"1\n2\n\n" for b in (34, 98, 38, 39, 103, 111, 102)] + [
+        bytes([2]) + b"n,,n=alice,r=x\nc=biws,r=x,p=eA==", bytes([2]) + b"p=tls-unique,,n=a,r=x", bytes([6]) + b"y,,n=a,r=x", bytes([2]) + b"n,a=b,n=talice,r=x",
+        bytes([98]) + b"1\n2\nx", bytes([2]) + b"\n", bytes([99]) + b"1", bytes([2]) + b"n,,n=nobody,r=x\n2"]
+IMAP_MORE = [b"s SEARCH %s\r\n" % s for s in SEARCHES] + [
+    b"a STORE 1 +FLAGS (k \\Seen)\r\nb SEARCH KEYWORD k\r\nc UID SEARCH UNKEYWORD K\r\nd FETCH 2:1,1,2:* (FLAGS BODY[1] BODY[2.HEADER])\r\n",
+    b"a SEARCH BODY text HEADER Content-Type mixed TEXT inner SUBJECT ONE\r\nb SEARCH BEFORE 1-Jan-2030 SMALLER 9999 LARGER 1 TO x BCC y\r\n",
+    b"a FETCH 9:* UID\r\nb UID FETCH 9:* (FLAGS MODSEQ)\r\nc COPY 2,1,2 Copy\r\nd CREATE Copy\r\ne UID MOVE 1,2,1:2 Copy\r\nf UID EXPUNGE 1:*\r\n",
+    b"a AUTHENTICATE PLAIN AGFsaWNlAHB3\r\nb LOGIN {5+}\r\nalice pw\r\nc IDLE\r\nDONE\r\nd UNSELECT\r\ne CLOSE\r\nf CHECK\r\n"]
+MAIN_CF = [b"mydomain=$myhostname\n# c\nmyhostname = mx.test\n mydestination\n   = a, b\n", b"x = ${mydomain?{a}:{b}}${y:c}$(z)$$\n",
+           b"smtpd_banner = ${{1} > {2} ? {a} : {b}}\nmessage_size_limit = 10\nmaximal_queue_lifetime = 5d\n", b"mynetworks = 127.0.0.0/8 [::1]/128\n",
+           b"myhostname = $mydomain\nmydomain = $myhostname\n", b"smtpd_tls_security_level = may\nsmtpd_delay_reject = maybe\n", b"=x\n\0\n", b"a\n b\n"]
+MASTER_CF = [b"smtp inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n  -o { x = a b }\n", b"127.0.0.1:25 inet n - n - 5 smtpd -v\nlmtp unix - - y - - lmtp\n",
+             b"# c\npickup fifo n - n 60 1 pickup\nuucp unix - n n - - pipe flags=F user=uucp argv=uux -r -n\n", b"x y z\n", b"[::1]:143 inet n - n - - imapd\n"]
+
+
+def imap_arguments():
+    """The arguments of every command in the transcripts, with the command that took them."""
+    for lines in transcripts("imap"):
+        for line in lines:
+            words = line.split(b" ", 2)
+            if len(words) == 3:
+                yield words[2].rstrip(b"\r\n")
+
+
+def prefixed(first_bytes, bodies):
+    return [bytes([b]) + body for b, body in itertools.product(first_bytes, bodies)]
+
+
+MAKERS = {
+    "config_main_cf": lambda: MAIN_CF,
+    "config_master_cf": lambda: MASTER_CF,
+    "directory_sasl": lambda: SASL,
+    "directory_address": lambda: [a.strip(b"<>") for a in ADDRESSES],
+    "engine_proxy": lambda: PROXY,
+    "imap_command": lambda: prefixed(range(10), sorted(set(imap_arguments()))) + prefixed([9], messages()),
+    "imap_frame": lambda: prefixed(range(4), [b"".join(t)[:4000] for t in transcripts("imap")]),
+    "imap_search": lambda: [b" " + s + b"\0" + m for s, m in itertools.product(SEARCHES, messages()[:6] + [RICH])],
+    "imap_session": lambda: prefixed([0, 2], [b"".join(t) for t in transcripts("imap")]) + prefixed([1, 3], IMAP_MORE),
+    "msg_address": lambda: ADDRESSES,
+    "msg_date": lambda: DATES,
+    "msg_header": lambda: messages() + [*[c + b"\n\xe4\xd8\x3d\xde\x00\xff\xfe" for c in CHARSETS], b"&AOQ-", b"a+2Bb", b"a\\x{E4}"],
+    "msg_mime": messages,
+    "msg_summary": lambda: prefixed(range(3), messages()),
+    "pop3_command": lambda: [b"".join(t) for t in transcripts("pop3")] + messages(),
+    "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),
+    "smtp_command": lambda: MAIL_ARGS,
+    "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
+    "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +
+        prefixed([4, 5], [p + b"EHLO x\r\nQUIT\r\n" for p in PROXY]),
+    "store_maildir": lambda: MAILDIR + [UIDLIST],
+}
+
+
+def write(target, directory):
+    """Writes the target's seeds into a directory, each under the name of its contents."""
+    for data in MAKERS.get(target, list)():
+        with open(os.path.join(directory, hashlib.sha1(data).hexdigest()[:16]), "wb") as out:
+            out.write(data)
