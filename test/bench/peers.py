@@ -3,6 +3,7 @@
 Each runs in a directory of its own on kernel-chosen loopback ports and is stopped by its pid. Both write
 Maildirs on the same file system, sync as they do by default, and log to a file."""
 
+import imaplib
 import os
 import pwd
 import shutil
@@ -54,9 +55,28 @@ class Postrider:
         # A hash that costs nothing: a thousand log-ins are to measure sessions, not yescrypt.
         self.instance.command("user", "add", f"bob@{DOMAIN}", "--password-hash", "{PLAIN}secret")
         self.instance.start()
-        self.port = self.instance.ports["smtp"]
-        self.imaps = self.instance.ports["imaps"]
-        self.imap = self.instance.ports["imap"]
+        self._take_ports()
+
+    def take_maildir(self, address, fill):
+        """Makes the account; fill(path, (uid, gid)) puts files into its Maildir while nothing runs."""
+        if not os.path.exists(os.path.join(self.instance.dir, "main.cf")):
+            self.instance.init()
+        self.instance.command("user", "add", address, "--password-hash", "{PLAIN}secret")
+        self.instance.start()
+        with imaplib.IMAP4("127.0.0.1", self.instance.ports["imap"]) as m:
+            m.login(address, "secret")
+            m.select("INBOX")
+        self.instance.stop()
+        path = self.instance.maildir(address)
+        owner = os.stat(os.path.join(path, "cur"))
+        fill(path, (owner.st_uid, owner.st_gid))
+
+    def start_imap(self):
+        self.instance.start()
+        self._take_ports()
+
+    def _take_ports(self):
+        self.port, self.imap, self.imaps = (self.instance.ports[n] for n in ("smtp", "imap", "imaps"))
 
     def delivered(self):
         try:
@@ -181,12 +201,29 @@ class PostfixDovecot:
     def start(self, smtp=True):
         if os.getuid() != 0:
             raise SystemExit("The comparison with Postfix and Dovecot must be run as root: they start as root.")
-        self.port, self.imap, self.imaps = free_ports(3)
+        self._init_dovecot()
         self._start_dovecot()
         if smtp:
             self._start_postfix()
 
-    def _start_dovecot(self):
+    def take_maildir(self, address, fill):
+        self._init_dovecot()
+        path = os.path.join(self.dovecot, "mail", address.split("@")[0])
+        user = pwd.getpwnam("nobody")
+        for name in ("", "cur", "new", "tmp"):
+            os.makedirs(os.path.join(path, name))
+            os.chown(os.path.join(path, name), user.pw_uid, user.pw_gid)
+        fill(path, (user.pw_uid, user.pw_gid))
+
+    def start_imap(self):
+        if os.path.exists(f"{self.dovecot}/lmtp"):
+            os.unlink(f"{self.dovecot}/lmtp")
+        self._start_dovecot()
+
+    def _init_dovecot(self):
+        if os.path.exists(os.path.join(self.dovecot, "dovecot.conf")):
+            return
+        self.port, self.imap, self.imaps = free_ports(3)
         os.makedirs(os.path.join(self.dovecot, "mail"))
         user = pwd.getpwnam("nobody")
         for name in ("mail", "home"):
@@ -198,6 +235,9 @@ class PostfixDovecot:
         conf = os.path.join(self.dovecot, "dovecot.conf")
         with open(conf, "w") as f:
             f.write(DOVECOT.format(dir=self.dovecot, user=user.pw_uid, imap=self.imap, imaps=self.imaps))
+
+    def _start_dovecot(self):
+        conf = os.path.join(self.dovecot, "dovecot.conf")
         self.processes.append(subprocess.Popen(["dovecot", "-F", "-c", conf]))
         wait_for("dovecot", lambda: os.path.exists(f"{self.dovecot}/lmtp") and listens(self.imap) and listens(self.imaps))
 
@@ -240,6 +280,7 @@ class PostfixDovecot:
             if p.poll() is None:
                 p.terminate()
             p.wait(30)
+        self.processes = []
 
 
 def memory_pss(pids):
