@@ -118,10 +118,34 @@ uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len)
 	return find(b, from, clip(b, from, len), UINT64_MAX).wire;
 }
 
+void imap_body_wire(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out)
+{
+	struct str in = str_sub(b->bytes, from, len);
+	char before = from > 0 && from <= b->bytes.len ? b->bytes.ptr[from - 1] : '\0';
+
+	while (!b->as_is && in.len > 0) {
+		ptrdiff_t lf = str_chr(in, '\n');
+		size_t plain = lf < 0 ? in.len : (size_t)lf;
+
+		buf_add(out, in.ptr, plain);
+		if (plain > 0)
+			before = in.ptr[plain - 1];
+		if (lf < 0)
+			return;
+		if (before == '\r')
+			buf_addc(out, '\n');
+		else
+			buf_add(out, "\r\n", 2);
+		before = '\n';
+		in = str_skip(in, plain + 1);
+	}
+	buf_add_str(out, in);
+}
+
 /* File bytes to the wire, line ends made CRLF; `from` does not stand inside one. */
 static void send_region(struct session *io, struct imap_body *b, uint64_t from, uint64_t end)
 {
-	struct str in;
+	struct buf wire;
 
 	if (from >= end)
 		return;
@@ -129,16 +153,10 @@ static void send_region(struct session *io, struct imap_body *b, uint64_t from, 
 		session_write_file(io, b->fd, from, end - from, !b->as_is);
 		return;
 	}
-	for (in = str_sub(b->bytes, from, end - from); !b->as_is && in.len > 0;) {
-		ptrdiff_t lf = str_chr(in, '\n');
-
-		if (lf < 0)
-			break;
-		session_write(io, str_sub(in, 0, (size_t)lf));
-		session_write(io, lf > 0 && in.ptr[lf - 1] == '\r' ? STR("\n") : STR("\r\n"));
-		in = str_skip(in, (size_t)lf + 1);
-	}
-	session_write(io, in);
+	buf_init(&wire, 2 * b->bytes.len + 1);
+	imap_body_wire(b, from, end - from, &wire);
+	session_write(io, buf_str(&wire));
+	buf_release(&wire);
 }
 
 void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start,

@@ -24,6 +24,8 @@ struct imap_body {
 void imap_body_init(struct imap_body *b, int fd, struct str bytes, bool as_is);
 void imap_body_release(struct imap_body *b);
 
+/* Appends the region's wire bytes to out; only of a body in memory. */
+void imap_body_wire(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out);
 /* Wire bytes of the file bytes from .. from + len. */
 uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len);
 /* Sends `count` wire bytes of that region, from the wire byte `start` on; all of them must be there. */

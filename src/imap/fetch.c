@@ -20,7 +20,7 @@ struct fetch {
 	size_t range; /* where the producer stands */
 	uint32_t seq; /* next message; 0: at the start of the range */
 	struct imap_items items;
-	bool need_meta, need_summary, need_body, marks_seen;
+	bool need_meta, need_summary, need_body, marks_seen, single;
 	struct imap_seqs seen; /* UIDs to be flagged \Seen */
 	bool gone, failed;     /* some message was expunged, or could not be read */
 	struct str done_text;
@@ -30,6 +30,7 @@ struct fetch {
 	size_t meta_at;
 	bool has_metas;
 	struct arena message_arena;
+	struct imap_ahead ahead;
 };
 
 /* One message on its way out. */
@@ -59,30 +60,39 @@ static void fetch_release(struct imap_session *s)
 	struct fetch *f = s->job;
 
 	drop_metas(f);
+	imap_ahead_release(s, &f->ahead);
 	arena_release(&f->message_arena);
 }
 
-/* Asks for the batch of messages that begins at the producer's place. */
-static bool load_metas(struct imap_session *s, struct fetch *f)
+/* UIDs of the next `left` messages from the producer's place on. */
+static struct uid_range *next_uids(struct imap_session *s, struct fetch *f, uint32_t left, size_t *n_r)
 {
-	uint32_t left = f->need_summary ? BATCH_SUMMARIES : BATCH_METAS, from = f->seq;
-	struct store_meta_get get = {.session = session_id(s->io),
-				     .account = s->account,
-				     .mailbox = view_mailbox(s->view),
-				     .want_summary = f->need_summary};
 	struct uid_range *v = ARENA_ARRAY(&f->message_arena, struct uid_range, left);
-	struct err err = ERR_NONE;
+	uint32_t from = f->seq;
 
+	*n_r = 0;
 	for (size_t i = f->range; i < f->seqs.n && left > 0; i++, from = 0) {
 		uint32_t first = from ? from : f->seqs.v[i].first, last = f->seqs.v[i].last;
 
 		if (last - first >= left)
 			last = first + left - 1;
 		left -= last - first + 1;
-		v[get.uids.n++] =
+		v[(*n_r)++] =
 			(struct uid_range){.first = view_at(s->view, first).uid, .last = view_at(s->view, last).uid};
 	}
-	get.uids.v = v;
+	return v;
+}
+
+/* Asks for the batch of messages that begins at the producer's place. */
+static bool load_metas(struct imap_session *s, struct fetch *f)
+{
+	struct store_meta_get get = {.session = session_id(s->io),
+				     .account = s->account,
+				     .mailbox = view_mailbox(s->view),
+				     .want_summary = f->need_summary};
+	struct err err = ERR_NONE;
+
+	get.uids.v = next_uids(s, f, f->need_summary ? BATCH_SUMMARIES : BATCH_METAS, &get.uids.n);
 	drop_metas(f);
 	rpc_reply_init(&f->metas_hold);
 	f->has_metas = true;
@@ -116,6 +126,17 @@ static const struct message_meta *get_meta(struct imap_session *s, struct fetch 
 
 /* ---- one message ---- */
 
+static void read_ahead(struct imap_session *s, struct fetch *f, uint32_t uid)
+{
+	struct uid_range *v;
+	size_t n;
+
+	if (f->single || imap_ahead_has(&f->ahead, uid))
+		return;
+	v = next_uids(s, f, IMAP_AHEAD_MAX, &n);
+	imap_ahead_load(s, &f->ahead, uid, v, n);
+}
+
 static bool prepare(struct imap_session *s, struct fetch *f, struct message *m)
 {
 	struct err err = ERR_NONE;
@@ -124,14 +145,16 @@ static bool prepare(struct imap_session *s, struct fetch *f, struct message *m)
 		f->gone = true;
 		return false;
 	}
-	if (f->need_summary && !imap_summary_get(s, m->meta, &f->message_arena, &m->summary)) {
+	if (f->need_body || (f->need_summary && m->meta->summary.len == 0))
+		read_ahead(s, f, m->entry.uid);
+	if (f->need_summary && !imap_summary_get(s, &f->ahead, m->meta, &f->message_arena, &m->summary)) {
 		f->failed = true;
 		return false;
 	}
 	if (!f->need_body)
 		return true;
 	m->body_open = true;
-	if (imap_body_open(s, m->entry.uid, &m->body, &m->body_hold, &m->body_meta, &err) == 0)
+	if (imap_body_open(s, &f->ahead, m->entry.uid, &m->body, &m->body_hold, &m->body_meta, &err) == 0)
 		return true;
 	if (err.kind == ERR_NOT_FOUND)
 		f->gone = true;
@@ -358,6 +381,7 @@ static enum next start(struct imap_session *s, struct fetch *f)
 	s->job = f;
 	s->job_release = fetch_release;
 	look_at_items(s, f);
+	f->single = imap_seqs_count(&f->seqs) < 2;
 	session_produce(s->io, produce, f, fetched);
 	return NEXT_PRODUCE;
 }

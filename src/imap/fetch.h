@@ -67,12 +67,31 @@ struct imap_region imap_section_find(const struct imap_section *section, const s
 void imap_section_send(struct session *io, const struct imap_section *section, const struct imap_region *region,
 		       struct imap_body *body, struct str text);
 
-/* The body of a message of the selected mailbox, and with it its newest meta data. */
-int imap_body_open(struct imap_session *s, uint32_t uid, struct imap_body *b, struct rpc_reply *hold,
-		   struct message_meta *meta_r, struct err *err) WARN_UNUSED;
+/* What a command that reads one message after the other has ready: the next small ones, fetched by one call, and
+ * summaries that it made and that the store is told of together. */
+struct imap_ahead {
+	struct store_bodies got;
+	struct rpc_reply hold;
+	bool has;
+	size_t at;
+	struct found_summary *found;
+	size_t found_count, found_bytes;
+};
+void imap_ahead_release(struct imap_session *s, struct imap_ahead *ahead);
+/* Fetches what comes first in these ranges of UIDs, unless `uid` (the next one asked for) is there already. */
+void imap_ahead_load(struct imap_session *s, struct imap_ahead *ahead, uint32_t uid, struct uid_range *ranges,
+		     size_t count);
+/* Messages worth naming in one imap_ahead_load(). */
+#define IMAP_AHEAD_MAX STORE_BODIES_MAX
+bool imap_ahead_has(struct imap_ahead *ahead, uint32_t uid);
+
+/* The body of a message of the selected mailbox, and with it its newest meta data. Bytes of `ahead` live until the
+ * next imap_ahead_load(). */
+int imap_body_open(struct imap_session *s, struct imap_ahead *ahead, uint32_t uid, struct imap_body *b,
+		   struct rpc_reply *hold, struct message_meta *meta_r, struct err *err) WARN_UNUSED;
 /* The summary of a message: from meta, or made from the body (opened for that if need be) and given to the store.
  * False: the message cannot be read. */
-bool imap_summary_get(struct imap_session *s, const struct message_meta *meta, struct arena *arena,
-		      struct summary *summary_r) WARN_UNUSED;
+bool imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+		      struct arena *arena, struct summary *summary_r) WARN_UNUSED;
 
 #endif

@@ -1,4 +1,5 @@
 /* BODY[section]: where it lies in the stored message, and how it goes out (RFC 3501 6.4.5). */
+#include "base/mem.h"
 #include "imap/fetch.h"
 #include "imap/reply.h"
 #include "msg/header.h"
@@ -111,6 +112,18 @@ struct imap_region imap_section_find(const struct imap_section *section, const s
 
 /* ---- sending ---- */
 
+/* Of a body in memory: counted by making it. */
+static void send_whole(struct session *io, struct imap_body *body, const struct imap_region *region)
+{
+	struct buf wire;
+
+	buf_init(&wire, 2 * body->bytes.len + 1);
+	imap_body_wire(body, region->from, region->len, &wire);
+	session_printf(io, " {%zu}\r\n", wire.len);
+	session_write(io, buf_str(&wire));
+	buf_release(&wire);
+}
+
 void imap_section_send(struct session *io, const struct imap_section *section, const struct imap_region *region,
 		       struct imap_body *body, struct str text)
 {
@@ -118,6 +131,10 @@ void imap_section_send(struct session *io, const struct imap_section *section, c
 
 	if (!region->exists) {
 		session_write(io, STR(" NIL"));
+		return;
+	}
+	if (!region->is_text && body->fd < 0 && !section->partial) {
+		send_whole(io, body, region);
 		return;
 	}
 	total = count = region->is_text ? text.len : imap_body_wire_len(body, region->from, region->len);
@@ -132,17 +149,101 @@ void imap_section_send(struct session *io, const struct imap_section *section, c
 		imap_body_send(io, body, region->from, region->len, start, count);
 }
 
+/* ---- reading ahead ---- */
+
+#define FOUND_BYTES_MAX (128u << 10)
+
+static void tell_summaries(struct imap_session *s, struct imap_ahead *ahead)
+{
+	struct store_summary_put put = {.session = session_id(s->io), .account = s->account};
+
+	if (ahead->found_count == 0)
+		return;
+	put.found.v = ahead->found;
+	put.found.n = ahead->found_count;
+	(void)rpc_send(store_client_channel(s->server->store), &STORE_SUMMARY_PUT, &put);
+	for (size_t i = 0; i < ahead->found_count; i++)
+		free((void *)(uintptr_t)ahead->found[i].summary.ptr);
+	ahead->found_count = ahead->found_bytes = 0;
+}
+
+static void note_summary(struct imap_session *s, struct imap_ahead *ahead, uint64_t message, struct str bytes)
+{
+	if (!ahead->found)
+		ahead->found = mem_alloc(sizeof(*ahead->found) * STORE_BODIES_MAX);
+	ahead->found[ahead->found_count++] =
+		(struct found_summary){.message = message, .summary = str_of(str_dup(bytes), bytes.len)};
+	ahead->found_bytes += bytes.len;
+	if (ahead->found_count == STORE_BODIES_MAX || ahead->found_bytes >= FOUND_BYTES_MAX)
+		tell_summaries(s, ahead);
+}
+
+static void drop_bodies(struct imap_ahead *ahead)
+{
+	if (ahead->has)
+		rpc_reply_release(&ahead->hold);
+	ahead->has = false;
+	ahead->at = 0;
+}
+
+void imap_ahead_release(struct imap_session *s, struct imap_ahead *ahead)
+{
+	tell_summaries(s, ahead);
+	free(ahead->found);
+	ahead->found = NULL;
+	drop_bodies(ahead);
+}
+
+static const struct store_body *find_ahead(struct imap_ahead *ahead, uint32_t uid)
+{
+	if (!ahead->has)
+		return NULL;
+	while (ahead->at < ahead->got.bodies.n && ahead->got.bodies.v[ahead->at].meta.uid < uid)
+		ahead->at++;
+	if (ahead->at == ahead->got.bodies.n || ahead->got.bodies.v[ahead->at].meta.uid != uid)
+		return NULL;
+	return &ahead->got.bodies.v[ahead->at];
+}
+
+bool imap_ahead_has(struct imap_ahead *ahead, uint32_t uid)
+{
+	return find_ahead(ahead, uid) != NULL;
+}
+
+void imap_ahead_load(struct imap_session *s, struct imap_ahead *ahead, uint32_t uid, struct uid_range *ranges,
+		     size_t count)
+{
+	struct store_bodies_get get = {.session = session_id(s->io),
+				       .account = s->account,
+				       .mailbox = view_mailbox(s->view),
+				       .uids = {.v = ranges, .n = count}};
+
+	if (imap_ahead_has(ahead, uid))
+		return;
+	drop_bodies(ahead);
+	rpc_reply_init(&ahead->hold);
+	ahead->has = store_call(s->server->store, &STORE_BODIES, &get, &ahead->got, &ahead->hold, NULL) == 0;
+	if (!ahead->has) /* each will be asked for by itself, and say why not */
+		rpc_reply_release(&ahead->hold);
+}
+
 /* ---- getting at a message ---- */
 
-int imap_body_open(struct imap_session *s, uint32_t uid, struct imap_body *b, struct rpc_reply *hold,
-		   struct message_meta *meta_r, struct err *err)
+int imap_body_open(struct imap_session *s, struct imap_ahead *ahead, uint32_t uid, struct imap_body *b,
+		   struct rpc_reply *hold, struct message_meta *meta_r, struct err *err)
 {
 	struct store_body_get get = {
 		.session = session_id(s->io), .account = s->account, .mailbox = view_mailbox(s->view), .uid = uid};
+	const struct store_body *near = find_ahead(ahead, uid);
 	struct store_body reply;
 
 	imap_body_init(b, -1, STR_NULL, false);
 	rpc_reply_init(hold);
+	if (near && near->bytes.len > 0) {
+		imap_body_init(b, -1, near->bytes, near->meta.as_is);
+		*meta_r = near->meta;
+		return 0;
+	}
 	if (store_call(s->server->store, &STORE_BODY, &get, &reply, hold, err) < 0)
 		return -1;
 	imap_body_init(b, reply.fd, reply.bytes, reply.meta.as_is);
@@ -150,39 +251,49 @@ int imap_body_open(struct imap_session *s, uint32_t uid, struct imap_body *b, st
 	return 0;
 }
 
-static bool summary_from_body(struct imap_session *s, const struct message_meta *meta, struct arena *arena,
-			      struct summary *summary_r)
+/* Encoded too, when there is room for that: the store keeps it. */
+static void summarize(struct imap_session *s, struct imap_ahead *ahead, uint64_t message, struct str raw,
+		      struct arena *arena, struct summary *summary_r)
 {
-	struct store_summary_put put = {.session = session_id(s->io), .account = s->account, .message = meta->message};
+	struct buf made;
+
+	buf_init(&made, RPC_BYTES_MAX / 2);
+	summary_make(raw, &made);
+	if (buf_failed(&made)) {
+		summary_parse(raw, arena, summary_r);
+	} else {
+		note_summary(s, ahead, message, buf_str(&made));
+		if (!summary_decode(arena_str(arena, buf_str(&made)), arena, summary_r))
+			summary_parse(raw, arena, summary_r);
+	}
+	buf_release(&made);
+}
+
+static bool summary_from_body(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+			      struct arena *arena, struct summary *summary_r)
+{
 	struct message_meta newest;
 	struct imap_body body;
 	struct rpc_reply hold;
-	struct buf raw, made;
+	struct buf raw;
 	bool ok;
 
 	buf_init(&raw, IMAP_BODY_LOAD_MAX);
-	buf_init(&made, RPC_BYTES_MAX / 2);
-	ok = imap_body_open(s, meta->uid, &body, &hold, &newest, NULL) == 0 &&
+	ok = imap_body_open(s, ahead, meta->uid, &body, &hold, &newest, NULL) == 0 &&
 	     imap_body_read(&body, newest.prefix_len,
 			    body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
-	if (ok) {
-		summary_parse(buf_str(&raw), arena, summary_r);
-		summary_make(buf_str(&raw), &made);
-		put.summary = buf_str(&made);
-		if (!buf_failed(&made))
-			(void)rpc_send(store_client_channel(s->server->store), &STORE_SUMMARY_PUT, &put);
-	}
+	if (ok)
+		summarize(s, ahead, meta->message, buf_str(&raw), arena, summary_r);
 	imap_body_release(&body);
 	rpc_reply_release(&hold);
-	buf_release(&made);
 	buf_release(&raw);
 	return ok;
 }
 
-bool imap_summary_get(struct imap_session *s, const struct message_meta *meta, struct arena *arena,
-		      struct summary *summary_r)
+bool imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+		      struct arena *arena, struct summary *summary_r)
 {
 	if (meta->summary.len > 0 && summary_decode(meta->summary, arena, summary_r))
 		return true;
-	return summary_from_body(s, meta, arena, summary_r);
+	return summary_from_body(s, ahead, meta, arena, summary_r);
 }

@@ -23,6 +23,8 @@ struct search_job {
 	bool has_metas;
 	size_t meta_at;
 	struct arena arena; /* of one message */
+	struct imap_ahead ahead;
+	uint32_t read_seq; /* the message whose body was looked at last */
 
 	/* of the candidate under way */
 	bool meta_asked, summary_asked, message_asked;
@@ -46,6 +48,7 @@ static void search_release(struct imap_session *s)
 	struct search_job *j = s->job;
 
 	drop_metas(j);
+	imap_ahead_release(s, &j->ahead);
 	buf_release(&j->raw);
 	arena_release(&j->arena);
 }
@@ -103,13 +106,30 @@ static const struct message_meta *candidate_meta(struct imap_candidate *c)
 	return j->meta;
 }
 
+/* Bodies of neighbours are read together, but not when only some are looked at. */
+static void read_ahead(struct search_job *j, uint32_t seq, uint32_t uid)
+{
+	uint32_t last = (uint32_t)view_count(j->s->view);
+	struct uid_range range = {.first = uid};
+
+	if (seq == j->read_seq + 1 && !imap_ahead_has(&j->ahead, uid)) {
+		if (last - seq >= IMAP_AHEAD_MAX)
+			last = seq + IMAP_AHEAD_MAX - 1;
+		range.last = view_at(j->s->view, last).uid;
+		imap_ahead_load(j->s, &j->ahead, uid, &range, 1);
+	}
+	j->read_seq = seq;
+}
+
 static const struct summary *candidate_summary(struct imap_candidate *c)
 {
 	struct search_job *j = c->ctx;
 
 	if (!j->summary_asked) {
 		j->summary_asked = true;
-		j->has_summary = candidate_meta(c) && imap_summary_get(j->s, j->meta, &j->arena, &j->summary);
+		if (candidate_meta(c) && j->meta->summary.len == 0)
+			read_ahead(j, c->seq, c->entry.uid);
+		j->has_summary = j->meta && imap_summary_get(j->s, &j->ahead, j->meta, &j->arena, &j->summary);
 	}
 	return j->has_summary ? &j->summary : NULL;
 }
@@ -126,7 +146,8 @@ static const struct str *candidate_message(struct imap_candidate *c)
 		return j->has_message ? &j->message : NULL;
 	j->message_asked = true;
 	buf_clear(&j->raw);
-	if (imap_body_open(j->s, c->entry.uid, &body, &hold, &meta, &err) == 0) {
+	read_ahead(j, c->seq, c->entry.uid);
+	if (imap_body_open(j->s, &j->ahead, c->entry.uid, &body, &hold, &meta, &err) == 0) {
 		uint64_t len = body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1;
 
 		j->has_message = imap_body_read(&body, 0, len, &j->raw);

@@ -156,6 +156,17 @@ int store_engine_body(struct store_engine *e, uint64_t account, struct str path,
 	return e->ops->body(e, account, path, folder, base, cur, flags, a, body_r, err);
 }
 
+int store_engine_message(struct store_engine *e, struct str path, struct str folder, struct str base, bool cur,
+			 struct str flags, size_t max, struct arena *a, struct str *bytes_r)
+{
+	char name[STORE_NAME_MAX];
+
+	if (!e->ops->message || !path_ok(path) || !folder_ok(folder) || !name_ok(base))
+		return 0;
+	store_file_name(name, base, cur, flags);
+	return e->ops->message(e, path, folder, str_from(name), cur, max, a, bytes_r);
+}
+
 size_t store_engine_files_pending(struct store_engine *e, uint64_t account)
 {
 	return e->ops->files_pending(e, account);

@@ -136,6 +136,11 @@ int store_engine_body(struct store_engine *e, uint64_t account, struct str path,
 		      bool cur, struct str flags, struct arena *a, struct store_file *body_r,
 		      struct err *err) WARN_UNUSED;
 
+/* The bytes of the file that has just this name, if it is there and not longer than max: what a thread may ask, while
+ * the loop goes on. Any thread. 1, or 0: ask store_engine_body(), which knows better where it is. */
+int store_engine_message(struct store_engine *e, struct str path, struct str folder, struct str base, bool cur,
+			 struct str flags, size_t max, struct arena *a, struct str *bytes_r) WARN_UNUSED;
+
 /* File operations of the account that are not done yet. A directory scan means something only at 0. */
 size_t store_engine_files_pending(struct store_engine *e, uint64_t account);
 /* Calls fn when the file operations that the account has pending now are done; at once if there are none. */

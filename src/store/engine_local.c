@@ -517,6 +517,7 @@ static const struct store_engine_ops LOCAL_OPS = {
 	.admit = local_admit,
 	.read_only = local_read_only,
 	.body = local_body,
+	.message = local_message,
 	.files_pending = local_files_pending,
 	.files_wait = local_files_wait,
 	.scan = local_scan,

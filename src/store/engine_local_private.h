@@ -185,6 +185,8 @@ int local_scan(struct store_engine *e, struct str path, struct str folder,
 	       void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err);
 int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
 		  struct err *err);
+int local_message(struct store_engine *e, struct str path, struct str folder, struct str name, bool cur, size_t max,
+		  struct arena *a, struct str *bytes_r);
 uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder);
 int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 		    struct arena *a, struct str *bytes_r, struct err *err);

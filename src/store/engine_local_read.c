@@ -154,6 +154,25 @@ int local_body(struct store_engine *e, uint64_t account, struct str path, struct
 	return rc;
 }
 
+int local_message(struct store_engine *e, struct str path, struct str folder, struct str name, bool cur, size_t max,
+		  struct arena *a, struct str *bytes_r)
+{
+	char sub[FOUND_MAX], full[STORE_PATH_MAX], *bytes;
+	struct store_file file;
+	ssize_t n = -1;
+
+	snprintf(sub, sizeof(sub), "%s/%.*s", cur ? "cur" : "new", STR_ARG(name));
+	if (open_full(local_of(e), local_path(full, path, folder, sub), &file, NULL) <= 0)
+		return 0;
+	if (file.size <= max) {
+		bytes = arena_alloc(a, (size_t)file.size + 1);
+		n = io_pread(file.fd, bytes, (size_t)file.size, 0);
+		*bytes_r = str_of(bytes, file.size);
+	}
+	io_close(file.fd);
+	return n >= 0 && (uint64_t)n == file.size;
+}
+
 /* ---- directories -------------------------------------------------------------------------------------- */
 
 struct scan {

@@ -14,6 +14,8 @@ struct store_engine_ops {
 	bool (*read_only)(const struct store_engine *e);
 	int (*body)(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
 		    bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
+	int (*message)(struct store_engine *e, struct str path, struct str folder, struct str name, bool cur,
+		       size_t max, struct arena *a, struct str *bytes_r); /* NULL: always 0 */
 	size_t (*files_pending)(struct store_engine *e, uint64_t account);
 	void (*files_wait)(struct store_engine *e, uint64_t account, void (*fn)(void *ctx), void *ctx);
 	int (*scan)(struct store_engine *e, struct str path, struct str folder,

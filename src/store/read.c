@@ -134,10 +134,9 @@ void call_view_close(struct call *c)
 
 /* ---- what is known of a message ---- */
 
-static void meta_fill(struct arena *arena, uint32_t uid, const struct static_entry *e, struct message_meta *out)
+struct message_meta message_meta_of(uint32_t uid, const struct static_entry *e)
 {
-	(void)arena;
-	*out = (struct message_meta){.uid = uid,
+	return (struct message_meta){.uid = uid,
 				     .message = e->message,
 				     .date = e->date,
 				     .size = e->size,
@@ -182,9 +181,8 @@ struct gathering {
 static int gather(struct gathering *g, uint32_t uid, const struct static_entry *e, struct err *err)
 {
 	struct arena *arena = &g->c->req->arena;
-	struct message_meta meta;
+	struct message_meta meta = message_meta_of(uid, e);
 
-	meta_fill(arena, uid, e, &meta);
 	if (g->summaries && summary_get(g->c->svc, g->c->account->id, e->message, arena, &meta.summary, err) < 0)
 		return -1;
 	g->bytes += meta.summary.len + 64;
@@ -265,7 +263,7 @@ static int body_fill(struct call *c, struct mailbox *m, const struct static_entr
 	char letters[8];
 	int rc;
 
-	meta_fill(&c->req->arena, uid, e, &out->meta);
+	out->meta = message_meta_of(uid, e);
 	if (summary_get(c->svc, a->id, e->message, &c->req->arena, &out->meta.summary, err) < 0)
 		return -1;
 	rc = store_engine_body(c->svc->engine, a->id, a->header.path, m->rec.folder, entry_base(&c->req->arena, a, e),
@@ -328,26 +326,37 @@ void call_body(struct call *c)
 
 /* ---- what a front end found out ---- */
 
-/* Kept with the next commit of the account: losing it costs one more parse. */
+static bool summary_is_news(struct call *c, const struct found_summary *f)
+{
+	struct str old;
+	struct err err = ERR_NONE;
+
+	return f->summary.len > 0 && f->summary.len <= STORE_VALUE_MAX / 2 && f->message > 0 &&
+	       f->message < c->account->header.next_message &&
+	       summary_get(c->svc, c->account->id, f->message, &c->req->arena, &old, &err) == 0 &&
+	       !str_eq(old, f->summary);
+}
+
+/* Nobody waits for it: losing it costs one more parse. */
 void call_summary_put(struct call *c)
 {
 	const struct store_summary_put *msg = c->req->msg;
-	struct str old;
-	struct txn *t;
+	struct txn *t = NULL;
 	struct err err = ERR_NONE;
 
-	if (msg->summary.len == 0 || msg->summary.len > STORE_VALUE_MAX / 2 || msg->message == 0 ||
-	    msg->message >= c->account->header.next_message ||
-	    summary_get(c->svc, c->account->id, msg->message, &c->req->arena, &old, &err) < 0 ||
-	    str_eq(old, msg->summary)) {
-		rpc_answer(c->req, NULL);
-		return;
+	for (size_t i = 0; i < msg->found.n && i < STORE_BODIES_MAX; i++) {
+		const struct found_summary *f = &msg->found.v[i];
+
+		if (!summary_is_news(c, f))
+			continue;
+		if (!t) {
+			t = txn_new(c->svc);
+			txn_touch(t, c->account);
+		}
+		bytes_encode(f->summary, &t->scratch);
+		txn_put(t, key_u64(&t->arena, c->account->id, 'M', f->message), txn_value(t));
 	}
-	t = txn_new(c->svc);
-	txn_touch(t, c->account);
-	bytes_encode(msg->summary, &t->scratch);
-	txn_put(t, key_u64(&t->arena, c->account->id, 'M', msg->message), txn_value(t));
-	if (txn_commit(&t, c->req, NULL, &err) < 0)
+	if (!t || txn_commit(&t, c->req, NULL, &err) < 0)
 		rpc_answer(c->req, NULL);
 }
 

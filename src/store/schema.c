@@ -18,6 +18,9 @@ RPC_DEFINE(message_meta, MESSAGE_META_FIELDS)
 RPC_DEFINE(store_meta, STORE_META_FIELDS)
 RPC_DEFINE(store_body_get, STORE_BODY_GET_FIELDS)
 RPC_DEFINE(store_body, STORE_BODY_FIELDS)
+RPC_DEFINE(store_bodies_get, STORE_BODIES_GET_FIELDS)
+RPC_DEFINE(store_bodies, STORE_BODIES_FIELDS)
+RPC_DEFINE(found_summary, FOUND_SUMMARY_FIELDS)
 RPC_DEFINE(store_summary_put, STORE_SUMMARY_PUT_FIELDS)
 RPC_DEFINE(store_op, STORE_OP_FIELDS)
 RPC_DEFINE(store_commit, STORE_COMMIT_FIELDS)
@@ -65,7 +68,8 @@ RPC_DEFINE(store_report, STORE_REPORT_FIELDS)
 	F(STORE_RELEASE, 19, &store_release_type, NULL)                                                                \
 	F(STORE_REVOKE, 20, &store_revoke_type, &store_ok_type)                                                        \
 	F(STORE_FSCK, 21, &store_fsck_type, &store_report_type)                                                        \
-	F(STORE_STATUS, 22, &store_ok_type, &store_report_type)
+	F(STORE_STATUS, 22, &store_ok_type, &store_report_type)                                                        \
+	F(STORE_BODIES, 23, &store_bodies_get_type, &store_bodies_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

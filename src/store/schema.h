@@ -135,9 +135,23 @@ RPC_DECLARE(store_body_get, STORE_BODY_GET_FIELDS)
 #define STORE_BODY_FIELDS(F, S) F(S, fd, fd) F(S, bytes, bytes) F(S, one, meta, message_meta)
 RPC_DECLARE(store_body, STORE_BODY_FIELDS)
 
-/* What a front end found out about a message that came without a summary (another tool put the file there). */
+/* Several small messages at once: one answer for many calls. */
+#define STORE_BODIES_GET_FIELDS(F, S)                             \
+	F(S, u64, session) F(S, u64, account) F(S, u32, mailbox)  \
+	F(S, list, uids, uid_range)
+RPC_DECLARE(store_bodies_get, STORE_BODIES_GET_FIELDS)
+/* Ascending, until STORE_BODIES_MAX messages or STORE_BODIES_BYTES are reached; bytes are empty where the message must
+ * be asked for by itself (large, or not where it was thought to be). Expunged ones are left out. */
+#define STORE_BODIES_MAX   64
+#define STORE_BODIES_BYTES (256u << 10)
+#define STORE_BODIES_FIELDS(F, S) F(S, list, bodies, store_body)
+RPC_DECLARE(store_bodies, STORE_BODIES_FIELDS)
+
+/* What a front end found out about messages that came without a summary (another tool put the files there). */
+#define FOUND_SUMMARY_FIELDS(F, S) F(S, u64, message) F(S, bytes, summary)
+RPC_DECLARE(found_summary, FOUND_SUMMARY_FIELDS)
 #define STORE_SUMMARY_PUT_FIELDS(F, S) \
-	F(S, u64, session) F(S, u64, account) F(S, u64, message) F(S, bytes, summary)
+	F(S, u64, session) F(S, u64, account) F(S, list, found, found_summary)
 RPC_DECLARE(store_summary_put, STORE_SUMMARY_PUT_FIELDS)
 
 /* ---- changing ---- */
@@ -277,11 +291,12 @@ RPC_DECLARE(store_report, STORE_REPORT_FIELDS)
  *      STORE_RELEASE         store_release          none
  *      STORE_REVOKE          store_revoke           store_ok
  *      STORE_FSCK            store_fsck             store_report
- *      STORE_STATUS          store_ok               store_report */
+ *      STORE_STATUS          store_ok               store_report
+ *      STORE_BODIES          store_bodies_get       store_bodies */
 extern const struct rpc_call STORE_MAILBOXES, STORE_MAILBOX, STORE_MAILBOX_CHANGE, STORE_VIEW_OPEN, STORE_VIEW_CLOSE,
 	STORE_CHANGES, STORE_META, STORE_BODY, STORE_SUMMARY_PUT, STORE_COMMIT, STORE_DELIVER, STORE_CONFIRM,
 	STORE_BLOB_BEGIN, STORE_BLOB_FINISH, STORE_BLOB_DROP, STORE_QUOTA, STORE_ADMIT, STORE_GRANT, STORE_RELEASE,
-	STORE_REVOKE, STORE_FSCK, STORE_STATUS;
+	STORE_REVOKE, STORE_FSCK, STORE_STATUS, STORE_BODIES;
 extern const struct rpc_call STORE_CALLS[];        /* all of them, ended by {0} */
 /* clang-format on */
 

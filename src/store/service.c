@@ -116,6 +116,7 @@ static const struct handler HANDLERS[] = {
 	{&STORE_VIEW_CLOSE, call_view_close, FRONT, NO_GRANT, 0},
 	{&STORE_META, call_meta, FRONT, ACCOUNT, RIGHT_READ},
 	{&STORE_BODY, call_body, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_BODIES, call_bodies, FRONT, ACCOUNT, RIGHT_READ},
 	{&STORE_SUMMARY_PUT, call_summary_put, FRONT, ACCOUNT, RIGHT_READ},
 	{&STORE_COMMIT, call_commit, FRONT, ACCOUNT, RIGHT_WRITE},
 	{&STORE_DELIVER, call_deliver, FRONT, NO_GRANT, 0},

@@ -272,6 +272,8 @@ void call_view_open(struct call *c);
 void call_view_close(struct call *c);
 void call_meta(struct call *c);
 void call_body(struct call *c);
+void call_bodies(struct call *c);
+struct message_meta message_meta_of(uint32_t uid, const struct static_entry *e);
 void call_summary_put(struct call *c);
 void call_commit(struct call *c);
 void call_deliver(struct call *c);

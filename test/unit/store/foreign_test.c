@@ -153,6 +153,76 @@ static void a_new_file_becomes_a_message_at_once(void **state)
 	view_close(&v);
 }
 
+static void many_small_bodies_come_in_one_answer_and_the_rest_is_asked_for_singly(void **state)
+{
+	static char large[STORE_INLINE_MAX + 10];
+	struct uid_range ranges[] = {{1, 3}, {4, UINT32_MAX}};
+	struct store_bodies_get get = {.session = 1, .account = 7, .mailbox = inbox, .uids = {ranges, 2}};
+	struct store_bodies got;
+	struct rpc_reply hold;
+	struct view *v;
+	char *path;
+
+	(void)state;
+	memset(large, 'l', sizeof(large) - 1);
+	put("cur/1700000001.1_1.other:2,S", "first\n");
+	put("new/1700000002.1_2.other", "second\n");
+	put("cur/1700000003.1_3.other:2,", large);
+	put("cur/1700000004.1_4.other:2,", "moved\n");
+	put("cur/1700000005.1_5.other:2,", "last\n");
+	v = open_view(inbox);
+	assert_int_equal(view_count(v), 5);
+	view_close(&v);
+	path = mail_path("cur/1700000004.1_4.other:2,");
+	assert_int_equal(unlink(path), 0);
+	free(path);
+	CALL(&box, STORE_BODIES, &get, &got, &hold);
+	assert_int_equal(got.bodies.n, 5);
+	for (uint32_t i = 0; i < 5; i++)
+		assert_int_equal(got.bodies.v[i].meta.uid, i + 1);
+	assert_true(str_eq(got.bodies.v[0].bytes, STR("first\n")));
+	assert_true(str_eq(got.bodies.v[1].bytes, STR("second\n")));
+	assert_int_equal(got.bodies.v[2].bytes.len, 0);
+	assert_int_equal(got.bodies.v[3].bytes.len, 0);
+	assert_true(str_eq(got.bodies.v[4].bytes, STR("last\n")));
+	rpc_reply_release(&hold);
+	get.session = 2;
+	box_refused(&box, &STORE_BODIES, &get, ERR_DENIED);
+}
+
+static void a_long_answer_of_bodies_ends_where_the_next_call_goes_on(void **state)
+{
+	static char text[50000];
+	struct uid_range range = {1, UINT32_MAX};
+	struct store_bodies_get get = {.session = 1, .account = 7, .mailbox = inbox, .uids = {&range, 1}};
+	struct store_bodies got;
+	struct rpc_reply hold;
+	struct view *v;
+	unsigned calls = 0;
+
+	(void)state;
+	memset(text, 't', sizeof(text) - 1);
+	for (int i = 1; i <= 12; i++) {
+		char *name = mem_printf("cur/17000000%02d.1_1.other:2,", i);
+
+		put(name, text);
+		free(name);
+	}
+	v = open_view(inbox);
+	view_close(&v);
+	for (uint32_t uid = 1; uid <= 12; calls++) {
+		range.first = uid;
+		CALL(&box, STORE_BODIES, &get, &got, &hold);
+		assert_true(got.bodies.n > 0 && got.bodies.n * sizeof(text) <= STORE_BODIES_BYTES + sizeof(text));
+		for (size_t i = 0; i < got.bodies.n; i++, uid++) {
+			assert_int_equal(got.bodies.v[i].meta.uid, uid);
+			assert_int_equal(got.bodies.v[i].bytes.len, sizeof(text) - 1);
+		}
+		rpc_reply_release(&hold);
+	}
+	assert_int_equal(calls, 3);
+}
+
 static void a_file_put_while_nobody_looked_is_there_at_select(void **state)
 {
 	struct view *v;
@@ -388,6 +458,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(flags_show_in_the_names),
 		T(a_new_file_becomes_a_message_at_once),
+		T(many_small_bodies_come_in_one_answer_and_the_rest_is_asked_for_singly),
+		T(a_long_answer_of_bodies_ends_where_the_next_call_goes_on),
 		T(a_file_put_while_nobody_looked_is_there_at_select),
 		T(a_rename_by_another_tool_is_merged_three_ways),
 		T(a_removed_file_is_an_expunge),

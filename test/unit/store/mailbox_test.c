@@ -486,7 +486,8 @@ static void summaries_are_kept(void **state)
 	assert_int_equal(meta.messages.v[0].date, 1700000000);
 	message = meta.messages.v[0].message;
 	rpc_reply_release(&hold);
-	struct store_summary_put put = {1, 7, message, STR("a summary")};
+	struct found_summary found[] = {{message, STR("a summary")}, {message + 1000, STR("of nothing")}};
+	struct store_summary_put put = {1, 7, {found, 2}};
 	assert_int_equal(rpc_send(store_client_channel(b->client), &STORE_SUMMARY_PUT, &put), 0);
 	CALL(b, STORE_META, &get, &meta, &hold);
 	assert_true(str_eq(meta.messages.v[0].summary, STR("a summary")));
