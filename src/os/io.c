@@ -418,6 +418,10 @@ int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r)
 	REPEAT(result, fstatvfs(fd, &st));
 	if (result < 0)
 		return -1;
+	if (st.f_flag & ST_RDONLY) {
+		errno = EROFS;
+		return -1;
+	}
 	*bytes_r = (uint64_t)st.f_bavail * st.f_frsize;
 	/* File systems without a table of inodes report none at all. */
 	*inodes_r = st.f_files == 0 ? UINT64_MAX : st.f_favail;

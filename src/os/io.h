@@ -87,7 +87,8 @@ DIR *io_opendir(int dirfd, const char *path) WARN_UNUSED;
  * known, and who takes it for all would take messages for gone. */
 int io_readdir(DIR *dir, const char **name_r) WARN_UNUSED;
 void io_closedir(DIR *dir);
-/* Bytes and inodes that an unprivileged process may still take on the file system of fd. */
+/* Bytes and inodes that an unprivileged process may still take on the file system of fd. -1 EROFS: none, as it is
+ * mounted read-only. */
 int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r) WARN_UNUSED;
 
 #endif

@@ -90,7 +90,7 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 
 	c->mail.content = d->content;
 	if (how < 0)
-		return refuse_all(c, str_eq(str_from(err.code), STR("5.2.2")) ? 552 : 550, &err);
+		return refuse_all(c, smtp_code_of(550, &err), &err);
 	FAULT_POINT("smtpd.delivered");
 	log_taken(c, d, how, queued_as);
 	c->errors = c->junk = 0;

@@ -67,12 +67,12 @@ static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, 
 		 * sit out. */
 		if (result < 0 && why.kind != ERR_FULL && err_is_temp(&why))
 			return 0;
-		if (result == 0 || why.kind != ERR_FULL)
+		if (result == 0 || (why.kind != ERR_FULL && !str_eq(str_from(why.code), STR("5.2.2"))))
 			continue;
 		if (str_starts(str_from(why.code), STR("4.3")))
 			return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
-		return err_set(err, ERR_FULL, why.code[0] == '5' ? "5.2.2" : "4.2.2",
-			       "<%.*s>: Recipient address rejected: %s", STR_ARG(text), why.text);
+		return err_set(err, why.kind, why.code, "<%.*s>: Recipient address rejected: %s", STR_ARG(text),
+			       why.text);
 	}
 	return 0;
 }

@@ -263,6 +263,19 @@ static int target_mailbox(struct delivering *d, struct account *a, const struct 
 	return rc;
 }
 
+/* Quota as the sender is told of it: try again, or not (RFC 3463 3.3, X.2.2). */
+static int delivery_quota(struct store_service *svc, const struct grant *g, const struct account *a, uint64_t bytes,
+			  struct err *err)
+{
+	struct err why = ERR_NONE;
+
+	if (quota_check(g, a, bytes, 1, &why) == 0)
+		return 0;
+	if (svc->conf->mailbox_quota_full_tempfail)
+		return err_set(err, ERR_FULL, why.code, "%s", why.text);
+	return err_set(err, ERR_PERM, "5.2.2", "%s", why.text);
+}
+
 static int deliver_one(struct delivering *d, const struct deliver_target *target, struct err *err)
 {
 	const struct store_deliver *msg = d->msg;
@@ -292,7 +305,7 @@ static int deliver_one(struct delivering *d, const struct deliver_target *target
 		return 0;
 	}
 	in.file_size = body_file_size(msg->body, d->blob);
-	if (quota_check(g, a, msg->size + crlf_size(target->prefix, in.as_is), 1, err) < 0 ||
+	if (delivery_quota(d->c->svc, g, a, msg->size + crlf_size(target->prefix, in.as_is), err) < 0 ||
 	    target_mailbox(d, a, target, &m, err) < 0)
 		return -1;
 	for (size_t i = 0; i < target->keywords.n; i++) {
@@ -418,7 +431,7 @@ void call_admit(struct call *c)
 	struct store_ok *ok = ARENA_NEW(&c->req->arena, struct store_ok);
 	struct err err = ERR_NONE;
 
-	if (quota_check(c->grant, c->account, msg->size, 1, &err) < 0 ||
+	if (delivery_quota(c->svc, c->grant, c->account, msg->size, &err) < 0 ||
 	    store_engine_admit(c->svc->engine, c->grant->path, msg->size, &err) < 0)
 		refuse(c->req, &err);
 	else

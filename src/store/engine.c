@@ -147,6 +147,17 @@ bool store_engine_read_only(const struct store_engine *e)
 	return e->ops->read_only(e);
 }
 
+bool store_engine_may_recover(struct store_engine *e)
+{
+	return e->ops->may_recover && e->ops->may_recover(e);
+}
+
+void store_engine_message_limit(struct store_engine *e, uint64_t bytes)
+{
+	if (e->ops->message_limit)
+		e->ops->message_limit(e, bytes);
+}
+
 int store_engine_body(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
 		      bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err)
 {

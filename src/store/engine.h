@@ -89,6 +89,8 @@ struct store_file_op {
 	struct str flags; /* letters in ASCII order: "FS". REMOVE: cur and flags are where it was, as a hint */
 	bool was_cur;	  /* MOVE, COPY: where it is, as the caller last knew: a wrong hint costs a directory scan */
 	struct str was_flags;
+	bool home; /* the account's Maildir was made by an earlier commit and must be there: while it is missing
+		    * (its file system is not mounted?) the operation waits, and is not done to an empty place */
 	struct str to_folder;
 	struct str to_base;
 	struct str prefix; /* PUT: first bytes of the file. NOTE: the lines */
@@ -121,6 +123,11 @@ void store_engine_barrier(struct store_engine *e, void (*fn)(void *ctx), void *c
 int store_engine_admit(struct store_engine *e, struct str path, uint64_t bytes, struct err *err) WARN_UNUSED;
 /* Recovery could not finish, or the last checkpoint failed for good: reads only. */
 bool store_engine_read_only(const struct store_engine *e);
+/* Read-only, and what stood in the way of recovery seems to be gone: opening it anew is worth a try. May block
+ * for a moment. */
+bool store_engine_may_recover(struct store_engine *e);
+/* A reload: the greatest message that room is kept for; 0: 10 MB. */
+void store_engine_message_limit(struct store_engine *e, uint64_t bytes);
 
 /* ---- files -------------------------------------------------------------------------------------------- */
 
@@ -198,7 +205,7 @@ struct store_engine_stats {
 	uint64_t commits, flushes, checkpoints;
 	uint64_t journal_bytes, journal_segments;
 	uint64_t unapplied_files, unapplied_bytes; /* committed, not yet in place */
-	uint64_t failed_files;			   /* of them: tried and failed, tried again */
+	uint64_t failed_files;			   /* operations tried and failed, tried again */
 };
 void store_engine_stats(struct store_engine *e, struct store_engine_stats *stats_r);
 

@@ -7,8 +7,9 @@
  *	recover  kvlog replays: file operations are repeated in order (engine_local_files.c), notes appended, synced
  *
  * Invariants:
- *  1. A record is released only when its file operations are done and synced (kvlog invariant 3).
- *  2. A blob that a commit used stays in the spool until that record is released: recovery can repeat the PUT.
+ *  1. A record is released only when its file operations are done and synced (kvlog invariant 3), or stand in the
+ *     file of what waits (engine_local_waiting.c).
+ *  2. A blob that a commit used stays in the spool until that is so: recovery can repeat the PUT.
  *  3. What makes files grow is taken only while free space covers all that is not in place yet (local_admit). */
 #include "store/engine_local_private.h"
 
@@ -118,6 +119,7 @@ static int local_admit(struct store_engine *e, struct str path, uint64_t bytes, 
 {
 	struct local *l = local_of(e);
 	struct need need = {.own = bytes};
+	uint64_t limit;
 	int rc;
 
 	if (kvlog_read_only(l->k))
@@ -126,11 +128,12 @@ static int local_admit(struct store_engine *e, struct str path, uint64_t bytes, 
 	need.unapplied_bytes = l->unapplied_bytes;
 	need.unapplied_files = l->unapplied_files;
 	/* What could not be written shows that the numbers of the file system are not the whole truth (quotas). */
-	rc = l->failed_files
+	rc = l->full_files
 		     ? err_set(err, ERR_FULL, "4.3.1", "insufficient system storage: earlier messages wait for room")
 		     : 0;
+	limit = l->message_limit;
 	pthread_mutex_unlock(&l->lock);
-	need.bytes = need.unapplied_bytes + bytes + l->o.message_size_limit + INDEX_WORST;
+	need.bytes = need.unapplied_bytes + bytes + limit + INDEX_WORST;
 	need.inodes = need.unapplied_files + INODES_SPARE;
 	if (rc < 0 || room_seen(l->o.dirfd, &need, &l->room_dir, err) < 0 ||
 	    room_seen(l->o.rootfd, &need, &l->room_root, err) < 0)
@@ -138,7 +141,27 @@ static int local_admit(struct store_engine *e, struct str path, uint64_t bytes, 
 	return path.len > 0 ? room_of_account(l, path, &need, err) : 0;
 }
 
+static void local_message_limit(struct store_engine *e, uint64_t bytes)
+{
+	struct local *l = local_of(e);
+
+	pthread_mutex_lock(&l->lock);
+	l->message_limit = bytes ? bytes : MESSAGE_LIMIT;
+	pthread_mutex_unlock(&l->lock);
+	l->room_dir.asked_ms = l->room_root.asked_ms = 0;
+}
+
 /* ---- committing --------------------------------------------------------------------------------------- */
+
+/* A Maildir that is away, or that nothing can be written to, takes no more than was acknowledged already. */
+static int admit_account(struct local *l, const struct store_file_op *f, struct err *err)
+{
+	if (lanes_stuck(l, f->account))
+		return err_set(err, ERR_TEMP, "4.3.0", "earlier changes of this account wait for its file system");
+	if (!f->home || home_check(l, f->path, err) == 0 || !lanes_done(l, f->account, UINT64_MAX))
+		return 0;
+	return -1;
+}
 
 /* A batch that makes files grow, and how much at most. */
 static bool grows(struct local *l, const struct store_batch *c, uint64_t *bytes_r, struct str *path_r)
@@ -198,8 +221,14 @@ static int local_commit(struct store_engine *e, const struct store_batch *c, str
 	struct kvlog_op *ops;
 	uint64_t bytes, lsn;
 
-	if (grows(l, c, &bytes, &path) && local_admit(e, path, bytes, err) < 0)
-		return -1;
+	if (grows(l, c, &bytes, &path)) {
+		if (local_admit(e, path, bytes, err) < 0)
+			return -1;
+		for (size_t i = 0; i < c->file_count; i++)
+			if ((c->files[i].kind == FILE_PUT || c->files[i].kind == FILE_COPY) &&
+			    admit_account(l, &c->files[i], err) < 0)
+				return -1;
+	}
 	if (c->file_count)
 		record = file_record_new(e, c);
 	extra = record ? str_of(record->bytes, record->len) : STR_NULL;
@@ -222,13 +251,26 @@ static void on_durable(void *ctx, uint64_t lsn)
 	lanes_durable(ctx, lsn);
 }
 
-static int on_settle(void *ctx, uint64_t lsn, struct err *err)
+/* The index needs room to record that something was deleted. */
+static void on_disk_full(void *ctx)
 {
 	struct local *l = ctx;
 
-	if (lanes_wait(l, lsn, err) < 0 || notes_flush(l, err) < 0)
-		return -1;
-	return devices_sync(l, err);
+	l->ballast = false;
+	if (io_unlink(l->o.dirfd, BALLAST_NAME) == 0)
+		log_warning("the disk is full: gave up the ballast file, expunging goes on");
+}
+
+static int on_settle(void *ctx, uint64_t lsn, struct err *err)
+{
+	struct local *l = ctx;
+	int rc;
+
+	lanes_wait(l, lsn);
+	rc = waiting_settle(l, lsn, err);
+	if (rc < 0 && err->kind == ERR_FULL)
+		on_disk_full(l);
+	return rc;
 }
 
 static void ballast_make(struct local *l)
@@ -249,30 +291,45 @@ static void on_settled(void *ctx, uint64_t lsn)
 {
 	struct local *l = ctx;
 
-	for (;;) {
-		uint64_t id = 0;
+	for (size_t i = 0;;) {
+		struct used_blob used = {0};
 
 		pthread_mutex_lock(&l->lock);
-		if (l->used.n && l->used.v[0].lsn <= lsn) {
-			id = l->used.v[0].id;
-			vec_remove(&l->used, 0);
-		}
+		if (i < l->used.n)
+			used = l->used.v[i];
 		pthread_mutex_unlock(&l->lock);
-		if (!id)
+		if (!used.id || used.lsn > lsn)
 			break;
-		spool_remove(l->spool, id);
+		if (waiting_blob(l, used.id)) {
+			i++;
+			continue;
+		}
+		pthread_mutex_lock(&l->lock);
+		vec_remove(&l->used, i); /* others only add, at the end */
+		pthread_mutex_unlock(&l->lock);
+		spool_remove(l->spool, used.id);
 	}
 	ballast_make(l);
 }
 
-/* The index needs room to record that something was deleted. */
-static void on_disk_full(void *ctx)
+/* Could a file of this size be written here? */
+static bool try_room(int dirfd, uint64_t size)
 {
-	struct local *l = ctx;
+	static const char name[] = "probe";
+	int fd = io_open(dirfd, name, O_WRONLY | O_CREAT, 0600), rc;
 
-	l->ballast = false;
-	if (io_unlink(l->o.dirfd, BALLAST_NAME) == 0)
-		log_warning("the disk is full: gave up the ballast file, expunging goes on");
+	if (fd < 0)
+		return false;
+	rc = io_fallocate_zero(fd, 0, (off_t)size);
+	io_close(fd);
+	return io_unlink(dirfd, name) == 0 && rc == 0;
+}
+
+static bool local_may_recover(struct store_engine *e)
+{
+	struct local *l = local_of(e);
+
+	return kvlog_read_only(l->k) && try_room(l->o.dirfd, 4 * INDEX_WORST);
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------- */
@@ -283,31 +340,49 @@ struct redo {
 	struct err *err;
 };
 
+static int redo_work(struct local *l, const struct file_work *w, struct err *err)
+{
+	return w->op.kind == FILE_PUT ? file_put_redo(l, w, err) : file_work_do(l, w, false, err);
+}
+
+/* One account's trouble is no reason to keep the others waiting: what cannot be done waits, and the account's later
+ * operations behind it. */
+
 static int redo_one(void *ctx, const struct file_work *w)
 {
 	struct redo *r = ctx;
 	struct local *l = r->l;
 	struct used_blob used = {r->lsn, w->op.blob};
+	struct err err = ERR_NONE;
 
-	if (w->op.kind != FILE_PUT)
-		return file_work_do(l, w, false, r->err);
-	if (w->op.blob) {
+	if (w->op.kind == FILE_PUT && w->op.blob) {
 		spool_keep(l->spool, w->op.blob);
 		vec_push(&l->used, used);
 	}
-	return file_put_redo(l, w, r->err);
+	if (!waiting_has(l, w->op.account)) {
+		if (redo_work(l, w, &err) == 0)
+			return 0;
+		log_error("recovery: file operations of account %llu wait: %s", (unsigned long long)w->op.account,
+			  err.text);
+	}
+	waiting_add(l, w);
+	return 0;
+}
+
+int redo_record(struct local *l, uint64_t lsn, struct str record, struct err *err)
+{
+	struct redo r = {l, lsn, err};
+
+	if (file_record_parse(record, redo_one, &r) == 0)
+		return 0;
+	return err_set(err, ERR_PERM, "5.3.0", "commit %llu holds no file record", (unsigned long long)lsn);
 }
 
 static int on_replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
 {
-	struct redo r = {ctx, lsn, err};
-
-	err->kind = ERR_OK;
-	if (file_record_parse(extra, redo_one, &r) == 0)
-		return 0;
-	return err->kind != ERR_OK
-		       ? -1
-		       : err_set(err, ERR_PERM, "5.3.0", "commit %llu holds no file record", (unsigned long long)lsn);
+	if (waiting_load(ctx, err) < 0)
+		return -1;
+	return redo_record(ctx, lsn, extra, err);
 }
 
 static void sweep_touched(struct local *l)
@@ -323,13 +398,19 @@ static int on_recovered(void *ctx, struct err *err)
 {
 	struct local *l = ctx;
 
-	if (notes_flush(l, err) < 0)
+	if (waiting_load(l, err) < 0)
 		return -1;
 	sweep_touched(l);
 	cache_free(l);
 	l->recovering = false;
-	if (devices_sync(l, err) < 0)
-		return -1;
+	waiting_begin(l);
+	if (waiting_settle(l, 0, err) < 0) {
+		if (err->kind != ERR_FULL)
+			return -1;
+		on_disk_full(l);
+		if (waiting_settle(l, 0, err) < 0)
+			return -1;
+	}
 	spool_sweep(l->spool);
 	return 0;
 }
@@ -484,6 +565,7 @@ static void local_dispose(struct local *l)
 	lanes_free(l);
 	notes_free(l);
 	cache_free(l);
+	waiting_free(l);
 	spool_close(&l->spool);
 	step_free(&l->step);
 	for (size_t i = 0; i < l->devices.n; i++)
@@ -493,6 +575,7 @@ static void local_dispose(struct local *l)
 	vec_release(&l->waiters);
 	pthread_mutex_destroy(&l->lock);
 	pthread_mutex_destroy(&l->notes_lock);
+	pthread_mutex_destroy(&l->settle_lock);
 	pthread_cond_destroy(&l->cond);
 	free(l);
 }
@@ -505,6 +588,7 @@ static void local_close(struct store_engine *e)
 	l->closing = true;
 	pthread_cond_broadcast(&l->cond);
 	pthread_mutex_unlock(&l->lock);
+	waiting_end(l);
 	kvlog_close(&l->k);
 	local_dispose(l);
 }
@@ -516,6 +600,8 @@ static const struct store_engine_ops LOCAL_OPS = {
 	.barrier = local_barrier,
 	.admit = local_admit,
 	.read_only = local_read_only,
+	.may_recover = local_may_recover,
+	.message_limit = local_message_limit,
 	.body = local_body,
 	.message = local_message,
 	.files_pending = local_files_pending,
@@ -543,11 +629,12 @@ static struct local *local_alloc(const struct store_local_options *options)
 
 	l->e.ops = &LOCAL_OPS;
 	l->o = *options;
-	l->o.message_size_limit = l->o.message_size_limit ? l->o.message_size_limit : MESSAGE_LIMIT;
+	l->message_limit = l->o.message_size_limit ? l->o.message_size_limit : MESSAGE_LIMIT;
 	l->o.spool_limit = l->o.spool_limit ? l->o.spool_limit : SPOOL_LIMIT;
 	l->o.file_threads = l->o.file_threads ? l->o.file_threads : FILE_THREADS;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->cond, NULL);
+	pthread_mutex_init(&l->settle_lock, NULL);
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&l->notes_lock, &attr);
@@ -555,6 +642,7 @@ static struct local *local_alloc(const struct store_local_options *options)
 	l->lanes = map_new();
 	l->notes = map_new();
 	l->cache = map_new();
+	l->stuck_accounts = map_new();
 	l->recovering = true;
 	l->pool = pool_new(l->o.file_threads);
 	l->step = step_new(&l->o.loop, look, l);
@@ -581,6 +669,9 @@ int store_engine_local_open(const struct store_local_options *options, struct st
 	}
 	/* Accounts whose keys are missing are made anew when they are asked for: store/rebuild.c. */
 	kvlog_index_rebuilt(l->k);
+	pthread_mutex_lock(&l->lock);
+	l->serving = !kvlog_read_only(l->k);
+	pthread_mutex_unlock(&l->lock);
 	*e_r = &l->e;
 	return 0;
 }

@@ -109,7 +109,7 @@ static int rename_into(struct local *l, const char *from, struct str path, struc
 	if (io_rename(l->o.rootfd, from, l->o.rootfd, full) == 0)
 		return 1;
 	if (errno == ENOENT) {
-		if (folder_make(l, path, to_folder, err) < 0)
+		if (home_check(l, path, err) < 0 || folder_make(l, path, to_folder, err) < 0)
 			return -1;
 		if (io_rename(l->o.rootfd, from, l->o.rootfd, full) == 0)
 			return 1;
@@ -174,7 +174,7 @@ int file_put_ahead(struct local *l, const struct file_work *w, struct err *err)
 		return -1;
 	fd = io_open(l->o.rootfd, local_path(full, op->path, op->folder, name), flags, FILE_MODE);
 	if (fd < 0 && errno == ENOENT) {
-		if (folder_make(l, op->path, op->folder, err) < 0)
+		if ((op->home && home_check(l, op->path, err) < 0) || folder_make(l, op->path, op->folder, err) < 0)
 			return -1;
 		fd = io_open(l->o.rootfd, full, flags, FILE_MODE);
 	}
@@ -296,8 +296,9 @@ int file_put_redo(struct local *l, const struct file_work *w, struct err *err)
 
 /* Where the message that a MOVE or COPY is about can be taken from: its folder or, at recovery, the expunged
  * ones (a later operation of the first time put it there). 1 with full path, 0 when there is nothing to do. */
-static int source_find(struct local *l, const struct store_file_op *op, char full_r[STORE_PATH_MAX], struct err *err)
+static int source_find(struct local *l, const struct file_work *w, char full_r[STORE_PATH_MAX], struct err *err)
 {
+	const struct store_file_op *op = &w->op;
 	char found[FOUND_MAX], name[STORE_NAME_MAX + sizeof(STORE_EXPUNGED_DIR)];
 	struct stat st;
 	int rc = file_find(l, op->path, op->folder, op->base, op->was_cur, op->was_flags, found, err);
@@ -306,7 +307,9 @@ static int source_find(struct local *l, const struct store_file_op *op, char ful
 		local_path(full_r, op->path, op->folder, found);
 		return rc;
 	}
-	if (!l->recovering)
+	if (op->home && home_check(l, op->path, err) < 0)
+		return -1;
+	if (!l->recovering && !w->again)
 		return 0;
 	rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
 	if (rc != 0)
@@ -338,12 +341,13 @@ static void hunt_in(void *ctx, struct str folder)
 }
 
 /* What a COPY is made from, at recovery: a later MOVE may have reached the disk without it. */
-static int copy_source(struct local *l, const struct store_file_op *op, char full_r[STORE_PATH_MAX], struct err *err)
+static int copy_source(struct local *l, const struct file_work *w, char full_r[STORE_PATH_MAX], struct err *err)
 {
-	struct hunt h = {l, op, full_r, source_find(l, op, full_r, err), err};
+	const struct store_file_op *op = &w->op;
+	struct hunt h = {l, op, full_r, source_find(l, w, full_r, err), err};
 	char found[FOUND_MAX];
 
-	if (h.rc != 0 || !l->recovering)
+	if (h.rc != 0 || (!l->recovering && !w->again))
 		return h.rc;
 	h.rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
 	if (h.rc != 0)
@@ -352,12 +356,13 @@ static int copy_source(struct local *l, const struct store_file_op *op, char ful
 }
 
 /* At recovery the target may be there already under other flags: it must not be there twice. */
-static int drop_other(struct local *l, const struct store_file_op *op, const char *to, struct err *err)
+static int drop_other(struct local *l, const struct file_work *w, const char *to, struct err *err)
 {
+	const struct store_file_op *op = &w->op;
 	char found[FOUND_MAX], full[STORE_PATH_MAX];
 	int rc;
 
-	if (!l->recovering || (str_eq(op->folder, op->to_folder) && str_eq(op->base, op->to_base)))
+	if ((!l->recovering && !w->again) || (str_eq(op->folder, op->to_folder) && str_eq(op->base, op->to_base)))
 		return 0;
 	rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
 	if (rc <= 0 || strcmp(found, to) == 0)
@@ -367,8 +372,9 @@ static int drop_other(struct local *l, const struct store_file_op *op, const cha
 	return 0;
 }
 
-static int file_move(struct local *l, const struct store_file_op *op, struct err *err)
+static int file_move(struct local *l, const struct file_work *w, struct err *err)
 {
+	const struct store_file_op *op = &w->op;
 	char from[STORE_PATH_MAX], to[FOUND_MAX], full[STORE_PATH_MAX];
 	int rc = 0;
 
@@ -376,17 +382,17 @@ static int file_move(struct local *l, const struct store_file_op *op, struct err
 	local_path(full, op->path, op->to_folder, to);
 	/* Twice: another tool may rename it between our looking and our renaming. */
 	for (int attempt = 0; attempt < 2 && rc == 0; attempt++) {
-		rc = source_find(l, op, from, err);
+		rc = source_find(l, w, from, err);
 		if (rc <= 0 || strcmp(from, full) == 0)
 			return rc < 0 ? -1 : 0;
-		if (drop_other(l, op, to, err) < 0)
+		if (drop_other(l, w, to, err) < 0)
 			return -1;
 		rc = rename_into(l, from, op->path, op->to_folder, to, err);
 	}
 	if (rc <= 0)
 		return rc;
 	/* Two names of one file: rename() leaves both. */
-	if (l->recovering && io_unlink(l->o.rootfd, from) < 0 && errno != ENOENT)
+	if ((l->recovering || w->again) && io_unlink(l->o.rootfd, from) < 0 && errno != ENOENT)
 		return err_errno(err, "cannot remove %s", from);
 	cache_note(l, op->path, op->folder, op->base, NULL);
 	cache_note(l, op->path, op->to_folder, op->to_base, to);
@@ -423,16 +429,17 @@ static int copy_file(struct local *l, const struct store_file_op *op, const char
 	return rc;
 }
 
-static int file_copy(struct local *l, const struct store_file_op *op, struct err *err)
+static int file_copy(struct local *l, const struct file_work *w, struct err *err)
 {
+	const struct store_file_op *op = &w->op;
 	char from[STORE_PATH_MAX], to[FOUND_MAX], full[STORE_PATH_MAX];
-	int rc = copy_source(l, op, from, err);
+	int rc = copy_source(l, w, from, err);
 
 	if (rc <= 0)
 		return rc;
 	target_name(to, op->to_base, op->cur, op->flags);
 	local_path(full, op->path, op->to_folder, to);
-	if (drop_other(l, op, to, err) < 0)
+	if (drop_other(l, w, to, err) < 0)
 		return -1;
 	rc = io_link(l->o.rootfd, from, l->o.rootfd, full);
 	if (rc < 0 && errno == ENOENT) {
@@ -482,6 +489,8 @@ static int file_remove(struct local *l, const struct store_file_op *op, struct e
 	char found[FOUND_MAX];
 	int rc = file_find(l, op->path, op->folder, op->base, cur, op->cur ? op->flags : op->was_flags, found, err);
 
+	if (rc == 0 && op->home)
+		return home_check(l, op->path, err);
 	return rc <= 0 ? rc : expunge(l, op->path, op->folder, found, op->base, err);
 }
 
@@ -664,13 +673,17 @@ int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct 
 
 	if (op->kind != FILE_NOTE && op->kind != FILE_NOTE_REPLACE && device_touch(l, op->path, err) < 0)
 		return -1;
+	/* Nothing there to remove or rename would be taken for done already. */
+	if (op->home && op->kind >= FILE_FOLDER_MAKE && op->kind <= FILE_FOLDER_REMOVE &&
+	    home_check(l, op->path, err) < 0)
+		return -1;
 	switch (op->kind) {
 	case FILE_PUT:
-		return file_put(l, w, ahead, err);
+		return w->again ? file_put_redo(l, w, err) : file_put(l, w, ahead, err);
 	case FILE_MOVE:
-		return file_move(l, op, err);
+		return file_move(l, w, err);
 	case FILE_COPY:
-		return file_copy(l, op, err);
+		return file_copy(l, w, err);
 	case FILE_REMOVE:
 		return file_remove(l, op, err);
 	case FILE_PURGE:

@@ -4,7 +4,7 @@
  *	       --> PUT: a task writes tmp/ ahead, while the journal syncs
  *	durable(lsn) --> every lane that now has a durable job at its head is scheduled
  *	lane_run --> does the durable jobs of one lane in order; a job that fails stays at the head and is tried
- *	             again in a second: its record stays pinned, its body is served from memory
+ *	             again in a second, its body is served from memory (engine_local_waiting.c)
  *
  * Invariants:
  *  1. A job is done only when its record is durable, and only after every earlier job of its account.
@@ -14,6 +14,7 @@
 
 #include "base/fatal.h"
 #include "base/log.h"
+#include "os/io.h"
 
 #define RETRY_MS 1000
 
@@ -88,6 +89,10 @@ static void job_unlink(struct local *l, struct file_job *j)
 		l->tail = j->prev;
 	if (j->failed)
 		l->failed_files--;
+	if (j->full)
+		l->full_files--;
+	if (j->kept)
+		waiting_refresh_soon(l);
 	if (j->work.op.kind == FILE_PUT) {
 		l->unapplied_files--;
 		l->unapplied_bytes -= file_work_size(&j->work);
@@ -160,11 +165,49 @@ static void put_ahead(void *ctx)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* Under the lock: the making of the account's Maildir stands behind j. */
+static const struct file_job *home_made_behind(const struct file_job *j)
+{
+	for (j = j->lane_next; j; j = j->lane_next)
+		if (j->work.op.kind == FILE_FOLDER_MAKE && j->work.op.folder.len == 0 && !j->work.op.home)
+			return j;
+	return NULL;
+}
+
+/* A Maildir that is away for good is made anew when somebody wants that (a rebuild), though operations from before
+ * still wait for the old one. */
+static int job_work(struct local *l, struct file_job *j, bool ahead, struct err *err)
+{
+	const struct file_job *make;
+	int rc = file_work_do(l, &j->work, ahead, err);
+
+	if (rc == 0 || !j->work.op.home || home_check(l, j->work.op.path, NULL) == 0)
+		return rc;
+	pthread_mutex_lock(&l->lock);
+	make = home_made_behind(j); /* it stays: j is before it, and ours */
+	pthread_mutex_unlock(&l->lock);
+	if (!make || file_work_do(l, &make->work, false, err) < 0)
+		return -1;
+	return file_work_do(l, &j->work, false, err);
+}
+
+/* Want of room on the root's file system concerns everybody. */
+static bool is_full(struct local *l, const struct file_job *j, const struct err *err)
+{
+	char full[STORE_PATH_MAX];
+	struct stat st, root;
+
+	if (err->kind != ERR_FULL || fstat(l->o.rootfd, &root) < 0)
+		return false;
+	local_path(full, j->work.op.path, STR_NULL, "");
+	return io_fstatat(l->o.rootfd, full, &st, 0) < 0 || st.st_dev == root.st_dev;
+}
+
 /* Under the lock, which it gives up meanwhile. */
 static int job_do(struct local *l, struct file_job *j)
 {
 	struct err err = ERR_NONE;
-	bool ahead;
+	bool ahead, full;
 	int rc;
 
 	while (j->pre == PRE_RUNNING)
@@ -172,11 +215,14 @@ static int job_do(struct local *l, struct file_job *j)
 	ahead = j->pre == PRE_DONE;
 	j->pre = PRE_RUNNING; /* the task that writes ahead keeps off */
 	pthread_mutex_unlock(&l->lock);
-	rc = file_work_do(l, &j->work, ahead, &err);
+	rc = job_work(l, j, ahead, &err);
+	full = rc < 0 && is_full(l, j, &err);
 	pthread_mutex_lock(&l->lock);
 	if (rc == 0)
 		return 0;
 	j->pre = PRE_NONE;
+	l->full_files += (uint64_t)full - (uint64_t)j->full;
+	j->full = full;
 	if (!j->failed) {
 		j->failed = true;
 		l->failed_files++;
@@ -234,9 +280,10 @@ static int add_one(void *ctx, const struct file_work *w)
 	atomic_fetch_add(&a->record->refs, 1);
 	j->lsn = a->lsn;
 	j->refs = 1;
+	j->work.again = a->lsn == 0;
 	j->lane = lane_for(l, w->op.account);
 	job_link(l, j);
-	if (w->op.kind == FILE_PUT) {
+	if (w->op.kind == FILE_PUT && !j->work.again) {
 		j->refs++;
 		tasks_add(l, &a->tasks, put_ahead, j);
 	}
@@ -275,21 +322,38 @@ void lanes_durable(struct local *l, uint64_t lsn)
 	tasks_run(l, &tasks);
 }
 
-/* Index thread: until file work up to lsn is done. Negative when it cannot be done now and we are closing. */
-int lanes_wait(struct local *l, uint64_t lsn, struct err *err)
+/* Under the lock: what is left of the work up to lsn is that of stuck lanes. */
+static bool only_stuck(const struct local *l, uint64_t lsn)
 {
-	int rc = 0;
+	if (!l->head || l->head->lsn > lsn)
+		return true;
+	if (l->failed_files == 0)
+		return false;
+	for (const struct file_job *j = l->head; j && j->lsn <= lsn; j = j->next)
+		if (!j->lane->head->failed)
+			return false;
+	return true;
+}
+
+/* Index thread: until file work up to lsn is done or waits. */
+void lanes_wait(struct local *l, uint64_t lsn)
+{
+	pthread_mutex_lock(&l->lock);
+	while (!only_stuck(l, lsn))
+		pthread_cond_wait(&l->cond, &l->lock);
+	pthread_mutex_unlock(&l->lock);
+}
+
+bool lanes_stuck(struct local *l, uint64_t account)
+{
+	struct lane *lane;
+	bool stuck;
 
 	pthread_mutex_lock(&l->lock);
-	while (l->head && l->head->lsn <= lsn) {
-		if (l->closing && l->failed_files) {
-			rc = err_set(err, ERR_TEMP, "4.3.0", "some files cannot be written");
-			break;
-		}
-		pthread_cond_wait(&l->cond, &l->lock);
-	}
+	lane = l->failed_files ? map_get_u64(l->lanes, account) : NULL;
+	stuck = lane && lane->head && lane->head->failed;
 	pthread_mutex_unlock(&l->lock);
-	return rc;
+	return stuck;
 }
 
 bool lanes_done(struct local *l, uint64_t account, uint64_t lsn)

@@ -23,6 +23,7 @@ struct file_work {
 	struct store_file_op op;
 	struct str body; /* of op.body */
 	uint64_t blob_size;
+	bool again; /* from before a recovery: it, and what came after it, may have been done already */
 };
 
 /* The bytes of one commit's file operations, shared by its jobs. */
@@ -32,6 +33,8 @@ struct file_record {
 	char bytes[];
 };
 struct file_record *file_record_new(struct store_engine *e, const struct store_batch *c);
+/* A record of this one alone. */
+struct file_record *file_record_of(const struct file_work *w);
 void file_record_unref(struct file_record *r);
 /* Calls fn for every operation until it returns non-zero, and returns that; -1 also for bytes that are none. */
 int file_record_parse(struct str bytes, int (*fn)(void *ctx, const struct file_work *w), void *ctx) WARN_UNUSED;
@@ -50,9 +53,10 @@ struct file_job {
 	struct lane *lane;
 	struct file_job *next, *prev; /* of all unfinished, in LSN order */
 	struct file_job *lane_next, *lane_prev;
-	enum job_pre pre; /* PUT: is the file in tmp/ written */
-	unsigned refs;	  /* the lane, and the task that writes ahead */
-	bool failed;
+	enum job_pre pre;  /* PUT: is the file in tmp/ written */
+	unsigned refs;	   /* the lane, and the task that writes ahead */
+	bool failed, full; /* full: for want of room on the root's file system */
+	bool kept;	   /* stands in the file of what waits */
 };
 
 /* The unfinished jobs of one account. At most one thread works in a lane. */
@@ -103,7 +107,8 @@ struct files_waiter {
 struct note {
 	char *path, *folder;
 	struct buf text;
-	bool replace;
+	uint64_t account;
+	bool replace, home;
 };
 
 struct local {
@@ -122,17 +127,28 @@ struct local {
 	uint64_t durable;
 	struct file_job *head, *tail, *undurable; /* undurable: the first of the list above `durable` */
 	struct map *lanes;
-	uint64_t unapplied_files, unapplied_bytes, failed_files;
+	uint64_t unapplied_files, unapplied_bytes, failed_files, full_files;
+	bool kept_done;	   /* something that stands in the file of what waits is done */
+	bool refresh_due;  /* a task will write that file anew */
+	bool serving;	   /* recovery is over, and went well */
+	uint64_t kept_lsn; /* up to where records are in the index: what waits of them must stand in that file */
 	VEC(struct device) devices;
 	VEC(struct used_blob) used;
 	struct blob_task *blobs_done;
 	bool ballast;
+	uint64_t message_limit;
 
 	pthread_mutex_t notes_lock; /* recursive; taken before `lock`, never after it */
 	struct map *notes;	    /* "path\0folder" to struct note */
 
+	pthread_mutex_t settle_lock; /* one at a time writes what waits; taken before all others */
+	bool waiting_there;	     /* the file of what waits exists. Under settle_lock */
+	bool loaded;		     /* and was read. Recovery only */
+
 	struct map *cache; /* recovery only: see engine_local_find.c */
 	bool recovering;
+	VEC(struct file_record *) stuck; /* recovery only: what could not be done, and what came after it */
+	struct map *stuck_accounts;
 };
 
 static inline struct local *local_of(struct store_engine *e)
@@ -143,8 +159,10 @@ static inline struct local *local_of(struct store_engine *e)
 /* lanes */
 void lanes_add(struct local *l, struct file_record *record, uint64_t lsn);
 void lanes_durable(struct local *l, uint64_t lsn);
-int lanes_wait(struct local *l, uint64_t lsn, struct err *err) WARN_UNUSED;
+void lanes_wait(struct local *l, uint64_t lsn);
 bool lanes_done(struct local *l, uint64_t account, uint64_t lsn);
+/* Something of the account was tried and failed, and is tried again. */
+bool lanes_stuck(struct local *l, uint64_t account);
 void lanes_free(struct local *l);
 
 /* doing (file threads, and recovery) */
@@ -168,6 +186,22 @@ void cache_free(struct local *l);
 /* Every entry of a directory but those beginning with '.'; -1 errno when it cannot be read. */
 int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name), void *ctx) WARN_UNUSED;
 
+/* what waits (engine_local_waiting.c) */
+int waiting_load(struct local *l, struct err *err) WARN_UNUSED;
+/* Does what a record says once more; what cannot be done is added to what waits. engine_local.c */
+int redo_record(struct local *l, uint64_t lsn, struct str record, struct err *err) WARN_UNUSED;
+int waiting_settle(struct local *l, uint64_t lsn, struct err *err) WARN_UNUSED;
+bool waiting_blob(struct local *l, uint64_t blob);
+void waiting_add(struct local *l, const struct file_work *w);
+bool waiting_has(const struct local *l, uint64_t account);
+void waiting_begin(struct local *l);
+void waiting_refresh_soon(struct local *l);
+void waiting_end(struct local *l);
+void waiting_free(struct local *l);
+
+/* Is the Maildir there: any of cur, new, tmp or a uidlist? -1 with err (ERR_TEMP) if not. */
+int home_check(struct local *l, struct str path, struct err *err) WARN_UNUSED;
+
 /* notes and syncing */
 int device_touch(struct local *l, struct str path, struct err *err) WARN_UNUSED;
 int devices_sync(struct local *l, struct err *err) WARN_UNUSED;
@@ -175,7 +209,10 @@ void notes_add(struct local *l, const struct file_work *w);
 int notes_rename(struct local *l, const struct file_work *w,
 		 int (*fn)(struct local *l, const struct file_work *w, struct err *err), struct err *err) WARN_UNUSED;
 void notes_drop(struct local *l, struct str path, struct str folder);
-int notes_flush(struct local *l, struct err *err) WARN_UNUSED;
+/* Writes what can be written; the rest stays. The count of these, with err of the last. */
+size_t notes_flush(struct local *l, struct err *err);
+/* Calls fn for each that could not be written, as the operation that it came from. */
+void notes_each(struct local *l, void (*fn)(void *ctx, const struct file_work *w), void *ctx);
 void notes_free(struct local *l);
 
 /* reading: entries of the table */

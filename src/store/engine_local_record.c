@@ -11,7 +11,7 @@
 
 #define OP_FIXED   38u
 #define OP_STRINGS 8u
-enum { BIT_CUR = 1, BIT_WAS_CUR = 2 };
+enum { BIT_CUR = 1, BIT_WAS_CUR = 2, BIT_HOME = 4 };
 
 /* The strings of an operation, in the order of the record. */
 static void op_strings(struct store_file_op *op, struct str *out[OP_STRINGS])
@@ -48,20 +48,14 @@ static uint8_t *put_str(uint8_t *p, struct str s)
 	return p + 4 + s.len;
 }
 
-static uint8_t *put_op(struct store_engine *e, uint8_t *p, const struct store_file_op *from)
+/* blob_size: of op.blob, if it has one. */
+static uint8_t *put_op(uint8_t *p, const struct store_file_op *from, uint64_t blob_size)
 {
 	struct store_file_op op = *from;
 	struct str *s[OP_STRINGS];
-	uint64_t blob_size = 0;
 
-	if (op.kind != FILE_PUT || op.body >= 0)
-		op.blob = 0;
-	if (op.kind != FILE_PUT)
-		op.body = -1;
-	if (op.blob && !e->ops->blob_finished(e, op.blob, &blob_size))
-		bug("blob %llu was checked and is gone", (unsigned long long)op.blob);
 	p[0] = (uint8_t)op.kind;
-	p[1] = (uint8_t)((op.cur ? BIT_CUR : 0) | (op.was_cur ? BIT_WAS_CUR : 0));
+	p[1] = (uint8_t)((op.cur ? BIT_CUR : 0) | (op.was_cur ? BIT_WAS_CUR : 0) | (op.home ? BIT_HOME : 0));
 	le64_put(p + 2, op.account);
 	le64_put(p + 10, op.blob);
 	le64_put(p + 18, blob_size);
@@ -72,6 +66,20 @@ static uint8_t *put_op(struct store_engine *e, uint8_t *p, const struct store_fi
 	for (size_t k = 0; k < OP_STRINGS; k++)
 		p = put_str(p, *s[k]);
 	return p;
+}
+
+static uint8_t *put_checked(struct store_engine *e, uint8_t *p, const struct store_file_op *from)
+{
+	struct store_file_op op = *from;
+	uint64_t blob_size = 0;
+
+	if (op.kind != FILE_PUT || op.body >= 0)
+		op.blob = 0;
+	if (op.kind != FILE_PUT)
+		op.body = -1;
+	if (op.blob && !e->ops->blob_finished(e, op.blob, &blob_size))
+		bug("blob %llu was checked and is gone", (unsigned long long)op.blob);
+	return put_op(p, &op, blob_size);
 }
 
 struct file_record *file_record_new(struct store_engine *e, const struct store_batch *c)
@@ -89,7 +97,29 @@ struct file_record *file_record_new(struct store_engine *e, const struct store_b
 	le32_put(p, (uint32_t)c->file_count);
 	p += 4;
 	for (size_t i = 0; i < c->file_count; i++)
-		p = put_op(e, p, &c->files[i]);
+		p = put_checked(e, p, &c->files[i]);
+	invariant(p == (uint8_t *)r->bytes + size);
+	return r;
+}
+
+struct file_record *file_record_of(const struct file_work *w)
+{
+	struct store_file_op op = w->op;
+	struct store_batch c = {
+		.files = &op, .file_count = 1, .bodies = &w->body, .body_count = w->op.body >= 0 ? 1 : 0};
+	size_t size = encoded_size(&c);
+	struct file_record *r = mem_alloc(sizeof(*r) + size);
+	uint8_t *p = (uint8_t *)r->bytes;
+
+	op.body = w->op.body >= 0 ? 0 : -1;
+	r->refs = 1;
+	r->len = size;
+	le32_put(p, (uint32_t)c.body_count);
+	p += 4;
+	if (c.body_count)
+		p = put_str(p, w->body);
+	le32_put(p, 1);
+	p = put_op(p + 4, &op, w->blob_size);
 	invariant(p == (uint8_t *)r->bytes + size);
 	return r;
 }
@@ -125,6 +155,7 @@ static bool take_op(struct str *in, struct file_work *w, uint32_t *body)
 	w->op.kind = p[0];
 	w->op.cur = p[1] & BIT_CUR;
 	w->op.was_cur = p[1] & BIT_WAS_CUR;
+	w->op.home = p[1] & BIT_HOME;
 	w->op.account = le64_get(p + 2);
 	w->op.blob = le64_get(p + 10);
 	w->blob_size = le64_get(p + 18);

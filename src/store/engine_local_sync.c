@@ -120,6 +120,8 @@ void notes_add(struct local *l, const struct file_work *w)
 
 	pthread_mutex_lock(&l->notes_lock);
 	n = note_for(l, w->op.path, w->op.folder);
+	n->account = w->op.account;
+	n->home = n->home || w->op.home;
 	if (w->op.kind == FILE_NOTE_REPLACE) {
 		buf_clear(&n->text);
 		n->replace = true;
@@ -154,6 +156,8 @@ int notes_rename(struct local *l, const struct file_work *w,
 	if (n) {
 		to = note_for(l, w->op.path, w->op.to_folder);
 		to->replace = to->replace || n->replace;
+		to->account = n->account;
+		to->home = to->home || n->home;
 		buf_add_str(&to->text, buf_str(&n->text));
 		note_free(n);
 	}
@@ -205,8 +209,10 @@ static int note_write(struct local *l, const struct note *n, struct err *err)
 	fd = io_open(l->o.rootfd, local_path(full, str_from(n->path), str_from(n->folder), name),
 		     O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 	if (fd < 0) {
-		/* The folder was removed: there is nothing to note. */
-		return errno == ENOENT ? 0 : err_errno(err, "cannot open %s", full);
+		if (errno != ENOENT)
+			return err_errno(err, "cannot open %s", full);
+		/* The folder was removed, and there is nothing to note; or all of the Maildir is away. */
+		return n->home ? home_check(l, str_from(n->path), err) : 0;
 	}
 	rc = n->replace ? replace(l, n, fd, full) : append(fd, buf_str(&n->text));
 	if (rc < 0)
@@ -215,23 +221,45 @@ static int note_write(struct local *l, const struct note *n, struct err *err)
 	return rc;
 }
 
-int notes_flush(struct local *l, struct err *err)
+size_t notes_flush(struct local *l, struct err *err)
 {
 	struct str key;
 	void *value;
-	int rc = 0;
+	size_t left = 0;
 
 	pthread_mutex_lock(&l->notes_lock);
-	for (size_t at = 0; rc == 0 && map_next(l->notes, &at, &key, &value);) {
+	for (size_t at = 0; map_next(l->notes, &at, &key, &value);) {
 		struct note *n = value;
-		rc = note_write(l, n, err);
-		if (rc == 0) {
-			map_remove(l->notes, key);
-			note_free(n);
+		if (note_write(l, n, err) < 0) {
+			left++;
+			continue;
 		}
+		map_remove(l->notes, key);
+		note_free(n);
 	}
 	pthread_mutex_unlock(&l->notes_lock);
-	return rc;
+	return left;
+}
+
+void notes_each(struct local *l, void (*fn)(void *ctx, const struct file_work *w), void *ctx)
+{
+	struct str key;
+	void *value;
+
+	pthread_mutex_lock(&l->notes_lock);
+	for (size_t at = 0; map_next(l->notes, &at, &key, &value);) {
+		const struct note *n = value;
+		struct file_work w = {.op = {.kind = n->replace ? FILE_NOTE_REPLACE : FILE_NOTE,
+					     .path = str_from(n->path),
+					     .folder = str_from(n->folder),
+					     .prefix = buf_str(&n->text),
+					     .account = n->account,
+					     .home = true,
+					     .body = -1}};
+
+		fn(ctx, &w);
+	}
+	pthread_mutex_unlock(&l->notes_lock);
 }
 
 void notes_free(struct local *l)

@@ -12,6 +12,8 @@ struct store_engine_ops {
 	void (*barrier)(struct store_engine *e, void (*fn)(void *ctx), void *ctx);
 	int (*admit)(struct store_engine *e, struct str path, uint64_t bytes, struct err *err);
 	bool (*read_only)(const struct store_engine *e);
+	bool (*may_recover)(struct store_engine *e);		       /* NULL: never */
+	void (*message_limit)(struct store_engine *e, uint64_t bytes); /* NULL: has none */
 	int (*body)(struct store_engine *e, uint64_t account, struct str path, struct str folder, struct str base,
 		    bool cur, struct str flags, struct arena *a, struct store_file *body_r, struct err *err);
 	int (*message)(struct store_engine *e, struct str path, struct str folder, struct str name, bool cur,

@@ -490,6 +490,7 @@ void store_service_configure(struct store_service *svc, struct conf *conf)
 	conf_unref(&svc->conf);
 	svc->conf = conf;
 	host_set(svc);
+	store_engine_message_limit(svc->engine, (uint64_t)conf->message_size_limit);
 }
 
 void store_service_run(struct store_service *svc)

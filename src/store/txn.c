@@ -84,7 +84,7 @@ struct str txn_value(struct txn *t)
 
 struct store_file_op *txn_file(struct txn *t, struct account *a, enum store_file_kind kind, struct str folder)
 {
-	struct store_file_op op = {.kind = kind, .account = a->id, .body = -1};
+	struct store_file_op op = {.kind = kind, .account = a->id, .body = -1, .home = !a->fresh};
 
 	op.path = arena_str(&t->arena, a->header.path);
 	op.folder = arena_str(&t->arena, folder);
