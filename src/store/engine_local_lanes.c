@@ -197,7 +197,7 @@ static bool is_full(struct local *l, const struct file_job *j, const struct err 
 	char full[STORE_PATH_MAX];
 	struct stat st, root;
 
-	if (err->kind != ERR_FULL || fstat(l->o.rootfd, &root) < 0)
+	if (err->kind != ERR_FULL || io_fstat(l->o.rootfd, &root) < 0)
 		return false;
 	local_path(full, j->work.op.path, STR_NULL, "");
 	return io_fstatat(l->o.rootfd, full, &st, 0) < 0 || st.st_dev == root.st_dev;
