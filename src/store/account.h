@@ -59,6 +59,7 @@ struct folder_state {
 	VEC(struct look_waiter) waiters;
 	VEC(uint32_t) suspects; /* not in the directory at the last scan */
 	int64_t suspects_ms;
+	int64_t gone_ms; /* since when its directory is missing; 0: it is there */
 };
 
 struct account {

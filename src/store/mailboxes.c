@@ -222,7 +222,7 @@ static int forget_range(struct txn *t, struct account *a, char type, uint32_t ma
 				  key_u32(&t->arena, a->id, type, mailbox + 1), false, collect_key, &k, err);
 }
 
-static int change_delete(struct txn **tp, struct account *a, struct mailbox *m, struct err *err)
+int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct err *err)
 {
 	struct change_set *set;
 	struct txn *t;
@@ -400,7 +400,7 @@ static int change(struct txn **t, struct account *a, const struct store_mailbox_
 	case MAILBOX_RENAME:
 		if (!m)
 			return err_set(err, ERR_NOT_FOUND, "", "there is no such mailbox");
-		return msg->change == MAILBOX_DELETE ? change_delete(t, a, m, err)
+		return msg->change == MAILBOX_DELETE ? mailbox_delete(t, a, m, err)
 						     : change_rename(t, a, m, to, m_r, err);
 	default:
 		return err_set(err, ERR_SYNTAX, "", "unknown change of a mailbox");

@@ -401,9 +401,68 @@ void account_damaged(struct store_service *svc, uint64_t id, struct str path)
 	rpc_server_after(svc->server, 0, rebuild_damaged, r);
 }
 
-/* ---- folders that other tools made ---- */
+/* ---- folders that other tools made or took away ---- */
 
 #define FOLDERS_EVERY_MS 1000
+/* What was only moved away for a moment is there again by then. */
+#define FOLDER_GRACE_MS 5000
+
+static bool folder_in(const struct folder_list *l, struct str folder)
+{
+	for (size_t i = 0; i < l->names.n; i++)
+		if (str_eq(l->names.v[i], folder))
+			return true;
+	return false;
+}
+
+static void folders_adopt(struct store_service *svc, struct account *a, const struct folder_list *l, struct txn **t)
+{
+	for (size_t i = 0; i < l->names.n; i++) {
+		struct str folder = l->names.v[i];
+		struct mailbox *m;
+
+		if (account_mailbox_folder(a, folder) || a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
+			continue;
+		if (!*t)
+			*t = txn_new(svc);
+		m = mailbox_make(*t, a, folder_name(a, folder, &(*t)->arena), ROLE_NONE, true, folder);
+		folder_scan_soon(svc, a->id, m->id);
+	}
+}
+
+/* A mailbox whose folder is missing twice, some seconds apart, while INBOX is there, was deleted by whoever
+ * removed the folder. */
+static int folders_bury(struct store_service *svc, struct account *a, const struct folder_list *l, struct txn **t,
+			struct err *err)
+{
+	int64_t now = clock_ms();
+
+	for (size_t i = 0; i < a->mailboxes.n; i++) {
+		struct mailbox *m = a->mailboxes.v[i];
+		struct folder_state *fs;
+
+		if (m->rec.folder.len == 0 || m->deleted_now)
+			continue;
+		fs = folder_state_get(svc, a->id, m->id);
+		if (folder_in(l, m->rec.folder)) {
+			fs->gone_ms = 0;
+			continue;
+		}
+		if (!fs->gone_ms)
+			fs->gone_ms = now;
+		if (now - fs->gone_ms < FOLDER_GRACE_MS) {
+			folders_look_soon(svc, a->id, FOLDER_GRACE_MS - (now - fs->gone_ms) + 1);
+			continue;
+		}
+		log_info("account %llu: the folder \"%.*s\" was removed: mailbox deleted", (unsigned long long)a->id,
+			 STR_ARG(m->rec.folder));
+		if (!*t)
+			*t = txn_new(svc);
+		if (mailbox_delete(t, a, m, err) < 0)
+			return -1;
+	}
+	return 0;
+}
 
 void folders_look(struct store_service *svc, struct account *a)
 {
@@ -411,27 +470,66 @@ void folders_look(struct store_service *svc, struct account *a)
 	struct folder_list folders;
 	struct err err = ERR_NONE;
 	struct txn *t = NULL;
+	uint64_t id = a->id;
+	int rc = 0;
 
 	if (rt->rebuilding || clock_ms() - rt->folders_ms < FOLDERS_EVERY_MS ||
 	    store_engine_files_pending(svc->engine, a->id) > 0)
 		return;
 	rt->folders_ms = clock_ms();
-	if (folder_list(svc, a->header.path, &folders, &err) > 0)
-		for (size_t i = 0; i < folders.names.n; i++) {
-			struct str folder = folders.names.v[i];
-			struct mailbox *m;
-
-			if (account_mailbox_folder(a, folder) ||
-			    a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
-				continue;
-			if (!t)
-				t = txn_new(svc);
-			m = mailbox_make(t, a, folder_name(a, folder, &t->arena), ROLE_NONE, true, folder);
-			folder_scan_soon(svc, a->id, m->id);
-		}
+	if (folder_list(svc, a->header.path, &folders, &err) > 0) {
+		folders_adopt(svc, a, &folders, &t);
+		if (folder_in(&folders, STR_NULL))
+			rc = folders_bury(svc, a, &folders, &t, &err);
+	}
 	folder_list_release(&folders);
-	if (t && txn_commit(&t, NULL, NULL, &err) < 0)
-		log_warning("account %llu: adopting a folder: %s", (unsigned long long)a->id, err.text);
+	if (rc < 0)
+		txn_abort(&t);
+	else if (t)
+		rc = txn_commit(&t, NULL, NULL, &err);
+	if (rc < 0)
+		log_warning("account %llu: taking over folders that came or went: %s", (unsigned long long)id,
+			    err.text);
+}
+
+static void folders_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+	int64_t next = INT64_MAX, now = clock_ms();
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->runtimes, &at, &key, &value);) {
+		struct runtime *rt = value;
+		struct account *a;
+
+		if (rt->folders_at_ms && rt->folders_at_ms <= now) {
+			/* Not while our own files are on their way: after a moment. */
+			bool busy = rt->rebuilding || store_engine_files_pending(svc->engine, rt->account) > 0;
+
+			rt->folders_at_ms = busy ? now + FOLDERS_EVERY_MS : 0;
+			rt->folders_ms = busy ? rt->folders_ms : 0;
+			if (!busy && account_get(svc, rt->account, &a, NULL) > 0)
+				folders_look(svc, a);
+			/* As long as somebody looks at what is missing. */
+			if (!busy && !rt->folders_at_ms && !watch_again(svc, rt->account))
+				rt->folders_at_ms = now + 2 * FOLDERS_EVERY_MS;
+		}
+		if (rt->folders_at_ms && rt->folders_at_ms < next)
+			next = rt->folders_at_ms;
+	}
+	if (next < INT64_MAX)
+		timer_once(svc, TIMER_FOLDERS, next > now ? next - now + 1 : 1, folders_timer);
+}
+
+void folders_look_soon(struct store_service *svc, uint64_t account, int64_t delay_ms)
+{
+	struct runtime *rt = runtime_get(svc, account);
+	int64_t at = clock_ms() + delay_ms;
+
+	if (!rt->folders_at_ms || rt->folders_at_ms > at)
+		rt->folders_at_ms = at;
+	timer_once(svc, TIMER_FOLDERS, delay_ms + 1, folders_timer);
 }
 
 /* ---- fsck ---- */

@@ -46,8 +46,9 @@ struct runtime {
 	struct txn *before; /* what `last` was, while a commit is being tried */
 	uint64_t serial;    /* bumped at each commit with file operations */
 	VEC(struct folder_state *) folders;
-	int64_t folders_ms;  /* when the directory was last looked at for new folders */
-	unsigned rebuilding; /* folders still to be read; requests wait in `waiting` */
+	int64_t folders_ms;    /* when the directory was last looked at for folders that came or went */
+	int64_t folders_at_ms; /* when it will be; 0: when somebody asks */
+	unsigned rebuilding;   /* folders still to be read; requests wait in `waiting` */
 	VEC(struct rpc_request *) waiting;
 	int64_t rebuild_failed_ms; /* 0: never; not tried again at once */
 	struct map *rebuilt;	   /* while rebuilding: message id to its first place */
@@ -268,6 +269,7 @@ struct call {
 void call_mailboxes(struct call *c);
 void call_mailbox(struct call *c);
 void call_mailbox_change(struct call *c);
+int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct err *err) WARN_UNUSED;
 void call_view_open(struct call *c);
 void call_view_close(struct call *c);
 void call_meta(struct call *c);
@@ -315,6 +317,7 @@ void folder_look(struct store_service *svc, uint64_t account, uint32_t mailbox, 
 void folder_scan_soon(struct store_service *svc, uint64_t account, uint32_t mailbox);
 /* Folders that other tools made. */
 void folders_look(struct store_service *svc, struct account *a);
+void folders_look_soon(struct store_service *svc, uint64_t account, int64_t delay_ms);
 struct folder_state *folder_state_get(struct store_service *svc, uint64_t account, uint32_t mailbox);
 void folder_state_drop(struct store_service *svc, uint64_t account, uint32_t mailbox);
 void account_damaged(struct store_service *svc, uint64_t id, struct str path);
@@ -336,11 +339,13 @@ void watch_start(struct store_service *svc);
 void watch_stop(struct store_service *svc);
 void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox);
 void watch_unfollow(struct store_service *svc, uint64_t account, uint32_t mailbox);
+/* Watches what is followed and was not there before. False: something still is not. */
+bool watch_again(struct store_service *svc, uint64_t account);
 /* We are about to make this name appear or vanish ourselves. */
 void watch_expect(struct store_service *svc, uint64_t account, const struct store_file_op *op);
 
 /* ---- upkeep (service.c) ---------------------------------------------------------------------------------- */
-enum { TIMER_GAPS, TIMER_PARKED, TIMER_CONFIRM, TIMER_PROJECT, TIMER_SCAN, TIMER_PURGE };
+enum { TIMER_GAPS, TIMER_PARKED, TIMER_CONFIRM, TIMER_PROJECT, TIMER_SCAN, TIMER_PURGE, TIMER_FOLDERS, TIMER_RECOVER };
 /* fn(svc) after ms at the latest; one at a time of each sort. */
 void timer_once(struct store_service *svc, unsigned timer, int64_t ms, void (*fn)(void *ctx));
 

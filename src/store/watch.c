@@ -1,6 +1,7 @@
 /* watch - inotify on new/ and cur/ of the folders that somebody looks at. What we do ourselves is expected by name
- * and ignored; anything else makes the folder be read. Where the kernel has no inotify to give, folders are still
- * looked at whenever a view is opened. */
+ * and ignored; anything else makes the folder be read. The account's directory is watched, too: folders come, go, and
+ * are replaced there, and then their directories are others. Where the kernel has no inotify to give, folders are
+ * still looked at whenever a view is opened. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "os/io.h"
@@ -10,8 +11,11 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#define WATCH_MASK (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
-#define EXPECT_MS  10000
+#define WATCH_MASK (IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR | IN_MOVE_SELF | IN_DELETE_SELF)
+/* The directory itself is another one, or none, by now. */
+#define GONE_MASK (IN_MOVE_SELF | IN_DELETE_SELF | IN_UNMOUNT)
+#define AGAIN_MS  200
+#define EXPECT_MS 10000
 
 struct watch {
 	uint64_t account;
@@ -19,12 +23,20 @@ struct watch {
 	bool cur;
 	int wd;
 	struct watch *other; /* of the same folder */
+	bool home;	     /* of the account's directory; mailbox 0 */
+};
+
+/* One for each account with something followed; `watch` is NULL while the directory is missing. */
+struct home {
+	struct watch *watch;
+	unsigned followed;
 };
 
 struct watcher {
 	int fd;
 	struct map *by_wd;	 /* struct watch */
 	struct map *by_mailbox;	 /* account, mailbox: the watch of new/ */
+	struct map *homes;	 /* account: struct home */
 	struct map *expected[2]; /* young and old: names that we make appear or vanish */
 	int64_t turned_ms;
 	bool told;
@@ -103,6 +115,52 @@ static void scan_all(struct store_service *svc)
 	}
 }
 
+static void watch_drop(struct watcher *w, struct watch *watch)
+{
+	if (!watch)
+		return;
+	inotify_rm_watch(w->fd, watch->wd);
+	if (map_get_u64(w->by_wd, (uint64_t)watch->wd) == watch)
+		map_remove_u64(w->by_wd, (uint64_t)watch->wd);
+	free(watch);
+}
+
+/* The watches of an account; what is followed stays so, and is watched anew by watch_again(). */
+static void forget_places(struct store_service *svc, uint64_t account)
+{
+	struct watcher *w = svc->watcher;
+	struct home *h = map_get_u64(w->homes, account);
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(w->by_mailbox, &at, &key, &value);) {
+		struct watch *watch = value;
+
+		if (watch->account != account)
+			continue;
+		map_remove(w->by_mailbox, key);
+		watch_drop(w, watch->other);
+		watch_drop(w, watch);
+	}
+	if (h && h->watch) {
+		watch_drop(w, h->watch);
+		h->watch = NULL;
+	}
+}
+
+/* Directories are not what they were: those of the account are watched anew. */
+static void on_place(struct store_service *svc, const struct watch *watch, const struct inotify_event *e)
+{
+	uint64_t account = watch->account;
+	struct str name = e->len > 0 ? str_from(e->name) : STR_NULL;
+
+	if (!(e->mask & GONE_MASK) && !str_eq(name, STR("cur")) && !str_eq(name, STR("new")) &&
+	    !str_starts(name, STR(".")))
+		return;
+	forget_places(svc, account);
+	folders_look_soon(svc, account, AGAIN_MS);
+}
+
 static void on_event(void *ctx, int fd)
 {
 	struct store_service *svc = ctx;
@@ -117,6 +175,8 @@ static void on_event(void *ctx, int fd)
 			at += sizeof(*e) + e->len;
 			if (e->mask & IN_Q_OVERFLOW)
 				scan_all(svc);
+			else if (watch && (watch->home || (e->mask & GONE_MASK)))
+				on_place(svc, watch, e);
 			else if (watch && e->len > 0 && !(e->mask & IN_IGNORED) &&
 				 !expected(svc, watch, str_from(e->name)))
 				folder_scan_soon(svc, watch->account, watch->mailbox);
@@ -157,16 +217,6 @@ static struct watch *watch_dir(struct store_service *svc, const struct account *
 	*watch = (struct watch){.account = a->id, .mailbox = m->id, .cur = cur, .wd = wd};
 	map_set_u64(svc->watcher->by_wd, (uint64_t)wd, watch);
 	return watch;
-}
-
-static void watch_drop(struct watcher *w, struct watch *watch)
-{
-	if (!watch)
-		return;
-	inotify_rm_watch(w->fd, watch->wd);
-	if (map_get_u64(w->by_wd, (uint64_t)watch->wd) == watch)
-		map_remove_u64(w->by_wd, (uint64_t)watch->wd);
-	free(watch);
 }
 
 struct later {
@@ -217,21 +267,79 @@ static void follow(struct store_service *svc, uint64_t account, uint32_t mailbox
 	}
 }
 
+static void home_watch(struct store_service *svc, uint64_t account, struct home *h)
+{
+	struct account *a;
+	char *path;
+	int wd;
+
+	if (h->watch || account_get(svc, account, &a, NULL) <= 0)
+		return;
+	path = mem_printf("%.*s", STR_ARG(a->header.path));
+	wd = add_watch(svc, path);
+	free(path);
+	if (wd < 0)
+		return;
+	h->watch = NEW(struct watch);
+	*h->watch = (struct watch){.account = account, .wd = wd, .home = true};
+	map_set_u64(svc->watcher->by_wd, (uint64_t)wd, h->watch);
+}
+
 void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox)
 {
+	struct home *h;
+
+	if (!svc->watcher)
+		return;
+	h = map_get_u64(svc->watcher->homes, account);
+	if (!h) {
+		h = NEW(struct home);
+		map_set_u64(svc->watcher->homes, account, h);
+	}
+	h->followed++;
 	follow(svc, account, mailbox, true);
+	home_watch(svc, account, h);
+}
+
+bool watch_again(struct store_service *svc, uint64_t account)
+{
+	struct home *h = svc->watcher ? map_get_u64(svc->watcher->homes, account) : NULL;
+	struct account *a;
+	bool all = true;
+	struct str key;
+	void *value;
+
+	if (!h || account_get(svc, account, &a, NULL) <= 0)
+		return true;
+	home_watch(svc, account, h);
+	for (size_t at = 0; map_next(svc->followed, &at, &key, &value);) {
+		const struct followed *f = value;
+		struct watch_key k = {account, f->mailbox};
+
+		if (f->account != account || !account_mailbox(a, f->mailbox))
+			continue;
+		follow(svc, account, f->mailbox, true);
+		all = all && map_get(svc->watcher->by_mailbox, str_of(&k, sizeof(k)));
+	}
+	return all && h->watch;
 }
 
 void watch_unfollow(struct store_service *svc, uint64_t account, uint32_t mailbox)
 {
 	struct watch_key key = {account, mailbox};
 	struct watcher *w = svc->watcher;
+	struct home *h = w ? map_get_u64(w->homes, account) : NULL;
 	struct watch *watch = w ? map_remove(w->by_mailbox, str_of(&key, sizeof(key))) : NULL;
 
-	if (!watch)
-		return;
-	watch_drop(w, watch->other);
-	watch_drop(w, watch);
+	if (watch) {
+		watch_drop(w, watch->other);
+		watch_drop(w, watch);
+	}
+	if (h && --h->followed == 0) {
+		watch_drop(w, h->watch);
+		map_remove_u64(w->homes, account);
+		free(h);
+	}
 }
 
 void watch_start(struct store_service *svc)
@@ -250,6 +358,7 @@ void watch_start(struct store_service *svc)
 	w->fd = fd;
 	w->by_wd = map_new();
 	w->by_mailbox = map_new();
+	w->homes = map_new();
 	w->expected[0] = map_new();
 	w->expected[1] = map_new();
 	w->turned_ms = clock_ms();
@@ -270,6 +379,9 @@ void watch_stop(struct store_service *svc)
 		free(value);
 	map_free(&w->by_wd);
 	map_free(&w->by_mailbox);
+	for (size_t at = 0; map_next(w->homes, &at, &key, &value);)
+		free(value);
+	map_free(&w->homes);
 	map_free(&w->expected[0]);
 	map_free(&w->expected[1]);
 	close(w->fd);
