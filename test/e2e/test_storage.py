@@ -4,71 +4,13 @@ import os
 import re
 import smtplib
 import sqlite3
-import subprocess
 
 import pytest
 
+from disks import MB, disk                                                  # noqa: F401 (a fixture)
 from instance import Instance, wait_for
 from test_crash import message, send_until_accepted, subjects
-
-MB = 1 << 20
-
-
-class Disk:
-    """A small file system of the test's own."""
-
-    def __init__(self, path, size):
-        self.path = str(path)
-        os.makedirs(self.path, exist_ok=True)
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", self.path], capture_output=True)
-        if mounted.returncode != 0:
-            pytest.skip("cannot mount a tmpfs here")
-
-    def free(self):
-        s = os.statvfs(self.path)
-        return s.f_bavail * s.f_frsize
-
-    def fill(self, leave):
-        """A file that leaves so many bytes free."""
-        with open(os.path.join(self.path, "filler"), "wb") as f:
-            os.posix_fallocate(f.fileno(), 0, self.free() - leave)
-
-    def empty(self):
-        os.unlink(os.path.join(self.path, "filler"))
-
-    def remount(self, how):
-        subprocess.run(["mount", "-o", "remount," + how, self.path], check=True)
-
-    def unmount(self):
-        subprocess.run(["umount", "--lazy", self.path], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path):
-    disks = []
-
-    def mount(path, size):
-        disks.append(Disk(path, size))
-        return disks[-1]
-    if os.getuid() != 0:
-        pytest.skip("needs root to mount a file system")
-    yield mount
-    for d in disks:
-        d.unmount()
-
-
-def send_until_refused(mail, names, size):
-    """Returns what was answered 250, and the refusal."""
-    accepted = []
-    for name in names:
-        try:
-            mail.send("bob@example.test", text=message(name, size))
-            accepted.append(name)
-        except smtplib.SMTPRecipientsRefused as e:
-            return accepted, next(iter(e.recipients.values()))
-        except smtplib.SMTPResponseException as e:
-            return accepted, (e.smtp_code, e.smtp_error)
-    raise AssertionError(f"{len(accepted)} messages were taken on a full disk")
+from test_disk import send_until_refused
 
 
 def test_a_full_disk_refuses_in_time_and_recovers(tmp_path, disk):
@@ -135,7 +77,7 @@ def test_read_only_mail_can_be_read(tmp_path, disk):
         mails.remount("ro")
         m.start()
         assert subjects(m, "bob@example.test") == {"first": 1}
-        # What is taken although it cannot be written as a file yet is in the journal, and stays there.
+        # What is taken although it cannot be written as a file yet is in the journal or in the queue, and stays there.
         accepted = ["first"]
         for i in range(3):
             try:
@@ -146,13 +88,13 @@ def test_read_only_mail_can_be_read(tmp_path, disk):
             except smtplib.SMTPResponseException as e:
                 assert 400 <= e.smtp_code < 500
         expected = {name: 1 for name in accepted}
-        assert subjects(m, "bob@example.test") == expected
+        assert subjects(m, "bob@example.test").items() <= expected.items()
         m.kill()
         mails.remount("rw")
         m.start()
         send_until_accepted(m, "last")
         expected["last"] = 1
-        wait_for("all of it", lambda: subjects(m, "bob@example.test") == expected)
+        wait_for("all of it", lambda: m.command("queue", "flush") and subjects(m, "bob@example.test") == expected)
         assert m.stop() == 0
         assert len(m.messages("bob@example.test")) == len(expected)
 
