@@ -9,9 +9,11 @@
 #include "os/fd.h"
 #include <errno.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PENALTY_ENTRIES 20000
-#define WATCH_MS	3000 /* between questions whether the database has changed */
+#define LOGIN_WAIT_MS	25000 /* callers give up after 30 s */
+#define WATCH_MS	3000  /* between questions whether the database has changed */
 
 /* ---- one request ---- */
 
@@ -166,9 +168,8 @@ static bool may_ask(const struct rpc_request *req, unsigned callers)
 	return role < PROCESS_ROLES && (callers & 1u << role);
 }
 
-static void handle(void *ctx, struct rpc_request *req)
+static void work(struct directory_service *s, struct rpc_request *req)
 {
-	struct directory_service *s = ctx;
 	struct work w = {.service = s, .req = req, .peer = rpc_peer_id(req->peer)};
 	struct err err = ERR_NONE;
 
@@ -192,6 +193,68 @@ static void handle(void *ctx, struct rpc_request *req)
 	}
 	conf_unref(&w.conf);
 	db_give(s, w.db);
+}
+
+/* May this log-in be worked on now? If not, somebody who is at one will take it. */
+static bool login_begin(struct directory_service *s, struct rpc_request *req)
+{
+	bool now;
+
+	pthread_mutex_lock(&s->lock);
+	now = s->logins < s->logins_max;
+	if (now)
+		s->logins++;
+	else
+		vec_push(&s->waiting, ((struct login_waiting){.req = req, .since = clock_ms()}));
+	pthread_mutex_unlock(&s->lock);
+	return now;
+}
+
+/* The next one that waits, or NULL: this thread is free for other things. Who has waited for longer than his caller
+ * does is not computed for. */
+static struct rpc_request *login_next(struct directory_service *s)
+{
+	struct err err = ERR_NONE;
+	struct login_waiting w;
+
+	for (;;) {
+		pthread_mutex_lock(&s->lock);
+		if (s->waiting_at == s->waiting.n) {
+			vec_clear(&s->waiting);
+			s->waiting_at = 0;
+			s->logins--;
+			pthread_mutex_unlock(&s->lock);
+			return NULL;
+		}
+		w = s->waiting.v[s->waiting_at++];
+		pthread_mutex_unlock(&s->lock);
+		if (clock_ms() - w.since < LOGIN_WAIT_MS)
+			return w.req;
+		err_set(&err, ERR_TEMP, "4.7.0", "too many log-ins are under way");
+		rpc_refuse(w.req, &err);
+	}
+}
+
+static bool is_login(const struct rpc_request *req)
+{
+	return req->number == DIR_AUTH_START.number || req->number == DIR_AUTH_PLAIN.number ||
+	       req->number == DIR_AUTH_STEP.number;
+}
+
+static void handle(void *ctx, struct rpc_request *req)
+{
+	struct directory_service *s = ctx;
+
+	if (!is_login(req)) {
+		work(s, req);
+		return;
+	}
+	if (!login_begin(s, req))
+		return;
+	while (req) {
+		work(s, req);
+		req = login_next(s);
+	}
 }
 
 /* On the loop thread: in memory only, and before the session's next request starts. */
@@ -318,6 +381,13 @@ static const struct rpc_service service_template = {.name = "directory",
 						    .handle_early = handle_early,
 						    .peer_closed = peer_closed};
 
+static unsigned logins_at_a_time(unsigned threads)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cores > 0 && (unsigned long)cores < threads / 2 ? (unsigned)cores : threads / 2;
+}
+
 struct directory_service *directory_service_new(const struct directory_options *options, struct err *err)
 {
 	struct directory_service *s;
@@ -351,6 +421,7 @@ struct directory_service *directory_service_new(const struct directory_options *
 	service.ctx = s;
 	s->server = rpc_server_new(&service);
 	rpc_server_use_threads(s->server, (unsigned)options->conf->directory_thread_limit);
+	s->logins_max = logins_at_a_time((unsigned)options->conf->directory_thread_limit);
 	return s;
 }
 
@@ -428,6 +499,7 @@ void directory_service_free(struct directory_service **sp)
 	for (size_t i = 0; i < s->idle.n; i++)
 		db_close(&s->idle.v[i]);
 	vec_release(&s->idle);
+	vec_release(&s->waiting);
 	db_close(&s->watch_db);
 	conf_unref(&s->conf);
 	mem_wipe(s->secret, sizeof(s->secret));

@@ -12,6 +12,11 @@
 #include "store/schema.h"
 #include <pthread.h>
 
+struct login_waiting {
+	struct rpc_request *req;
+	int64_t since;
+};
+
 struct directory_service {
 	char *database;
 	uint8_t secret[DB_SECRET_LEN];
@@ -20,10 +25,15 @@ struct directory_service {
 	struct grants *grants;
 	struct penalty *penalty;
 
-	pthread_mutex_t lock; /* conf, idle, exchanges */
+	pthread_mutex_t lock; /* conf, idle, logins, waiting, exchanges */
 	struct conf *conf;
 	VEC(struct db *) idle; /* connections nobody works with */
-	struct map *exchanges; /* {peer, session} to struct sasl; not there while a thread is at it */
+	/* Log-ins compute: more of them at a time than there are cores gain nothing, cost 16 MB each (yescrypt), and
+	 * would leave no thread to those who ask where mail goes. */
+	unsigned logins, logins_max;
+	VEC(struct login_waiting) waiting; /* their turn comes; first in, first out */
+	size_t waiting_at;		   /* the first */
+	struct map *exchanges;		   /* {peer, session} to struct sasl; not there while a thread is at it */
 
 	pthread_t watcher;
 	pthread_mutex_t watch_lock; /* the flags */

@@ -55,7 +55,8 @@ size_t engine_session_count(const struct engine *e);
 /* Around every wait outside the engine's own (RPC, files that may be slow). Nestable; a no-op on threads that
  * are not the engine's. `kind` gives each sort of wait its own share of the threads, so that one dead
  * service cannot take the last. Begin may itself wait for the share. */
-enum block_kind { BLOCK_STORE, BLOCK_DIRECTORY, BLOCK_DNS, BLOCK_QUEUE, BLOCK_FILTER, BLOCK_KINDS };
+/* BLOCK_LOGIN: calls with a secret; many log-ins at a time are no reason for mail to wait. */
+enum block_kind { BLOCK_STORE, BLOCK_DIRECTORY, BLOCK_LOGIN, BLOCK_DNS, BLOCK_QUEUE, BLOCK_FILTER, BLOCK_KINDS };
 void engine_block_begin(enum block_kind kind);
 void engine_block_end(enum block_kind kind);
 /* Like begin, but returns false (and nothing is to be ended) when too many already wait for this kind: the

@@ -84,9 +84,9 @@ void engine_pool_kick(struct engine *e)
 
 /* ---- waits ---- */
 
-static unsigned kind_share(const struct engine *e)
+static unsigned kind_share(const struct engine *e, enum block_kind kind)
 {
-	unsigned share = e->limits.threads / 2;
+	unsigned share = e->limits.threads / (kind == BLOCK_LOGIN ? 4 : 2);
 
 	return share > 0 ? share : 1;
 }
@@ -113,11 +113,11 @@ static bool block_begin(enum block_kind kind, bool may_wait_for_ever)
 	}
 	e = t->engine;
 	pthread_mutex_lock(&e->kind_lock);
-	if (e->kind_blocked[kind] >= kind_share(e)) {
+	if (e->kind_blocked[kind] >= kind_share(e, kind)) {
 		if (!may_wait_for_ever && e->kind_waiting[kind] >= e->limits.threads / 4)
 			got = false;
 		e->kind_waiting[kind]++;
-		while (got && e->kind_blocked[kind] >= kind_share(e))
+		while (got && e->kind_blocked[kind] >= kind_share(e, kind))
 			pthread_cond_wait(&e->kind_cond, &e->kind_lock);
 		e->kind_waiting[kind]--;
 	}

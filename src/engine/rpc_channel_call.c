@@ -227,6 +227,7 @@ static int call_outcome(struct rpc_channel *c, struct pending *p, struct err *er
 int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err)
 {
+	enum block_kind kind = call->secret ? BLOCK_LOGIN : c->block;
 	int64_t deadline = clock_ms() + timeout_ms;
 	int fds[FD_PASS_MAX];
 	struct buf frame;
@@ -239,7 +240,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 		buf_release(&frame);
 		return -1;
 	}
-	if (!engine_block_try(c->block)) {
+	if (!engine_block_try(kind)) {
 		request_release(&frame, call->secret);
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
 	}
@@ -255,7 +256,7 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	result = call_outcome(c, &p, err);
 	pthread_mutex_unlock(&c->lock);
 	channel_wake(wake);
-	engine_block_end(c->block);
+	engine_block_end(kind);
 
 	request_release(&frame, call->secret);
 	return result < 0 ? -1 : reply_take(c, call, &p.reply, reply_r, hold, err);

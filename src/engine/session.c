@@ -511,10 +511,22 @@ static enum step session_step(struct session *s, struct turn *t)
 
 /* ---- events and parking ---- */
 
+/* What the peer did not take in time it will not take from the kernel either, which would keep megabytes for it for
+ * minutes. */
+static void reset_on_close(struct session *s)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	if (s->peer.len > 0)
+		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
 static void session_timed_out(struct session *s)
 {
 	enum phase phase = s->phase;
 
+	if (s->unsent > 0)
+		reset_on_close(s);
 	if ((s->phase != PHASE_UNITS && s->phase != PHASE_BULK) || s->unsent > 0) {
 		s->phase = PHASE_DEAD;
 		return;

@@ -87,6 +87,79 @@ static char byte_before(struct imap_body *b, uint64_t at)
 	return s.len ? s.ptr[0] : '\0';
 }
 
+/* ---- marks ---- */
+
+void imap_body_mark(struct imap_body *b, struct imap_marks *marks, uint32_t uid)
+{
+	if (b->fd < 0 || b->as_is || b->size <= 2 * IMAP_MARK_BYTES)
+		return;
+	if (marks->uid != uid || marks->size != b->size)
+		vec_clear(&marks->lfs);
+	marks->uid = uid;
+	marks->size = b->size;
+	b->marks = marks;
+}
+
+void imap_marks_release(struct imap_marks *marks)
+{
+	vec_release(&marks->lfs);
+	*marks = (struct imap_marks){0};
+}
+
+/* LF without a CR before it among the file bytes from .. to. */
+static uint64_t count_lfs(struct imap_body *b, uint64_t from, uint64_t to)
+{
+	char space[CHUNK], before = byte_before(b, from);
+	uint64_t count = 0;
+
+	while (from < to) {
+		struct str in = chunk(b, from, to, space), rest = in;
+
+		if (in.len == 0)
+			break;
+		for (ptrdiff_t lf; (lf = str_chr(rest, '\n')) >= 0; rest = str_skip(rest, (size_t)lf + 1)) {
+			if (lf > 0 || rest.ptr > in.ptr)
+				before = rest.ptr == in.ptr || lf > 0 ? rest.ptr[lf - 1] : '\n';
+			count += before != '\r';
+		}
+		before = in.ptr[in.len - 1];
+		from += in.len;
+	}
+	return count;
+}
+
+/* Moves the walk, which stands at `from`, to the last mark in front of its target or of `end`. */
+static void walk_by_marks(struct imap_body *b, struct walk *w, uint64_t from, uint64_t end)
+{
+	struct imap_marks *m = b->marks;
+	uint64_t first = from / IMAP_MARK_BYTES, last = end / IMAP_MARK_BYTES, before_from, low, high;
+
+	if (m->lfs.n == 0)
+		vec_push(&m->lfs, 0);
+	before_from = count_lfs(b, first * IMAP_MARK_BYTES, from);
+	for (uint64_t i = m->lfs.n - 1; i < last && !b->failed; i = m->lfs.n - 1) {
+		if (i > first && i * IMAP_MARK_BYTES - from + m->lfs.v[i] - m->lfs.v[first] - before_from >= w->target)
+			break;
+		vec_push(&m->lfs, m->lfs.v[i] + count_lfs(b, i * IMAP_MARK_BYTES, (i + 1) * IMAP_MARK_BYTES));
+	}
+	low = first;
+	high = last < m->lfs.n - 1 ? last : m->lfs.n - 1;
+	while (low < high) {
+		uint64_t mid = low + (high - low + 1) / 2;
+		uint64_t wire = mid * IMAP_MARK_BYTES - from + m->lfs.v[mid] - m->lfs.v[first] - before_from;
+
+		if (wire <= w->target)
+			low = mid;
+		else
+			high = mid - 1;
+	}
+	if (low == first)
+		return;
+	w->at.file = low * IMAP_MARK_BYTES;
+	w->at.wire = w->at.file - from + m->lfs.v[low] - m->lfs.v[first] - before_from;
+	w->before = byte_before(b, w->at.file);
+}
+
 /* The place of the wire byte `target` of the region, or its end. */
 static struct place find(struct imap_body *b, uint64_t from, uint64_t end, uint64_t target)
 {
@@ -98,7 +171,9 @@ static struct place find(struct imap_body *b, uint64_t from, uint64_t end, uint6
 		w.at.wire = w.at.file - from;
 		return w.at;
 	}
-	for (uint64_t pos = from; pos < end;) {
+	if (b->marks && end - from > IMAP_MARK_BYTES && target > IMAP_MARK_BYTES)
+		walk_by_marks(b, &w, from, end);
+	for (uint64_t pos = w.at.file; pos < end;) {
 		struct str in = chunk(b, pos, end, space);
 
 		if (in.len == 0 || walk_chunk(&w, in))
@@ -183,6 +258,11 @@ void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint
 	send_region(io, b, a.file, z.file);
 	if (z.half && !(a.half && a.file == z.file))
 		session_write(io, STR("\r"));
+}
+
+uint64_t imap_body_file_len(const struct imap_body *b, uint64_t from, uint64_t len)
+{
+	return clip(b, from, len) - from;
 }
 
 bool imap_body_read(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out)

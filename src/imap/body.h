@@ -6,14 +6,26 @@
 #ifndef IMAP_BODY_H
 #define IMAP_BODY_H
 
+#include "base/vec.h"
 #include "engine/rpc.h"
 #include "engine/session.h"
 #include "store/schema.h"
 
 #define IMAP_BODY_LOAD_MAX (128u << 20) /* what is ever read into memory of one message */
 
+/* How many LF of a large file go out as CRLF, up to each multiple of IMAP_MARK_BYTES: what is asked of one message
+ * again and again (parts, or a partial range after the other) is not counted from its beginning each time. Grows as far
+ * as is asked for. */
+#define IMAP_MARK_BYTES 65536u
+struct imap_marks {
+	uint32_t uid; /* of the message they are of; for the owner */
+	uint64_t size;
+	VEC(uint64_t) lfs; /* [i]: of the bytes before i * IMAP_MARK_BYTES */
+};
+
 struct imap_body {
-	int fd; /* -1: bytes */
+	int fd;			  /* -1: bytes */
+	struct imap_marks *marks; /* or NULL */
 	struct str bytes;
 	uint64_t size; /* file */
 	bool as_is;
@@ -26,8 +38,14 @@ void imap_body_release(struct imap_body *b);
 
 /* Appends the region's wire bytes to out; only of a body in memory. */
 void imap_body_wire(struct imap_body *b, uint64_t from, uint64_t len, struct buf *out);
+/* From now on the body uses these marks, and forgets what they say of another message. They outlive it. */
+void imap_body_mark(struct imap_body *b, struct imap_marks *marks, uint32_t uid);
+void imap_marks_release(struct imap_marks *marks);
+
 /* Wire bytes of the file bytes from .. from + len. */
 uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len);
+/* Of those, the file bytes that are there: never more than go over the wire, and known without counting. */
+uint64_t imap_body_file_len(const struct imap_body *b, uint64_t from, uint64_t len);
 /* Sends `count` wire bytes of that region, from the wire byte `start` on; all of them must be there. */
 void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start,
 		    uint64_t count);

@@ -1,7 +1,8 @@
 /* FETCH: RFC 3501 6.4.5; CHANGEDSINCE and MODSEQ: RFC 7162 3.1.4.
  *
- * The answer is produced message by message as the socket drains. Meta data comes from the store in batches. The
- * messages that were read are flagged \Seen by one commit at the end; the flag changes are announced before the
+ * The answer is produced message by message, of each message section by section, as the socket drains: a hundred
+ * sections of a large message are no reason to keep a thread from others. Meta data comes from the store in batches.
+ * The messages that were read are flagged \Seen by one commit at the end; the flag changes are announced before the
  * tagged reply. */
 #include "imap/fetch.h"
 #include "base/fatal.h"
@@ -14,6 +15,18 @@
 #define BATCH_SUMMARIES 100
 #define BATCH_METAS	1000
 #define STRUCTURE_MAX	(32u << 20)
+
+/* One message on its way out. */
+struct message {
+	struct view_entry entry;
+	uint32_t seq;
+	const struct message_meta *meta;
+	struct summary summary;
+	struct imap_body body;
+	struct rpc_reply body_hold;
+	struct message_meta body_meta;
+	bool body_open;
+};
 
 struct fetch {
 	struct imap_seqs seqs;
@@ -31,18 +44,10 @@ struct fetch {
 	bool has_metas;
 	struct arena message_arena;
 	struct imap_ahead ahead;
-};
 
-/* One message on its way out. */
-struct message {
-	struct view_entry entry;
-	uint32_t seq;
-	const struct message_meta *meta;
-	struct summary summary;
-	struct imap_body body;
-	struct rpc_reply body_hold;
-	struct message_meta body_meta;
-	bool body_open;
+	struct message m; /* under way, when `sending` */
+	bool sending;
+	size_t item; /* next one of it */
 };
 
 /* ---- meta data ---- */
@@ -55,10 +60,21 @@ static void drop_metas(struct fetch *f)
 	f->meta_at = 0;
 }
 
+static void message_end(struct fetch *f)
+{
+	if (f->m.body_open) {
+		imap_body_release(&f->m.body);
+		rpc_reply_release(&f->m.body_hold);
+	}
+	f->m.body_open = f->sending = false;
+	arena_clear(&f->message_arena);
+}
+
 static void fetch_release(struct imap_session *s)
 {
 	struct fetch *f = s->job;
 
+	message_end(f);
 	drop_metas(f);
 	imap_ahead_release(s, &f->ahead);
 	arena_release(&f->message_arena);
@@ -241,40 +257,48 @@ static void add_item(struct imap_session *s, struct message *m, const struct ima
 	}
 }
 
-static void send_message(struct imap_session *s, struct fetch *f, struct message *m)
+static bool is_section(const struct imap_item *item)
 {
-	struct buf out;
-
-	buf_init(&out, STRUCTURE_MAX);
-	buf_addf(&out, "* %u FETCH (", m->seq);
-	for (size_t i = 0; i < f->items.n; i++) {
-		if (i > 0)
-			buf_addc(&out, ' ');
-		add_item(s, m, &f->items.v[i], &out);
-	}
-	buf_addz(&out, ")\r\n");
-	session_write(s->io, buf_str(&out));
-	buf_release(&out);
-	if (m->body_open && m->body.failed)
-		f->failed = true;
+	return item->kind == ITEM_SECTION || item->kind == ITEM_RFC822 || item->kind == ITEM_RFC822_HEADER ||
+	       item->kind == ITEM_RFC822_TEXT;
 }
 
-static void fetch_one(struct imap_session *s, struct fetch *f, uint32_t seq)
+/* Items up to and including the next section, and the end behind the last one. */
+static void send_items(struct imap_session *s, struct fetch *f)
 {
-	struct message m = {.entry = view_at(s->view, seq), .seq = seq};
+	struct buf out;
+	bool section = false;
 
-	if (f->items.changedsince && m.entry.modseq <= f->items.modseq)
+	buf_init(&out, STRUCTURE_MAX);
+	if (f->item == 0)
+		buf_addf(&out, "* %u FETCH (", f->m.seq);
+	while (f->item < f->items.n && !section) {
+		if (f->item > 0)
+			buf_addc(&out, ' ');
+		section = is_section(&f->items.v[f->item]);
+		add_item(s, &f->m, &f->items.v[f->item++], &out);
+	}
+	if (f->item == f->items.n) {
+		buf_addz(&out, ")\r\n");
+		if (f->m.body_open && f->m.body.failed)
+			f->failed = true;
+		if (f->marks_seen && !(f->m.entry.flags & FLAG_SEEN))
+			imap_seqs_add(&s->arena, &f->seen, f->m.entry.uid);
+		message_end(f);
+	}
+	session_write(s->io, buf_str(&out));
+	buf_release(&out);
+}
+
+static void message_begin(struct imap_session *s, struct fetch *f, uint32_t seq)
+{
+	f->m = (struct message){.entry = view_at(s->view, seq), .seq = seq};
+	f->item = 0;
+	if (f->items.changedsince && f->m.entry.modseq <= f->items.modseq)
 		return;
-	if (prepare(s, f, &m)) {
-		send_message(s, f, &m);
-		if (f->marks_seen && !(m.entry.flags & FLAG_SEEN))
-			imap_seqs_add(&s->arena, &f->seen, m.entry.uid);
-	}
-	if (m.body_open) {
-		imap_body_release(&m.body);
-		rpc_reply_release(&m.body_hold);
-	}
-	arena_clear(&f->message_arena);
+	f->sending = prepare(s, f, &f->m);
+	if (!f->sending)
+		message_end(f);
 }
 
 /* ---- the whole answer ---- */
@@ -301,9 +325,15 @@ static bool produce(struct session *io, void *arg)
 	struct fetch *f = arg;
 
 	while (session_unsent(io) < UNSENT_ENOUGH) {
-		if (!advance(f))
-			return false;
-		fetch_one(s, f, f->seq);
+		if (!f->sending) {
+			if (!advance(f))
+				return false;
+			message_begin(s, f, f->seq);
+		}
+		if (f->sending)
+			send_items(s, f);
+		if (f->sending)
+			return true; /* more sections: the engine looks at the clock */
 	}
 	return true;
 }

@@ -29,7 +29,8 @@ struct imap_section {
 	enum { SECTION_ALL, SECTION_HEADER, SECTION_FIELDS, SECTION_FIELDS_NOT, SECTION_TEXT, SECTION_MIME } what;
 	uint32_t path[MIME_DEPTH_MAX];
 	size_t depth;
-	struct str *fields;
+	struct str *fields; /* as they were said */
+	struct str *sorted; /* by imap_field_order() */
 	size_t field_count;
 	bool partial;
 	uint64_t origin, count;
@@ -50,6 +51,7 @@ struct imap_items {
 
 /* From "(FLAGS BODY[])" to the end of the command, modifiers included. */
 bool imap_parse_items(struct imap_parser *p, bool uid_command, struct imap_items *items_r);
+int imap_field_order(const void *a, const void *b); /* of struct str; the case does not matter */
 void imap_items_add(struct arena *arena, struct imap_items *items, enum imap_item_kind kind);
 /* "BODY[HEADER.FIELDS (TO)]<0>" as it stands in the response. */
 void imap_add_section_name(struct buf *out, const struct imap_section *section);

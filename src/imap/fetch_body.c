@@ -31,9 +31,18 @@ static struct imap_region body_region(const struct mime_part *part, uint32_t pre
 
 static bool is_listed(const struct imap_section *section, struct str name)
 {
-	for (size_t i = 0; i < section->field_count; i++) {
-		if (str_ieq(section->fields[i], name))
+	size_t low = 0, high = section->field_count;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int order = imap_field_order(&section->sorted[mid], &name);
+
+		if (order == 0)
 			return true;
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
 	}
 	return false;
 }
@@ -127,7 +136,7 @@ static void send_whole(struct session *io, struct imap_body *body, const struct 
 void imap_section_send(struct session *io, const struct imap_section *section, const struct imap_region *region,
 		       struct imap_body *body, struct str text)
 {
-	uint64_t total, start = 0, count;
+	uint64_t total, start = 0, count, least;
 
 	if (!region->exists) {
 		session_write(io, STR(" NIL"));
@@ -137,7 +146,13 @@ void imap_section_send(struct session *io, const struct imap_section *section, c
 		send_whole(io, body, region);
 		return;
 	}
-	total = count = region->is_text ? text.len : imap_body_wire_len(body, region->from, region->len);
+	/* A range that lies within what is there for certain needs no count of the whole. */
+	least = region->is_text ? text.len : imap_body_file_len(body, region->from, region->len);
+	if (section->partial && section->origin <= least && section->count <= least - section->origin)
+		total = least;
+	else
+		total = region->is_text ? text.len : imap_body_wire_len(body, region->from, region->len);
+	count = total;
 	if (section->partial) {
 		start = section->origin < total ? section->origin : total;
 		count = section->count < total - start ? section->count : total - start;
@@ -247,6 +262,7 @@ int imap_body_open(struct imap_session *s, struct imap_ahead *ahead, uint32_t ui
 	if (store_call(s->server->store, &STORE_BODY, &get, &reply, hold, err) < 0)
 		return -1;
 	imap_body_init(b, reply.fd, reply.bytes, reply.meta.as_is);
+	imap_body_mark(b, &s->marks, uid);
 	*meta_r = reply.meta;
 	return 0;
 }

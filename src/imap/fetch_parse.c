@@ -19,6 +19,15 @@ static bool has_item(const struct imap_items *items, enum imap_item_kind kind)
 
 /* ---- sections ---- */
 
+int imap_field_order(const void *a, const void *b)
+{
+	const struct str *x = a, *y = b;
+
+	if (x->len != y->len)
+		return x->len < y->len ? -1 : 1;
+	return strncasecmp(x->ptr, y->ptr, x->len);
+}
+
 static bool parse_fields(struct imap_parser *p, struct imap_section *section)
 {
 	struct {
@@ -40,6 +49,9 @@ static bool parse_fields(struct imap_parser *p, struct imap_section *section)
 	}
 	section->fields = fields.v;
 	section->field_count = fields.n;
+	section->sorted = ARENA_ARRAY(p->arena, struct str, fields.n + 1);
+	memcpy(section->sorted, fields.v, fields.n * sizeof(*fields.v));
+	qsort(section->sorted, fields.n, sizeof(*fields.v), imap_field_order);
 	return fields.n > 0 || imap_parse_fail(p, "Empty list of header fields");
 }
 

@@ -115,6 +115,7 @@ void imap_deselect(struct imap_session *s)
 	if (s->view == NULL)
 		return;
 	view_close(&s->view);
+	imap_marks_release(&s->marks);
 	s->read_only = false;
 	s->state = IMAP_AUTHENTICATED;
 }

@@ -13,6 +13,7 @@
 #define IMAP_SESSION_H
 
 #include "config/service.h"
+#include "imap/body.h"
 #include "imap/parse.h"
 #include "imap/server.h"
 #include "imap/set.h"
@@ -77,6 +78,8 @@ struct imap_session {
 	/* Flag changes of this modseq are the running command's own: imap_sync() does not tell them. */
 	uint64_t own_modseq;
 	bool own_modseq_only; /* but their new MODSEQ (STORE .SILENT, RFC 7162 3.1.3) */
+
+	struct imap_marks marks; /* of the large message that was asked for last */
 
 	/* What the running command holds besides the arena: given back when it ends, however it ends. */
 	void *job;

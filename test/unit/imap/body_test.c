@@ -129,11 +129,75 @@ static void any_range_of_wire_bytes_can_be_sent(void **state)
 	buf_release(&wire);
 }
 
+/* Lines of all lengths, some that came with CRLF, many marks long: an LF stands on each side of each mark. */
+static void make_large(struct buf *file, struct buf *wire, uint64_t *state)
+{
+	buf_init(file, 1 << 21);
+	buf_init(wire, 1 << 21);
+	while (file->len < 6 * IMAP_MARK_BYTES + 77) {
+		*state = *state * 6364136223846793005u + 1442695040888963407u;
+		if (*state >> 33 & 1)
+			buf_addc(file, (char)('a' + (*state >> 40) % 26));
+		else if (*state >> 34 & 1)
+			buf_addc(file, '\n');
+		else
+			buf_addz(file, "\r\n");
+	}
+	for (size_t i = 0; i < file->len; i++) {
+		if (file->ptr[i] == '\n' && (i == 0 || file->ptr[i - 1] != '\r'))
+			buf_addc(wire, '\r');
+		buf_addc(wire, file->ptr[i]);
+	}
+}
+
+static void with_marks_the_places_are_the_same(void **state)
+{
+	struct engine *e = engine_new(&(struct engine_limits){.threads = 4, .sessions = 10});
+	struct imap_marks marks = {0};
+	uint64_t seed = 1;
+	struct buf file, wire;
+	struct imap_body b, plain;
+	pthread_t thread;
+
+	(void)state;
+	make_large(&file, &wire, &seed);
+	assert_int_equal(pthread_create(&thread, NULL, serve, e), 0);
+	imap_body_init(&plain, fd_sealed("t", buf_str(&file)), STR_NULL, false);
+	imap_body_init(&b, fd_sealed("t", buf_str(&file)), STR_NULL, false);
+	imap_body_mark(&b, &marks, 1);
+	for (int i = 0; i < 300; i++) {
+		uint64_t start, count, mark = (uint64_t)(i % 6) * IMAP_MARK_BYTES;
+
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		start = i % 3 ? (seed >> 20) % wire.len : mark + (seed >> 20) % 5;
+		count = (seed >> 40) % (wire.len - start) % 200 + 1;
+		if (start + count > wire.len)
+			count = wire.len - start;
+		check_range(e, &b, buf_str(&wire), start, count);
+		start = (seed >> 22) % file.len;
+		count = (seed >> 42) % (file.len - start);
+		assert_int_equal(imap_body_wire_len(&b, start, count), imap_body_wire_len(&plain, start, count));
+	}
+	assert_int_equal(marks.lfs.n, 7);
+	check_range(e, &b, buf_str(&wire), 0, wire.len);
+	imap_body_mark(&b, &marks, 2); /* another message: nothing is known of it */
+	assert_int_equal(marks.lfs.n, 0);
+	imap_body_release(&b);
+	imap_body_release(&plain);
+	imap_marks_release(&marks);
+	engine_stop(e, 1000);
+	pthread_join(thread, NULL);
+	engine_free(&e);
+	buf_release(&file);
+	buf_release(&wire);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(wire_length_counts_each_lf_twice_but_not_behind_cr),
 		cmocka_unit_test(any_range_of_wire_bytes_can_be_sent),
+		cmocka_unit_test(with_marks_the_places_are_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
