@@ -160,9 +160,12 @@ $(B)/bench/%: $(B)/obj/test/bench/%.o $(call libs_for,store)
 # make torture PARTS="kill powerloss" TORTURE_SECONDS=3600: the long form of what check does for seconds.
 PARTS ?=
 torture:
-	contrib/install-deps build check
+	contrib/install-deps build check torture
+	$(SUB_WERROR) B=$(B) unit-build
 	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
-	POSTRIDER=$(abspath $(B))-asan/postrider UNIT=$(abspath $(B))-asan/unit test/torture/run $(PARTS)
+	$(SUB_WERROR) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(B)-tsan/postrider
+	POSTRIDER=$(abspath $(B))-asan/postrider POSTRIDER_TSAN=$(abspath $(B))-tsan/postrider \
+		UNIT=$(abspath $(B))-asan/unit UNIT_PLAIN=$(abspath $(B))/unit test/torture/run $(PARTS)
 
 lint:
 	contrib/install-deps build lint

@@ -17,7 +17,7 @@ static bool is_direct(uint32_t c)
 }
 
 /* One UTF-16 unit of a shift; *high is a surrogate that waits for its other half. */
-static bool decode_unit(struct buf *out, uint32_t unit, uint32_t *high)
+static bool decode_unit(struct buf *out, uint32_t unit, uint32_t *high, bool strict)
 {
 	if (*high != 0) {
 		if (unit < 0xdc00 || unit > 0xdfff)
@@ -30,7 +30,7 @@ static bool decode_unit(struct buf *out, uint32_t unit, uint32_t *high)
 		return false;
 	if (unit >= 0xd800 && unit <= 0xdbff)
 		*high = unit;
-	else if (is_direct(unit) || unit == 0)
+	else if (unit == 0 || (strict ? is_direct(unit) : unit < 0x20 || unit == 0x7f))
 		return false;
 	else
 		utf8_add(out, unit);
@@ -38,7 +38,7 @@ static bool decode_unit(struct buf *out, uint32_t unit, uint32_t *high)
 }
 
 /* The base64 between '&' and '-'. */
-static bool decode_shift(struct buf *out, struct str text)
+static bool decode_shift(struct buf *out, struct str text, bool strict)
 {
 	uint32_t bits = 0, high = 0;
 	unsigned count = 0;
@@ -53,13 +53,13 @@ static bool decode_shift(struct buf *out, struct str text)
 		if (count < 16)
 			continue;
 		count -= 16;
-		if (!decode_unit(out, bits >> count & 0xffff, &high))
+		if (!decode_unit(out, bits >> count & 0xffff, &high, strict))
 			return false;
 	}
 	return high == 0 && count < 6 && (bits & ((1u << count) - 1)) == 0;
 }
 
-bool mutf7_decode(struct buf *out, struct str name)
+static bool decode(struct buf *out, struct str name, bool strict)
 {
 	bool after_shift = false;
 
@@ -80,13 +80,23 @@ bool mutf7_decode(struct buf *out, struct str name)
 			return false;
 		if (end == 0) {
 			buf_addc(out, '&');
-		} else if (after_shift || !decode_shift(out, str_sub(name, 0, (size_t)end))) {
+		} else if ((strict && after_shift) || !decode_shift(out, str_sub(name, 0, (size_t)end), strict)) {
 			return false;
 		}
 		after_shift = end > 0;
 		name = str_skip(name, (size_t)end + 1);
 	}
 	return !buf_failed(out);
+}
+
+bool mutf7_decode(struct buf *out, struct str name)
+{
+	return decode(out, name, true);
+}
+
+bool mutf7_decode_any(struct buf *out, struct str name)
+{
+	return decode(out, name, false);
 }
 
 struct shift {
@@ -116,7 +126,8 @@ static void shift_close(struct shift *s)
 	s->open = false;
 }
 
-bool mutf7_encode(struct buf *out, struct str name)
+/* Characters that stand as themselves, but for those in `shifted`. */
+static bool encode(struct buf *out, struct str name, const char *shifted)
 {
 	struct shift s = {.out = out};
 
@@ -125,7 +136,7 @@ bool mutf7_encode(struct buf *out, struct str name)
 
 		if (c <= 0)
 			return false;
-		if (is_direct((uint32_t)c)) {
+		if (is_direct((uint32_t)c) && strchr(shifted, c) == NULL) {
 			shift_close(&s);
 			buf_addz(out, c == '&' ? "&-" : (char[]){(char)c, '\0'});
 		} else if (c < 0x10000) {
@@ -137,4 +148,14 @@ bool mutf7_encode(struct buf *out, struct str name)
 	}
 	shift_close(&s);
 	return !buf_failed(out);
+}
+
+bool mutf7_encode(struct buf *out, struct str name)
+{
+	return encode(out, name, "");
+}
+
+bool mutf7_encode_level(struct buf *out, struct str level)
+{
+	return encode(out, level, "./");
 }

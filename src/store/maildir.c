@@ -1,6 +1,7 @@
 /* maildir - names, see maildir.h. All of it reads bytes that another tool may have written. */
 #include "store/maildir.h"
 #include "base/utf8.h"
+#include "msg/mutf7.h"
 
 /* ---- files ---- */
 
@@ -81,122 +82,6 @@ void maildir_name_parse(struct str base, struct maildir_name *n)
 	}
 }
 
-/* ---- modified UTF-7, RFC 3501 5.1.3 ---- */
-
-static const char B64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
-
-struct mutf7 {
-	struct buf *out;
-	uint32_t bits;
-	unsigned count;
-	bool shifted;
-};
-
-static void mutf7_unit(struct mutf7 *m, uint32_t unit)
-{
-	if (!m->shifted)
-		buf_addc(m->out, '&');
-	m->shifted = true;
-	m->bits = m->bits << 16 | unit;
-	m->count += 16;
-	while (m->count >= 6) {
-		m->count -= 6;
-		buf_addc(m->out, B64[m->bits >> m->count & 63]);
-	}
-}
-
-static void mutf7_end(struct mutf7 *m)
-{
-	if (!m->shifted)
-		return;
-	if (m->count > 0)
-		buf_addc(m->out, B64[m->bits << (6 - m->count) & 63]);
-	buf_addc(m->out, '-');
-	m->shifted = false;
-	m->bits = 0;
-	m->count = 0;
-}
-
-static void level_encode(struct buf *out, struct str level)
-{
-	struct mutf7 m = {.out = out};
-	int32_t c;
-
-	while ((c = utf8_next(&level)) != -2) {
-		if (c < 0)
-			c = 0xfffd;
-		if (c >= 0x20 && c < 0x7f && c != '.' && c != '/') {
-			mutf7_end(&m);
-			buf_addc(out, (char)c);
-			if (c == '&')
-				buf_addc(out, '-');
-		} else if (c < 0x10000) {
-			mutf7_unit(&m, (uint32_t)c);
-		} else {
-			mutf7_unit(&m, 0xd800 + (((uint32_t)c - 0x10000) >> 10));
-			mutf7_unit(&m, 0xdc00 + (((uint32_t)c - 0x10000) & 0x3ff));
-		}
-	}
-	mutf7_end(&m);
-}
-
-/* One "&...-" run without its frame. False when it is malformed. */
-static bool run_decode(struct buf *out, struct str run)
-{
-	uint32_t bits = 0, high = 0;
-	unsigned count = 0;
-
-	for (size_t i = 0; i < run.len; i++) {
-		const char *at = memchr(B64, run.ptr[i], 64);
-		uint32_t unit;
-
-		if (!at)
-			return false;
-		bits = bits << 6 | (uint32_t)(at - B64);
-		count += 6;
-		if (count < 16)
-			continue;
-		count -= 16;
-		unit = bits >> count & 0xffff;
-		if (high && unit >= 0xdc00 && unit < 0xe000) {
-			utf8_add(out, 0x10000 + ((high - 0xd800) << 10) + (unit - 0xdc00));
-			high = 0;
-		} else if (high || (unit >= 0xdc00 && unit < 0xe000) || unit < 0x20 || unit == 0x7f) {
-			return false;
-		} else if (unit >= 0xd800 && unit < 0xdc00) {
-			high = unit;
-		} else {
-			utf8_add(out, unit);
-		}
-	}
-	return !high && count < 6 && (bits & ((1u << count) - 1)) == 0;
-}
-
-static bool level_decode(struct buf *out, struct str level)
-{
-	while (level.len > 0) {
-		ptrdiff_t end;
-		char c = level.ptr[0];
-
-		if (c < 0x20 || c == 0x7f) /* 8-bit bytes are negative here, and no part of modified UTF-7 */
-			return false;
-		level = str_skip(level, 1);
-		if (c != '&') {
-			buf_addc(out, c);
-			continue;
-		}
-		end = str_chr(level, '-');
-		if (end < 0)
-			return false;
-		if (end == 0)
-			buf_addc(out, '&');
-		else if (!run_decode(out, str_sub(level, 0, (size_t)end)))
-			return false;
-		level = str_skip(level, (size_t)end + 1);
-	}
-	return true;
-}
-
 /* ---- folders ---- */
 
 int mailbox_name_check(struct str name, struct buf *out, struct err *err)
@@ -232,15 +117,20 @@ int mailbox_name_check(struct str name, struct buf *out, struct err *err)
 void mailbox_folder(struct buf *out, struct str name)
 {
 	struct str level;
+	struct buf clean;
 	bool more = true;
 
 	if (str_eq(name, STR("INBOX")))
 		return;
+	buf_init(&clean, 4 * MAILBOX_NAME_MAX);
 	while (more) {
 		more = str_split(name, '/', &level, &name);
 		buf_addc(out, '.');
-		level_encode(out, level);
+		buf_clear(&clean);
+		utf8_sanitize(&clean, level);
+		(void)!mutf7_encode_level(out, buf_str(&clean));
 	}
+	buf_release(&clean);
 }
 
 void folder_mailbox(struct buf *out, struct str folder)
@@ -262,7 +152,7 @@ void folder_mailbox(struct buf *out, struct str folder)
 		start = out->len;
 		if (level.len == 0)
 			buf_addc(out, '_'); /* ".a..b": a level must have a name */
-		else if (!level_decode(out, level)) {
+		else if (!mutf7_decode_any(out, level)) {
 			buf_truncate(out, start);
 			utf8_sanitize(out, level);
 		}
