@@ -186,6 +186,7 @@ static void look_at(struct search_job *j, uint32_t seq)
 		if (c.entry.modseq > j->modseq)
 			j->modseq = c.entry.modseq;
 	}
+	imap_candidate_release(&c);
 	if (j->summary_asked)
 		arena_clear(&j->arena);
 	if (j->message_asked && j->raw.size > 65536)

@@ -11,6 +11,7 @@
 
 #define IMAP_SEARCH_KEYS_MAX  1000
 #define IMAP_SEARCH_DEPTH_MAX 32
+#define IMAP_SEARCH_TEXTS_MAX 100 /* keys that have to look at the message itself */
 
 enum imap_cost { COST_VIEW, COST_META, COST_SUMMARY, COST_HEADER, COST_BODY };
 
@@ -73,7 +74,12 @@ struct imap_candidate {
 	const struct str *(*message)(struct imap_candidate *c); /* stored form, prefix included */
 	uint32_t prefix_len;					/* known once message() was called */
 	void *ctx;
+	/* The text, decoded and folded once for all keys, pieces ended by NUL: the message's header, everything else.
+	 */
+	struct buf header_text, body_text;
+	bool has_header_text, has_body_text;
 };
+void imap_candidate_release(struct imap_candidate *c); /* what matching has gathered */
 bool imap_search_match(const struct imap_key *key, struct imap_candidate *c);
 
 /* Simple case folding of UTF-8: ASCII, Latin, Greek, Cyrillic, Armenian. */

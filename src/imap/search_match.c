@@ -97,17 +97,28 @@ static bool block_contains(struct str block, struct str field, struct str needle
 	return false;
 }
 
+/* A piece of text, and an end that no needle goes across. */
+static void gather(struct buf *out, struct str utf8)
+{
+	imap_fold(out, utf8);
+	buf_addc(out, '\0');
+}
+
 /* Every field, names included: what TEXT looks at. */
-static bool block_contains_anywhere(struct str block, struct str needle)
+static void gather_block(struct buf *out, struct str block)
 {
 	struct header h;
 
 	while (block.len > 0 && header_next(&block, &h)) {
-		if (contains(h.name, needle) || value_contains(h.value, needle) ||
-		    (str_is_ascii(h.raw) && contains(h.raw, needle)))
-			return true;
+		struct arena arena;
+
+		gather(out, h.name);
+		arena_init(&arena);
+		gather(out, header_decode(header_unfold(h.value, &arena), &arena));
+		arena_release(&arena);
+		if (str_is_ascii(h.raw))
+			gather(out, h.raw);
 	}
-	return false;
 }
 
 static bool list_contains(const struct mailbox_addr_list *list, struct str needle)
@@ -191,14 +202,13 @@ static struct str charset_of(const struct mime_part *part)
 	return STR_NULL;
 }
 
-static bool leaf_contains(const struct mime_part *part, struct str message, struct str needle)
+static void gather_leaf(struct buf *out, const struct mime_part *part, struct str message)
 {
 	struct buf decoded, utf8;
 	struct str charset = charset_of(part);
-	bool found;
 
 	if (part->type.ptr != NULL && !str_ieq(part->type, STR("text")) && !str_ieq(part->type, STR("message")))
-		return false;
+		return;
 	buf_init(&decoded, TEXT_MAX);
 	buf_init(&utf8, TEXT_MAX);
 	(void)mime_decode(part->encoding, str_sub(message, part->body_offset, part->body_len), &decoded);
@@ -206,24 +216,50 @@ static bool leaf_contains(const struct mime_part *part, struct str message, stru
 		charset_decode(&utf8, charset, buf_str(&decoded));
 	else
 		charset_guess(&utf8, buf_str(&decoded));
-	found = contains(buf_str(&utf8), needle);
+	gather(out, buf_str(&utf8));
 	buf_release(&utf8);
 	buf_release(&decoded);
-	return found;
 }
 
 /* message: behind the prefix, as the offsets count. */
-static bool part_contains(const struct mime_part *part, struct str message, struct str needle)
+static void gather_part(struct buf *out, const struct mime_part *part, struct str message)
 {
-	if (part->parent && block_contains_anywhere(str_sub(message, part->header_offset, part->header_len), needle))
-		return true; /* the headers of parts and of messages inside belong to the body */
+	if (part->parent) /* the headers of parts and of messages inside belong to the body */
+		gather_block(out, str_sub(message, part->header_offset, part->header_len));
 	if (part->first == NULL)
-		return leaf_contains(part, message, needle);
-	for (const struct mime_part *child = part->first; child; child = child->next) {
-		if (part_contains(child, message, needle))
-			return true;
+		gather_leaf(out, part, message);
+	for (const struct mime_part *child = part->first; child; child = child->next)
+		gather_part(out, child, message);
+}
+
+static struct str header_text(struct imap_candidate *c, struct str message, const struct mime_part *root)
+{
+	if (!c->has_header_text) {
+		c->has_header_text = true;
+		buf_init(&c->header_text, TEXT_MAX);
+		gather_block(&c->header_text,
+			     str_sub(message, 0, c->prefix_len + root->header_offset + root->header_len));
 	}
-	return false;
+	return buf_str(&c->header_text);
+}
+
+static struct str body_text(struct imap_candidate *c, struct str message, const struct mime_part *root)
+{
+	if (!c->has_body_text) {
+		c->has_body_text = true;
+		buf_init(&c->body_text, TEXT_MAX);
+		gather_part(&c->body_text, root, str_skip(message, c->prefix_len));
+	}
+	return buf_str(&c->body_text);
+}
+
+void imap_candidate_release(struct imap_candidate *c)
+{
+	if (c->has_header_text)
+		buf_release(&c->header_text);
+	if (c->has_body_text)
+		buf_release(&c->body_text);
+	c->has_header_text = c->has_body_text = false;
 }
 
 static bool match_text(const struct imap_key *key, struct imap_candidate *c)
@@ -238,12 +274,8 @@ static bool match_text(const struct imap_key *key, struct imap_candidate *c)
 	summary = c->summary(c);
 	if (summary == NULL || summary->root == NULL)
 		return false;
-	if (key->kind == KEY_TEXT &&
-	    block_contains_anywhere(
-		    str_sub(*message, 0, c->prefix_len + summary->root->header_offset + summary->root->header_len),
-		    key->text))
-		return true;
-	return part_contains(summary->root, str_skip(*message, c->prefix_len), key->text);
+	return (key->kind == KEY_TEXT && str_find(header_text(c, *message, summary->root), key->text) >= 0) ||
+	       str_find(body_text(c, *message, summary->root), key->text) >= 0;
 }
 
 /* ---- everything else ---- */

@@ -10,7 +10,7 @@ struct parse {
 	const struct view *view;
 	struct imap_search *search;
 	struct str charset;
-	unsigned keys, depth;
+	unsigned keys, texts, depth;
 };
 
 static bool parse_key(struct parse *a, struct imap_key **key_r);
@@ -101,6 +101,8 @@ static bool parse_text(struct parse *a, struct str *text_r)
 static bool parse_header(struct parse *a, struct str field, struct imap_key **key_r)
 {
 	struct imap_key *key = new_key(a, KEY_HEADER, COST_HEADER);
+
+	a->texts++;
 	static const char *const in_summary[] = {"From", "To", "Cc", "Bcc", "Subject", "Message-ID", "In-Reply-To"};
 
 	*key_r = key;
@@ -129,6 +131,7 @@ static bool parse_size_key(struct parse *a, enum imap_key_kind kind, struct imap
 static bool parse_text_key(struct parse *a, enum imap_key_kind kind, struct imap_key **key_r)
 {
 	*key_r = new_key(a, kind, COST_BODY);
+	a->texts++;
 	return parse_text(a, &(*key_r)->text);
 }
 
@@ -315,7 +318,7 @@ static bool parse_key(struct parse *a, struct imap_key **key_r)
 {
 	bool ok;
 
-	if (++a->keys > IMAP_SEARCH_KEYS_MAX || a->depth >= IMAP_SEARCH_DEPTH_MAX)
+	if (a->texts > IMAP_SEARCH_TEXTS_MAX || ++a->keys > IMAP_SEARCH_KEYS_MAX || a->depth >= IMAP_SEARCH_DEPTH_MAX)
 		return imap_parse_fail(a->p, "SEARCH is too complex");
 	a->depth++;
 	ok = parse_key_at_depth(a, key_r);

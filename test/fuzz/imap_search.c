@@ -40,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		summary_parse(message, &arena, &summary);
 		if (imap_search_parse(&p, NULL, &search))
 			(void)imap_search_match(search.root, &c);
+		imap_candidate_release(&c);
 	}
 	arena_release(&arena);
 	return 0;

@@ -89,10 +89,28 @@ static bool matches(const char *text)
 		.summary = get_summary,
 		.message = get_message,
 	};
+	bool found;
 
 	if (!parse(text, &search))
 		fail_msg("cannot parse%s", text);
-	return imap_search_match(search.root, &c);
+	found = imap_search_match(search.root, &c);
+	imap_candidate_release(&c);
+	return found;
+}
+
+static void many_texts_are_too_complex(void **state)
+{
+	struct imap_search search;
+	struct buf command;
+
+	(void)state;
+	buf_init(&command, 1 << 16);
+	for (int i = 0; i < IMAP_SEARCH_TEXTS_MAX; i++)
+		buf_addz(&command, " NOT BODY x");
+	assert_true(parse(command.ptr, &search));
+	buf_addz(&command, " BODY y BODY z");
+	assert_false(parse(command.ptr, &search));
+	buf_release(&command);
 }
 
 static void keys_that_match_and_keys_that_do_not(void **state)
@@ -236,6 +254,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(keys_that_match_and_keys_that_do_not, setup, teardown),
+		cmocka_unit_test_setup_teardown(many_texts_are_too_complex, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken_searches_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_unknown_charset_is_named_as_such, setup, teardown),
 		cmocka_unit_test_setup_teardown(nesting_and_keys_are_limited, setup, teardown),
