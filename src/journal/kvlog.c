@@ -17,6 +17,7 @@
 #define JOURNAL_LIMIT ((uint64_t)256 << 20)
 #define IDLE_MS	      3000
 #define RETRY_MS      1000
+#define PROBE_BYTES   ((off_t)16 << 20) /* what a recovery needs at most, by far */
 #define SCRATCH_MAX   ((size_t)16 << 20)
 
 static void assert_kvlog_state(struct kvlog *k)
@@ -29,6 +30,21 @@ static void assert_kvlog_state(struct kvlog *k)
 bool kvlog_read_only(const struct kvlog *k)
 {
 	return k->read_only;
+}
+
+bool kvlog_may_recover(struct kvlog *k)
+{
+	static const char name[] = "probe";
+	int fd, rc;
+
+	if (!k->read_only)
+		return false;
+	fd = io_open(k->o.dirfd, name, O_WRONLY | O_CREAT, 0600);
+	if (fd < 0)
+		return false;
+	rc = io_fallocate_zero(fd, 0, PROBE_BYTES);
+	io_close(fd);
+	return io_unlink(k->o.dirfd, name) == 0 && rc == 0;
 }
 
 bool kvlog_index_lost(const struct kvlog *k)

@@ -69,6 +69,8 @@ struct kvlog_options {
  * hook `recovered` is called. */
 int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct err *err) WARN_UNUSED;
 bool kvlog_read_only(const struct kvlog *k);
+/* Read-only, but files can be written again: opening it anew (in a new process) is worth a try. */
+bool kvlog_may_recover(struct kvlog *k);
 /* The index is new, or was gone or damaged: what recovery gave to replay is true, but not all keys are known (none,
  * without keys_alone). The owner makes them anew and says when he has: until the checkpoint after that every start
  * finds it so again, for a crash may have come in between. */

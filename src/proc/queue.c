@@ -61,6 +61,7 @@ int proc_queue(struct proc *p)
 					.parameters = parameters_of(conf)};
 	struct queue_service *service;
 	struct err err = ERR_NONE;
+	bool again;
 
 	/* account, jail */
 	proc_own_directory(p, state, account);
@@ -81,7 +82,8 @@ int proc_queue(struct proc *p)
 
 	/* loop; the last checkpoint */
 	queue_service_run(service);
+	again = queue_service_starts_anew(service);
 	queue_service_free(&service);
 	proc_done(p);
-	return EX_OK;
+	return again ? EX_TEMPFAIL : EX_OK;
 }

@@ -52,6 +52,7 @@ int proc_store(struct proc *p)
 	struct store_options options = {.conf = p->bundle->conf};
 	struct store_service *service;
 	struct err err = ERR_NONE;
+	bool again;
 
 	/* account, jail */
 	proc_own_directory(p, state, account);
@@ -74,7 +75,8 @@ int proc_store(struct proc *p)
 
 	/* loop; the last checkpoint */
 	store_service_run(service);
+	again = store_service_starts_anew(service);
 	store_service_free(&service);
 	proc_done(p);
-	return EX_OK;
+	return again ? EX_TEMPFAIL : EX_OK;
 }

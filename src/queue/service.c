@@ -1,6 +1,7 @@
 /* Opening, serving, ending. What is done: change.c, claim.c, admin.c; where bytes are: contents.c. */
 #include "queue/service_private.h"
 
+#include "base/log.h"
 #include "config/roles.h"
 #include "os/fd.h"
 #include "os/io.h"
@@ -8,6 +9,7 @@
 
 #define SPOOL_LIMIT  ((uint64_t)1 << 30)
 #define BLOB_THREADS 2
+#define RECOVER_MS   3000
 
 /* ---- blobs -------------------------------------------------------------------------------------------- */
 
@@ -228,8 +230,29 @@ void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag)
 	rpc_server_add_peer(q->server, fd, tag);
 }
 
+/* Recovery could not finish, on a full disk perhaps: a new process tries again when files can be written. */
+static void recover_look(void *ctx)
+{
+	struct queue_service *q = ctx;
+
+	if (kvlog_may_recover(q->k)) {
+		log_info("files can be written again: starting anew");
+		q->start_anew = true;
+		rpc_server_stop(q->server);
+		return;
+	}
+	rpc_server_after(q->server, RECOVER_MS, recover_look, q);
+}
+
+bool queue_service_starts_anew(const struct queue_service *q)
+{
+	return q->start_anew;
+}
+
 void queue_service_run(struct queue_service *q)
 {
+	if (kvlog_read_only(q->k))
+		rpc_server_after(q->server, RECOVER_MS, recover_look, q);
 	rpc_server_run(q->server);
 }
 

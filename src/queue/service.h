@@ -39,6 +39,8 @@ void queue_service_configure(struct queue_service *q, const struct queue_paramet
 void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag);
 /* Serves until queue_service_stop(). */
 void queue_service_run(struct queue_service *q);
+/* It ended by itself, because recovery could not finish when it began and a new process may get further. */
+bool queue_service_starts_anew(const struct queue_service *q);
 void queue_service_stop(struct queue_service *q); /* any thread */
 /* Makes a last checkpoint and frees. */
 void queue_service_free(struct queue_service **q);

@@ -52,6 +52,7 @@ struct queue_service {
 	struct queue_options o;
 	struct rpc_service service;
 	struct rpc_server *server;
+	bool start_anew; /* the loop's */
 	struct kvlog *k;
 	struct spool *spool;
 	struct pool *pool; /* finishes blobs */

@@ -312,24 +312,11 @@ static void on_settled(void *ctx, uint64_t lsn)
 	ballast_make(l);
 }
 
-/* Could a file of this size be written here? */
-static bool try_room(int dirfd, uint64_t size)
-{
-	static const char name[] = "probe";
-	int fd = io_open(dirfd, name, O_WRONLY | O_CREAT, 0600), rc;
-
-	if (fd < 0)
-		return false;
-	rc = io_fallocate_zero(fd, 0, (off_t)size);
-	io_close(fd);
-	return io_unlink(dirfd, name) == 0 && rc == 0;
-}
-
 static bool local_may_recover(struct store_engine *e)
 {
 	struct local *l = local_of(e);
 
-	return kvlog_read_only(l->k) && try_room(l->o.dirfd, 4 * INDEX_WORST);
+	return kvlog_may_recover(l->k);
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 /* And so long, later on, for a grant that is on its way over another channel. */
 #define GRANT_WAIT_MS	 500
 #define REBUILD_AGAIN_MS 10000
+#define RECOVER_MS	 3000
 /* Enough for the index to grow by some thousand expunges on a full disk. */
 #define BALLAST_BYTES ((uint64_t)4 << 20)
 
@@ -386,6 +387,25 @@ void store_service_add_peer(struct store_service *svc, int fd, uint64_t tag, boo
 
 /* ---- life ---- */
 
+/* Recovery could not finish, on a full disk perhaps: a new process tries again when files can be written. */
+static void recover_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+
+	if (store_engine_may_recover(svc->engine)) {
+		log_info("files can be written again: starting anew");
+		svc->start_anew = true;
+		rpc_server_stop(svc->server);
+		return;
+	}
+	timer_once(svc, TIMER_RECOVER, RECOVER_MS, recover_timer);
+}
+
+bool store_service_starts_anew(const struct store_service *svc)
+{
+	return svc->start_anew;
+}
+
 static void on_idle(void *ctx)
 {
 	accounts_trim(ctx);
@@ -482,6 +502,8 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 	watch_start(svc);
 	rpc_server_on_idle(svc->server, on_idle, svc);
 	purge_soon(svc);
+	if (store_engine_read_only(svc->engine))
+		timer_once(svc, TIMER_RECOVER, RECOVER_MS, recover_timer);
 	return svc;
 }
 

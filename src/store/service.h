@@ -29,11 +29,12 @@ struct store_service *store_service_new(const struct store_options *options, str
 /* Adds a connection (now owned): tag as master made it, role in its low byte. `directory`: it may also grant,
  * release and revoke. `admin`: it may also ask for fsck and status. Any thread. */
 void store_service_add_peer(struct store_service *svc, int fd, uint64_t tag, bool directory, bool admin);
-/* A new configuration, whose reference is taken over: it holds from the next request on. Only the room that the
- * engine keeps free for a message of message_size_limit stays as it was at the start. On the loop. */
+/* A new configuration, whose reference is taken over: it holds from the next request on. On the loop. */
 void store_service_configure(struct store_service *svc, struct conf *conf);
 /* Serves until store_service_stop(). */
 void store_service_run(struct store_service *svc);
+/* It ended by itself, because recovery could not finish when it began and a new process may get further. */
+bool store_service_starts_anew(const struct store_service *svc);
 /* Orderly end: any thread. store_service_run() returns. */
 void store_service_stop(struct store_service *svc);
 /* Waits for everything under way, makes a last checkpoint, frees. */

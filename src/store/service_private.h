@@ -83,6 +83,7 @@ struct store_service {
 	struct conf *conf;
 	struct store_engine *engine;
 	struct rpc_server *server;
+	bool start_anew;
 	struct map *accounts;	 /* id: struct account */
 	struct map *runtimes;	 /* id: struct runtime */
 	struct map *grants;	 /* tag, session, account: struct grant */

@@ -1,11 +1,24 @@
 """Small file systems of a test's own: filled to the last byte or inode, remounted read-only, taken away and brought back."""
 
 import os
+import shutil
+import signal
 import subprocess
 
 import pytest
 
 MB = 1 << 20
+
+
+def crash(mail):
+    """kill -9 of all at once: the store has no time for a last checkpoint."""
+    pids = [mail.master.pid, *mail.children()]
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass                                        # its control channel was closed already
+    mail.kill()
 
 
 class Disk:
@@ -20,6 +33,8 @@ class Disk:
         self.size = size
         if kind != "tmpfs":
             subprocess.run(["truncate", "-s", size, self.image], check=True)
+            if not shutil.which(f"mkfs.{kind}"):
+                pytest.skip(f"mkfs.{kind} is not installed")
             made = subprocess.run([f"mkfs.{kind}", "-q", self.image], capture_output=True, text=True)
             assert made.returncode == 0, made.stderr
         why = self.mount()

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from disks import MB, disk                                                  # noqa: F401 (a fixture)
+from disks import MB, crash, disk                                                  # noqa: F401 (a fixture)
 from instance import Instance, in_thread, wait_for
 from test_crash import message, send_until_accepted, subjects
 
@@ -90,7 +90,7 @@ def test_a_full_disk_is_told_before_the_data_and_the_rest_goes_on(tmp_path, disk
         readers_go_on(m)
         # And again right after a crash, while it is as full.
         fill()
-        m.kill()
+        crash(m)
         m.start()
         refused_in_time(m)
         readers_go_on(m)
@@ -130,6 +130,31 @@ def test_the_ballast_is_given_up_and_comes_back(tmp_path, disk):
         assert subjects(m, BOB) == {"second": 1}
 
 
+def test_a_start_without_any_room_serves_reading_until_there_is_some(tmp_path, disk):
+    """Not even the index can be written: what the journal has is served, and nobody needs to help."""
+    spool = disk(tmp_path / "mail" / "spool", "160m")
+    with instance(tmp_path) as m:
+        m.user(BOB)
+        m.start()
+        send_until_accepted(m, "first")
+        for i in range(30):
+            m.send(BOB, text=message(f"n{i}"))
+        crash(m)
+        ballast = os.path.join(m.dir, "spool", "store", "ballast")
+        if os.path.exists(ballast):
+            os.unlink(ballast)
+        spool.fill()
+        m.start()
+        m.wait_log("recovery could not finish, serving reads only")
+        expected = {"first": 1, **{f"n{i}": 1 for i in range(30)}}
+        assert subjects(m, BOB) == expected
+        spool.empty()
+        m.wait_log("files can be written again: starting anew")
+        send_until_accepted(m, "last")
+        wait_for("all of it", lambda: m.command("queue", "flush") and subjects(m, BOB) == {**expected, "last": 1})
+        assert m.stop() == 0
+
+
 def test_accounts_on_a_full_disk_can_still_log_in(tmp_path, disk):
     small = disk(tmp_path / "mail" / "directory", "4m")
     with instance(tmp_path) as m:
@@ -149,7 +174,7 @@ def test_accounts_on_a_full_disk_can_still_log_in(tmp_path, disk):
         done = [m.command("user", "add", f"u{i}@example.test", "--password-stdin", input="secret\n", check=False)
                 for i in range(40)]
         assert any(d.returncode != 0 and re.search("full|space", d.stdout + d.stderr) for d in done), done[-1]
-        m.kill()
+        crash(m)
         m.start()
         assert subjects(m, BOB) == {"first": 1, "from bob": 1, "second": 1}
         small.empty()

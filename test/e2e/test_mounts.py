@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from disks import disk                                                      # noqa: F401 (a fixture)
+from disks import crash, disk                                                      # noqa: F401 (a fixture)
 from instance import Instance, in_thread, wait_for
 from test_crash import message, send_until_accepted, subjects
 
@@ -57,9 +57,9 @@ class Senders:
         wait_for(f"{n} accepted", lambda: len(self.accepted) >= n)
 
 
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4", "xfs"] if os.environ.get("DISK_ALL") else ["ext4"])
 def test_read_only_under_load_and_writable_again(tmp_path, disk, kind):
-    mails = disk(tmp_path / "mail" / "mail", "40m", kind)
+    mails = disk(tmp_path / "mail" / "mail", "320m" if kind == "xfs" else "40m", kind)
     with instance(tmp_path) as m:
         m.user(BOB)
         m.start()
@@ -77,7 +77,7 @@ def test_read_only_under_load_and_writable_again(tmp_path, disk, kind):
             assert b"end of first" in box.fetch("1", "(BODY.PEEK[])")[1][-2][1]
         assert box.store("1", "+FLAGS", r"(\Flagged)")[0] == "OK"
         assert b"Flagged" in box.fetch("1", "(FLAGS)")[1][-1]
-        m.kill()
+        crash(m)
         m.start()
         assert "first" in subjects(m, BOB)
         mails.remount("rw")
@@ -134,7 +134,7 @@ def test_a_mount_that_vanishes_is_no_expunge_and_takes_no_mail(tmp_path, disk):
             assert answer.startswith("45"), answer
         assert not os.path.exists(os.path.join(domain.path, "bob")), "a Maildir was made where the mount is missing"
         # The same after a crash.
-        m.kill()
+        crash(m)
         m.start()
         assert int(m_select(m)) >= 3
         assert not os.path.exists(os.path.join(domain.path, "bob"))
@@ -168,7 +168,7 @@ def test_one_broken_maildir_is_nobody_elses_trouble(tmp_path):
             m.send(ALICE, text=message(f"a{i}"))
         send_until_accepted(m, "for bob")                 # in the queue
         assert m.count(ALICE) == 5
-        m.kill()
+        crash(m)
         m.start()
         m.send(ALICE, text=message("a5"))
         assert m.count(ALICE) == 6
@@ -191,7 +191,7 @@ def test_permissions_taken_away_and_given_back(tmp_path):
         box = m.imap(BOB)
         assert int(box.select()[1][0]) >= 1
         box.logout()
-        m.kill()
+        crash(m)
         m.start()
         m.send(ALICE, text=message("a1"))
         os.chmod(root, 0o700)
