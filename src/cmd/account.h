@@ -48,4 +48,8 @@ bool account_password_read(struct account_cmd *a, bool from_stdin, struct str *p
 /* Hash and SCRAM keys of it. The password is wiped. */
 int account_password_make(struct account_cmd *a, struct str password, struct password_set *set_r) WARN_UNUSED;
 
+/* Adds the users of a list (a file, or "-"), each like `all` but for what its line says; all of them, or none. The exit
+ * status. */
+int users_add_from(struct account_cmd *a, const char *path, const struct user_new *all);
+
 #endif

@@ -34,6 +34,7 @@ const struct cmd_entry cmd_table[] = {
 	{"user", cmd_user, "add | list | show | set | delete ... [--json]",
 	 "The users: addresses, passwords, quota.\n"
 	 "  add ADDRESS [OPTION ...]           asks for the password twice, unless an option says where it is\n"
+	 "  add --from FILE [--quota SIZE]     many, all or none: lines ADDRESS:HASH:::NAME; - is standard input\n"
 	 "  set ADDRESS [OPTION ...]\n"
 	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS\n"
 	 "Options of add and set:\n"

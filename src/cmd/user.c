@@ -18,6 +18,7 @@ enum {
 	OPT_DISABLE,
 	OPT_ADD_ADDRESS,
 	OPT_REMOVE_ADDRESS,
+	OPT_FROM,
 };
 
 static const struct option known[] = {
@@ -34,6 +35,7 @@ static const struct option known[] = {
 	{"disable", no_argument, NULL, OPT_DISABLE},
 	{"add-address", required_argument, NULL, OPT_ADD_ADDRESS},
 	{"remove-address", required_argument, NULL, OPT_REMOVE_ADDRESS},
+	{"from", required_argument, NULL, OPT_FROM},
 	{0},
 };
 
@@ -46,6 +48,7 @@ struct options {
 	uint64_t quota, messages;
 	bool admin, enabled;
 	struct str_list add, remove;
+	const char *from;
 };
 
 static bool option_password(struct options *o, int opt)
@@ -100,6 +103,9 @@ static bool option_take(struct account_cmd *a, struct options *o, int opt)
 	case OPT_REMOVE_ADDRESS:
 		vec_push_arena(&a->arena, &o->remove, str_from(optarg));
 		return true;
+	case OPT_FROM:
+		o->from = optarg;
+		return true;
 	default:
 		return account_said(cmd_usage(a->c));
 	}
@@ -114,9 +120,9 @@ static bool options_parse(struct account_cmd *a, int argc, char **argv, struct o
 	while ((opt = getopt_long(argc, argv, "", known, NULL)) != -1)
 		if (!option_take(a, o, opt))
 			return false;
-	if (argc - optind != 1)
+	if (argc - optind != (o->from ? 0 : 1))
 		return account_said(cmd_usage(a->c));
-	o->address = str_from(argv[optind]);
+	o->address = o->from ? STR_NULL : str_from(argv[optind]);
 	return true;
 }
 
@@ -171,6 +177,16 @@ static int check_free(struct account_cmd *a, struct str address)
 	return found < 0 ? account_cmd_fail(a) : EX_OK;
 }
 
+/* Many, from a list: what the options say holds for all of them. */
+static int add_from(struct account_cmd *a, const struct options *o)
+{
+	struct user_new all = {.quota_bytes = o->quota, .quota_messages = o->messages};
+
+	if (o->password || o->has_name || o->has_admin || o->add.n > 0)
+		return cmd_usage(a->c);
+	return users_add_from(a, o->from, &all);
+}
+
 static int run_add(struct account_cmd *a, int argc, char **argv)
 {
 	struct options o = {0};
@@ -182,6 +198,8 @@ static int run_add(struct account_cmd *a, int argc, char **argv)
 		return EX_USAGE;
 	if (o.has_enabled || o.remove.n > 0)
 		return cmd_usage(a->c);
+	if (o.from)
+		return add_from(a, &o);
 	status = check_free(a, o.address);
 	if (status != EX_OK)
 		return status;
@@ -212,6 +230,8 @@ static int run_set(struct account_cmd *a, int argc, char **argv)
 
 	if (!options_parse(a, argc, argv, &o))
 		return EX_USAGE;
+	if (o.from)
+		return cmd_usage(a->c);
 	status = find(a, o.address, &user);
 	if (status == EX_OK && o.password != 0)
 		status = password_of(a, &o, &password);

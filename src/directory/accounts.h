@@ -89,6 +89,9 @@ struct user_new {
 };
 /* ERR_NOT_FOUND when the domain is not there. */
 int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err) WARN_UNUSED;
+/* Many at once: all of them, or none (failed_r: the first that could not be added). */
+int users_add(struct db *db, const struct user_new *users, size_t count, uint64_t *last_id_r, size_t *failed_r,
+	      struct err *err) WARN_UNUSED;
 /* By any address of his; no recipient delimiter, no aliases. */
 int user_find(struct db *db, struct str address, struct arena *arena, struct account *user_r,
 	      struct err *err) WARN_UNUSED;

@@ -163,11 +163,12 @@ static void path_component(struct buf *out, struct str s)
 	buf_release(&b);
 }
 
+/* Paths differ in more than case: their letters are small ones (address_key), those of %XX large. */
 static int path_taken(struct db *db, struct str path, struct err *err)
 {
 	sqlite3_stmt *st = db_prepare(db,
-				      "SELECT 1 FROM users WHERE path = ?1 COLLATE NOCASE"
-				      " UNION ALL SELECT 1 FROM retired WHERE path = ?1 COLLATE NOCASE",
+				      "SELECT 1 FROM users WHERE path = ?1"
+				      " UNION ALL SELECT 1 FROM retired WHERE path = ?1",
 				      err);
 	int rc;
 
@@ -294,39 +295,53 @@ static int user_insert(struct db *db, const struct user_new *user, struct str pa
 	return 0;
 }
 
-static int user_add_locked(struct db *db, const struct user_new *user, const struct address_key *key, struct buf *path,
-			   uint64_t *id_r, struct err *err)
-{
-	if (path_choose(db, key, path, err) < 0 || user_insert(db, user, buf_str(path), id_r, err) < 0 ||
-	    address_insert(db, user->address, ADDRESS_PRIMARY, *id_r, err) < 0)
-		return -1;
-	for (size_t i = 0; i < user->add_count; i++)
-		if (address_insert(db, user->add_addresses[i], ADDRESS_OTHER, *id_r, err) < 0)
-			return -1;
-	return db_commit(db, err);
-}
-
-int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err)
+static int user_put(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err)
 {
 	struct arena arena;
 	struct address_key key;
 	struct buf path;
-	int rc = -1;
+	int rc;
 
 	if (name_check(user->name, err) < 0 || quota_check(user->quota_bytes, user->quota_messages, err) < 0)
 		return -1;
 	arena_init(&arena);
 	buf_init(&path, 1024);
-	if (!address_key(user->address, false, &arena, &key)) {
-		err_set(err, ERR_SYNTAX, "", "\"%.*s\" is no mail address", STR_ARG(user->address));
-	} else if (db_begin(db, err) == 0) {
-		rc = user_add_locked(db, user, &key, &path, id_r, err);
-		if (rc < 0)
-			db_rollback(db);
-	}
+	if (!address_key(user->address, false, &arena, &key))
+		rc = err_set(err, ERR_SYNTAX, "", "\"%.*s\" is no mail address", STR_ARG(user->address));
+	else if ((rc = path_choose(db, &key, &path, err)) == 0 &&
+		 (rc = user_insert(db, user, buf_str(&path), id_r, err)) == 0)
+		rc = address_insert(db, user->address, ADDRESS_PRIMARY, *id_r, err);
+	for (size_t i = 0; rc == 0 && i < user->add_count; i++)
+		rc = address_insert(db, user->add_addresses[i], ADDRESS_OTHER, *id_r, err);
 	buf_release(&path);
 	arena_release(&arena);
 	return rc;
+}
+
+int users_add(struct db *db, const struct user_new *users, size_t count, uint64_t *last_id_r, size_t *failed_r,
+	      struct err *err)
+{
+	int rc = 0;
+
+	*failed_r = 0;
+	if (db_begin(db, err) < 0)
+		return -1;
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		*failed_r = i;
+		rc = user_put(db, &users[i], last_id_r, err);
+	}
+	if (rc == 0)
+		rc = db_commit(db, err);
+	if (rc < 0)
+		db_rollback(db);
+	return rc < 0 ? -1 : 0;
+}
+
+int user_add(struct db *db, const struct user_new *user, uint64_t *id_r, struct err *err)
+{
+	size_t unused;
+
+	return users_add(db, user, 1, id_r, &unused, err);
 }
 
 static int address_remove(struct db *db, uint64_t id, struct str address, struct err *err)

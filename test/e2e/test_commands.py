@@ -38,6 +38,26 @@ def test_users_in_json(stopped):
     assert [u["address"] for u in as_json(stopped, "user", "list", "example.test")] == ["alice@example.test"]
 
 
+def test_many_users_from_a_list(stopped, tmp_path):
+    lines = "# what the old server had\n\ncarol@example.test:{PLAIN}secret:1000:1000:Carol:/home/carol::\r\ndave@example.test\n"
+    (tmp_path / "list").write_text(lines + "".join(f"u{i}@example.test:{{PLAIN}}secret\n" for i in range(2000)))
+    done = stopped.command("user", "add", "--from", str(tmp_path / "list"), "--quota", "1G")
+    assert done.stdout == "2002 users added\n"
+    users = {u["address"]: u for u in as_json(stopped, "user", "list")}
+    assert len(users) == 2004
+    assert users["carol@example.test"]["name"] == "Carol" and users["carol@example.test"]["quota_bytes"] == 1 << 30
+    assert users["u1999@example.test"]["has_password"] and not users["dave@example.test"]["has_password"]
+
+
+def test_a_list_with_a_fault_adds_nobody(stopped):
+    status, text = told(stopped, "user", "add", "--from", "-", input="eve@example.test\n\nalice@example.test\n")
+    assert status == os.EX_DATAERR and "line 3" in text and "already taken" in text
+    status, text = told(stopped, "user", "add", "--from", "-", input="eve@example.test\nnonsense\n")
+    assert status == os.EX_DATAERR and 'line 2: "nonsense" is no mail address' in text
+    assert [u["address"] for u in as_json(stopped, "user", "list")] == ["alice@example.test", "bob@example.test"]
+    assert told(stopped, "user", "add", "--from", "/nonexistent")[0] == os.EX_NOINPUT
+
+
 def test_domains_in_json(stopped):
     stopped.command("domain", "add", "bücher.test", "--description", "books")
     book = as_json(stopped, "domain", "show", "bücher.test")
