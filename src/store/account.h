@@ -53,7 +53,9 @@ struct folder_state {
 	uint32_t mailbox;
 	uint64_t stamp;	  /* of the directory at the last merge */
 	int64_t stamp_ms; /* when that stamp was seen first: */
-	bool trusted;	  /* the folder was read again after the clock of the file system had moved on */
+	bool trusted;	  /* the folder was read after the clock of the file system had moved on from that */
+	uint64_t saved;	  /* the stamp that stands in the index, of a folder that was trusted at the end */
+	bool saved_read;
 	bool scanning;
 	int64_t scan_at_ms; /* a scan is due then; 0: none */
 	VEC(struct look_waiter) waiters;

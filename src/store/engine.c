@@ -211,9 +211,12 @@ int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(voi
 	return e->ops->folders(e, path, fn, ctx, err);
 }
 
-uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder)
+uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r)
 {
-	return path_ok(path) && folder_ok(folder) ? e->ops->folder_stamp(e, path, folder) : 0;
+	int64_t newest = INT64_MAX;
+
+	return path_ok(path) && folder_ok(folder) ? e->ops->folder_stamp(e, path, folder, newest_r ? newest_r : &newest)
+						  : 0;
 }
 
 int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,

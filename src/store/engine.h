@@ -167,8 +167,9 @@ int store_engine_scan(struct store_engine *e, struct str path, struct str folder
 /* The folders of an account, "" first if it is there; in no order. Any thread. Count, or -1 with err. */
 int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
 			 struct err *err) WARN_UNUSED;
-/* A number that changes when new/ or cur/ of the folder changed (from their times); 0: no such folder. Any thread. */
-uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder);
+/* A number that changes when new/ or cur/ of the folder changed (from their times, and the same in the next life); 0:
+ * no such folder. newest_r (may be NULL): seconds since 1970 of the last change, INT64_MAX unknown. Any thread. */
+uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r);
 /* The bytes of a file beside cur, new, tmp ("postrider-uidlist", "dovecot-uidlist"), at most max. 1, 0 absent, -1 err.
  */
 int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,

@@ -224,7 +224,7 @@ int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx,
 		  struct err *err);
 int local_message(struct store_engine *e, struct str path, struct str folder, struct str name, bool cur, size_t max,
 		  struct arena *a, struct str *bytes_r);
-uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder);
+uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r);
 int local_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 		    struct arena *a, struct str *bytes_r, struct err *err);
 int local_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name, uint64_t *size_r,

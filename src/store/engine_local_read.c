@@ -251,11 +251,12 @@ int local_folders(struct store_engine *e, struct str path, void (*fn)(void *ctx,
 	return count;
 }
 
-uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder)
+uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r)
 {
 	struct local *l = local_of(e);
 	uint64_t times[6] = {0};
 
+	*newest_r = 0;
 	for (int i = 0; i < 2; i++) {
 		char full[STORE_PATH_MAX];
 		struct stat st;
@@ -264,6 +265,8 @@ uint64_t local_folder_stamp(struct store_engine *e, struct str path, struct str 
 		times[3 * i] = (uint64_t)st.st_mtim.tv_sec;
 		times[3 * i + 1] = (uint64_t)st.st_mtim.tv_nsec;
 		times[3 * i + 2] = (uint64_t)st.st_ino;
+		if (st.st_mtim.tv_sec > *newest_r)
+			*newest_r = st.st_mtim.tv_sec;
 	}
 	return str_hash(str_of(times, sizeof(times)), 1) | 1;
 }

@@ -583,10 +583,11 @@ static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void 
 	return count;
 }
 
-static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct str folder)
+static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r)
 {
 	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
 
+	*newest_r = INT64_MAX;
 	return f ? f->stamp : 0;
 }
 

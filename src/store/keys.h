@@ -13,6 +13,7 @@
  *	N delivery recipient    note of a delivery that was not confirmed yet
  *	R message               (mailbox, uid) of each place, when there is more than one
  *	S mailbox uid>>6        what never changes of 64 messages
+ *	T mailbox               stamp of the folder when the store ended and had read it
  *	U name                  subscription to a name that is no mailbox
  *	X mailbox uid           an expunged message whose file may still be read
  *

@@ -237,6 +237,7 @@ int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct
 		return -1;
 	txn_del(t, key_u32(&t->arena, a->id, 'B', m->id));
 	txn_del(t, key_u32(&t->arena, a->id, 'K', m->id));
+	txn_del(t, key_u32(&t->arena, a->id, 'T', m->id));
 	(void)txn_file(t, a, FILE_FOLDER_REMOVE, m->rec.folder);
 	/* RFC 3501 6.3.9: the subscription stays though the mailbox is gone. */
 	if (m->rec.subscribed) {

@@ -17,6 +17,8 @@
 #define GRACE_MS  1000
 #define RETRY_MS  250
 #define SETTLE_MS 50 /* changes within one tick of the file system's clock leave its times alike */
+/* A folder that last changed so long ago has settled, even if the file system's clock is another machine's. */
+#define SETTLED_S 2
 
 struct known {
 	uint64_t file;
@@ -41,6 +43,7 @@ struct scan {
 	struct str path, folder, host;
 	uint64_t serial, stamp;
 	int64_t begun_ms;
+	bool settled;
 	int root;
 	struct known *known; /* by file id; then foreign ones */
 	size_t own_count, known_count;
@@ -251,6 +254,7 @@ static int copy_known(struct scan *s, struct account *a, struct mailbox *m, stru
 static struct scan *scan_new(struct store_service *svc, struct account *a, struct mailbox *m)
 {
 	struct scan *s = NEW(struct scan);
+	int64_t newest = INT64_MAX;
 
 	s->account = a->id;
 	s->mailbox = m->id;
@@ -262,7 +266,8 @@ static struct scan *scan_new(struct store_service *svc, struct account *a, struc
 	s->fresh_bases = map_new();
 	s->root = store_engine_root(svc->engine);
 	s->serial = runtime_get(svc, a->id)->serial;
-	s->stamp = store_engine_folder_stamp(svc->engine, s->path, s->folder);
+	s->stamp = store_engine_folder_stamp(svc->engine, s->path, s->folder, &newest);
+	s->settled = newest <= clock_wall() - SETTLED_S;
 	s->begun_ms = clock_ms();
 	s->job.work = scan_work;
 	return s;
@@ -560,7 +565,7 @@ static void remember_stamp(struct folder_state *fs, const struct scan *s)
 	}
 	fs->stamp = s->stamp;
 	fs->stamp_ms = s->begun_ms;
-	fs->trusted = false;
+	fs->trusted = s->settled;
 }
 
 static void scan_done(struct job *j)
@@ -695,8 +700,7 @@ static void look(const struct look *l, bool wait)
 		l->then.fn(l->then.ctx);
 	} else if (store_engine_files_pending(l->svc->engine, l->account) > 0) {
 		look_later(l, fs, wait);
-	} else if (fs->trusted &&
-		   store_engine_folder_stamp(l->svc->engine, a->header.path, m->rec.folder) == fs->stamp) {
+	} else if (folder_unchanged(l->svc, a, m, fs)) {
 		l->then.fn(l->then.ctx);
 	} else {
 		vec_push(&fs->waiters, l->then);

@@ -498,7 +498,7 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 		store_service_free(&svc);
 		return NULL;
 	}
-	svc->jobs = jobs_new(svc, 2);
+	svc->jobs = jobs_new(svc, 4);
 	watch_start(svc);
 	rpc_server_on_idle(svc->server, on_idle, svc);
 	purge_soon(svc);
@@ -603,6 +603,8 @@ void store_service_free(struct store_service **sp)
 	watch_stop(svc);
 	if (svc->engine)
 		delivery_notes_strike_all(svc);
+	if (svc->engine)
+		folders_save(svc);
 	store_engine_close(&svc->engine);
 	while (svc->posts.n > 0)
 		posts_run(svc);

@@ -319,6 +319,10 @@ void folder_scan_soon(struct store_service *svc, uint64_t account, uint32_t mail
 /* Folders that other tools made. */
 void folders_look(struct store_service *svc, struct account *a);
 void folders_look_soon(struct store_service *svc, uint64_t account, int64_t delay_ms);
+/* Nothing changed since the folder was read. */
+bool folder_unchanged(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs);
+/* At the end: which folders stand as they were read, so that the next start need not read them again. */
+void folders_save(struct store_service *svc);
 struct folder_state *folder_state_get(struct store_service *svc, uint64_t account, uint32_t mailbox);
 void folder_state_drop(struct store_service *svc, uint64_t account, uint32_t mailbox);
 void account_damaged(struct store_service *svc, uint64_t id, struct str path);

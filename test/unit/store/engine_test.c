@@ -286,7 +286,7 @@ static void moves_copies_and_removals_happen_in_order(void **state)
 	wait_files(f, 7);
 	assert_true(body_is(f, STR(""), STR("1.M1.h"), true, STR("FS"), NULL));
 	assert_true(body_is(f, STR(".Play"), STR("2.M1.h"), true, STR(""), "P: x\none"));
-	assert_int_equal(store_engine_folder_stamp(f->e, STR("u/alice"), STR(".Play")), 0);
+	assert_int_equal(store_engine_folder_stamp(f->e, STR("u/alice"), STR(".Play"), NULL), 0);
 }
 
 static void one_commit_serves_several_accounts_with_one_body(void **state)
@@ -453,11 +453,11 @@ static void folders_are_listed_and_their_stamp_changes(void **state)
 	wait_files(f, 7);
 	assert_int_equal(store_engine_folders(f->e, STR("u/alice"), folder_one, &l, NULL), 2);
 	assert_string_equal(l.text, "[][.X.Y]");
-	stamp = store_engine_folder_stamp(f->e, STR("u/alice"), STR(""));
+	stamp = store_engine_folder_stamp(f->e, STR("u/alice"), STR(""), NULL);
 	assert_true(stamp != 0);
 	put(f, STR(""), STR("1.Ms.h"), "x");
 	wait_files(f, 7);
-	assert_true(store_engine_folder_stamp(f->e, STR("u/alice"), STR("")) != stamp);
+	assert_true(store_engine_folder_stamp(f->e, STR("u/alice"), STR(""), NULL) != stamp);
 }
 
 static void bad_names_and_sizes_are_refused_whole(void **state)

@@ -234,6 +234,58 @@ static void a_file_put_while_nobody_looked_is_there_at_select(void **state)
 	view_close(&v);
 }
 
+/* Gives the folder's directories an older time, always the same. */
+static void age_folder(time_t when)
+{
+	const struct timespec times[2] = {{when, 0}, {when, 0}};
+
+	for (int i = 0; i < 2; i++) {
+		char *path = mail_path(i ? "cur" : "new");
+
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+		free(path);
+	}
+}
+
+static size_t count_at_select(void)
+{
+	struct view *v = open_view(inbox);
+	size_t n = view_count(v);
+
+	view_close(&v);
+	return n;
+}
+
+static void a_folder_that_did_not_change_is_not_read_again_after_a_restart(void **state)
+{
+	(void)state;
+	put("cur/1700000001.1_1.other:2,S", "x\n");
+	age_folder(1700000000);
+	assert_int_equal(count_at_select(), 1);
+	box_stop(&box);
+	/* Nobody can see this one by the times, and that shows that nothing was read. */
+	put("cur/1700000002.1_2.other:2,S", "y\n");
+	age_folder(1700000000);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	assert_int_equal(count_at_select(), 1);
+	age_folder(1700000001);
+	assert_int_equal(count_at_select(), 2);
+}
+
+static void a_folder_that_changed_while_the_store_was_away_is_read(void **state)
+{
+	(void)state;
+	put("cur/1700000001.1_1.other:2,S", "x\n");
+	age_folder(1700000000);
+	assert_int_equal(count_at_select(), 1);
+	box_stop(&box);
+	put("cur/1700000002.1_2.other:2,S", "y\n");
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	assert_int_equal(count_at_select(), 2);
+}
+
 static void a_rename_by_another_tool_is_merged_three_ways(void **state)
 {
 	struct view *v = open_view(inbox);
@@ -461,6 +513,8 @@ int main(void)
 		T(many_small_bodies_come_in_one_answer_and_the_rest_is_asked_for_singly),
 		T(a_long_answer_of_bodies_ends_where_the_next_call_goes_on),
 		T(a_file_put_while_nobody_looked_is_there_at_select),
+		T(a_folder_that_did_not_change_is_not_read_again_after_a_restart),
+		T(a_folder_that_changed_while_the_store_was_away_is_read),
 		T(a_rename_by_another_tool_is_merged_three_ways),
 		T(a_removed_file_is_an_expunge),
 		T(a_vanished_root_expunges_nothing),
