@@ -151,7 +151,7 @@ def median(runs):
     return {key: statistics.median(r[key] for r in runs) for key in runs[0]}
 
 
-def side_by_side(peers, master, count, rounds, say=lambda text: None):
+def side_by_side(peers, count, rounds, say=lambda text: None):
     """name of the work -> peer -> {ms, cpu_ms, bytes}. Peers are prepared (see prepare()) and stopped."""
     found = {}
     clients = {}
