@@ -163,6 +163,7 @@ struct session {
 	void *produce_arg;
 
 	SSL *ssl;
+	int hello_want; /* bytes that the socket was told to wait for before it wakes us */
 	struct tls_context *tls;
 	char *transcript_line; /* the unit that runs, not logged yet */
 	bool secret;	       /* the unit that runs is wiped behind its handler */
@@ -232,6 +233,9 @@ enum io_result session_fill(struct session *s); /* one read into s->in */
 void input_resize(struct session *s, size_t size);
 bool session_unread(struct session *s); /* the kernel holds input that nobody has read */
 ssize_t session_send(struct session *s, const void *data, size_t len, bool more); /* as send(2); EAGAIN */
+/* Is a whole record there to begin with (or something that is none, or the end)? Until then no SSL, which takes 50 KB.
+ */
+bool session_hello_came(struct session *s);
 enum io_result session_handshake(struct session *s);
 int session_tls_begin(struct session *s); /* -1: no TLS to be had */
 void session_tls_end(struct session *s, bool orderly);

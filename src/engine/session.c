@@ -282,7 +282,7 @@ static enum step step_tls(struct session *s)
 {
 	if (s->ssl == NULL) {
 		enum io_result r = output_flush(s);
-		if (r == IO_AGAIN_)
+		if (r == IO_AGAIN_ || (r == IO_DONE_ && !session_hello_came(s)))
 			return STEP_PARK;
 		if (r == IO_BROKEN_ || session_tls_begin(s) < 0) {
 			s->phase = PHASE_DEAD;

@@ -168,6 +168,32 @@ ssize_t session_send(struct session *s, const void *data, size_t len, bool more)
 
 /* ---- TLS ---- */
 
+#define RECORD_HEAD 5
+#define RECORD_MAX  (RECORD_HEAD + 16384)
+
+/* What is looked at stays in the socket, which wakes us when the rest has come (or for an end or error: then what is
+ * here has to do). */
+bool session_hello_came(struct session *s)
+{
+	char here[RECORD_MAX];
+	const uint8_t *head = (const uint8_t *)here;
+	ssize_t n = recv(s->fd, here, sizeof(here), MSG_PEEK | MSG_DONTWAIT);
+	int want = RECORD_HEAD, usual = 1;
+
+	if (n >= RECORD_HEAD)
+		want = head[0] == SSL3_RT_HANDSHAKE ? RECORD_HEAD + (head[3] << 8 | head[4]) : 0;
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) || n >= want || want > RECORD_MAX ||
+	    want <= s->hello_want) {
+		if (s->hello_want > 0)
+			setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &usual, sizeof(usual));
+		s->hello_want = 0;
+		return true;
+	}
+	s->hello_want = want;
+	setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &want, sizeof(want));
+	return false;
+}
+
 int session_tls_begin(struct session *s)
 {
 	struct tls_context *context = s->protocol->tls ? s->protocol->tls(s) : NULL;
