@@ -58,9 +58,14 @@ class Disk:
     def fill(self, leave=0):
         """A file that leaves so many bytes free; 0: not one."""
         with open(os.path.join(self.path, "filler"), "ab") as f:
-            room = self.free() - leave
-            if room > 0:
-                os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, room)
+            for _ in range(20):
+                room = self.free() - leave
+                try:
+                    if room > 0:
+                        os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, room)
+                    break
+                except OSError:
+                    pass                                # somebody else was faster
             if leave > 0:
                 return
             try:
