@@ -7,7 +7,10 @@
 #include "store/service_private.h"
 
 /* Chunks of 64 messages kept over all accounts: about 40 MB with everything loaded. */
-#define CHUNKS_MAX 8192
+#define CHUNKS_MAX	 8192
+#define CHUNKS_RECENT_MS 1000
+/* So many at most are fetched one by one, a wider range in one pass that loads the mailbox. */
+#define CHUNKS_SINGLY 64
 /* Accounts kept in memory although nobody has used them for a while. */
 #define ACCOUNTS_MAX	2048
 #define ACCOUNT_IDLE_MS 60000
@@ -118,7 +121,14 @@ void accounts_trim(struct store_service *svc)
 	int64_t limit = ACCOUNT_IDLE_MS;
 
 	accounts_forget_idle(svc);
-	for (; svc->chunk_count > CHUNKS_MAX && limit >= 0; limit = limit ? limit / 4 : -1)
+	/* Every account is looked at: not after each request. */
+	if (svc->chunk_count <= 2 * CHUNKS_MAX && clock_ms() - svc->chunks_trimmed_ms < CHUNKS_RECENT_MS / 10)
+		return;
+	svc->chunks_trimmed_ms = clock_ms();
+	/* What is in use now goes only when it is far too much: it would be loaded again by the very next request, and
+	 * one large mailbox is read in hundreds of them. */
+	for (; svc->chunk_count > (limit < CHUNKS_RECENT_MS ? 2 * CHUNKS_MAX : CHUNKS_MAX) && limit >= 0;
+	     limit = limit ? limit / 4 : -1)
 		for (size_t at = 0; map_next(svc->accounts, &at, &key, &value);) {
 			struct account *a = value;
 
@@ -518,8 +528,7 @@ int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t l
 		last = m->rec.uidnext - 1;
 	if (from > last)
 		return 0;
-	/* A few chunks are fetched one by one, a wide range in one pass. */
-	if (!m->complete && (last >> 6) - (from >> 6) > 8 && mailbox_load(a, m, err) < 0)
+	if (!m->complete && (last >> 6) - (from >> 6) > CHUNKS_SINGLY && mailbox_load(a, m, err) < 0)
 		return -1;
 	for (uint32_t number = from >> 6; number <= last >> 6; number++) {
 		struct chunk *c;

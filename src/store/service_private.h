@@ -96,7 +96,7 @@ struct store_service {
 	size_t chunk_count;
 	VEC(struct parked) parked;
 	VEC(uint64_t) to_project; /* accounts whose file names lag */
-	int64_t started_ms, trimmed_ms;
+	int64_t started_ms, trimmed_ms, chunks_trimmed_ms;
 	struct timer {
 		struct store_service *svc;
 		int64_t due_ms; /* 0: not set */
