@@ -197,3 +197,25 @@ def test_permissions_taken_away_and_given_back(tmp_path):
         os.chmod(root, 0o700)
         wait_for("bob's mail", lambda: flushed(m) == {"first": 1, "second": 1})
         assert m.count(ALICE) == 2
+
+
+def test_a_maildir_removed_for_good_is_made_again_by_fsck(tmp_path):
+    with instance(tmp_path) as m:
+        m.user(BOB)
+        m.start()
+        send_until_accepted(m, "first")
+        m.wait_messages(BOB, 1)
+        box = m.imap(BOB)
+        box.select()
+        subprocess.run(["rm", "-rf", m.maildir(BOB)], check=True)
+        # A change that waits for the Maildir, and one that waits in the queue.
+        assert box.store("1", "+FLAGS", r"(\Flagged)")[0] == "OK"
+        send_until_accepted(m, "second")
+        assert m.messages(BOB) == []
+        m.wait_log("is its file system mounted")
+        assert m.command("mail", "fsck", BOB).returncode == 0
+        wait_for("bob's mail", lambda: flushed(m) == {"second": 1})
+        m.wait_messages(BOB, 1)
+        assert m.stop() == 0
+        m.start()
+        assert subjects(m, BOB) == {"second": 1}
