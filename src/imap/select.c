@@ -64,16 +64,23 @@ static enum next select_mailbox(struct imap_session *s, struct imap_parser *p, b
 {
 	struct mailbox_info info;
 	struct err err = ERR_NONE;
+	struct view *old;
 	struct str name;
 	bool condstore;
+	int rc;
 
 	if (!imap_parse_space(p) || !imap_parse_mailbox(p, &name) || !parse_params(p, &condstore))
 		return imap_bad(s, p);
 	/* The old mailbox is closed even if the new one cannot be opened (6.3.1). */
 	if (s->view)
 		session_write(s->io, STR("* OK [CLOSED] Previous mailbox closed.\r\n"));
-	imap_deselect(s);
-	if (open_view(s, name, read_only, &info, &err) < 0)
+	old = s->view;
+	s->view = NULL;
+	s->read_only = false;
+	s->state = IMAP_AUTHENTICATED;
+	rc = open_view(s, name, read_only, &info, &err);
+	view_close(&old); /* not before: of the same mailbox the snapshot is shared, not made again */
+	if (rc < 0)
 		return imap_reply_err(s, &err);
 	s->state = IMAP_SELECTED;
 	s->read_only = read_only;
