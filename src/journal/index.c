@@ -1,4 +1,5 @@
 #include "journal/index.h"
+#include "journal/index_check.h"
 #include "journal/record.h"
 
 #include "base/encode.h"
@@ -16,6 +17,7 @@
 #define MAP_INITIAL   ((size_t)256 << 20)
 #define VALUE_VERSION 1
 #define VALUE_HEADER  5u
+#define NUMBER_SIZE   12u
 
 struct index {
 	MDB_env *env;
@@ -24,6 +26,7 @@ struct index {
 	pthread_rwlock_t map; /* read: a read transaction is active; write: the map is being replaced */
 	atomic_ullong lsn;
 	bool whole;
+	uint64_t journal;
 };
 
 struct index_cursor {
@@ -48,6 +51,13 @@ static MDB_val lsn_key(void)
 	return (MDB_val){sizeof(name), name};
 }
 
+static MDB_val journal_key(void)
+{
+	static char name[] = "journal";
+
+	return (MDB_val){sizeof(name), name};
+}
+
 static MDB_val whole_key(void)
 {
 	static char name[] = "whole";
@@ -55,11 +65,21 @@ static MDB_val whole_key(void)
 	return (MDB_val){sizeof(name), name};
 }
 
+/* {u64, CRC32C}; in an index that an older version wrote the number alone. */
+static bool number_read(struct str value, uint64_t *lsn_r)
+{
+	if (value.len != 8 && value.len != NUMBER_SIZE)
+		return false;
+	*lsn_r = le64_get(value.ptr);
+	return value.len == 8 || le32_get(value.ptr + 8) == crc32c(0, value.ptr, 8);
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
 static int open_tables(struct index *ix)
 {
 	MDB_val key = lsn_key(), value;
+	uint64_t lsn;
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
 
@@ -71,8 +91,8 @@ static int open_tables(struct index *ix)
 		return rc;
 	}
 	rc = mdb_get(txn, ix->meta, &key, &value);
-	if (rc == 0 && value.mv_size == 8)
-		ix->lsn = le64_get(value.mv_data);
+	if (rc == 0 && number_read(str_of(value.mv_data, value.mv_size), &lsn))
+		ix->lsn = lsn;
 	else if (rc == 0)
 		rc = MDB_CORRUPTED;
 	if (rc && rc != MDB_NOTFOUND) {
@@ -81,6 +101,9 @@ static int open_tables(struct index *ix)
 	}
 	key = whole_key();
 	ix->whole = mdb_get(txn, ix->meta, &key, &value) == 0;
+	key = journal_key();
+	if (mdb_get(txn, ix->meta, &key, &value) == 0 && number_read(str_of(value.mv_data, value.mv_size), &lsn))
+		ix->journal = lsn;
 	return mdb_txn_commit(txn);
 }
 
@@ -139,16 +162,58 @@ static bool pad_to_pages(int dirfd)
 	return rc == 0;
 }
 
-static int open_in_cwd(struct index *ix, int dirfd, struct err *err)
-{
-	int rc = pad_to_pages(dirfd) ? open_env(ix) : MDB_CORRUPTED;
+static int unwrap(struct str key, struct str stored, struct str *value_r, struct err *err);
 
+static bool check_value(void *ctx, struct str table, struct str key, struct str stored)
+{
+	const bool *values = ctx;
+	struct str value;
+	uint64_t lsn;
+
+	if (str_eq(table, STR("meta")))
+		return number_read(stored, &lsn);
+	return !*values || unwrap(key, stored, &value, NULL) > 0;
+}
+
+/* 1, 0 damaged (why says how), -1 err. */
+static int check_file(int dirfd, bool values, struct err *why, struct err *err)
+{
+	int fd, rc;
+
+	if (!pad_to_pages(dirfd)) {
+		err_set(why, ERR_PERM, "5.3.0", "the file is cut short");
+		return 0;
+	}
+	fd = io_open(dirfd, INDEX_NAME, O_RDONLY, 0);
+	if (fd < 0)
+		return errno == ENOENT ? 1 : err_errno(err, "cannot open the index");
+	rc = index_check(fd, check_value, &values, why);
+	io_close(fd);
+	return rc;
+}
+
+static int set_aside(struct index *ix, int dirfd, const char *why, struct err *err)
+{
+	log_error("the index is damaged (%s): it is set aside as %s, a new one is made from the files and the journal",
+		  why, INDEX_DAMAGED);
+	if (io_rename(dirfd, INDEX_NAME, dirfd, INDEX_DAMAGED) < 0)
+		return err_errno(err, "cannot set the damaged index aside");
+	ix->lsn = 0;
+	ix->whole = false;
+	return 0;
+}
+
+static int open_in_cwd(struct index *ix, int dirfd, bool values, struct err *err)
+{
+	struct err why = ERR_NONE;
+	int rc = check_file(dirfd, values, &why, err);
+
+	if (rc < 0 || (rc == 0 && set_aside(ix, dirfd, why.text, err) < 0))
+		return -1;
+	rc = open_env(ix);
 	if (is_damage(rc)) {
-		log_error("the index is damaged (%s): set aside as %s, a new one is begun", mdb_strerror(rc),
-			  INDEX_DAMAGED);
-		if (io_rename(dirfd, INDEX_NAME, dirfd, INDEX_DAMAGED) < 0)
-			return err_errno(err, "cannot set the damaged index aside");
-		ix->lsn = 0;
+		if (set_aside(ix, dirfd, mdb_strerror(rc), err) < 0)
+			return -1;
 		rc = open_env(ix);
 	}
 	if (rc)
@@ -158,31 +223,53 @@ static int open_in_cwd(struct index *ix, int dirfd, struct err *err)
 	return 0;
 }
 
-int index_open(int dirfd, struct index **ix_r, struct err *err)
+/* The working directory is the index's while fn runs: LMDB takes names only. */
+static int in_cwd(struct index *ix, int dirfd, bool values,
+		  int (*fn)(struct index *ix, int dirfd, bool values, struct err *err), struct err *err)
 {
 	static pthread_mutex_t cwd_lock = PTHREAD_MUTEX_INITIALIZER;
-	struct index *ix = NEW(struct index);
 	int rc = -1, back;
 
-	pthread_rwlock_init(&ix->map, NULL);
 	pthread_mutex_lock(&cwd_lock);
 	back = io_open(AT_FDCWD, ".", O_PATH | O_DIRECTORY, 0);
 	if (fchdir(dirfd) < 0)
 		err_errno(err, "cannot enter the directory of the index");
 	else
-		rc = open_in_cwd(ix, dirfd, err);
+		rc = fn(ix, dirfd, values, err);
 	if (back >= 0) {
 		if (fchdir(back) < 0)
 			log_warning("cannot return to the working directory: %s", strerror(errno));
 		io_close(back);
 	}
 	pthread_mutex_unlock(&cwd_lock);
-	if (rc < 0) {
+	return rc;
+}
+
+int index_open(int dirfd, bool values, struct index **ix_r, struct err *err)
+{
+	struct index *ix = NEW(struct index);
+
+	pthread_rwlock_init(&ix->map, NULL);
+	if (in_cwd(ix, dirfd, values, open_in_cwd, err) < 0) {
 		index_close(&ix);
 		return -1;
 	}
 	*ix_r = ix;
 	return 0;
+}
+
+static int start_anew(struct index *ix, int dirfd, bool values, struct err *err)
+{
+	return set_aside(ix, dirfd, "it is older than the journal", err) < 0 ? -1 : open_in_cwd(ix, dirfd, values, err);
+}
+
+int index_discard(struct index *ix, int dirfd, struct err *err)
+{
+	mdb_txn_abort(ix->read);
+	mdb_env_close(ix->env);
+	ix->read = NULL;
+	ix->env = NULL;
+	return in_cwd(ix, dirfd, false, start_anew, err);
 }
 
 void index_close(struct index **ixp)
@@ -203,6 +290,16 @@ void index_close(struct index **ixp)
 uint64_t index_lsn(const struct index *ix)
 {
 	return ix->lsn;
+}
+
+uint64_t index_journal(const struct index *ix)
+{
+	return ix->journal;
+}
+
+void index_journal_set(struct index *ix, uint64_t id)
+{
+	ix->journal = id;
 }
 
 bool index_whole(const struct index *ix)
@@ -236,13 +333,13 @@ static uint32_t value_crc(struct str key, struct str value)
 	return crc32c(crc32c(0, key.ptr, key.len), value.ptr, value.len);
 }
 
-static int unwrap(struct str key, const MDB_val *stored, struct str *value_r, struct err *err)
+static int unwrap(struct str key, struct str stored, struct str *value_r, struct err *err)
 {
-	const uint8_t *p = stored->mv_data;
+	const uint8_t *p = (const uint8_t *)stored.ptr;
 
-	if (stored->mv_size < VALUE_HEADER || p[0] != VALUE_VERSION)
+	if (stored.len < VALUE_HEADER || p[0] != VALUE_VERSION)
 		return err_set(err, ERR_PERM, "5.3.0", "the index holds a value of unknown form");
-	*value_r = str_of(p + VALUE_HEADER, stored->mv_size - VALUE_HEADER);
+	*value_r = str_skip(stored, VALUE_HEADER);
 	if (le32_get(p + 1) != value_crc(key, *value_r))
 		return err_set(err, ERR_PERM, "5.3.0", "the index holds a damaged value");
 	return 1;
@@ -257,7 +354,7 @@ int index_get(struct index *ix, struct str key, struct arena *a, struct str *val
 		return -1;
 	rc = mdb_get(ix->read, ix->kv, &k, &v);
 	if (rc == 0) {
-		rc = unwrap(key, &v, value_r, err);
+		rc = unwrap(key, str_of(v.mv_data, v.mv_size), value_r, err);
 		if (rc > 0)
 			*value_r = arena_str(a, *value_r);
 	} else {
@@ -302,7 +399,7 @@ int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value
 	if (c->rc)
 		return index_err(err, c->rc, "cannot read");
 	*key_r = str_of(c->key.mv_data, c->key.mv_size);
-	return unwrap(*key_r, &c->value, value_r, err);
+	return unwrap(*key_r, str_of(c->value.mv_data, c->value.mv_size), value_r, err);
 }
 
 void index_cursor_step(struct index_cursor *c)
@@ -346,10 +443,18 @@ static int apply_node(struct index *ix, MDB_txn *txn, const struct overlay_node 
 	return 0;
 }
 
+static int put_number(struct index *ix, MDB_txn *txn, MDB_val key, uint64_t number)
+{
+	uint8_t bytes[NUMBER_SIZE];
+	MDB_val v = {sizeof(bytes), bytes};
+
+	le64_put(bytes, number);
+	le32_put(bytes + 8, crc32c(0, bytes, 8));
+	return mdb_put(txn, ix->meta, &key, &v, 0);
+}
+
 static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn, bool whole)
 {
-	uint8_t bytes[8];
-	MDB_val k = lsn_key(), v = {sizeof(bytes), bytes}, w = whole_key();
 	MDB_txn *txn;
 	int rc = mdb_txn_begin(ix->env, NULL, 0, &txn);
 
@@ -357,11 +462,12 @@ static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn, b
 		return rc;
 	for (const struct overlay_node *n = overlay_first(o); n && !rc; n = overlay_next(n))
 		rc = apply_node(ix, txn, n);
-	le64_put(bytes, lsn);
 	if (!rc)
-		rc = mdb_put(txn, ix->meta, &k, &v, 0);
+		rc = put_number(ix, txn, lsn_key(), lsn);
+	if (!rc && ix->journal)
+		rc = put_number(ix, txn, journal_key(), ix->journal);
 	if (!rc && whole)
-		rc = mdb_put(txn, ix->meta, &w, &v, 0);
+		rc = put_number(ix, txn, whole_key(), 1);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;

@@ -15,11 +15,17 @@
 
 struct index;
 
-/* Opens or creates; a file that is none of ours or damaged is set aside as "index.damaged" and a new one is
- * begun. Changes the working directory for a moment: LMDB takes names only. */
-int index_open(int dirfd, struct index **ix_r, struct err *err) WARN_UNUSED;
+/* Opens or creates. The file is walked first (journal/index_check.h); one that is none of ours or damaged is set aside
+ * as "index.damaged", reported, and a new one is begun. values: a single damaged value is enough for that; otherwise it
+ * is found when it is read. Changes the working directory for a moment: LMDB takes names only. */
+int index_open(int dirfd, bool values, struct index **ix_r, struct err *err) WARN_UNUSED;
+/* Sets the file aside all the same, for it is older than what the journal begins with. */
+int index_discard(struct index *ix, int dirfd, struct err *err) WARN_UNUSED;
 void index_close(struct index **ix);
 uint64_t index_lsn(const struct index *ix); /* 0: nothing was ever written */
+/* Which journal it belongs to; 0: it does not say. Written with the next index_apply(). */
+uint64_t index_journal(const struct index *ix);
+void index_journal_set(struct index *ix, uint64_t id);
 /* Its owner has said that no key is missing: see index_apply(). A new index is not whole. */
 bool index_whole(const struct index *ix);
 

@@ -130,6 +130,7 @@ static struct segment *next_segment(struct journal *j, uint64_t first_lsn)
 	s->header_written = false;
 	s->salt = random_u64();
 	s->first_lsn = first_lsn;
+	s->needed = j->released + 1;
 	return s;
 }
 
@@ -163,7 +164,7 @@ static void batch_room(struct journal *j, size_t len)
 }
 
 /* Writes the records from `p` on that lie in one segment, as one piece; returns the first of the next. */
-static struct pending *write_piece(struct journal *j, struct pending *p)
+static struct pending *write_piece(struct journal *j, struct pending *p, uint64_t batch)
 {
 	struct segment *s = p->segment;
 	size_t start = s->header_written ? p->offset : 0, end = p->offset, len;
@@ -174,12 +175,16 @@ static struct pending *write_piece(struct journal *j, struct pending *p)
 	len = journal_round_up(end - start);
 	batch_room(j, len);
 	if (!s->header_written) {
-		struct segment_header h = {.salt = s->salt, .first_lsn = s->first_lsn, .prev_crc = j->prev_crc};
+		struct segment_header h = {.salt = s->salt,
+					   .first_lsn = s->first_lsn,
+					   .prev_crc = j->prev_crc,
+					   .journal = j->o.id,
+					   .needed = s->needed};
 		segment_header_encode(&h, j->batch);
 		s->header_written = true;
 	}
 	for (; p != stop; p = p->next) {
-		j->prev_crc = record_seal(p->data, s->salt, j->prev_crc, p->lsn, p->type, p->len);
+		j->prev_crc = record_seal(p->data, s->salt, j->prev_crc, p->lsn, batch, p->type, p->len);
 		memcpy(j->batch + (p->offset - start), p->data, RECORD_HEADER + p->len);
 	}
 	memset(j->batch + (end - start), 0, len - (end - start));
@@ -188,26 +193,34 @@ static struct pending *write_piece(struct journal *j, struct pending *p)
 	return stop;
 }
 
-static void sync_segment(struct journal *j, struct segment *s)
+/* The empty header and the name of a new segment are safe before it holds anything: a header that is not there is
+ * damage then, and not a batch that was torn. */
+static void secure_segment(struct journal *j, struct segment *s)
 {
-	if (!s->name_synced) {
-		if (io_fsync(s->fd) < 0 || io_fsync(j->o.dirfd) < 0)
-			storage_failed("cannot sync new journal segment %u: %s", s->number, strerror(errno));
-		s->name_synced = true;
-	} else if (io_fdatasync(s->fd) < 0) {
+	if (s->name_synced)
+		return;
+	if (io_fsync(s->fd) < 0 || io_fsync(j->o.dirfd) < 0)
+		storage_failed("cannot sync new journal segment %u: %s", s->number, strerror(errno));
+	s->name_synced = true;
+}
+
+static void sync_segment(struct segment *s)
+{
+	if (io_fdatasync(s->fd) < 0)
 		storage_failed("cannot sync journal segment %u: %s", s->number, strerror(errno));
-	}
 }
 
 static void flush_batch(struct journal *j, struct pending *batch)
 {
 	struct segment *last = NULL;
 
+	for (struct pending *p = batch; p; p = p->next)
+		secure_segment(j, p->segment);
 	for (struct pending *p = batch; p;)
-		p = write_piece(j, p);
+		p = write_piece(j, p, batch->lsn);
 	for (struct pending *p = batch; p; p = p->next) {
 		if (p->segment != last)
-			sync_segment(j, p->segment);
+			sync_segment(p->segment);
 		last = p->segment;
 	}
 }
@@ -275,6 +288,7 @@ void journal_release(struct journal *j, uint64_t lsn)
 {
 	pthread_mutex_lock(&j->lock);
 	invariant(lsn <= j->durable);
+	j->released = lsn > j->released ? lsn : j->released;
 	for (size_t i = 0; i < j->segments.n; i++) {
 		struct segment *s = j->segments.v[i];
 		if (s->state == SEGMENT_FULL && s->last_lsn <= lsn) {
@@ -324,26 +338,27 @@ int journal_open(const struct journal_options *options, struct journal **j_r, st
 		journal_close(&j);
 		return -1;
 	}
-	while (j->segments.n < 2) {
-		if (segment_create(j, (unsigned)j->segments.n, true, err) < 0) {
-			journal_close(&j);
-			return -1;
-		}
-	}
 	*j_r = j;
 	return 0;
+}
+
+uint64_t journal_id(const struct journal *j)
+{
+	return j->o.id;
 }
 
 /* A header of an earlier life must not be taken for the successor of a new one. */
 static int segments_clear(struct journal *j, struct err *err)
 {
-	static const uint8_t zeros[JOURNAL_BLOCK];
+	static const struct segment_header none;
+	uint8_t empty[JOURNAL_BLOCK];
 
+	segment_header_encode(&none, empty);
 	for (size_t i = 0; i < j->segments.n; i++) {
 		struct segment *s = j->segments.v[i];
 		if (!s->found.first_lsn)
 			continue;
-		if (io_pwrite(s->fd, zeros, sizeof(zeros), 0) < 0 || io_fdatasync(s->fd) < 0)
+		if (io_pwrite(s->fd, empty, sizeof(empty), 0) < 0 || io_fdatasync(s->fd) < 0)
 			return err_errno(err, "cannot clear journal segment %u", s->number);
 		s->found.first_lsn = 0;
 	}
@@ -353,10 +368,10 @@ static int segments_clear(struct journal *j, struct err *err)
 int journal_start(struct journal *j, uint64_t next_lsn, struct err *err)
 {
 	invariant(!j->started && next_lsn > 0);
-	if (segments_clear(j, err) < 0)
+	if (segments_replace(j, err) < 0 || segments_clear(j, err) < 0)
 		return -1;
 	j->next_lsn = next_lsn;
-	j->durable = next_lsn - 1;
+	j->durable = j->released = next_lsn - 1;
 	j->current = next_segment(j, next_lsn);
 	j->at = JOURNAL_BLOCK;
 	j->prev_crc = 0;
@@ -387,6 +402,7 @@ void journal_close(struct journal **jp)
 		free(j->segments.v[i]);
 	}
 	vec_release(&j->segments);
+	vec_release(&j->places);
 	pthread_cond_destroy(&j->work);
 	pthread_cond_destroy(&j->flushed);
 	pthread_mutex_destroy(&j->lock);

@@ -28,6 +28,7 @@ struct journal_options {
 	int dirfd;	       /* borrowed; the caller holds its lock (see journal_lock_dir) */
 	uint64_t size_limit;   /* bytes of all segments; at least two segments are made */
 	uint32_t segment_size; /* 0: JOURNAL_SEGMENT_SIZE; a multiple of JOURNAL_BLOCK */
+	uint64_t id;	       /* which journal it is, as journal_id() said last time; 0: not known any more */
 	/* On the flusher thread: everything up to lsn is durable. Must not block. */
 	void (*durable)(void *ctx, uint64_t lsn);
 	void *ctx;
@@ -37,18 +38,29 @@ struct journal_options {
  * or -1: somebody else has it. */
 int journal_lock_dir(int dirfd, struct err *err) WARN_UNUSED;
 
-/* Opens the segments that are there and makes the first two if there are none. Starts nothing. */
+/* Opens the segments that are there and makes what is missing, at least two. Segments of another journal are set
+ * aside under another name and reported; when it is not known which is ours (id 0) and they disagree, -1. So it is with
+ * segments that a newer version wrote. Starts nothing. */
 int journal_open(const struct journal_options *options, struct journal **j_r, struct err *err) WARN_UNUSED;
+uint64_t journal_id(const struct journal *j);
 
-/* Gives fn every valid record with an LSN above `after`, in order; payloads live during the call. With
- * after 0 (no index) it begins with the oldest record that all later ones follow without a gap. fn returns
- * negative (with err) to stop. *last_r: the highest LSN seen, at least `after`. */
+/* What is there to be recovered. Nothing of it was told to anybody unless it lies at or below `durable`. */
+struct journal_found {
+	uint64_t first, last; /* LSNs to be replayed; first 0: none */
+	uint64_t lost;	      /* records above `after` that were durable and are not there any more */
+	uint64_t lost_first;  /* the first of them */
+	bool header_lost;     /* a segment cannot be read at all: more than that may be lost */
+	char segment[32];     /* the file where that was found */
+};
+/* Looks for every valid record with an LSN above `after`; after 0: there is no index, it begins with the oldest
+ * segment that all later ones follow. What was torn when the power went is left out: nobody was told of it. */
+int journal_scan(struct journal *j, uint64_t after, struct journal_found *found_r, struct err *err) WARN_UNUSED;
+/* Gives fn what was found, in order; payloads live during the call. fn returns negative (with err) to stop. */
 typedef int journal_record_fn(void *ctx, const struct journal_record *record, struct err *err);
-int journal_recover(struct journal *j, uint64_t after, journal_record_fn *fn, void *ctx, uint64_t *last_r,
-		    struct err *err) WARN_UNUSED;
+int journal_replay(struct journal *j, journal_record_fn *fn, void *ctx, struct err *err) WARN_UNUSED;
 
-/* Only once everything recovered is safe elsewhere: makes all segments free, begins a freshly salted one with
- * next_lsn and starts the flusher. */
+/* Only once everything recovered is safe elsewhere: makes all segments free (damaged ones are kept under another name),
+ * begins a freshly salted one with next_lsn and starts the flusher. */
 int journal_start(struct journal *j, uint64_t next_lsn, struct err *err) WARN_UNUSED;
 
 /* Takes one record whose payload is the parts one after the other (copied). Returns its LSN, or 0 when the

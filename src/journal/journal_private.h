@@ -17,7 +17,18 @@ struct segment {
 	bool header_written; /* of this life */
 	uint64_t salt;
 	uint64_t first_lsn, last_lsn;
+	uint64_t needed;	     /* when it was begun */
 	struct segment_header found; /* at open; first_lsn 0: none valid */
+	bool damaged;		     /* its file is kept under another name when the journal starts */
+	uint64_t highest;	     /* LSN of the last valid record in it */
+};
+
+/* Where a record is that will be replayed. */
+struct journal_place {
+	uint64_t lsn, batch;
+	size_t segment; /* index in segments */
+	size_t at, len;
+	uint32_t type;
 };
 
 struct pending {
@@ -35,12 +46,13 @@ struct journal {
 	VEC(struct segment *) segments;
 	bool started;
 	pthread_t flusher;
+	VEC(struct journal_place) places; /* between scan and replay, by LSN */
 
 	pthread_mutex_t lock; /* all below, and segment state */
 	pthread_cond_t work, flushed;
 	bool stop;
 	struct pending *head, **tail;
-	uint64_t next_lsn, durable;
+	uint64_t next_lsn, durable, released;
 	struct segment *current;
 	size_t at; /* where the next batch goes in current */
 	/* Where the queue would end if each of its records were a batch of its own (invariant 4). */
@@ -54,6 +66,8 @@ struct journal {
 };
 
 int segment_create(struct journal *j, unsigned number, bool sync, struct err *err) WARN_UNUSED;
+/* Damaged segments under another name, new ones in their places. */
+int segments_replace(struct journal *j, struct err *err) WARN_UNUSED;
 int segments_find(struct journal *j, struct err *err) WARN_UNUSED;
 
 #endif

@@ -431,7 +431,12 @@ int kvlog_open(const struct kvlog_options *options, struct kvlog **k_r, struct e
 	struct err why = ERR_NONE;
 
 	k->lock_fd = journal_lock_dir(k->o.dirfd, err);
-	if (k->lock_fd < 0 || index_open(k->o.dirfd, &k->index, err) < 0 || journal_open(&j, &k->journal, err) < 0) {
+	if (k->lock_fd < 0 || index_open(k->o.dirfd, k->o.keys_alone, &k->index, err) < 0) {
+		kvlog_dispose(k);
+		return -1;
+	}
+	j.id = index_journal(k->index);
+	if (journal_open(&j, &k->journal, err) < 0) {
 		kvlog_dispose(k);
 		return -1;
 	}

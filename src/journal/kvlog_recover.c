@@ -39,8 +39,7 @@ bool kvlog_payload_parse(struct str in, void (*fn)(void *ctx, const struct kvlog
 
 struct replay {
 	struct kvlog *k;
-	uint64_t first, last;
-	bool gap; /* index gone, and the journal begins too late to stand for it */
+	bool gap; /* index gone or damaged commits, and the journal does not stand for all keys */
 };
 
 static void replay_op(void *ctx, const struct kvlog_op *op)
@@ -59,11 +58,6 @@ static int replay_record(void *ctx, const struct journal_record *record, struct 
 	struct kvlog *k = r->k;
 	struct str extra;
 
-	if (!r->first) {
-		r->first = record->lsn;
-		r->gap = index_lsn(k->index) == 0 && record->lsn != 1;
-	}
-	r->last = record->lsn;
 	if (record->type != RECORD_COMMIT || !kvlog_payload_parse(record->payload, NULL, NULL, &extra))
 		return err_set(err, ERR_PERM, "5.3.0", "journal record %llu is of unknown form",
 			       (unsigned long long)record->lsn);
@@ -75,22 +69,54 @@ static int replay_record(void *ctx, const struct journal_record *record, struct 
 	return 0;
 }
 
+static void tell_loss(const struct journal_found *f)
+{
+	if (f->lost)
+		log_error("journal: %llu commits from %llu on are damaged (%s): what they said is lost as far as it is "
+			  "not "
+			  "in files; all others are recovered and the index is made anew from the files",
+			  (unsigned long long)f->lost, (unsigned long long)f->lost_first, f->segment);
+	else
+		log_error(
+			"journal: %s cannot be read: commits that stood in it alone are lost as far as they are not in "
+			"files; all others are recovered and the index is made anew from the files",
+			f->segment);
+}
+
+static int look_for(struct kvlog *k, struct journal_found *f, struct replay *r, struct err *err)
+{
+	uint64_t after = index_lsn(k->index);
+
+	if (journal_scan(k->journal, after, f, err) < 0)
+		return -1;
+	r->gap = f->lost || f->header_lost || (after == 0 && f->first > 1);
+	if (!f->lost && !f->header_lost)
+		return 0;
+	tell_loss(f);
+	return index_discard(k->index, k->o.dirfd, err);
+}
+
 /* Everything valid into the overlay and through the owner, then into the index, then a fresh journal. */
 int kvlog_recover(struct kvlog *k, struct err *err)
 {
 	struct replay r = {.k = k};
 	struct kvlog_hooks *h = &k->o.hooks;
+	uint64_t after = index_lsn(k->index);
+	struct journal_found f;
 
-	if (journal_recover(k->journal, index_lsn(k->index), replay_record, &r, &k->lsn, err) < 0) {
-		k->lsn = r.last > index_lsn(k->index) ? r.last : index_lsn(k->index);
+	if (look_for(k, &f, &r, err) < 0)
 		return -1;
-	}
+	k->lsn = f.last > after ? f.last : after;
 	k->whole = index_whole(k->index);
-	if (r.first)
-		log_info("journal: recovered %llu commits up to %llu%s", (unsigned long long)(r.last - r.first + 1),
-			 (unsigned long long)r.last, r.gap ? "; the index was lost and has to be rebuilt" : "");
+	if (journal_replay(k->journal, replay_record, &r, err) < 0)
+		return -1;
+	if (f.first)
+		log_info("journal: recovered %llu commits up to %llu%s",
+			 (unsigned long long)(f.last - f.first + 1 - f.lost), (unsigned long long)f.last,
+			 r.gap ? "; the index was lost and has to be rebuilt" : "");
 	if (h->recovered && h->recovered(h->ctx, err) < 0)
 		return -1;
+	index_journal_set(k->index, journal_id(k->journal));
 	if (k->lsn > index_lsn(k->index)) {
 		if (index_apply(k->index, k->active, k->lsn, false, err) < 0)
 			return -1;

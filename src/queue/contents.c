@@ -410,6 +410,8 @@ int contents_recovered(void *ctx, struct err *err)
 	for (size_t i = 0; i < q->contents.n; i++) {
 		struct contents *c = q->contents.v[i];
 		c->gone = c->gone || !in_index(q, str_from(c->id));
+		if (c->gone)
+			contents_unlink(q, str_from(c->id)); /* perhaps half of one: not for a rebuild to find */
 		if (c->blob && !c->gone)
 			spool_keep(q->spool, c->blob);
 	}

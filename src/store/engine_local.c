@@ -329,7 +329,9 @@ struct redo {
 
 static int redo_work(struct local *l, const struct file_work *w, struct err *err)
 {
-	return w->op.kind == FILE_PUT ? file_put_redo(l, w, err) : file_work_do(l, w, false, err);
+	if (w->op.kind == FILE_PUT)
+		return file_put_redo(l, w, err);
+	return file_work_do(l, w, false, err) < 0 || pending_follow(l, &w->op, err) < 0 ? -1 : 0;
 }
 
 /* One account's trouble is no reason to keep the others waiting: what cannot be done waits, and the account's later
@@ -389,6 +391,7 @@ static int on_recovered(void *ctx, struct err *err)
 		return -1;
 	sweep_touched(l);
 	cache_free(l);
+	pending_end(l);
 	l->recovering = false;
 	waiting_begin(l);
 	if (waiting_settle(l, 0, err) < 0) {
@@ -553,6 +556,7 @@ static void local_dispose(struct local *l)
 	notes_free(l);
 	cache_free(l);
 	waiting_free(l);
+	pending_end(l);
 	spool_close(&l->spool);
 	step_free(&l->step);
 	for (size_t i = 0; i < l->devices.n; i++)

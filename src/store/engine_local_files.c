@@ -319,40 +319,42 @@ static int source_find(struct local *l, const struct file_work *w, char full_r[S
 	return io_fstatat(l->o.rootfd, full_r, &st, 0) == 0;
 }
 
-struct hunt {
-	struct local *l;
-	const struct store_file_op *op;
-	char *full;
-	int rc;
-	struct err *err;
-};
-
-static void hunt_in(void *ctx, struct str folder)
-{
-	struct hunt *h = ctx;
-	const struct store_file_op *op = h->op;
-	char found[FOUND_MAX];
-
-	if (h->rc != 0)
-		return;
-	h->rc = file_find(h->l, op->path, folder, op->base, op->was_cur, op->was_flags, found, h->err);
-	if (h->rc > 0)
-		local_path(h->full, op->path, folder, found);
-}
-
-/* What a COPY is made from, at recovery: a later MOVE may have reached the disk without it. */
+/* What a COPY is made from. At recovery a later MOVE may have reached the disk without it: then it waits for that one.
+ */
 static int copy_source(struct local *l, const struct file_work *w, char full_r[STORE_PATH_MAX], struct err *err)
 {
 	const struct store_file_op *op = &w->op;
-	struct hunt h = {l, op, full_r, source_find(l, w, full_r, err), err};
-	char found[FOUND_MAX];
+	char found[FOUND_MAX], name[STORE_NAME_MAX + sizeof(STORE_EXPUNGED_DIR)];
+	struct stat st;
+	int rc = file_find(l, op->path, op->folder, op->base, op->was_cur, op->was_flags, found, err);
 
-	if (h.rc != 0 || (!l->recovering && !w->again))
-		return h.rc;
-	h.rc = file_find(l, op->path, op->to_folder, op->to_base, op->cur, op->flags, found, err);
-	if (h.rc != 0)
-		return h.rc < 0 ? -1 : 0; /* it is there */
-	return local_folders(&l->e, op->path, hunt_in, &h, err) < 0 ? -1 : h.rc;
+	if (rc > 0)
+		local_path(full_r, op->path, op->folder, found);
+	if (rc != 0 || (!l->recovering && !w->again))
+		return rc;
+	snprintf(name, sizeof(name), STORE_EXPUNGED_DIR "/%.*s", STR_ARG(op->base));
+	local_path(full_r, op->path, STR_NULL, name);
+	if (io_fstatat(l->o.rootfd, full_r, &st, 0) == 0)
+		return 1;
+	if (l->recovering)
+		pending_add(l, op);
+	return 0;
+}
+
+/* At recovery a copy may be there as a name of bytes that never arrived, while the original was written anew. */
+static int copy_outdated(struct local *l, const struct file_work *w, const char *from, const char *full,
+			 struct err *err)
+{
+	struct stat a, b;
+
+	if ((!l->recovering && !w->again) || io_fstatat(l->o.rootfd, full, &b, AT_SYMLINK_NOFOLLOW) < 0)
+		return 0;
+	if (io_fstatat(l->o.rootfd, from, &a, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (a.st_ino == b.st_ino && a.st_dev == b.st_dev))
+		return 0;
+	if (io_unlink(l->o.rootfd, full) < 0 && errno != ENOENT)
+		return err_errno(err, "cannot remove %s", full);
+	return 0;
 }
 
 /* At recovery the target may be there already under other flags: it must not be there twice. */
@@ -439,7 +441,7 @@ static int file_copy(struct local *l, const struct file_work *w, struct err *err
 		return rc;
 	target_name(to, op->to_base, op->cur, op->flags);
 	local_path(full, op->path, op->to_folder, to);
-	if (drop_other(l, w, to, err) < 0)
+	if (drop_other(l, w, to, err) < 0 || copy_outdated(l, w, from, full, err) < 0)
 		return -1;
 	rc = io_link(l->o.rootfd, from, l->o.rootfd, full);
 	if (rc < 0 && errno == ENOENT) {

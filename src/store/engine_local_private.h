@@ -146,6 +146,7 @@ struct local {
 	bool loaded;		     /* and was read. Recovery only */
 
 	struct map *cache; /* recovery only: see engine_local_find.c */
+	VEC(struct pending_copy *) pending;
 	bool recovering;
 	VEC(struct file_record *) stuck; /* recovery only: what could not be done, and what came after it */
 	struct map *stuck_accounts;
@@ -170,6 +171,11 @@ int file_put_ahead(struct local *l, const struct file_work *w, struct err *err) 
 int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err) WARN_UNUSED;
 int file_put_redo(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
 void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all);
+
+/* recovery: copies that wait for their source (engine_local_pending.c) */
+void pending_add(struct local *l, const struct store_file_op *op);
+int pending_follow(struct local *l, const struct store_file_op *op, struct err *err) WARN_UNUSED;
+void pending_end(struct local *l);
 
 /* names and finding */
 #define STORE_PATH_MAX 1800

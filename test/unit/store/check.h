@@ -5,7 +5,7 @@
  *below the mailbox's, those at or below the account's; A's totals are the sums over B, its next ids above all that were
  *	given; H and S have the same messages; file ids are unique; R names exactly the places there are; M and X
  *	belong to something; L lies within what A says; every S has its file, whole, once, and there is no other; X has
- *	its hidden file; tmp/ is empty; each uidlist gives the UIDs that the index gives. */
+ *	its hidden file; each uidlist gives the UIDs that the index gives. */
 #ifndef TEST_STORE_CHECK_H
 #define TEST_STORE_CHECK_H
 
@@ -314,7 +314,12 @@ static inline void check_names(struct check *c, struct str folder, const char *s
 	while (dir && (d = readdir(dir))) {
 		if (d->d_name[0] == '.')
 			continue;
-		CHECK(c, strcmp(sub, "tmp") != 0, "\"%.*s\"/tmp/%s was left", STR_ARG(folder), d->d_name);
+		/* What was written ahead for a commit that never was is swept later, by its age. */
+		if (strcmp(sub, "tmp") == 0) {
+			CHECK(c, strncmp(d->d_name, "postrider.", 10) == 0, "\"%.*s\"/tmp/%s", STR_ARG(folder),
+			      d->d_name);
+			continue;
+		}
 		check_file(c, folder, sub, d->d_name, dirfd(dir));
 	}
 	if (dir)
