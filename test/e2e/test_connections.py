@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from instance import PATIENCE, Instance, wait_for
+from instance import PATIENCE, Instance, Raw, wait_for
 
 LIMITED = dict(mynetworks="192.0.2.0/24", smtpd_client_connection_count_limit="3",
                imap_client_connection_count_limit="3", pop3_client_connection_count_limit="3")
@@ -151,3 +151,43 @@ def test_an_idle_client_is_told_and_closed(tmp_path):
             assert f.readline().startswith(farewell)
             assert f.read() == b""
             s.close()
+
+
+def test_a_user_has_a_limit_of_his_own_at_an_address(tmp_path):
+    """Another user there, and he himself from elsewhere, are served; who leaves makes room."""
+    with Instance(tmp_path / "mail", settings=dict(mynetworks="192.0.2.0/24", imap_user_connection_count_limit="2",
+                                                   pop3_user_connection_count_limit="1")) as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        m.start()
+
+        def imap(user, source="127.0.0.1"):
+            c = socket.create_connection(("127.0.0.1", m.ports["imap"]), PATIENCE, (source, 0))
+            lines = c.makefile("rb")
+            lines.readline()
+            c.sendall(f'a LOGIN "{user}" "secret"\r\n'.encode())
+            return c, lines.readline(), lines
+        held = [imap("bob@example.test") for _ in range(2)]
+        assert all(answer.startswith(b"a OK") for _, answer, _ in held)
+        c, answer, lines = imap("bob@example.test")
+        assert answer.startswith(b"a NO [LIMIT] ") and lines.readline().startswith(b"* BYE ") and lines.read() == b""
+        for other in (("alice@example.test",), ("bob@example.test", "127.0.0.9")):
+            c, answer, _ = imap(*other)
+            assert answer.startswith(b"a OK")
+            c.close()
+        first, second = Pop3Login(m), Pop3Login(m)
+        assert first.answer.startswith("+OK") and second.answer.startswith("-ERR [SYS/TEMP] Too many") and second.at_end()
+        first.close()
+        held.pop()[0].close()
+        wait_for("room for another", lambda: imap("bob@example.test")[1].startswith(b"a OK"))
+        for c, _, _ in held:
+            c.close()
+
+
+class Pop3Login(Raw):
+    def __init__(self, mail):
+        super().__init__(mail.ports["pop3"])
+        self.line()
+        self.send("USER bob@example.test\r\nPASS secret\r\n")
+        self.line()
+        self.answer = self.line()
