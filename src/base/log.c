@@ -85,7 +85,7 @@ static void write_whole(int fd, const char *line, size_t len)
 	}
 }
 
-static size_t stamp(char *line, size_t size, const char *name)
+static size_t stamp(char *line, size_t size, const char *name, int pid)
 {
 	time_t now = (time_t)clock_wall();
 	struct tm tm;
@@ -94,8 +94,7 @@ static size_t stamp(char *line, size_t size, const char *name)
 
 	localtime_r(&now, &tm);
 	len = strftime(line, size, "%b %e %H:%M:%S ", &tm);
-	more = snprintf(line + len, size - len, "%s %s[%d]: ", log_host[0] ? log_host : "localhost", name,
-			log_pid ? log_pid : (int)getpid());
+	more = snprintf(line + len, size - len, "%s %s[%d]: ", log_host[0] ? log_host : "localhost", name, pid);
 	return len + (size_t)more;
 }
 
@@ -132,7 +131,7 @@ static void emit(enum log_level level, const char *name, const char *prefix, con
 
 	if ((int)level < lowest_level)
 		return;
-	start = stamp(line, sizeof(line), name);
+	start = stamp(line, sizeof(line), name, log_pid ? log_pid : (int)getpid());
 	len = start + (size_t)snprintf(line + start, sizeof(line) - start, "%s", prefix);
 	room = sizeof(line) - 1 - len; /* the newline's place is kept */
 	more = vsnprintf(line + len, room, fmt, args);
@@ -193,6 +192,21 @@ void log_line(struct str line)
 		memcpy(whole, line.ptr, len);
 	whole[len++] = '\n';
 	write_whole(output, whole, len);
+}
+
+void log_of(const char *name, int pid, struct str text)
+{
+	char line[LINE_MAX_BYTES];
+	size_t start = stamp(line, sizeof(line), name, pid), room = sizeof(line) - 1 - start;
+	size_t len = text.len < room ? text.len : room;
+
+	if (len)
+		memcpy(line + start, text.ptr, len);
+	len += start;
+	for (size_t i = start; i < len; i++)
+		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+			line[i] = '?';
+	log_line(str_of(line, len));
 }
 
 void log_whole_lines(struct str lines)

@@ -29,6 +29,8 @@ void log_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* A finished line that another process of ours wrote into its pipe (without newline): passed on as it is. */
 void log_line(struct str line);
+/* The same for bytes of another process that are no such line: stamped with its name and pid, made harmless. */
+void log_of(const char *name, int pid, struct str text);
 /* Several of them, each ended by a newline: one write for all. */
 void log_whole_lines(struct str lines);
 /* A line under another program name, for formats that other tools know: log_as("dovecot", "imap-login: ..."). */

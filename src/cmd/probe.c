@@ -9,20 +9,25 @@ int cmd_probe(struct cmd *c)
 	struct proc_note reply;
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
-	char what[256];
+	struct buf what;
+	int status;
 
 	if (c->argc < 2)
 		return cmd_usage(c);
-	snprintf(what, sizeof(what), "%s%s%s", c->argv[1], c->argc > 2 ? " " : "", c->argc > 2 ? c->argv[2] : "");
+	buf_init(&what, 60000);
+	for (int i = 1; i < c->argc; i++)
+		buf_addf(&what, "%s%s", i > 1 ? " " : "", c->argv[i]);
 	request.process = str_from(c->argv[0]);
-	request.what = str_from(what);
-	if (control_call(c->dir, &CONTROL_PROBE, &request, &reply, &hold, 20000, &err) < 0) {
-		rpc_reply_release(&hold);
-		return cmd_error(cmd_status_of(&err), "%s", err.text);
+	request.what = buf_str(&what);
+	if (control_call(c->dir, &CONTROL_PROBE, &request, &reply, &hold, 120000, &err) < 0) {
+		status = cmd_error(cmd_status_of(&err), "%s", err.text);
+	} else {
+		printf("%.*s\n", STR_ARG(reply.text));
+		status = EX_OK;
 	}
-	printf("%.*s\n", STR_ARG(reply.text));
 	rpc_reply_release(&hold);
-	return EX_OK;
+	buf_release(&what);
+	return status;
 }
 
 #endif

@@ -66,6 +66,15 @@ void rpc_channel_on_event(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t 
 /* Runs on the attaching thread after each attach (true) and on the thread that noticed at each loss (false). */
 void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), void *ctx);
 
+#ifdef POSTRIDER_TEST
+/* What a captured process would do with its channel (proc/probe_rpc.c). A call of any number with any bytes: reply
+ * takes the answer as it came, its outcome first. */
+int rpc_channel_raw_call(struct rpc_channel *c, uint16_t number, struct str body, const int *fds, size_t fd_count,
+			 int64_t timeout_ms, struct buf *reply, struct err *err) WARN_UNUSED;
+/* Bytes that need not be frames. */
+int rpc_channel_raw_send(struct rpc_channel *c, struct str bytes, const int *fds, size_t fd_count);
+#endif
+
 /* ---- server ------------------------------------------------------------------------------------------ */
 
 struct rpc_server;

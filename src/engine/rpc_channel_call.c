@@ -224,40 +224,45 @@ static int call_outcome(struct rpc_channel *c, struct pending *p, struct err *er
 	return err_set(err, ERR_TEMP, "4.3.0", "%s did not answer in time", c->name);
 }
 
-int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
-	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err)
+/* Sends the frame, whose header has place for the id, and waits for what answers it. 0: p->reply is the caller's. */
+static int exchange(struct rpc_channel *c, struct pending *p, uint16_t number, struct buf *frame, int64_t timeout_ms,
+		    struct err *err)
 {
-	enum block_kind kind = call->secret ? BLOCK_LOGIN : c->block;
+	enum block_kind kind = p->secret ? BLOCK_LOGIN : c->block;
 	int64_t deadline = clock_ms() + timeout_ms;
-	int fds[FD_PASS_MAX];
-	struct buf frame;
-	struct pending p = {.repeatable = repeatable, .secret = call->secret, .request = &frame, .fds = fds};
 	_Atomic uint32_t *wake;
 	int result;
 
-	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
-	if (request_encode(&frame, call, request, fds, &p.fd_count, err) < 0) {
-		buf_release(&frame);
-		return -1;
-	}
-	if (!engine_block_try(kind)) {
-		request_release(&frame, call->secret);
+	if (!engine_block_try(kind))
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
-	}
 	pthread_mutex_lock(&c->lock);
-	pending_add(c, &p);
-	rpc_header_put(&frame, 0, call->number, p.id, p.fd_count);
+	pending_add(c, p);
+	rpc_header_put(frame, 0, number, p->id, p->fd_count);
 	pthread_mutex_unlock(&c->lock);
-	pending_send(c, &p, deadline);
+	pending_send(c, p, deadline);
 
 	pthread_mutex_lock(&c->lock);
-	wake = pending_wait(c, &p, deadline);
-	pending_remove(c, &p);
-	result = call_outcome(c, &p, err);
+	wake = pending_wait(c, p, deadline);
+	pending_remove(c, p);
+	result = call_outcome(c, p, err);
 	pthread_mutex_unlock(&c->lock);
 	channel_wake(wake);
 	engine_block_end(kind);
+	return result;
+}
 
+int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
+	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err)
+{
+	int fds[FD_PASS_MAX];
+	struct buf frame;
+	struct pending p = {.repeatable = repeatable, .secret = call->secret, .request = &frame, .fds = fds};
+	int result;
+
+	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
+	result = request_encode(&frame, call, request, fds, &p.fd_count, err);
+	if (result == 0)
+		result = exchange(c, &p, call->number, &frame, timeout_ms, err);
 	request_release(&frame, call->secret);
 	return result < 0 ? -1 : reply_take(c, call, &p.reply, reply_r, hold, err);
 }
@@ -290,3 +295,38 @@ int rpc_send_later(struct rpc_channel *c, const struct rpc_call *call, const voi
 {
 	return send_request(c, call, request, false);
 }
+
+#ifdef POSTRIDER_TEST
+
+int rpc_channel_raw_call(struct rpc_channel *c, uint16_t number, struct str body, const int *fds, size_t fd_count,
+			 int64_t timeout_ms, struct buf *reply, struct err *err)
+{
+	struct buf frame;
+	struct pending p = {.request = &frame, .fds = fds, .fd_count = fd_count};
+	int result;
+
+	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
+	(void)rpc_header_begin(&frame);
+	buf_add(&frame, body.ptr, body.len);
+	result = exchange(c, &p, number, &frame, timeout_ms, err);
+	buf_release(&frame);
+	if (result < 0)
+		return -1;
+	buf_add(reply, p.reply.bytes, p.reply.len);
+	rpc_frame_drop(&p.reply);
+	return 0;
+}
+
+int rpc_channel_raw_send(struct rpc_channel *c, struct str bytes, const int *fds, size_t fd_count)
+{
+	struct buf frame;
+	int sent;
+
+	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
+	buf_add(&frame, bytes.ptr, bytes.len);
+	sent = channel_send_unasked(c, &frame, fds, fd_count, true);
+	buf_release(&frame);
+	return sent;
+}
+
+#endif

@@ -6,11 +6,12 @@
 
 void imap_body_init(struct imap_body *b, int fd, struct str bytes, bool as_is)
 {
-	struct stat st;
-
 	*b = (struct imap_body){.fd = fd, .bytes = bytes, .size = bytes.len, .as_is = as_is};
-	if (fd >= 0)
-		b->size = fstat(fd, &st) == 0 ? (uint64_t)st.st_size : 0;
+	if (fd >= 0) {
+		int64_t size = fd_size(fd);
+
+		b->size = size > 0 ? (uint64_t)size : 0;
+	}
 }
 
 void imap_body_release(struct imap_body *b)

@@ -164,6 +164,12 @@ ssize_t fd_read_all(int fd, size_t max, char **data_r, struct err *err)
 	return -1;
 }
 
+/* Not by fstat(): libc makes of it a call that takes a path as well, which jails do not allow. */
+int64_t fd_size(int fd)
+{
+	return lseek(fd, 0, SEEK_END);
+}
+
 void fd_close(int *fd)
 {
 	int saved = errno;

@@ -18,6 +18,8 @@ int fd_socketpair(int pair_r[2]) WARN_UNUSED; /* SOCK_STREAM, close-on-exec */
 int fd_sealed(const char *name, struct str data) WARN_UNUSED;
 /* Reads a whole file of at most max bytes into a malloc'ed NUL-terminated *data_r. Returns its length, or -1. */
 ssize_t fd_read_all(int fd, size_t max, char **data_r, struct err *err) WARN_UNUSED;
+/* Bytes of a file that is read by offset: moves the descriptor's own. -1 with errno. */
+int64_t fd_size(int fd) WARN_UNUSED;
 void fd_close(int *fd); /* if >= 0; leaves -1 */
 int fd_nonblocking(int fd, bool on);
 /* Waits until fd is readable (POLLIN) or writable (POLLOUT). 1 ready, 0 time-out, -1 error. timeout_ms < 0: for ever.

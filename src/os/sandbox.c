@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -115,6 +116,24 @@ static void enter_seccomp(const struct sandbox *box)
 	}
 }
 
+/* No file of what is in memory (passwords, mail), and none larger than a message where files of others are written:
+ * such a write fails with EFBIG. Master may change that limit at a reload; the process may not, by its filter. */
+static void limit(const struct sandbox *box)
+{
+	struct rlimit none = {0, 0}, size;
+
+	if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		die(EX_OSERR, "%s: cannot forbid core files: %s", box->process, strerror(errno));
+	signal(SIGXFSZ, SIG_IGN);
+	if (box->file_size_max == 0)
+		return;
+	if (getrlimit(RLIMIT_FSIZE, &size) == 0 && size.rlim_max > box->file_size_max) {
+		size.rlim_cur = box->file_size_max;
+		if (setrlimit(RLIMIT_FSIZE, &size) < 0)
+			die(EX_OSERR, "%s: cannot limit the size of files: %s", box->process, strerror(errno));
+	}
+}
+
 void sandbox_enter(const struct sandbox *box)
 {
 	int abi, ruleset;
@@ -123,6 +142,7 @@ void sandbox_enter(const struct sandbox *box)
 	status[0] = '\0';
 	ruleset = sandbox_landlock_prepare(box, &abi);
 	leave_root(box);
+	limit(box);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		die(EX_OSERR, "%s: no_new_privs: %s", box->process, strerror(errno));
 	enter_landlock(box, ruleset, abi);

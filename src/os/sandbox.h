@@ -14,13 +14,14 @@
 
 /* System calls beyond the common base (memory, futex, epoll, read/write on open descriptors, clock, threads,
  * sendmsg/recvmsg, exit). The filter's default action is EPERM; execve, ptrace, process_vm_*, bpf, keyctl,
- * mount, setuid and friends are always killed. */
+ * mount, setuid and friends are always killed. What each allows, call by call: os/sandbox_seccomp.c. */
 enum sandbox_allow {
-	SANDBOX_ACCEPT = 1 << 0, /* accept4 on descriptors it was given */
-	SANDBOX_FILES = 1 << 1,	 /* openat, rename, unlink, mkdir, fsync ... below `paths` */
-	SANDBOX_CONNECT =
-		1 << 2,	       /* socket, connect (dns, directory, relay); TCP ports limited by Landlock where it can */
-	SANDBOX_UNIX = 1 << 3, /* socket and connect for AF_UNIX only */
+	SANDBOX_ACCEPT = 1 << 0,   /* accept4 on listening sockets it was given */
+	SANDBOX_FILES = 1 << 1,	   /* openat, renameat, unlinkat, mkdirat, fsync ... below `paths` */
+	SANDBOX_CONNECT = 1 << 2,  /* socket, connect: AF_INET and AF_INET6; TCP limited by Landlock where it can */
+	SANDBOX_UNIX = 1 << 3,	   /* socket and connect for AF_UNIX only */
+	SANDBOX_DATABASE = 1 << 4, /* files opened by name below `paths`, with locks: SQLite */
+	SANDBOX_WATCH = 1 << 5,	   /* inotify */
 };
 
 struct sandbox_path {
@@ -35,6 +36,8 @@ struct sandbox {
 	unsigned allow;		/* enum sandbox_allow */
 	const struct sandbox_path *paths;
 	size_t path_count;
+	/* The largest file it may make, where it is given files of others to write (spool blobs). 0: no limit. */
+	uint64_t file_size_max;
 };
 
 /* Returns after all that the kernel can do is in force, for every later thread too. */

@@ -84,7 +84,7 @@ static int open_body(struct pop3_session *s, const struct pop3_message *m, uint6
 		.session = session_id(s->io), .account = s->account, .mailbox = s->mailbox, .uid = m->uid};
 	struct store_body body;
 	struct rpc_reply hold;
-	struct stat st;
+	int64_t size;
 	int rc;
 
 	rpc_reply_init(&hold);
@@ -97,8 +97,8 @@ static int open_body(struct pop3_session *s, const struct pop3_message *m, uint6
 		pop3_wire_init(&r->wire, body.meta.as_is, body_lines);
 		if (r->fd < 0)
 			r->bytes = body.bytes.len ? mem_dup(body.bytes.ptr, body.bytes.len) : NULL;
-		else if (fstat(r->fd, &st) == 0)
-			r->size = (uint64_t)st.st_size;
+		else if ((size = fd_size(r->fd)) >= 0)
+			r->size = (uint64_t)size;
 		else
 			r->failed = true;
 		s->retrieval = r;

@@ -323,6 +323,28 @@ int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_conte
 	return result;
 }
 
+/* Some room for what is added to a message. */
+#define FILE_SIZE_MARGIN ((uint64_t)1 << 20)
+
+uint64_t bundle_file_size_max(const struct bundle *b)
+{
+	uint64_t most = (uint64_t)b->conf->message_size_limit;
+
+	if (most == 0)
+		return 0;
+	for (size_t i = 0; i < b->master_cf.count; i++) {
+		struct conf *conf = bundle_service_conf(b, &b->master_cf.services[i], NULL);
+		uint64_t limit = conf ? (uint64_t)conf->message_size_limit : most;
+
+		conf_unref(&conf);
+		if (limit == 0)
+			return 0;
+		if (limit > most)
+			most = limit;
+	}
+	return most + FILE_SIZE_MARGIN;
+}
+
 static char *directory(struct str configured, const char *dir, const char *fallback)
 {
 	return configured.len ? str_dup(configured) : mem_printf("%s/%s", dir, fallback);

@@ -37,6 +37,9 @@ struct conf *bundle_service_conf(const struct bundle *b, const struct master_ser
 int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_context **tls_r,
 	       struct err *err) WARN_UNUSED;
 
+/* The largest message that any service takes: what a file may have that a front end writes. 0: no limit. */
+uint64_t bundle_file_size_max(const struct bundle *b);
+
 /* Directories, absolute: as configured, or the default below `dir`. The caller frees. */
 char *bundle_queue_directory(const struct bundle *b, const char *dir);
 char *bundle_mailbox_base(const struct bundle *b, const char *dir);

@@ -57,7 +57,7 @@ int proc_directory(struct proc *p)
 	proc_own_directory(p, own, account);
 	proc_jail(p, (struct sandbox){.account = account,
 				      .chroot_dir = p->dir,
-				      .allow = SANDBOX_FILES,
+				      .allow = SANDBOX_DATABASE,
 				      .paths = paths,
 				      .path_count = ARRAY_SIZE(paths)});
 

@@ -42,6 +42,8 @@ struct child {
 	struct rpc_request *probe; /* test builds: who waits for PROC_PROBED */
 };
 
+#define LISTEN_BACKLOG 1024
+
 struct listening {
 	char *service; /* master_service.name */
 	char *address; /* "127.0.0.1:10025": what a restart finds it by */
@@ -105,6 +107,9 @@ void control_answer_stopped(struct master *m);
 
 /* ---- master_log.c ---- */
 int master_log_open(struct master *m, const struct conf *conf, struct err *err) WARN_UNUSED;
+/* What a child wrote into its pipe, in lines. A line that does not carry the child's own pid, and a name that is for it
+ * to use, is logged as what it is: something that this child said. Control characters are replaced. */
+void master_log_lines(const struct child *c, struct str lines);
 
 /* ---- master.c ---- */
 void master_child_ready(struct child *c);

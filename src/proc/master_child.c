@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -48,6 +49,17 @@ void child_send(struct child *c, enum proc_message number, const struct rpc_type
 	kill(c->pid, SIGKILL);
 }
 
+static void set_file_size(pid_t pid, uint64_t most)
+{
+	struct rlimit size;
+
+	if (prlimit(pid, RLIMIT_FSIZE, NULL, &size) < 0)
+		return;
+	size.rlim_cur = most && most < size.rlim_max ? most : size.rlim_max;
+	if (prlimit(pid, RLIMIT_FSIZE, &size, NULL) < 0)
+		log_warning("cannot limit the size of files of process %d: %s", (int)pid, strerror(errno));
+}
+
 void child_send_config(struct child *c)
 {
 	const struct master *m = c->master;
@@ -55,6 +67,9 @@ void child_send_config(struct child *c)
 	struct proc_config config = {
 		.serial = c->serial, .dir = str_from(m->dir), .bundle = keys ? m->bundle_full : m->bundle_plain};
 
+	/* The process set it for itself at its start, and cannot any more. */
+	if (keys && c->ready)
+		set_file_size(c->pid, bundle_file_size_max(m->bundle));
 	child_send(c, PROC_CONFIG, &proc_config_type, &config);
 }
 
@@ -171,7 +186,7 @@ static void on_control(void *ctx, int fd)
 	proc_packet_release(&packet);
 }
 
-/* Whole lines go to the log as they are. */
+/* Whole lines go to the log: as they are, when they say whose they are. */
 static void pass_lines(struct child *c, bool all)
 {
 	struct str rest = buf_str(&c->log_line);
@@ -179,10 +194,10 @@ static void pass_lines(struct child *c, bool all)
 	size_t whole = last ? (size_t)(last - rest.ptr) + 1 : 0;
 
 	if (whole)
-		log_whole_lines(str_sub(rest, 0, whole));
+		master_log_lines(c, str_sub(rest, 0, whole));
 	rest = str_skip(rest, whole);
 	if (rest.len && (all || rest.len >= LINE_MAX_BYTES)) {
-		log_line(rest);
+		master_log_lines(c, rest);
 		rest.len = 0;
 	}
 	buf_consume(&c->log_line, c->log_line.len - rest.len);
@@ -244,13 +259,13 @@ struct launch {
 	char *envp[32];
 };
 
-/* In the new process: only calls that are safe after fork() in a process with threads. */
-static void launch(const struct launch *l, bool detached) NORETURN;
-static void launch(const struct launch *l, bool detached)
+/* In the new process: only calls that are safe after fork() in a process with threads. Nothing of a terminal is left
+ * to it: who holds one can read what is typed there. */
+static void launch(const struct launch *l) NORETURN;
+static void launch(const struct launch *l)
 {
-	if (dup2(l->control, PROC_CONTROL_FD) < 0 || dup2(l->log, PROC_LOG_FD) < 0 || dup2(l->null, STDIN_FILENO) < 0)
-		_exit(EX_OSERR);
-	if (detached && (dup2(l->log, STDERR_FILENO) < 0 || dup2(l->null, STDOUT_FILENO) < 0))
+	if (dup2(l->control, PROC_CONTROL_FD) < 0 || dup2(l->log, PROC_LOG_FD) < 0 || dup2(l->null, STDIN_FILENO) < 0 ||
+	    dup2(l->null, STDOUT_FILENO) < 0 || dup2(l->log, STDERR_FILENO) < 0)
 		_exit(EX_OSERR);
 	fexecve(l->exe, l->argv, l->envp);
 	_exit(EX_OSERR);
@@ -283,7 +298,7 @@ static pid_t fork_child(struct child *c, int control, int log)
 			l.envp[variables++] = *v;
 	pid = fork();
 	if (pid == 0)
-		launch(&l, m->detached);
+		launch(&l);
 	close(l.control);
 	close(l.log);
 	close(l.null);
@@ -325,8 +340,12 @@ void child_start(struct child *c)
 	child_send_config(c);
 	connect_all(c);
 	for (size_t i = 0; i < m->sockets.n; i++)
-		if (m->sockets.v[i]->role == c->role)
+		if (m->sockets.v[i]->role == c->role) {
+			/* Its predecessor, if it was captured, may have shut down what both share. */
+			if (listen(m->sockets.v[i]->fd, LISTEN_BACKLOG) < 0)
+				log_warning("service %s: listen: %s", m->sockets.v[i]->service, strerror(errno));
 			child_send_listening(c, m->sockets.v[i]);
+		}
 }
 
 /* ---- end ---- */

@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BACKLOG	 1024
 #define HANDOVER "POSTRIDER_LISTENING"
 
 static void listening_free(struct listening *l)
@@ -41,7 +40,7 @@ static int open_one(struct master *m, const struct master_service *s, struct str
 		return 0;
 	}
 	if (l == NULL) {
-		int fd = net_listen_tcp(host, s->port, BACKLOG, err);
+		int fd = net_listen_tcp(host, s->port, LISTEN_BACKLOG, err);
 
 		if (fd < 0) {
 			free(address);

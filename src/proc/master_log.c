@@ -1,4 +1,6 @@
-/* master_log - the log's file belongs to master alone, so that it can be rotated and no jail needs it. */
+/* master_log - the log's file belongs to master alone, so that it can be rotated and no jail needs it. It is also
+ * master who says whose a line is: a child's bytes come through a pipe of its own, and a captured one writes what it
+ * likes. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/fd.h"
@@ -44,4 +46,65 @@ int master_log_open(struct master *m, const struct conf *conf, struct err *err)
 	}
 	free(path);
 	return result;
+}
+
+/* ---- whose a line is ---- */
+
+#define STAMP_LEN 16 /* "Nov 22 19:46:19 " */
+
+/* Front ends log under Postfix's names too ("postrider/cleanup"), but nobody under another process's. Dovecot's is for
+ * log-ins by IMAP and POP3. */
+static bool name_is_for(const struct child *c, struct str name)
+{
+	struct str last = name;
+	ptrdiff_t slash;
+
+	if (c->role == PROCESS_ACCESS && str_eq(name, STR("dovecot")))
+		return true;
+	if (!str_starts(name, STR("postrider/")))
+		return false;
+	while ((slash = str_chr(last, '/')) >= 0)
+		last = str_skip(last, (size_t)slash + 1);
+	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
+		if (role != (int)c->role && str_eq(last, str_from(c->master->children[role].name)))
+			return false;
+	return last.len > 0 && !str_eq(last, STR("master"));
+}
+
+static bool line_is_of(const struct child *c, struct str line)
+{
+	struct str host, rest, name, pid, text;
+	uint32_t number;
+
+	for (size_t i = 0; i < line.len; i++)
+		if ((unsigned char)line.ptr[i] < 0x20 || line.ptr[i] == 0x7f)
+			return false;
+	return line.len > STAMP_LEN && str_split(str_skip(line, STAMP_LEN), ' ', &host, &rest) &&
+	       str_split(rest, '[', &name, &rest) && str_chr(name, ' ') < 0 && str_split(rest, ']', &pid, &text) &&
+	       str_starts(text, STR(": ")) && str_to_u32(pid, &number) && number == (uint32_t)c->pid &&
+	       name_is_for(c, name);
+}
+
+void master_log_lines(const struct child *c, struct str lines)
+{
+	struct str line, rest = lines;
+	const char *good = lines.ptr;
+	char name[64];
+
+	snprintf(name, sizeof(name), "postrider/%s", c->name);
+	while (rest.len > 0) {
+		bool ended = str_split(rest, '\n', &line, &rest);
+
+		if (!ended)
+			rest = STR_NULL;
+		if (ended && line_is_of(c, line))
+			continue;
+		if (line.ptr > good)
+			log_whole_lines(str_of(good, (size_t)(line.ptr - good)));
+		good = line.ptr + line.len + ended;
+		if (line.len > 0)
+			log_of(name, (int)c->pid, line);
+	}
+	if (lines.ptr + lines.len > good)
+		log_whole_lines(str_of(good, (size_t)(lines.ptr + lines.len - good)));
 }

@@ -7,6 +7,7 @@
 #include "config/instance.h"
 #include "os/fault.h"
 #include "os/fd.h"
+#include "proc/probe.h"
 #include "proc/wire.h"
 #include <dirent.h>
 #include <errno.h>
@@ -215,8 +216,8 @@ static int on_probe(struct proc_packet *packet, struct err *err)
 
 	if (proc_unpack(packet, &proc_note_type, &note, err) < 0)
 		return -1;
-	buf_init(&out, 1000);
-	proc_probe(note.text, &out);
+	buf_init(&out, 60000);
+	proc_probe(note.text, callees, &out);
 	reply(PROC_PROBED, buf_str(&out));
 	buf_release(&out);
 	return 0;

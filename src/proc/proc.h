@@ -59,7 +59,4 @@ int proc_directory(struct proc *p);
 int proc_queue(struct proc *p);
 int proc_store(struct proc *p);
 
-/* Tries one thing that the jail forbids ("open", "exec", ...); a text for the tests. Test builds only. */
-void proc_probe(struct str what, struct buf *out);
-
 #endif

@@ -24,7 +24,8 @@ int proc_smtpd(struct proc *p)
 	tls_init();
 	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
 				      .chroot_dir = p->empty_directory,
-				      .allow = SANDBOX_ACCEPT});
+				      .allow = SANDBOX_ACCEPT,
+				      .file_size_max = bundle_file_size_max(p->bundle)});
 
 	/* peers */
 	f = frontend_new(p, p->bundle->conf->smtpd_thread_limit, protocols);

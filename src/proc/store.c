@@ -61,7 +61,7 @@ int proc_store(struct proc *p)
 	options.mail_dirfd = proc_open_directory(p->mailbox_base);
 	proc_jail(p, (struct sandbox){.account = account,
 				      .chroot_dir = p->empty_directory,
-				      .allow = SANDBOX_FILES,
+				      .allow = SANDBOX_FILES | SANDBOX_WATCH,
 				      .paths = paths,
 				      .path_count = ARRAY_SIZE(paths)});
 

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,6 +24,7 @@
 
 static char dir[] = "/tmp/postrider-sandbox-XXXXXX", file[64], empty[64];
 static const char *account; /* NULL when not root */
+static int pair[2];	    /* a channel that was there before */
 
 static int prepare(void **state)
 {
@@ -38,6 +40,7 @@ static int prepare(void **state)
 	close(fd);
 	chmod(dir, 0777);
 	account = getuid() == 0 ? "nobody" : NULL;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	return mkdir(empty, 0755);
 }
 
@@ -83,11 +86,10 @@ static int try_work(void)
 {
 	pthread_t thread;
 	char byte;
-	int pair[2];
 	void *result = NULL;
 	char *memory = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (memory == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+	if (memory == MAP_FAILED)
 		return WRONG;
 	memory[0] = 1;
 	if (pthread_create(&thread, NULL, answer, pair) != 0 || pthread_join(thread, &result) != 0 || result != pair)
@@ -198,12 +200,56 @@ static void named_paths_can_be_touched_and_no_others(void **state)
 		skip();
 	assert_int_equal(in_jail(SANDBOX_FILES, &writable, 1, try_inside), OK);
 	assert_int_equal(in_jail(SANDBOX_FILES, &readable, 1, try_read_only), OK);
+	assert_int_equal(in_jail(SANDBOX_DATABASE, &writable, 1, try_inside), OK);
 }
 
 static void connecting_is_for_those_who_may(void **state)
 {
 	(void)state;
 	assert_int_equal(in_jail(SANDBOX_CONNECT, NULL, 0, try_connect_port), OK);
+}
+
+static int fd_of_others = -1;
+
+static int try_large_file(void)
+{
+	char bytes[4096] = {0};
+
+	if (pwrite(fd_of_others, bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return WRONG;
+	return pwrite(fd_of_others, bytes, 1, 8192) < 0 && errno == EFBIG ? OK : WRONG;
+}
+
+static void files_it_writes_have_a_limit_that_the_kernel_keeps(void **state)
+{
+	struct sandbox box = {.process = "test", .account = account, .chroot_dir = empty, .file_size_max = 8192};
+	int status;
+	pid_t pid;
+
+	(void)state;
+	fd_of_others = open(file, O_RDWR);
+	pid = fork();
+	if (pid == 0) {
+		sandbox_enter(&box);
+		_exit(try_large_file());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == OK);
+	close(fd_of_others);
+}
+
+static int try_dumpable(void)
+{
+	struct rlimit core;
+
+	return getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max == 0 && access("/proc/self/mem", R_OK) < 0 ? OK
+													      : WRONG;
+}
+
+static void it_leaves_no_core(void **state)
+{
+	(void)state;
+	assert_int_equal(in_jail(0, NULL, 0, try_dumpable), OK);
 }
 
 int main(void)
@@ -214,6 +260,8 @@ int main(void)
 		cmocka_unit_test(what_only_an_intruder_does_kills_it),
 		cmocka_unit_test(named_paths_can_be_touched_and_no_others),
 		cmocka_unit_test(connecting_is_for_those_who_may),
+		cmocka_unit_test(files_it_writes_have_a_limit_that_the_kernel_keeps),
+		cmocka_unit_test(it_leaves_no_core),
 	};
 
 	return cmocka_run_group_tests(tests, prepare, clean);

@@ -1,0 +1,183 @@
+"""What a captured process can do, tried from inside its jail and on its channels: nothing beyond its row.
+
+The attempts are those of src/proc/probe*.c, in test builds. Which system calls a filter lets through is tried call by
+call in test/unit/os/sandbox_calls_test.c."""
+
+import os
+import re
+import signal
+
+import pytest
+
+from instance import wait_for
+from test_processes import ACCOUNTS, all_children, nobodys, probe, ready  # noqa: F401 (a fixture)
+
+ROOT = os.getuid() == 0
+# Directories and files that a process owns: what it can do there is its work.
+ROWS = {"directory": ["directory"], "queue": ["spool/queue"], "store": ["spool/store", "mail"]}
+
+
+def interesting(mail, name):
+    """Paths that a captured process would like to see, and that are not its own."""
+    paths = ["/etc/passwd", "/etc/shadow", "/dev/mem", "/dev/kmsg", "/proc/self/mem", "/proc/self/environ", "/proc/1/mem",
+             "/proc/sys/kernel/core_pattern", "/sys/kernel", f"/proc/{mail.master.pid}/mem", f"/proc/{mail.master.pid}/fd"]
+    paths += [f"/proc/{pid}/mem" for pid, other in mail.children().items() if other != name]
+    ours = ["main.cf", "master.cf", "tls/key.pem", "run/control", "run/master.pid", "log/postrider.log", "spool", "spool/empty",
+            "directory/accounts.sqlite", "spool/store/index.mdb", "spool/queue/index.mdb", "spool/store", "spool/queue", "mail"]
+    for path in ours:
+        own = [row for row in ROWS.get(name, []) if path == row or path.startswith(row + "/")]
+        if not own and os.path.exists(os.path.join(mail.dir, path)):
+            paths.append(os.path.join(mail.dir, path))
+    if name != "store":
+        paths += mail.messages("alice@example.test")
+    return [path for path in paths if os.path.exists(path)]
+
+
+def try_everything(mail, name, chroot):
+    pids = [mail.master.pid, 1, *(p for p, other in mail.children().items() if other != name)]
+    paths = interesting(mail, name)
+    words = [f"hidden={int(chroot)}", f"port={mail.ports['smtp']}", f"control={mail.dir}/run/control",
+             "pids=" + "|".join(map(str, pids))]
+    pid = mail.pid_of(name)
+    found, tried = [], 0
+    for what in (["paths", "out=" + "|".join(paths), f"hidden={int(chroot)}"], ["jail", *words]):
+        *lines, last = probe(mail, name, *what).splitlines()
+        assert last.startswith("tried "), last
+        found += lines
+        tried += int(re.match(r"tried (\d+)", last).group(1))
+    assert mail.pid_of(name) == pid
+    return found, tried
+
+
+@pytest.fixture
+def with_mail(mail):
+    mail.send("alice@example.test")
+    mail.wait_messages("alice@example.test", 1)
+    return mail
+
+
+@pytest.fixture
+def nobodys_mail(nobodys):  # noqa: F811
+    nobodys.send("alice@example.test")
+    nobodys.wait_messages("alice@example.test", 1)
+    return nobodys
+
+
+def nothing_beyond_the_rows(mail, chroot):
+    all_children(mail)
+    beyond = {}
+    for name in sorted(ACCOUNTS):
+        ready(mail, name)
+        found, tried = try_everything(mail, name, chroot)
+        assert tried > 800, name
+        if found:
+            beyond[name] = found
+    assert not beyond, "\n".join(f"{name}: {line}" for name, lines in beyond.items() for line in lines)
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_nothing_beyond_its_row(with_mail):
+    nothing_beyond_the_rows(with_mail, chroot=True)
+
+
+def test_nothing_beyond_its_row_without_root(nobodys_mail):
+    nothing_beyond_the_rows(nobodys_mail, chroot=False)
+
+
+# ---- descriptors ----
+
+def unix_sockets():
+    """inode -> (type, state) of the machine's UNIX sockets."""
+    rows = [line.split() for line in open("/proc/net/unix").read().splitlines()[1:]]
+    return {row[6]: {"0001": "stream", "0005": "seqpacket", "0002": "datagram"}[row[4]] for row in rows}
+
+
+def tcp_sockets():
+    """inode -> state of the machine's TCP sockets."""
+    rows = [line.split() for path in ("/proc/net/tcp", "/proc/net/tcp6") if os.path.exists(path)
+            for line in open(path).read().splitlines()[1:]]
+    return {row[9]: "listening" if row[3] == "0A" else "connected" for row in rows}
+
+
+def descriptors(pid):
+    """fd -> (what, access mode), of a process, as the kernel tells."""
+    unix, tcp, found = unix_sockets(), tcp_sockets(), {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        target = os.readlink(f"/proc/{pid}/fd/{fd}")
+        flags = int(re.search(r"flags:\s*(\d+)", open(f"/proc/{pid}/fdinfo/{fd}").read()).group(1), 8)
+        inode = re.match(r"socket:\[(\d+)\]", target)
+        what = target
+        if inode:
+            what = unix.get(inode.group(1)) or tcp.get(inode.group(1)) or target
+        elif target.startswith("pipe:"):
+            what = "pipe"
+        found[int(fd)] = (what, "r w rw".split()[flags & 3])
+    return found
+
+
+CHANNELS = {"smtpd": 3, "access": 2, "relay": 3, "directory": 5, "queue": 3, "store": 5}   # those of master included
+OWN = {"smtpd": 1, "access": 1}                                                            # timers of the engine
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_every_descriptor_is_explained(with_mail):
+    mail = with_mail
+    for pid, name in all_children(mail).items():
+        ready(mail, name)
+
+        def settled():
+            have = descriptors(pid)
+            return [w for w, _ in have.values()].count("stream") == CHANNELS[name] and "connected" not in \
+                [w for w, _ in have.values()] and have
+        have = wait_for(f"the channels of {name}: {descriptors(pid)}", settled)
+        assert [have.pop(fd) for fd in range(5)] == [("/dev/null", "rw"), ("/dev/null", "rw"), ("pipe", "w"), ("seqpacket", "rw"),
+                                                     ("pipe", "w")], name
+        left = sorted(have.values())
+        listening = len([1 for what, _ in left if what == "listening"])
+        assert listening == {"smtpd": 4, "access": 4}.get(name, 0), (name, left)
+        mine = [os.path.join(mail.dir, row) for row in ROWS.get(name, [])]
+        for what, mode in left:
+            known = what in ("stream", "listening") or re.match(r"anon_inode:\[?(eventpoll|eventfd|timerfd|inotify)", what)
+            assert known or any(what == row or what.startswith(row + "/") for row in mine), (name, what, mode)
+
+
+# ---- what it writes ----
+
+def test_a_line_of_the_log_is_of_who_wrote_it(mail):
+    all_children(mail)
+    pid, store = mail.pid_of("smtpd"), mail.pid_of("store")
+    forged = "Nov 22 10:00:00 mail postrider/store[%d]: account 1: rights revoked"
+    for line in (forged % store, forged % pid, "no name at all", f"Nov 22 10:00:00 mail dovecot[{pid}]: imap-login: Login: user=<x>",
+                 f"Nov 22 10:00:00 mail postrider/cleanup[{pid}]: 4cQ: message-id=<its own>"):
+        assert probe(mail, "smtpd", "log", line) == "allowed"
+    mail.wait_log(r"postrider/cleanup\[%d\]: 4cQ: message-id=<its own>" % pid)
+    log = mail.log()
+    assert not re.search(r"(?m)^.{15} \S+ postrider/store\[.*rights revoked", log)
+    assert not re.search(r"(?m)^.{15} \S+ dovecot\[.*user=<x>", log)
+    assert len(re.findall(r"(?m)^.{15} \S+ postrider/smtpd\[%d\]: .*rights revoked" % pid, log)) == 2
+    assert re.search(r"(?m)^.{15} \S+ postrider/smtpd\[%d\]: .*no name at all" % pid, log)
+    mail.wait_log(r"postrider/smtpd\[%d\]: .*\?\[2Jescape" % pid)
+    assert "\x1b" not in log
+
+
+def test_a_listener_that_was_taken_apart_serves_again(mail):
+    all_children(mail)
+    pid = mail.pid_of("smtpd")
+    assert probe(mail, "smtpd", "listeners", mail.ports["imap"]) == "listeners 4"
+    os.kill(pid, signal.SIGKILL)
+    wait_for("another smtpd", lambda: mail.pid_of("smtpd") != pid)
+    ready(mail, "smtpd")
+    mail.send("bob@example.test")
+
+
+def test_a_blob_ends_where_the_kernel_says(mail):
+    all_children(mail)
+    limit = 10240000 + (1 << 20)
+    for target in ("store", "queue"):
+        said = probe(mail, "smtpd", "blob", target, 100 << 20)
+        assert re.match(rf"wrote {limit} EFBIG truncate EPERM", said), said
+    mail.configure(message_size_limit=20 << 20)
+    mail.command("reload")
+    limit = (20 << 20) + (1 << 20)
+    wait_for("the new limit", lambda: re.match(rf"wrote {limit} EFBIG", probe(mail, "smtpd", "blob", "store", 100 << 20)))
+    mail.send("bob@example.test")
