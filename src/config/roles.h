@@ -5,6 +5,7 @@
 #define CONFIG_ROLES_H
 
 #include "base/attr.h"
+#include <stdio.h>
 
 enum process_role {
 	PROCESS_MASTER = 1,
@@ -24,6 +25,19 @@ static inline uint64_t process_tag(uint64_t serial, enum process_role role)
 static inline enum process_role process_tag_role(uint64_t tag)
 {
 	return (enum process_role)(tag & 0xff);
+}
+
+/* For the log: "smtpd#7", the seventh process that master has started. */
+static inline void process_tag_name(uint64_t tag, char *name, size_t size)
+{
+	static const char *const names[PROCESS_ROLES] = {
+		[PROCESS_MASTER] = "master", [PROCESS_SMTPD] = "smtpd",		[PROCESS_ACCESS] = "access",
+		[PROCESS_RELAY] = "relay",   [PROCESS_DIRECTORY] = "directory", [PROCESS_QUEUE] = "queue",
+		[PROCESS_STORE] = "store"};
+	enum process_role role = process_tag_role(tag);
+
+	snprintf(name, size, "%s#%llu", role < PROCESS_ROLES && names[role] ? names[role] : "peer",
+		 (unsigned long long)(tag >> 8));
 }
 
 #endif

@@ -379,7 +379,8 @@ static const struct rpc_service service_template = {.name = "directory",
 						    .table = DIR_CALLS,
 						    .handle = handle,
 						    .handle_early = handle_early,
-						    .peer_closed = peer_closed};
+						    .peer_closed = peer_closed,
+						    .peer_name = process_tag_name};
 
 static unsigned logins_at_a_time(unsigned threads)
 {

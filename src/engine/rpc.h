@@ -10,7 +10,9 @@
  *            answers at once or keeps the request and answers later, from any thread, exactly once.
  *   events   the server may send a message without a call id (rpc_event); the caller's on_event gets it.
  *
- * Decoding failures close the peer: our own processes do not make syntax errors, captured ones do. */
+ * Decoding failures close the peer: our own processes do not make syntax errors, captured ones do. What one peer has
+ * under way is bounded (4,096 requests, 64 MB): then it is not read from until answers have gone out. Peers are served
+ * in turn. */
 #ifndef ENGINE_RPC_H
 #define ENGINE_RPC_H
 
@@ -100,6 +102,8 @@ struct rpc_service {
 	 * it has taken the request. For what must not be overtaken by the peer's next request. */
 	bool (*handle_early)(void *ctx, struct rpc_request *req);
 	void (*peer_closed)(void *ctx, struct rpc_peer *peer); /* may be NULL; on the loop thread */
+	/* How the log calls the peer of that tag. May be NULL. */
+	void (*peer_name)(uint64_t tag, char *name, size_t size);
 	void *ctx;
 };
 
@@ -121,12 +125,17 @@ void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *c
 /* Runs after each round of events, before the loop sleeps: where a batch is handed to the journal. */
 void rpc_server_on_idle(struct rpc_server *s, void (*fn)(void *ctx), void *ctx);
 
-/* Both end the request's life. Any thread. Descriptors in reply stay the caller's. */
+/* Both end the request's life. Any thread. Descriptors in reply stay the caller's. A refusal with ERR_DENIED is logged
+ * with the peer's name. */
 void rpc_answer(struct rpc_request *req, const void *reply);
 void rpc_refuse(struct rpc_request *req, const struct err *err);
 /* Sends an event. Any thread. Returns -1 (and sends nothing) when the peer's unsent bytes exceed 1 MB: the
  * server never waits for a peer; the service marks the gap and fills it later. */
 int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg);
+
+/* Told, for all servers of the process, of each peer that was closed because it broke the rules of the wire. Before the
+ * first peer; runs on a loop thread. */
+void rpc_on_misconduct(void (*fn)(uint64_t tag, const char *what));
 
 /* A server whose handlers block (directory): runs them on a pool of at most `threads` threads instead. */
 void rpc_server_use_threads(struct rpc_server *s, unsigned threads);

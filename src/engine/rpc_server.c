@@ -112,12 +112,13 @@ void rpc_server_run(struct rpc_server *s)
 	s->looping = true;
 	while (!s->stopping) {
 		rpc_server_timers_run(s);
+		rpc_server_behind_run(s);
 		if (s->on_idle)
 			s->on_idle(s->on_idle_ctx);
 		rpc_server_dirty_flush(s);
 		while (s->dead_watches.n > 0)
 			free(s->dead_watches.v[--s->dead_watches.n]);
-		n = epoll_wait(s->epfd, events, EVENTS_A_ROUND, rpc_server_timers_wait(s));
+		n = epoll_wait(s->epfd, events, EVENTS_A_ROUND, s->behind.n > 0 ? 0 : rpc_server_timers_wait(s));
 		for (int i = 0; i < n; i++)
 			dispatch(s, &events[i]);
 	}
@@ -164,6 +165,7 @@ void rpc_server_free(struct rpc_server **server)
 	vec_release(&s->watches);
 	vec_release(&s->dead_watches);
 	vec_release(&s->dirty);
+	vec_release(&s->behind);
 	vec_release(&s->peers);
 	vec_release(&s->timers);
 	close(s->epfd);

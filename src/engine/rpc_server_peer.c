@@ -1,27 +1,88 @@
 /* One peer of a server: its requests decoded and handed on, answers and events back to it. */
 #include "engine/rpc_server_private.h"
 
+#include "base/clock.h"
 #include "base/fatal.h"
 #include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #define UNSENT_EVENT_MAX (1u << 20)
 #define UNSENT_PAUSE	 (8u << 20)
 #define UNSENT_HARD	 (256u << 20)
+/* What one peer may have under way: enough for every thread of a front end with a body each, and no more. */
+#define HELD_MAX       4096
+#define HELD_BYTES_MAX (64u << 20)
+/* How long one peer's requests are handled before it is the others' turn. */
+#define SLICE_MS      5
+#define NOTES_MAX     20
+#define NOTES_MS      10000
+#define PEER_NAME_MAX 64
 
 static _Atomic uint64_t next_peer_id = 1;
 
-static void peer_unref(struct rpc_peer *p)
+void rpc_peer_unref(struct rpc_peer *p)
 {
 	if (atomic_fetch_sub(&p->refs, 1) != 1)
 		return;
 	pthread_mutex_destroy(&p->lock);
+	vec_release(&p->work);
 	free(p);
+}
+
+/* ---- what it does wrong ---- */
+
+static void (*_Atomic on_misconduct)(uint64_t tag, const char *what);
+
+void rpc_on_misconduct(void (*fn)(uint64_t tag, const char *what))
+{
+	on_misconduct = fn;
+}
+
+static void peer_name(const struct rpc_peer *p, char name[PEER_NAME_MAX])
+{
+	if (p->server->service.peer_name)
+		p->server->service.peer_name(p->tag, name, PEER_NAME_MAX);
+	else
+		snprintf(name, PEER_NAME_MAX, "peer %llx", (unsigned long long)p->tag);
+}
+
+/* A line that names it. One that does wrong all the time fills no log: NOTES_MAX lines in NOTES_MS. Under lock. */
+static void peer_note(struct rpc_peer *p, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static void peer_note(struct rpc_peer *p, const char *fmt, ...)
+{
+	char name[PEER_NAME_MAX], text[512];
+	va_list args;
+
+	if (clock_ms() - p->notes_ms > NOTES_MS) {
+		p->notes_ms = clock_ms();
+		p->notes = 0;
+	}
+	if (p->notes++ > NOTES_MAX)
+		return;
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	peer_name(p, name);
+	log_warning("%s: %s: %s%s", p->server->service.name, name, text,
+		    p->notes > NOTES_MAX ? " (more of that is not told for a moment)" : "");
+}
+
+/* Our own processes make no such mistakes: it is closed by the caller, and reported. */
+static void peer_misbehaved(struct rpc_peer *p, const char *what)
+{
+	void (*report)(uint64_t tag, const char *what) = on_misconduct;
+
+	pthread_mutex_lock(&p->lock);
+	peer_note(p, "%s", what);
+	pthread_mutex_unlock(&p->lock);
+	if (report)
+		report(p->tag, what);
 }
 
 static void out_fds_drop(struct rpc_peer *p, size_t first_n)
@@ -85,6 +146,9 @@ void rpc_peer_close(struct rpc_peer *p)
 	for (size_t i = 0; i < s->dirty.n; i++)
 		if (s->dirty.v[i] == p)
 			s->dirty.v[i] = NULL;
+	for (size_t i = 0; i < s->behind.n; i++)
+		if (s->behind.v[i] == p)
+			s->behind.v[i] = NULL;
 	pthread_mutex_lock(&p->lock);
 	p->closed = true;
 	/* By name: a process that is just being forked may hold the socket a moment longer, and epoll with it. */
@@ -98,7 +162,7 @@ void rpc_peer_close(struct rpc_peer *p)
 	rpc_reader_release(&p->reader);
 	if (s->service.peer_closed)
 		s->service.peer_closed(s->service.ctx, p);
-	peer_unref(p);
+	rpc_peer_unref(p);
 }
 
 /* Under the peer's lock. */
@@ -221,16 +285,26 @@ static void peer_send_soon(struct rpc_peer *p)
 	}
 }
 
+static void look_again(void *ctx);
+
 static void request_free(struct rpc_request *req)
 {
 	struct rpc_peer *p = req->peer;
+
+	p->held_bytes -= req->frame_len;
+	p->held--;
+	if (p->too_much && p->held < HELD_MAX / 2 && p->held_bytes < HELD_BYTES_MAX / 2 &&
+	    atomic_exchange(&p->too_much, false)) {
+		atomic_fetch_add(&p->refs, 1);
+		rpc_server_after(p->server, 0, look_again, p);
+	}
 
 	if (rpc_table_find(p->server->service.table, req->number)->secret)
 		mem_wipe(req->frame, req->frame_len);
 	arena_release(&req->arena);
 	free(req->frame);
 	free(req);
-	peer_unref(p);
+	rpc_peer_unref(p);
 }
 
 static void append_failure(struct rpc_request *req, const struct err *err)
@@ -265,6 +339,11 @@ void rpc_refuse(struct rpc_request *req, const struct err *err)
 	struct rpc_peer *p = req->peer;
 	const struct rpc_call *call = rpc_table_find(p->server->service.table, req->number);
 
+	if (err->kind == ERR_DENIED) {
+		pthread_mutex_lock(&p->lock);
+		peer_note(p, "call %u refused: %s", req->number, err->text);
+		pthread_mutex_unlock(&p->lock);
+	}
 	if (call->reply) {
 		pthread_mutex_lock(&p->lock);
 		if (!p->closed) {
@@ -290,21 +369,6 @@ int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg)
 	return result;
 }
 
-void rpc_server_dirty_flush(struct rpc_server *s)
-{
-	for (size_t i = 0; i < s->dirty.n; i++) {
-		struct rpc_peer *p = s->dirty.v[i];
-		if (p == NULL)
-			continue;
-		pthread_mutex_lock(&p->lock);
-		p->dirty = false;
-		if (!(p->armed & EPOLLOUT))
-			peer_flush(p);
-		pthread_mutex_unlock(&p->lock);
-	}
-	vec_clear(&s->dirty);
-}
-
 /* ---- reading ---- */
 
 static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
@@ -315,8 +379,7 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	struct err err = ERR_NONE;
 
 	if (call == NULL) {
-		log_error("%s: peer %llx called unknown number %u", s->service.name, (unsigned long long)p->tag,
-			  frame->type);
+		peer_misbehaved(p, "called a number that no call has");
 		rpc_frame_drop(frame);
 		return false;
 	}
@@ -326,13 +389,15 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	req->number = frame->type;
 	req->id = frame->id;
 	req->frame = frame->bytes;
+	p->held++;
+	p->held_bytes += frame->len;
 	req->frame_len = frame->len;
 	arena_init(&req->arena);
 	req->msg = arena_alloc(&req->arena, call->request->size);
 	frame->bytes = NULL;
 	if (rpc_decode(call->request, str_of(req->frame, frame->len), frame->fds, frame->fd_count, &req->arena,
 		       req->msg, &err) < 0) {
-		log_error("%s: peer %llx: %s", s->service.name, (unsigned long long)p->tag, err.text);
+		peer_misbehaved(p, err.text);
 		rpc_frame_drop(frame);
 		request_free(req);
 		return false;
@@ -346,41 +411,151 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	return true;
 }
 
-/* Returns false when the peer has to be closed. One receive a round keeps peers fair: epoll reports the rest. */
-static bool peer_read(struct rpc_peer *p)
+static bool peer_holds_too_much(struct rpc_peer *p)
 {
-	struct rpc_frame frame;
-	int n = rpc_reader_fill(&p->reader, p->fd);
+	return p->held >= HELD_MAX || p->held_bytes >= HELD_BYTES_MAX;
+}
 
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-		return true;
-	if (n <= 0)
-		return false;
-	while ((n = rpc_reader_next(&p->reader, &frame)) > 0)
+/* Is it to be let wait? What makes it go on again: its output draining, its requests being answered. */
+static bool peer_must_wait(struct rpc_peer *p)
+{
+	bool unsent;
+
+	pthread_mutex_lock(&p->lock);
+	unsent = peer_unsent(p) > UNSENT_PAUSE;
+	pthread_mutex_unlock(&p->lock);
+	if (!peer_holds_too_much(p))
+		return unsent;
+	p->too_much = true;
+	/* Answered in between? Then nobody else will say so. */
+	if (!peer_holds_too_much(p))
+		p->too_much = false;
+	return unsent || p->too_much;
+}
+
+/* Handles the whole frames that are there. Returns false when the peer has to be closed. */
+static bool peer_handle(struct rpc_peer *p)
+{
+	int64_t began = clock_ms();
+	struct rpc_frame frame;
+	int n = 0;
+
+	while (!peer_must_wait(p)) {
+		if (clock_ms() - began > SLICE_MS) {
+			if (!p->behind)
+				vec_push(&p->server->behind, p);
+			p->behind = true;
+			return true;
+		}
+		n = rpc_reader_next(&p->reader, &frame);
+		if (n <= 0)
+			break;
 		if (!request_begin(p, &frame))
 			return false;
+	}
 	if (n < 0)
-		log_error("%s: peer %llx sent a malformed frame", p->server->service.name, (unsigned long long)p->tag);
-	return n == 0;
+		peer_misbehaved(p, "sent a malformed frame");
+	return n >= 0;
+}
+
+/* Returns false when the peer has to be closed. One receive a round keeps peers fair: epoll reports the rest. Before
+ * that, what an earlier one brought must have been handled. */
+static bool peer_read(struct rpc_peer *p)
+{
+	int n;
+
+	if (p->behind)
+		return true;
+	n = rpc_reader_fill(&p->reader, p->fd);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return true;
+	if (n < 0 && errno == EMSGSIZE)
+		peer_misbehaved(p, "sent descriptors that belong to no frame");
+	return n > 0 && peer_handle(p);
+}
+
+/* Asks for what it may send now. */
+static void peer_rearm(struct rpc_peer *p)
+{
+	p->paused = p->behind || peer_must_wait(p);
+	pthread_mutex_lock(&p->lock);
+	peer_arm(p, (p->paused ? 0 : EPOLLIN) | (p->armed & EPOLLOUT));
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* It may go on: first with what is in memory, which epoll does not know of. */
+static void peer_go_on(struct rpc_peer *p)
+{
+	if (p->fd < 0)
+		return;
+	if (!p->behind && !peer_handle(p))
+		rpc_peer_close(p);
+	else
+		peer_rearm(p);
+}
+
+static void look_again(void *ctx)
+{
+	struct rpc_peer *p = ctx;
+
+	peer_go_on(p);
+	rpc_peer_unref(p);
+}
+
+void rpc_server_behind_run(struct rpc_server *s)
+{
+	size_t n = s->behind.n;
+
+	/* Those that fall behind anew come to the end of the list. */
+	for (size_t i = 0; i < n; i++) {
+		struct rpc_peer *p = s->behind.v[i];
+
+		if (p == NULL)
+			continue;
+		s->behind.v[i] = NULL;
+		p->behind = false;
+		peer_go_on(p);
+	}
+	if (n > 0) {
+		memmove(s->behind.v, s->behind.v + n, (s->behind.n - n) * sizeof(*s->behind.v));
+		s->behind.n -= n;
+	}
 }
 
 void rpc_peer_event(struct rpc_peer *p, uint32_t events)
 {
-	bool paused;
-
 	if (events & EPOLLOUT) {
 		pthread_mutex_lock(&p->lock);
 		peer_flush(p);
 		pthread_mutex_unlock(&p->lock);
 	}
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && !(p->paused && !(events & (EPOLLHUP | EPOLLERR))) &&
-	    !peer_read(p)) {
-		rpc_peer_close(p);
-		return;
+	if ((events & (EPOLLHUP | EPOLLERR)) || ((events & EPOLLIN) && !p->paused)) {
+		if (!peer_read(p)) {
+			rpc_peer_close(p);
+			return;
+		}
+		peer_rearm(p);
+	} else if (p->paused && !p->behind) {
+		peer_go_on(p); /* its output has drained, perhaps */
 	}
-	pthread_mutex_lock(&p->lock);
-	paused = peer_unsent(p) > UNSENT_PAUSE;
-	p->paused = paused;
-	peer_arm(p, (paused ? 0 : EPOLLIN) | (p->armed & EPOLLOUT));
-	pthread_mutex_unlock(&p->lock);
+}
+
+void rpc_server_dirty_flush(struct rpc_server *s)
+{
+	for (size_t i = 0; i < s->dirty.n; i++) {
+		struct rpc_peer *p = s->dirty.v[i];
+		if (p == NULL)
+			continue;
+		pthread_mutex_lock(&p->lock);
+		p->dirty = false;
+		if (!(p->armed & EPOLLOUT))
+			peer_flush(p);
+		pthread_mutex_unlock(&p->lock);
+		/* Let wait for what has just left: no event will tell. */
+		if (p->paused && !p->behind && !peer_must_wait(p)) {
+			p->behind = true;
+			vec_push(&s->behind, p);
+		}
+	}
+	vec_clear(&s->dirty);
 }

@@ -22,9 +22,17 @@ struct rpc_peer {
 	_Atomic unsigned refs; /* the loop's, and one a request */
 	int fd;
 	uint64_t tag, id;
-	struct rpc_reader reader; /* loop */
-	bool paused;		  /* loop: not read from */
-	uint32_t armed;		  /* lock: epoll events asked for */
+	struct rpc_reader reader;	/* loop */
+	bool paused;			/* loop: not read from */
+	bool behind;			/* loop: on the server's list, with whole frames in `reader` */
+	VEC(struct rpc_request *) work; /* threads mode, under work_lock; work_at is its front */
+	size_t work_at;
+	_Atomic unsigned held;	     /* requests begun and not answered */
+	_Atomic uint64_t held_bytes; /* of their frames */
+	_Atomic bool too_much;	     /* not read from because of these; who frees wakes the loop */
+	unsigned notes;		     /* lock: log lines about it since notes_ms */
+	int64_t notes_ms;
+	uint32_t armed; /* lock: epoll events asked for */
 	pthread_mutex_t lock;
 	bool closed;
 	struct buf out;
@@ -55,6 +63,7 @@ struct rpc_server {
 	void (*on_idle)(void *ctx);
 	void *on_idle_ctx;
 	VEC(struct rpc_peer *) dirty;
+	VEC(struct rpc_peer *) behind; /* read, and not all handled: next round */
 	VEC(struct watch *) watches;
 	VEC(struct watch *) dead_watches;
 
@@ -68,8 +77,7 @@ struct rpc_server {
 	unsigned threads_max, threads, threads_idle;
 	pthread_mutex_t work_lock;
 	pthread_cond_t work_cond;
-	VEC(struct rpc_request *) work; /* a ring would do; work_at is its front */
-	size_t work_at;
+	VEC(struct rpc_peer *) busy; /* peers with work, each once, in turn; each holds a reference */
 	bool work_end;
 	pthread_t *thread_ids;
 };
@@ -83,8 +91,11 @@ bool rpc_server_on_loop(struct rpc_server *s);
 void rpc_server_wake(struct rpc_server *s);
 
 /* ---- rpc_server_peer.c; loop thread ---- */
+void rpc_peer_unref(struct rpc_peer *p); /* any thread */
 void rpc_peer_close(struct rpc_peer *p);
 void rpc_peer_event(struct rpc_peer *p, uint32_t events);
+/* Handles what was left of the last round. */
+void rpc_server_behind_run(struct rpc_server *s);
 /* Sends what was answered in this round. */
 void rpc_server_dirty_flush(struct rpc_server *s);
 

@@ -34,6 +34,7 @@ struct child {
 	struct buf log_line; /* what came of an unfinished line */
 	bool log_paused;     /* not looked at for a moment, so that lines gather */
 	bool ready, told_to_stop;
+	uint64_t file_size_max; /* what it was started with, or was set since; 0: none */
 	int64_t started_ms;
 	unsigned restarts;   /* in master's life */
 	unsigned quick_ends; /* in a row, for the back-off */

@@ -49,15 +49,30 @@ void child_send(struct child *c, enum proc_message number, const struct rpc_type
 	kill(c->pid, SIGKILL);
 }
 
-static void set_file_size(pid_t pid, uint64_t most)
+/* The limit that a front end's files have follows message_size_limit. The process has set it for itself, and cannot any
+ * more; a master without CAP_SYS_RESOURCE (many containers) cannot either: then the process begins anew. A limit that
+ * is too large for a while does no harm. */
+static void follow_file_size(struct child *c)
 {
+	uint64_t most = bundle_file_size_max(c->master->bundle);
+	bool grows = c->file_size_max && (most == 0 || most > c->file_size_max);
+	struct proc_stop stop = {.grace_ms = (uint64_t)c->master->bundle->conf->shutdown_grace_time};
 	struct rlimit size;
 
-	if (prlimit(pid, RLIMIT_FSIZE, NULL, &size) < 0)
+	if (most == c->file_size_max || !c->ready)
 		return;
-	size.rlim_cur = most && most < size.rlim_max ? most : size.rlim_max;
-	if (prlimit(pid, RLIMIT_FSIZE, &size, NULL) < 0)
-		log_warning("cannot limit the size of files of process %d: %s", (int)pid, strerror(errno));
+	if (prlimit(c->pid, RLIMIT_FSIZE, NULL, &size) == 0) {
+		size.rlim_cur = most && most < size.rlim_max ? most : size.rlim_max;
+		if (prlimit(c->pid, RLIMIT_FSIZE, &size, NULL) == 0) {
+			c->file_size_max = most;
+			return;
+		}
+	}
+	if (!grows)
+		return;
+	log_info("process %s[%d] begins anew, for a larger message_size_limit", c->name, (int)c->pid);
+	c->told_to_stop = true;
+	child_send(c, PROC_STOP, &proc_stop_type, &stop);
 }
 
 void child_send_config(struct child *c)
@@ -67,10 +82,9 @@ void child_send_config(struct child *c)
 	struct proc_config config = {
 		.serial = c->serial, .dir = str_from(m->dir), .bundle = keys ? m->bundle_full : m->bundle_plain};
 
-	/* The process set it for itself at its start, and cannot any more. */
-	if (keys && c->ready)
-		set_file_size(c->pid, bundle_file_size_max(m->bundle));
 	child_send(c, PROC_CONFIG, &proc_config_type, &config);
+	if (keys)
+		follow_file_size(c);
 }
 
 void child_send_listening(struct child *c, const struct listening *l)
@@ -138,7 +152,10 @@ static void on_ready(struct child *c, struct proc_packet *packet)
 	free(c->jail);
 	c->jail = str_dup(note.text);
 	c->ready = true;
-	log_info("process %s[%d] is ready: %s", c->name, (int)c->pid, c->jail);
+	log_info("process %s[%d] is ready: %s; other processes call it %s#%llu", c->name, (int)c->pid, c->jail, c->name,
+		 (unsigned long long)c->serial);
+	if (c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS)
+		follow_file_size(c); /* of a reload while it started */
 	master_child_ready(c);
 }
 
@@ -164,6 +181,25 @@ static void on_note(struct child *c, struct proc_packet *packet)
 	}
 }
 
+/* Another process says that one broke the rules of the channel between them. None of ours does while it is ours. */
+static void on_report(struct child *c, struct proc_packet *packet)
+{
+	struct child *children = c->master->children;
+	struct proc_report report;
+
+	if (proc_unpack(packet, &proc_report_type, &report, NULL) < 0)
+		return;
+	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++) {
+		struct child *accused = &children[role];
+
+		if (accused->pid == 0 || process_tag(accused->serial, accused->role) != report.tag)
+			continue;
+		log_error("process %s[%d] broke the rules of its channel to %s (%.*s): ending it", accused->name,
+			  (int)accused->pid, c->name, STR_ARG(report.text));
+		kill(accused->pid, SIGKILL);
+	}
+}
+
 static void on_control(void *ctx, int fd)
 {
 	struct child *c = ctx;
@@ -183,6 +219,8 @@ static void on_control(void *ctx, int fd)
 		on_state(c, &packet);
 	else if (packet.number == PROC_PROBED || packet.number == PROC_REFUSED)
 		on_note(c, &packet);
+	else if (packet.number == PROC_REPORT)
+		on_report(c, &packet);
 	proc_packet_release(&packet);
 }
 
@@ -330,6 +368,7 @@ void child_start(struct child *c)
 	c->serial = ++m->next_serial;
 	c->ready = c->told_to_stop = false;
 	c->started_ms = clock_ms();
+	c->file_size_max = bundle_file_size_max(m->bundle);
 	c->pid = fork_child(c, control[1], log[1]);
 	c->control = control[0];
 	c->log_fd = log[0];

@@ -52,8 +52,9 @@ int master_log_open(struct master *m, const struct conf *conf, struct err *err)
 
 #define STAMP_LEN 16 /* "Nov 22 19:46:19 " */
 
-/* Front ends log under Postfix's names too ("postrider/cleanup"), but nobody under another process's. Dovecot's is for
- * log-ins by IMAP and POP3. */
+/* Front ends log under Postfix's names too ("postrider/cleanup", or with syslog_name "postfix/submission/smtpd"), but
+ * nobody under another process's, or under that of a program that is none of ours: all of those stand alone. Dovecot's
+ * is for log-ins by IMAP and POP3. */
 static bool name_is_for(const struct child *c, struct str name)
 {
 	struct str last = name;
@@ -61,7 +62,7 @@ static bool name_is_for(const struct child *c, struct str name)
 
 	if (c->role == PROCESS_ACCESS && str_eq(name, STR("dovecot")))
 		return true;
-	if (!str_starts(name, STR("postrider/")))
+	if (str_chr(name, '/') <= 0)
 		return false;
 	while ((slash = str_chr(last, '/')) >= 0)
 		last = str_skip(last, (size_t)slash + 1);

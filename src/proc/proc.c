@@ -288,12 +288,22 @@ static void *control_thread(void *arg)
 	order_end(ORPHAN_GRACE_MS);
 }
 
+/* Master ends whoever it was and starts another: a channel that was closed is not made again otherwise. */
+static void report_misconduct(uint64_t tag, const char *what)
+{
+	struct proc_report report = {.tag = tag, .text = str_from(what)};
+
+	if (proc_send(PROC_CONTROL_FD, PROC_REPORT, &proc_report_type, &report) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+}
+
 void proc_serve(struct proc *p, const struct proc_hooks *h)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
 
 	hooks = *h;
+	rpc_on_misconduct(report_misconduct);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&thread, &attr, control_thread, p) != 0)

@@ -23,6 +23,7 @@ enum proc_message {
 	PROC_STATE,
 	PROC_PROBED,
 	PROC_REFUSED, /* a reload's configuration cannot be used; the old one stays */
+	PROC_REPORT,  /* a peer broke the rules of its channel, as none of ours does that is still ours */
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. */
@@ -45,6 +46,9 @@ RPC_DECLARE(proc_listen, PROC_LISTEN_FIELDS)
 /* One end of a fresh channel to a peer. tag: process_tag() of that peer (config/roles.h). */
 #define PROC_PEER_FIELDS(F, S) F(S, u64, tag) F(S, fd, fd)
 RPC_DECLARE(proc_peer, PROC_PEER_FIELDS)
+
+#define PROC_REPORT_FIELDS(F, S) F(S, u64, tag) F(S, bytes, text)
+RPC_DECLARE(proc_report, PROC_REPORT_FIELDS)
 
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)

@@ -311,6 +311,11 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 
 	/* With its report the peer has let go of the message, whether we can take the report or not: then it comes
 	 * back, and the store knows by the delivery id what was delivered already. */
+	if (claimed_by_another(q, r->id, req->peer)) {
+		err_set(&err, ERR_DENIED, "4.3.0", "that message was claimed by another");
+		change_refuse(c, &err);
+		return;
+	}
 	if (queue_id_ok(r->id)) {
 		snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(r->id));
 		claim_drop_of(q, r->id, req->peer);

@@ -21,6 +21,13 @@ static void claim_set(struct queue_service *q, struct str id, const struct rpc_p
 	map_set(q->claims, id, (void *)(uintptr_t)(rpc_peer_id(peer) + 1));
 }
 
+bool claimed_by_another(struct queue_service *q, struct str id, const struct rpc_peer *peer)
+{
+	const void *holder = map_get(q->claims, id);
+
+	return holder && holder != (void *)(uintptr_t)(rpc_peer_id(peer) + 1);
+}
+
 void claim_drop_of(struct queue_service *q, struct str id, const struct rpc_peer *peer)
 {
 	if (map_get(q->claims, id) == (void *)(uintptr_t)(rpc_peer_id(peer) + 1))

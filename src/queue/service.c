@@ -212,8 +212,12 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->claims = map_new();
 	q->blobs = map_new();
 	q->pool = pool_new(BLOB_THREADS);
-	q->service = (struct rpc_service){
-		.name = "queue", .table = QUEUE_CALLS, .handle = handle, .peer_closed = queue_peer_closed, .ctx = q};
+	q->service = (struct rpc_service){.name = "queue",
+					  .table = QUEUE_CALLS,
+					  .handle = handle,
+					  .peer_closed = queue_peer_closed,
+					  .peer_name = process_tag_name,
+					  .ctx = q};
 	q->server = rpc_server_new(&q->service);
 	if (open_storage(q, err) < 0)
 		queue_service_free(&q);

@@ -134,6 +134,8 @@ void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);
 void queue_pump(struct queue_service *q);
 void queue_peer_closed(void *ctx, struct rpc_peer *peer);
 /* The claim ends, if it is this peer's. */
+/* A claim that a queue process of before gave is nobody's. */
+bool claimed_by_another(struct queue_service *q, struct str id, const struct rpc_peer *peer);
 void claim_drop_of(struct queue_service *q, struct str id, const struct rpc_peer *peer);
 void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action);
 

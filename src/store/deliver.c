@@ -15,6 +15,8 @@
 /* Notes that no front end ever confirmed are of no use when no sender tries any more. */
 #define NOTE_LIFETIME_S (5 * 86400)
 #define STRIKE_DELAY_MS 5000
+/* Of deliveries that this process has not seen, and of accounts to look at: a captured front end may invent them. */
+#define CONFIRMED_MAX 100000
 /* A commit that strikes off may fail, and be made again by the next one. */
 #define CONFIRMED_KEEP_MS (4 * STRIKE_DELAY_MS)
 
@@ -187,6 +189,7 @@ static void delivered_by(struct call *c, const struct store_deliver *msg)
 	struct confirmation *d = confirmation_get(c, msg->delivery_id);
 
 	d->session = msg->session;
+	vec_clear(&d->accounts); /* those of a repetition are the same */
 	for (size_t i = 0; i < msg->targets.n; i++)
 		vec_push(&d->accounts, msg->targets.v[i].account);
 }
@@ -204,7 +207,12 @@ void call_confirm(struct call *c)
 	const struct store_confirm *msg = c->req->msg;
 	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
 
-	if (msg->delivery_id.len == 16 && (!d || (d->peer == c->peer->id && !d->confirmed_ms))) {
+	if (!d && map_count(c->svc->delivered) >= CONFIRMED_MAX) {
+		rpc_answer(c->req, NULL);
+		return;
+	}
+	if (msg->delivery_id.len == 16 && msg->accounts.n <= TARGETS_MAX &&
+	    (!d || (d->peer == c->peer->id && !d->confirmed_ms))) {
 		d = confirmation_get(c, msg->delivery_id);
 		d->confirmed_ms = clock_ms();
 		for (size_t i = 0; i < msg->accounts.n; i++)
@@ -212,6 +220,9 @@ void call_confirm(struct call *c)
 		for (size_t i = 0; i < d->accounts.n; i++) {
 			struct account *a = NULL;
 
+			/* The others: with the next commit of theirs. */
+			if (c->svc->to_strike.n >= CONFIRMED_MAX)
+				break;
 			if (account_get(c->svc, d->accounts.v[i], &a, NULL) > 0)
 				vec_push(&c->svc->to_strike, a->id);
 		}

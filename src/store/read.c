@@ -9,7 +9,9 @@
 /* Snapshots above this travel as a sealed memory file, which all views of the peer then share. */
 #define SNAPSHOT_INLINE_MAX (32u << 10)
 #define META_MAX	    1000
-#define META_BYTES_MAX	    (2u << 20)
+/* Ranges and UIDs looked at in one call, whether there is something or not. */
+#define META_WORK_MAX  4000
+#define META_BYTES_MAX (2u << 20)
 
 /* ---- views ---- */
 
@@ -175,6 +177,7 @@ struct gathering {
 	struct mailbox *m;
 	struct store_meta *out;
 	size_t bytes, cap;
+	unsigned work;
 	bool summaries;
 };
 
@@ -195,13 +198,16 @@ static int gather(struct gathering *g, uint32_t uid, const struct static_entry *
 
 static bool gather_full(const struct gathering *g)
 {
-	return g->out->messages.n >= META_MAX || g->bytes >= META_BYTES_MAX;
+	return g->out->messages.n >= META_MAX || g->bytes >= META_BYTES_MAX || g->work >= META_WORK_MAX;
 }
 
 static int gather_expunged_one(struct gathering *g, uint32_t uid, struct err *err)
 {
 	struct expunged_record x;
-	int rc = expunged_get(g->c->svc, g->c->account->id, g->m->id, uid, &g->c->req->arena, &x, err);
+	int rc;
+
+	g->work++;
+	rc = expunged_get(g->c->svc, g->c->account->id, g->m->id, uid, &g->c->req->arena, &x, err);
 
 	return rc > 0 ? gather(g, uid, &x.entry, err) : rc;
 }
@@ -214,6 +220,7 @@ static int gather_range(struct gathering *g, const struct uid_range *range, stru
 	bool narrow = range->last - range->first < META_MAX;
 	uint32_t at = range->first, uid;
 
+	g->work++;
 	while (at <= range->last && !gather_full(g)) {
 		int rc = message_next(a, g->m, at, range->last, &uid, &c, err);
 		uint32_t stop = rc > 0 ? uid : range->last >= g->m->rec.uidnext ? g->m->rec.uidnext : range->last + 1;

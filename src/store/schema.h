@@ -109,7 +109,7 @@ RPC_DECLARE(store_changes, STORE_CHANGES_FIELDS)
 
 #define STORE_META_GET_FIELDS(F, S) \
 	F(S, u64, session) F(S, u64, account) F(S, u32, mailbox) \
-	F(S, list, uids, uid_range) /* at most 1,000 messages are answered; ask again behind the last */ \
+	F(S, list, uids, uid_range) /* at most 1,000 messages are answered, found among about 4,000 UIDs; ask again */ \
 	F(S, u8, want_summary)
 RPC_DECLARE(store_meta_get, STORE_META_GET_FIELDS)
 

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fatal.h"
 #include "base/log.h"
+#include "config/roles.h"
 #include "store/maildir.h"
 #include "store/service_private.h"
 #include <unistd.h>
@@ -63,13 +64,22 @@ void timer_once(struct store_service *svc, unsigned timer, int64_t ms, void (*fn
 
 /* ---- the table ---- */
 
-enum who { FRONT, DIRECTORY, ADMIN };
+/* Who may ask what. A process that was taken over asks for no more than its own work: what a session may read and
+ * change is for the one that serves mailboxes, rights are for directory to give. Master has an administrator's. */
+enum {
+	SMTPD = 1 << PROCESS_SMTPD,
+	ACCESS = 1 << PROCESS_ACCESS,
+	RELAY = 1 << PROCESS_RELAY,
+	FRONT = SMTPD | ACCESS | RELAY,
+	DIRECTORY = 1 << PROCESS_DIRECTORY,
+	ADMIN = 1 << PROCESS_MASTER,
+};
 enum needs { NO_GRANT, GRANT, ACCOUNT_IF_THERE, ACCOUNT };
 
 struct handler {
 	const struct rpc_call *call;
 	void (*fn)(struct call *c);
-	enum who who;
+	unsigned who;
 	enum needs needs;
 	unsigned rights; /* any of them */
 };
@@ -112,16 +122,16 @@ void call_status(struct call *c)
 static const struct handler HANDLERS[] = {
 	{&STORE_MAILBOXES, call_mailboxes, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
 	{&STORE_MAILBOX, call_mailbox, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
-	{&STORE_MAILBOX_CHANGE, call_mailbox_change, FRONT, ACCOUNT, RIGHT_WRITE | RIGHT_ADMIN},
-	{&STORE_VIEW_OPEN, call_view_open, FRONT, ACCOUNT, RIGHT_READ},
-	{&STORE_VIEW_CLOSE, call_view_close, FRONT, NO_GRANT, 0},
-	{&STORE_META, call_meta, FRONT, ACCOUNT, RIGHT_READ},
-	{&STORE_BODY, call_body, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_MAILBOX_CHANGE, call_mailbox_change, ACCESS, ACCOUNT, RIGHT_WRITE | RIGHT_ADMIN},
+	{&STORE_VIEW_OPEN, call_view_open, ACCESS, ACCOUNT, RIGHT_READ},
+	{&STORE_VIEW_CLOSE, call_view_close, ACCESS, NO_GRANT, 0},
+	{&STORE_META, call_meta, ACCESS, ACCOUNT, RIGHT_READ},
+	{&STORE_BODY, call_body, ACCESS, ACCOUNT, RIGHT_READ},
 	{&STORE_BODIES, call_bodies, FRONT, ACCOUNT, RIGHT_READ},
-	{&STORE_SUMMARY_PUT, call_summary_put, FRONT, ACCOUNT, RIGHT_READ},
-	{&STORE_COMMIT, call_commit, FRONT, ACCOUNT, RIGHT_WRITE},
-	{&STORE_DELIVER, call_deliver, FRONT, NO_GRANT, 0},
-	{&STORE_CONFIRM, call_confirm, FRONT, NO_GRANT, 0},
+	{&STORE_SUMMARY_PUT, call_summary_put, ACCESS, ACCOUNT, RIGHT_READ},
+	{&STORE_COMMIT, call_commit, ACCESS, ACCOUNT, RIGHT_WRITE},
+	{&STORE_DELIVER, call_deliver, SMTPD | RELAY, NO_GRANT, 0},
+	{&STORE_CONFIRM, call_confirm, SMTPD | RELAY, NO_GRANT, 0},
 	{&STORE_BLOB_BEGIN, call_blob_begin, FRONT, NO_GRANT, 0},
 	{&STORE_BLOB_FINISH, call_blob_finish, FRONT, NO_GRANT, 0},
 	{&STORE_BLOB_DROP, call_blob_drop, FRONT, NO_GRANT, 0},
@@ -300,6 +310,14 @@ static bool prepare(struct call *c, const struct handler *h, struct err *err)
 	return true;
 }
 
+static bool may_ask(const struct peer *p, const struct handler *h)
+{
+	enum process_role role = process_tag_role(p->tag);
+	unsigned is = p->directory ? DIRECTORY : role < PROCESS_ROLES ? 1u << role : 0;
+
+	return (h->who & is) || (p->admin && !(h->who & DIRECTORY));
+}
+
 void service_handle(void *ctx, struct rpc_request *req)
 {
 	struct store_service *svc = ctx;
@@ -308,7 +326,7 @@ void service_handle(void *ctx, struct rpc_request *req)
 	struct call c = {.svc = svc, .peer = p, .req = req};
 	struct err err = ERR_NONE;
 
-	if (!p || !h || (h->who == DIRECTORY && !p->directory) || (h->who == ADMIN && !p->admin)) {
+	if (!p || !h || !may_ask(p, h)) {
 		err_set(&err, ERR_DENIED, "", "that is not for this process to ask");
 		refuse(req, &err);
 		return;
@@ -479,6 +497,7 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 				  .table = STORE_CALLS,
 				  .handle = service_handle,
 				  .peer_closed = peer_closed,
+				  .peer_name = process_tag_name,
 				  .ctx = svc};
 
 	svc->conf = conf_ref(o->conf);
