@@ -10,7 +10,7 @@ BAR, AIM, INK, FAINT = "#2f6f9f", "#c0392b", "#222", "#bbb"
 
 
 PANEL, PLOT, GAP, EDGE = 330, 190, 84, 66
-COLORS = ("#2f6f9f", "#c0392b", "#2e8b57", "#8e6bb0", "#c98a1b")
+COLORS = ("#2f6f9f", "#c0392b", "#2e8b57", "#8e6bb0", "#c98a1b", "#555")
 
 
 def text(x, y, what, anchor="start", size=13, color=INK):

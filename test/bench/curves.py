@@ -26,7 +26,8 @@ ACCOUNTS = (10, 100, 1000, 10000, 100000)
 # key of the result: title, x axis, then lines (key of the point, label, axis label); drawn one panel an axis label
 CURVES = {
     "sessions": ("Parallel sessions, 4 KB messages", "sessions", [
-        ("per_second", "messages/s", "messages/s"),
+        ("per_second", "Postrider", "messages/s"),
+        ("load_tool_alone", "load tool alone", "messages/s"),
         ("cpu_us", "CPU", "microseconds a message"),
         ("flushes", "flushes", "flushes a message")]),
     "sizes": ("Size of the message, 8 sessions", "KB", [
@@ -35,6 +36,7 @@ CURVES = {
         ("flushes", "flushes", "flushes a message")]),
     "mailbox": ("Messages in the mailbox", "messages", [
         ("select_ms", "SELECT", "milliseconds"),
+        ("select_after_delivery_ms", "SELECT after a delivery", "milliseconds"),
         ("fetch_flags_ms", "FETCH 1:* (FLAGS)", "milliseconds"),
         ("delivery_ms", "one delivery", "milliseconds"),
         ("flag_ms", "one flag", "milliseconds"),
