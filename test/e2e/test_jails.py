@@ -184,3 +184,55 @@ def test_a_blob_ends_where_the_kernel_says(mail):
     ready(mail, "smtpd")
     assert probe(mail, "smtpd", "blob", "store", 100 << 20).startswith(f"wrote {limit} EFBIG")
     mail.send("bob@example.test")
+
+
+# ---- grants ----
+
+def u64(*values):
+    return b"".join(value.to_bytes(8, "little") for value in values)
+
+
+def text(*values):
+    return b"".join(len(value).to_bytes(4, "little") + value.encode() for value in values)
+
+
+def call(mail, process, peer, number, message):
+    return probe(mail, process, "call", peer, number, message.hex() or "-")
+
+
+MAILBOXES, GRANT, REVOKE, FSCK = 1, 18, 20, 21
+RESOLVE, AUTH_PLAIN, SESSION_END = 1, 4, 8
+QUEUE_CLAIM, QUEUE_ACT = 2, 8
+
+
+def log_in(mail, process, session, user, password="secret", service="imap"):
+    """A log-in that the captured process makes by itself, with a password it has heard."""
+    said = call(mail, process, "directory", AUTH_PLAIN,
+                u64(session) + text(service, user, password, "127.0.0.1") + b"\1")
+    assert said.startswith("ok 02"), said            # AUTH_OK, an empty challenge, the account
+    return int.from_bytes(bytes.fromhex(said[3:])[5:13], "little")
+
+
+def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
+    all_children(mail)
+    alice, bob = log_in(mail, "access", 777, "alice@example.test"), log_in(mail, "access", 778, "bob@example.test")
+    assert call(mail, "access", "store", MAILBOXES, u64(777, alice)).startswith("ok")
+    # Another session, account, process; what is guessed; and what only directory and master may ask.
+    for process, session, account in (("access", 777, bob), ("access", 778, alice), ("access", 0, alice), ("access", 2**64 - 1, alice),
+                                      ("access", 777, 2**63), ("smtpd", 777, alice), ("relay", 777, alice)):
+        wait_for("the time when grants are waited for to end",
+                 lambda: call(mail, process, "store", MAILBOXES, u64(session, account)).startswith("refused"))
+    grant = u64(2 << 8 | 3, 777, bob) + b"\x0f" + u64(0, 0) + text("example.test/bob")
+    for process in ("access", "smtpd", "relay"):
+        for number, message in ((GRANT, grant), (REVOKE, u64(bob)), (FSCK, u64(0) + text(""))):
+            assert "not for this process" in call(mail, process, "store", number, message)
+    assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test")).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 2).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("")).startswith("refused")
+    # A password that smtpd has heard opens no mailbox to it.
+    assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
+    assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")
+    # The session ends, and its grant with it.
+    probe(mail, "access", "flood", "directory", SESSION_END, u64(777).hex(), 1)
+    wait_for("the grant to end", lambda: call(mail, "access", "store", MAILBOXES, u64(777, alice)).startswith("refused"))
+    mail.wait_log(r"store: access#\d+: call 18 refused: that is not for this process")
