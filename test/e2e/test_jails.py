@@ -236,3 +236,23 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
     probe(mail, "access", "flood", "directory", SESSION_END, u64(777).hex(), 1)
     wait_for("the grant to end", lambda: call(mail, "access", "store", MAILBOXES, u64(777, alice)).startswith("refused"))
     mail.wait_log(r"store: access#\d+: call 18 refused: that is not for this process")
+
+
+def test_who_breaks_the_rules_of_a_channel_is_replaced(mail):
+    all_children(mail)
+    for target, frame in (("store", "ff" * 40), ("directory", "00000000ffff0000" + "01" + "00" * 7), ("queue", "01000000010000000100000000000000ff")):
+        pid = mail.pid_of("smtpd")
+        assert probe(mail, "smtpd", "frame", target, frame) in ("sent", "killed")
+        mail.wait_log(rf"process smtpd\[{pid}\] broke the rules of its channel to {target}")
+        wait_for("another smtpd", lambda: mail.pid_of("smtpd") != pid)
+        ready(mail, "smtpd")
+    mail.send("bob@example.test")
+
+
+def test_a_flood_lets_others_be_served(mail):
+    all_children(mail)
+    log_in(mail, "access", 5, "alice@example.test")
+    said = probe(mail, "smtpd", "flood", "directory", RESOLVE, (u64(1) + text("alice@example.test")).hex(), 20000)
+    assert said.startswith("sent ")
+    assert log_in(mail, "access", 6, "bob@example.test")
+    assert mail.count("alice@example.test") == 0
