@@ -186,11 +186,39 @@ void random_bytes(void *out, size_t len)
 	}
 }
 
+/* Several numbers for each call of the kernel. A child that was forked must not go on with its parent's:
+ * `forks` tells it. What was given out is wiped. */
+#define POOL_SIZE 32
+
+static _Atomic unsigned forks;
+static pthread_once_t forks_once = PTHREAD_ONCE_INIT;
+static __thread struct {
+	uint64_t values[POOL_SIZE];
+	unsigned left, forks;
+} pool;
+
+static void count_fork(void)
+{
+	forks++;
+}
+
+static void forks_watch(void)
+{
+	pthread_atfork(NULL, NULL, count_fork);
+}
+
 uint64_t random_u64(void)
 {
 	uint64_t value;
 
-	random_bytes(&value, sizeof(value));
+	if (pool.left == 0 || pool.forks != forks) {
+		pthread_once(&forks_once, forks_watch);
+		pool.forks = forks;
+		random_bytes(pool.values, sizeof(pool.values));
+		pool.left = POOL_SIZE;
+	}
+	value = pool.values[--pool.left];
+	pool.values[pool.left] = 0;
 	return value;
 }
 

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 4096
+#define LINE_MAX_BYTES LOG_GATHER_MAX
 #define TO_SYSLOG      (-2)
 #define STAMP_LEN      16 /* "Nov 22 19:46:19 " */
 
@@ -24,6 +24,7 @@ static int log_pid;
 static pthread_mutex_t syslog_lock = PTHREAD_MUTEX_INITIALIZER; /* openlog() and what it is for are two calls */
 static _Atomic int output = STDERR_FILENO;
 static _Atomic int lowest_level = LOG_LEVEL_INFO;
+static __thread struct log_gather *gather; /* where this thread's lines go meanwhile */
 
 void log_set_name(const char *name)
 {
@@ -85,17 +86,61 @@ static void write_whole(int fd, const char *line, size_t len)
 	}
 }
 
+/* The calendar is asked once a second. */
 static size_t stamp(char *line, size_t size, const char *name, int pid)
 {
+	static __thread struct {
+		time_t second;
+		char text[STAMP_LEN + 8];
+	} last;
 	time_t now = (time_t)clock_wall();
 	struct tm tm;
-	size_t len;
-	int more;
 
-	localtime_r(&now, &tm);
-	len = strftime(line, size, "%b %e %H:%M:%S ", &tm);
-	more = snprintf(line + len, size - len, "%s %s[%d]: ", log_host[0] ? log_host : "localhost", name, pid);
-	return len + (size_t)more;
+	if (now != last.second) {
+		localtime_r(&now, &tm);
+		strftime(last.text, sizeof(last.text), "%b %e %H:%M:%S ", &tm);
+		last.second = now;
+	}
+	return (size_t)snprintf(line, size, "%s%s %s[%d]: ", last.text, log_host[0] ? log_host : "localhost", name,
+				pid);
+}
+
+static void gathered_write(struct log_gather *g)
+{
+	if (g->len > 0)
+		write_whole(g->fd, g->lines, g->len);
+	g->len = 0;
+}
+
+static void put_line(int fd, const char *line, size_t len)
+{
+	struct log_gather *g = gather;
+
+	if (!g) {
+		write_whole(fd, line, len);
+		return;
+	}
+	if (g->len + len > sizeof(g->lines) || fd != g->fd)
+		gathered_write(g);
+	g->fd = fd;
+	memcpy(g->lines + g->len, line, len);
+	g->len += len;
+}
+
+void log_gather(struct log_gather *g)
+{
+	g->len = 0;
+	g->fd = output;
+	gather = g;
+}
+
+void log_gathered(struct log_gather *g)
+{
+	int saved = errno;
+
+	gather = NULL;
+	gathered_write(g);
+	errno = saved;
 }
 
 static int priority(enum log_level level)
@@ -144,7 +189,7 @@ static void emit(enum log_level level, const char *name, const char *prefix, con
 		to_syslog(priority(level), str_of(line + start, len - start));
 	} else {
 		line[len++] = '\n';
-		write_whole(fd, line, len);
+		put_line(fd, line, len);
 	}
 	errno = saved;
 }

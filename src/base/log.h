@@ -27,6 +27,16 @@ void log_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
 void log_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* The common form; the level gives no prefix. */
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Lines that one event makes, written at once: from log_gather() on this thread's lines wait in g, in order, until
+ * log_gathered(), or until 4 KB are full. Keep it short: what is waiting is lost if the process is killed. */
+#define LOG_GATHER_MAX 4096 /* PIPE_BUF: a write that stays whole among writers */
+struct log_gather {
+	int fd;
+	size_t len;
+	char lines[LOG_GATHER_MAX];
+};
+void log_gather(struct log_gather *g);
+void log_gathered(struct log_gather *g);
 /* A finished line that another process of ours wrote into its pipe (without newline): passed on as it is. */
 void log_line(struct str line);
 /* The same for bytes of another process that are no such line: stamped with its name and pid, made harmless. */

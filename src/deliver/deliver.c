@@ -20,7 +20,9 @@
 
 void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE])
 {
-	random_bytes(id_r, DELIVERY_ID_SIZE);
+	uint64_t id[2] = {random_u64(), random_u64()};
+
+	memcpy(id_r, id, DELIVERY_ID_SIZE);
 }
 
 /* ---- summary and fingerprint ----------------------------------------------------------------------------- */

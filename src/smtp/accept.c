@@ -70,16 +70,19 @@ static enum next refuse_all(struct smtp_session *c, int code, const struct err *
 static void log_taken(struct smtp_session *c, struct delivery *d, int how, struct str queued_as)
 {
 	struct str text = arena_printf(&c->mail.arena, "queued as %.*s", STR_ARG(queued_as));
+	struct log_gather gather;
 
 	/* What the queue holds under our id is logged by relay when it is done. */
 	if (how == DELIVER_QUEUED && str_eq(queued_as, d->queue_id))
 		return;
+	log_gather(&gather);
 	for (size_t i = 0; i < d->rcpt_count; i++)
 		if (how == DELIVER_STORED)
 			smtp_log_delivery(c, d, &d->rcpts[i], "store", "sent", "2.0.0", "delivered to mailbox");
 		else
 			smtp_log_delivery(c, d, &d->rcpts[i], "queue", "sent", "2.0.0", text.ptr);
 	log_as(c->log_qmgr, "%.*s: removed", STR_ARG(d->queue_id));
+	log_gathered(&gather);
 }
 
 static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t chunk_size)

@@ -97,10 +97,13 @@ void smtp_log_disconnect(struct smtp_session *c)
 void smtp_log_message(struct smtp_session *c, struct delivery *d)
 {
 	struct str id = d->added_message_id.len > 0 ? d->added_message_id : c->mail.filter.message_id;
+	struct log_gather gather;
 
+	log_gather(&gather);
 	log_as(c->log_cleanup, "%.*s: message-id=%.*s", STR_ARG(d->queue_id), STR_ARG(id));
 	log_as(c->log_qmgr, "%.*s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", STR_ARG(d->queue_id),
 	       STR_ARG(d->sender), (unsigned long long)(d->content.size + d->prefix.len), d->rcpt_count);
+	log_gathered(&gather);
 }
 
 static double seconds(int64_t us)

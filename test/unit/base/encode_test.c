@@ -4,6 +4,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 /* RFC 4648 10. */
@@ -78,6 +81,31 @@ static void crc32c_is_castagnoli_in_any_pieces(void **state)
 				 crc32c(0, data, sizeof(data)));
 }
 
+static void a_forked_child_does_not_repeat_its_parents_numbers(void **state)
+{
+	uint64_t mine[3], other[3];
+	int pair[2], status;
+	pid_t pid;
+
+	(void)state;
+	(void)random_u64();
+	assert_int_equal(pipe(pair), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	for (int i = 0; i < 3; i++)
+		mine[i] = random_u64();
+	if (pid == 0)
+		_exit(write(pair[1], mine, sizeof(mine)) == sizeof(mine) ? 0 : 1);
+	assert_int_equal(read(pair[0], other, sizeof(other)), sizeof(other));
+	for (int i = 0; i < 3; i++)
+		for (int k = 0; k < 3; k++)
+			assert_true(mine[i] != other[k] && (i == k || mine[i] != mine[k]));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void random_below_reaches_every_value_and_no_other(void **state)
 {
 	unsigned seen = 0;
@@ -142,6 +170,7 @@ int main(void)
 		cmocka_unit_test(base64_refuses_everything_that_is_not_strict),
 		cmocka_unit_test(hex_goes_both_ways),
 		cmocka_unit_test(crc32c_is_castagnoli_in_any_pieces),
+		cmocka_unit_test(a_forked_child_does_not_repeat_its_parents_numbers),
 		cmocka_unit_test(random_below_reaches_every_value_and_no_other),
 		cmocka_unit_test(utf8_refuses_surrogates_overlong_forms_and_halves),
 		cmocka_unit_test(utf8_round_trip_of_every_code_point),

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -80,12 +81,56 @@ static void lines_have_postfix_form_and_one_newline(void **state)
 	close(pair[1]);
 }
 
+static void gathered_lines_leave_in_order_and_no_write_is_longer_than_a_pipe_keeps_whole(void **state)
+{
+	char line[8192], *second;
+	struct log_gather gather;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(pipe2(pair, O_DIRECT), 0); /* a read is a write */
+	log_init("postrider/smtpd");
+	log_to_fd(pair[1]);
+	log_gather(&gather);
+	log_info("one");
+	log_info("two");
+	log_gathered(&gather);
+	logged(pair[0], line, sizeof(line));
+	second = strchr(line, '\n') + 1;
+	assert_non_null(strstr(line, "]: one\n"));
+	assert_non_null(strstr(second, "]: two\n"));
+	assert_string_equal(strchr(second, '\n'), "\n");
+
+	log_gather(&gather);
+	for (int i = 0; i < 100; i++)
+		log_info("%03d%060d", i, 0);
+	log_gathered(&gather);
+	for (int i = 0; i < 100;) {
+		char *at = logged(pair[0], line, sizeof(line));
+
+		assert_int_equal(at[strlen(at) - 1], '\n');
+		assert_true(strlen(at) <= LOG_GATHER_MAX);
+		for (at = line; *at; at = strchr(at, '\n') + 1, i++) {
+			char want[24];
+
+			snprintf(want, sizeof(want), "]: %03d000", i);
+			assert_non_null(strstr(at, want));
+		}
+	}
+	log_info("alone");
+	assert_non_null(strstr(logged(pair[0], line, sizeof(line)), "]: alone\n"));
+	log_to_stderr();
+	close(pair[0]);
+	close(pair[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(err_text_cannot_forge_a_line),
 		cmocka_unit_test(err_errno_tells_a_full_disk_from_the_rest),
 		cmocka_unit_test(lines_have_postfix_form_and_one_newline),
+		cmocka_unit_test(gathered_lines_leave_in_order_and_no_write_is_longer_than_a_pipe_keeps_whole),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
