@@ -197,6 +197,8 @@ int db_open(const char *path, unsigned flags, struct db **db_r, struct err *err)
 		db_close(&db);
 		return -1;
 	}
+	if (flags & DB_NO_WAIT)
+		sqlite3_busy_timeout(db->sq, 0);
 	*db_r = db;
 	return 0;
 }
@@ -324,7 +326,15 @@ void db_rollback(struct db *db)
 
 int db_data_version(struct db *db, uint64_t *version_r, struct err *err)
 {
-	return pragma_get(db, "PRAGMA data_version", version_r, err);
+	/* Unlike pragmas that set something, this one does all when it is stepped, and may be kept. */
+	sqlite3_stmt *st = db_prepare(db, "PRAGMA data_version", err);
+	int rc = st ? db_step(db, st, err) : -1;
+
+	if (rc <= 0)
+		return -1;
+	*version_r = db_u64(st, 0);
+	db_done(st);
+	return 0;
 }
 
 int db_secret(struct db *db, uint8_t secret_r[DB_SECRET_LEN], struct err *err)

@@ -19,7 +19,8 @@
 struct db;
 
 enum {
-	DB_CREATE = 1, /* make the file (mode 0600) if there is none */
+	DB_CREATE = 1,	/* make the file (mode 0600) if there is none */
+	DB_NO_WAIT = 2, /* what another connection stands in the way of fails at once */
 };
 
 /* Opens and, if need be, migrates. ERR_NOT_FOUND without a file, ERR_PERM for a newer schema; text says what to do. */

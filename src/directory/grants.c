@@ -31,6 +31,7 @@ struct grants {
 	struct map *sessions; /* {peer, session} to struct session */
 	struct map *peers;    /* peer to a malloc'ed tag */
 	size_t count;
+	VEC(uint64_t) unsettled; /* accounts, see grants_settle() */
 	uint64_t epoch;
 	bool store_up;
 	int64_t store_down_ms; /* since when */
@@ -78,6 +79,7 @@ void grants_free(struct grants **gp)
 		free(value);
 	map_free(&g->sessions);
 	map_free(&g->peers);
+	vec_release(&g->unsettled);
 	pthread_mutex_destroy(&g->lock);
 	free(g);
 }
@@ -106,7 +108,7 @@ static void release_send(struct grants *g, uint64_t tag, uint64_t session)
 	struct store_release release = {.peer_tag = tag, .session = session};
 
 	/* Without a connection there is nothing to release: the store forgets with the channel. */
-	(void)rpc_send_later(g->store, &STORE_RELEASE, &release);
+	(void)rpc_send_gather(g->store, &STORE_RELEASE, &release);
 }
 
 void grants_peer_closed(struct grants *g, uint64_t peer)
@@ -211,34 +213,46 @@ static struct grant *find_grant(struct grants *g, struct key key, uint64_t accou
 
 static void account_tell_anew(struct grants *g, uint64_t account);
 
-/* Sends and frees the message. Afterwards the grant is marked; if it is gone meanwhile, the store must not keep it. */
-static void tell(struct grants *g, struct message *m)
+/* The store has acknowledged it: the grant is marked. False when it is gone meanwhile: the store must not keep it. */
+static bool told(struct grants *g, const struct message *m, uint64_t generation)
+{
+	struct grant *grant;
+
+	pthread_mutex_lock(&g->lock);
+	grant = find_grant(g, m->key, m->grant.account);
+	if (grant && grant->rights == m->grant.rights)
+		grant->told = generation;
+	pthread_mutex_unlock(&g->lock);
+	return grant != NULL;
+}
+
+/* Sends and frees the message. verdict_r (or NULL): as grants_add(). */
+static void tell(struct grants *g, struct message *m, struct err *verdict_r)
 {
 	uint64_t generation = rpc_channel_generation(g->store), account = m->grant.account;
 	int64_t timeout_ms = patience(g);
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
 	struct store_ok ok;
-	struct grant *grant;
-	bool gone;
 	int rc = -1;
 
 	rpc_reply_init(&hold);
 	if (timeout_ms > 0)
 		rc = rpc_call(g->store, &STORE_GRANT, &m->grant, &ok, &hold, true, timeout_ms, &err);
 	rpc_reply_release(&hold);
+	if (rc < 0 && m->grant.admit && grants_is_verdict(&err)) {
+		rc = 0;
+		if (verdict_r)
+			*verdict_r = err;
+	}
 	if (rc < 0 && timeout_ms > 0)
 		log_warning("cannot tell the store about account %llu: %s", (unsigned long long)account, err.text);
-	pthread_mutex_lock(&g->lock);
-	grant = find_grant(g, m->key, account);
-	gone = grant == NULL;
-	if (grant && rc == 0 && grant->rights == m->grant.rights)
-		grant->told = generation;
-	pthread_mutex_unlock(&g->lock);
+	if (rc < 0 && verdict_r)
+		err_set(verdict_r, ERR_TEMP, "4.3.0", "the store did not say");
+	if (rc == 0 && !told(g, m, generation))
+		account_tell_anew(g, account);
 	free(m->path);
 	m->path = NULL;
-	if (gone && rc == 0)
-		account_tell_anew(g, account);
 }
 
 struct messages {
@@ -266,7 +280,7 @@ static void collect(struct grants *g, uint64_t account, uint64_t generation, str
 static void tell_all(struct grants *g, struct messages *messages)
 {
 	for (size_t i = 0; i < messages->n; i++)
-		tell(g, &messages->v[i]);
+		tell(g, &messages->v[i], NULL);
 	vec_release(messages);
 }
 
@@ -349,30 +363,107 @@ static struct grant *note(struct grants *g, struct key key, uint64_t tag, const 
 	return &s->grants.v[s->grants.n - 1];
 }
 
-int grants_add(struct grants *g, uint64_t peer, uint64_t session, const struct account *account, uint8_t rights,
-	       uint64_t epoch, struct err *err)
+/* Notes the grant; *message_r is what the store must hear, if anything (path set). Returns as grants_add(). */
+static int prepare(struct grants *g, const struct grant_ask *ask, const struct account *account,
+		   struct message *message_r, struct err *err)
 {
-	struct key key = {peer, session};
+	struct key key = {ask->peer, ask->session};
 	uint64_t generation = rpc_channel_generation(g->store);
-	struct message message = {.path = NULL};
 	struct grant *grant = NULL;
 	const uint64_t *tag;
 	bool stale, live;
 
+	message_r->path = NULL;
 	pthread_mutex_lock(&g->lock);
-	tag = map_get_u64(g->peers, peer);
+	tag = map_get_u64(g->peers, ask->peer);
 	live = tag != NULL;
 	if (live)
-		grant = note(g, key, *tag, account, rights);
-	if (grant && grant->told != generation)
-		message = message_of(map_get(g->sessions, KEY_STR(key)), grant);
-	stale = g->epoch != epoch;
+		grant = note(g, key, *tag, account, ask->rights);
+	if (grant && (ask->admit || grant->told != generation)) {
+		*message_r = message_of(map_get(g->sessions, KEY_STR(key)), grant);
+		message_r->grant.admit = ask->admit;
+		message_r->grant.size = ask->size;
+	}
+	stale = g->epoch != ask->epoch;
 	pthread_mutex_unlock(&g->lock);
 	if (live && !grant)
 		return err_set(err, ERR_LIMIT, "4.5.3", "too many recipients in one session");
-	if (message.path)
-		tell(g, &message);
 	return stale;
+}
+
+int grants_add(struct grants *g, const struct grant_ask *ask, const struct account *account, struct err *verdict_r,
+	       struct err *err)
+{
+	struct message message;
+	int result = prepare(g, ask, account, &message, err);
+
+	if (message.path)
+		tell(g, &message, verdict_r);
+	return result;
+}
+
+/* A message on its way without anybody waiting. */
+struct errand {
+	struct grants *g;
+	struct message message;
+	uint64_t generation;
+	grants_done *done;
+	void *ctx;
+};
+
+static void errand_over(void *ctx, const void *reply, const struct err *err)
+{
+	struct errand *e = ctx;
+	struct grants *g = e->g;
+	bool known = reply || (e->message.grant.admit && grants_is_verdict(err)), settle = false;
+
+	if (known && !told(g, &e->message, e->generation)) {
+		pthread_mutex_lock(&g->lock);
+		vec_push(&g->unsettled, e->message.grant.account);
+		pthread_mutex_unlock(&g->lock);
+		settle = true;
+	}
+	e->done(e->ctx, known && !settle, settle, err);
+	free(e->message.path);
+	free(e);
+}
+
+int grants_add_async(struct grants *g, const struct grant_ask *ask, const struct account *account, bool *stale_r,
+		     grants_done *done, void *ctx)
+{
+	struct errand *e = NEW(struct errand);
+	struct err err = ERR_NONE;
+	int result;
+
+	e->g = g;
+	e->generation = rpc_channel_generation(g->store);
+	e->done = done;
+	e->ctx = ctx;
+	result = prepare(g, ask, account, &e->message, &err);
+	*stale_r = result > 0;
+	if (result >= 0 && e->message.path) {
+		if (rpc_call_async(g->store, &STORE_GRANT, &e->message.grant, CALL_MS, errand_over, e) == 0)
+			return 2;
+		result = -1;
+	}
+	free(e->message.path);
+	free(e);
+	return result;
+}
+
+void grants_settle(struct grants *g)
+{
+	for (;;) {
+		uint64_t account = 0;
+
+		pthread_mutex_lock(&g->lock);
+		if (g->unsettled.n > 0)
+			account = g->unsettled.v[--g->unsettled.n];
+		pthread_mutex_unlock(&g->lock);
+		if (account == 0)
+			return;
+		account_tell_anew(g, account);
+	}
 }
 
 /* ---- looking for what has changed ---- */

@@ -23,7 +23,9 @@ enum rcpt_class {
 
 #define DIR_RESOLVE_FIELDS(F, S) \
 	F(S, u64, session)        /* grants RIGHT_DELIVER for it to each local target */ \
-	F(S, bytes, address)      /* local@domain as given (quotes removed, domain in A-labels or U-labels) */
+	F(S, bytes, address)      /* local@domain as given (quotes removed, domain in A-labels or U-labels) */ \
+	F(S, u8, admit)           /* 1: the store is asked whether the targets would take a message of this size now */ \
+	F(S, u64, size)
 RPC_DECLARE(dir_resolve, DIR_RESOLVE_FIELDS)
 
 #define DIR_TARGET_FIELDS(F, S)                                   \
@@ -32,7 +34,9 @@ RPC_DECLARE(dir_resolve, DIR_RESOLVE_FIELDS)
 	F(S, bytes, extension)    /* what stood behind the recipient delimiter, or "" */
 RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 
-#define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)
+#define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)       \
+	F(S, u8, full)            /* with `admit`: a target would not (enum err_kind); 0 also when the store could not say */ \
+	F(S, bytes, full_code) F(S, bytes, full_text)
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
 
 /* ---- log-in ---- */

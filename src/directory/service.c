@@ -50,76 +50,31 @@ struct str work_login_name(const struct work *w, struct str user)
 	return arena_printf(&w->req->arena, "%.*s@%.*s", STR_ARG(user), STR_ARG(w->conf->auth_default_domain));
 }
 
-static struct resolve_rules rules_of(const struct conf *conf)
+void service_granted(struct directory_service *s, bool stale)
 {
-	struct resolve_rules rules = {
-		.delimiter = conf->recipient_delimiter,
-		.recursion_limit = (unsigned)conf->virtual_alias_recursion_limit,
-		.expansion_limit = (unsigned)conf->virtual_alias_expansion_limit,
-		.default_domain = conf->auth_default_domain,
-		.local_domains = conf->mydestination,
-	};
-	struct str rest = conf->propagate_unmatched_extensions, item;
-
-	while (conf_list_next(&rest, &item))
-		if (str_ieq(item, STR("virtual")))
-			rules.propagate = true;
-	return rules;
+	pthread_mutex_lock(&s->watch_lock);
+	s->check_wanted |= stale;
+	if (stale || s->watch_asleep)
+		pthread_cond_signal(&s->watch_cond);
+	pthread_mutex_unlock(&s->watch_lock);
 }
 
-int work_grant(struct work *w, uint64_t session, const struct account *account, uint8_t rights, uint64_t epoch,
+int work_grant(struct work *w, const struct grant_ask *ask, const struct account *account, struct err *verdict_r,
 	       struct err *err)
 {
-	struct directory_service *s = w->service;
-	int added = grants_add(s->grants, w->peer, session, account, rights, epoch, err);
+	int added = grants_add(w->service->grants, ask, account, verdict_r, err);
 
 	if (added < 0)
 		return -1;
-	pthread_mutex_lock(&s->watch_lock);
-	s->check_wanted |= added > 0;
-	if (added > 0 || s->watch_asleep)
-		pthread_cond_signal(&s->watch_cond);
-	pthread_mutex_unlock(&s->watch_lock);
+	service_granted(w->service, added > 0);
 	return 0;
-}
-
-/* The grants stand before the answer goes out, so that the caller may use them at once. */
-static void handle_resolve(struct work *w)
-{
-	const struct dir_resolve *ask = w->req->msg;
-	uint64_t epoch = grants_epoch(w->service->grants);
-	struct resolve_rules rules = rules_of(w->conf);
-	struct dir_resolved answer = {0};
-	struct err err = ERR_NONE;
-	struct resolved r;
-
-	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
-		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
-			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
-		rpc_refuse(w->req, &err);
-		return;
-	}
-	answer.class = (uint8_t)r.class;
-	answer.targets.n = r.targets.n;
-	answer.targets.v = ARENA_ARRAY(&w->req->arena, struct dir_target, r.targets.n ? r.targets.n : 1);
-	for (size_t i = 0; i < r.targets.n; i++) {
-		const struct resolved_target *t = &r.targets.v[i];
-
-		if (t->user && work_grant(w, ask->session, t->user, RIGHT_DELIVER, epoch, &err) < 0) {
-			rpc_refuse(w->req, &err);
-			return;
-		}
-		answer.targets.v[i] =
-			(struct dir_target){.account = t->account, .address = t->address, .extension = t->extension};
-	}
-	rpc_answer(w->req, &answer);
 }
 
 /* May the account send as the address? Mail to it must reach that account and nobody else. */
 static void handle_sender(struct work *w)
 {
 	const struct dir_sender *ask = w->req->msg;
-	struct resolve_rules rules = rules_of(w->conf);
+	struct resolve_rules rules = resolve_rules_of(w->conf);
 	struct dir_allowed answer = {0};
 	struct err err = ERR_NONE;
 	struct account account;
@@ -151,7 +106,7 @@ static const struct {
 	void (*handle)(struct work *w);
 	unsigned callers;
 } handlers[] = {
-	{&DIR_RESOLVE, handle_resolve, SMTPD | RELAY},	       {&DIR_SENDER, handle_sender, SMTPD},
+	{&DIR_RESOLVE, service_resolve, SMTPD | RELAY},	       {&DIR_SENDER, handle_sender, SMTPD},
 	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS}, {&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
 	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS}, {&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
 };
@@ -267,13 +222,15 @@ static bool handle_early(void *ctx, struct rpc_request *req)
 	if (req->number == DIR_SESSION_END.number) {
 		service_exchange_drop(s, peer, &end->session);
 		grants_session_end(s->grants, peer, end->session);
+		service_tend_soon(s);
 	} else if (req->number == DIR_AUTH_ABORT.number) {
 		service_exchange_drop(s, peer, &end->session);
 	} else if (req->number == DIR_CHANGED.number) {
 		if (role_of(req) == PROCESS_MASTER)
 			service_check_soon(s);
 	} else {
-		return false;
+		return req->number == DIR_RESOLVE.number && may_ask(req, SMTPD | RELAY) &&
+		       service_resolve_early(s, req);
 	}
 	rpc_answer(req, NULL);
 	return true;
@@ -284,7 +241,47 @@ static void peer_closed(void *ctx, struct rpc_peer *peer)
 	struct directory_service *s = ctx;
 
 	grants_peer_closed(s->grants, rpc_peer_id(peer));
+	if (s->server) /* it is not just being freed */
+		service_tend_soon(s);
 	service_exchange_drop(s, rpc_peer_id(peer), NULL);
+}
+
+/* ---- the channel to the store ---- */
+
+#define TEND_MS	      10   /* so long what nobody waits for may gather */
+#define TEND_CALLS_MS 1000 /* between looks whether the store does not answer */
+
+static void tend_calls(void *ctx);
+
+void service_watch_calls(struct directory_service *s)
+{
+	if (!s->calls_watched)
+		rpc_server_after(s->server, TEND_CALLS_MS, tend_calls, s);
+	s->calls_watched = true;
+}
+
+static void tend_calls(void *ctx)
+{
+	struct directory_service *s = ctx;
+
+	s->calls_watched = false;
+	if (rpc_channel_tend(s->store))
+		service_watch_calls(s);
+}
+
+static void tend(void *ctx)
+{
+	struct directory_service *s = ctx;
+
+	s->tending = false;
+	(void)rpc_channel_tend(s->store);
+}
+
+void service_tend_soon(struct directory_service *s)
+{
+	if (!s->tending)
+		rpc_server_after(s->server, TEND_MS, tend, s);
+	s->tending = true;
 }
 
 /* ---- the watcher ---- */
@@ -300,6 +297,11 @@ static void watch_set(struct directory_service *s, bool *flag)
 void service_check_soon(struct directory_service *s)
 {
 	watch_set(s, &s->check_wanted);
+}
+
+void service_settle_soon(struct directory_service *s)
+{
+	watch_set(s, &s->settle_wanted);
 }
 
 static void store_link(void *ctx, bool up)
@@ -318,7 +320,7 @@ static void watch_wait(struct directory_service *s)
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += WATCH_MS / 1000;
-	while (!s->check_wanted && !s->repeat_wanted && !s->watch_end) {
+	while (!s->check_wanted && !s->repeat_wanted && !s->settle_wanted && !s->watch_end) {
 		s->watch_asleep = grants_count(s->grants) == 0;
 		if (s->watch_asleep)
 			pthread_cond_wait(&s->watch_cond, &s->watch_lock);
@@ -352,15 +354,18 @@ static void *watch(void *arg)
 	pthread_mutex_lock(&s->watch_lock);
 	for (;;) {
 		struct err err = ERR_NONE;
-		bool check, repeat;
+		bool check, repeat, settle;
 
 		watch_wait(s);
 		if (s->watch_end)
 			break;
 		check = s->check_wanted;
 		repeat = s->repeat_wanted;
-		s->check_wanted = s->repeat_wanted = false;
+		settle = s->settle_wanted;
+		s->check_wanted = s->repeat_wanted = s->settle_wanted = false;
 		pthread_mutex_unlock(&s->watch_lock);
+		if (settle)
+			grants_settle(s->grants);
 		if (repeat)
 			grants_repeat(s->grants);
 		check |= watch_changed(s, &seen, &err) || failed;
@@ -393,13 +398,13 @@ struct directory_service *directory_service_new(const struct directory_options *
 {
 	struct directory_service *s;
 	struct rpc_service service = service_template;
-	struct db *db;
+	struct db *db, *cache_db;
 	uint8_t secret[DB_SECRET_LEN];
 	pthread_condattr_t attr;
 
 	if (db_open(options->database, 0, &db, err) < 0)
 		return NULL;
-	if (db_secret(db, secret, err) < 0) {
+	if (db_secret(db, secret, err) < 0 || db_open(options->database, DB_NO_WAIT, &cache_db, err) < 0) {
 		db_close(&db);
 		return NULL;
 	}
@@ -413,11 +418,13 @@ struct directory_service *directory_service_new(const struct directory_options *
 	pthread_cond_init(&s->watch_cond, &attr);
 	pthread_condattr_destroy(&attr);
 	vec_push(&s->idle, db);
+	s->cache_db = cache_db;
 	s->conf = conf_ref(options->conf);
 	s->exchanges = map_new();
 	s->penalty = penalty_new(PENALTY_ENTRIES);
 	s->store = rpc_channel_new("store", STORE_CALLS);
 	s->grants = grants_new(s->store);
+	s->cache = resolve_cache_new();
 	rpc_channel_on_link(s->store, store_link, s);
 	service.ctx = s;
 	s->server = rpc_server_new(&service);
@@ -492,6 +499,8 @@ void directory_service_free(struct directory_service **sp)
 	if (!s)
 		return;
 	*sp = NULL;
+	/* First: what it calls hands requests to the server. */
+	rpc_channel_end(s->store);
 	rpc_server_free(&s->server);
 	rpc_channel_free(&s->store);
 	service_exchanges_free(s);
@@ -502,6 +511,8 @@ void directory_service_free(struct directory_service **sp)
 	vec_release(&s->idle);
 	vec_release(&s->waiting);
 	db_close(&s->watch_db);
+	db_close(&s->cache_db);
+	resolve_cache_free(&s->cache);
 	conf_unref(&s->conf);
 	mem_wipe(s->secret, sizeof(s->secret));
 	pthread_cond_destroy(&s->watch_cond);

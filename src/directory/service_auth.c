@@ -159,10 +159,10 @@ static void answer_ok(struct work *w, uint64_t session, struct str service, cons
 {
 	struct dir_auth answer = {
 		.status = AUTH_OK, .account = account->id, .user = arena_str(&w->req->arena, account->address)};
-	uint8_t rights = rights_of(w, service);
+	struct grant_ask grant = {.peer = w->peer, .session = session, .rights = rights_of(w, service), .epoch = epoch};
 	struct err err = ERR_NONE;
 
-	if (rights && work_grant(w, session, account, rights, epoch, &err) < 0) {
+	if (grant.rights && work_grant(w, &grant, account, NULL, &err) < 0) {
 		answer_refusal(w, AUTH_TEMP, account->address, STR_NULL, &err);
 		return;
 	}

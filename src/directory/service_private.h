@@ -7,6 +7,7 @@
 #include "config/roles.h"
 #include "directory/grants.h"
 #include "directory/penalty.h"
+#include "directory/resolve_cache.h"
 #include "directory/sasl.h"
 #include "directory/service.h"
 #include "store/schema.h"
@@ -24,6 +25,9 @@ struct directory_service {
 	struct rpc_channel *store;
 	struct grants *grants;
 	struct penalty *penalty;
+	struct resolve_cache *cache;
+	struct db *cache_db;	     /* the loop's; never writes */
+	bool tending, calls_watched; /* the loop's: timers are set */
 
 	pthread_mutex_t lock; /* conf, idle, logins, waiting, exchanges */
 	struct conf *conf;
@@ -38,7 +42,7 @@ struct directory_service {
 	pthread_t watcher;
 	pthread_mutex_t watch_lock; /* the flags */
 	pthread_cond_t watch_cond;
-	bool check_wanted, repeat_wanted, watch_end;
+	bool check_wanted, repeat_wanted, settle_wanted, watch_end;
 	bool watch_asleep;   /* nothing was granted: it waits for the first grant */
 	struct db *watch_db; /* the watcher's */
 };
@@ -55,10 +59,20 @@ struct work {
 /* Adds $auth_default_domain where there is no '@'. */
 struct str work_login_name(const struct work *w, struct str user);
 void service_check_soon(struct directory_service *s);
-/* grants_add() for the session, and what the watcher must hear of it. */
-int work_grant(struct work *w, uint64_t session, const struct account *account, uint8_t rights, uint64_t epoch,
+void service_settle_soon(struct directory_service *s);
+/* The loop's: what was gathered for the store leaves soon; calls under way that the store does not answer are ended. */
+void service_tend_soon(struct directory_service *s);
+void service_watch_calls(struct directory_service *s);
+/* Something was granted; stale: the accounts have changed meanwhile. Tells the watcher. */
+void service_granted(struct directory_service *s, bool stale);
+/* grants_add(), and what the watcher must hear of it. */
+int work_grant(struct work *w, const struct grant_ask *ask, const struct account *account, struct err *verdict_r,
 	       struct err *err) WARN_UNUSED;
 
+struct resolve_rules resolve_rules_of(const struct conf *conf);
+void service_resolve(struct work *w);
+/* On the loop thread: true when it took the request. */
+bool service_resolve_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);
 void service_auth_plain(struct work *w);

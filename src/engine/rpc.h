@@ -36,6 +36,9 @@ struct rpc_channel;
  * starts without a connection; calls made meanwhile wait for one until their deadline. */
 struct rpc_channel *rpc_channel_new(const char *name, const struct rpc_call *table);
 void rpc_channel_free(struct rpc_channel **c);
+/* Ends the connection for good: what is under way fails, no function of the channel's users runs afterwards, and later
+ * calls fail at once. */
+void rpc_channel_end(struct rpc_channel *c);
 /* Gives the channel its socket (now owned by it), replacing a lost one. Calls marked `repeatable` that are
  * under way are sent again; others have failed with ERR_LOST when the old one broke. */
 void rpc_channel_attach(struct rpc_channel *c, int fd);
@@ -56,11 +59,25 @@ void rpc_reply_release(struct rpc_reply *r);
  * stay the caller's. Thread-safe. */
 int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
+/* A call that nobody waits for: done(ctx, reply, err) runs once, reply NULL on failure (ERR_LOST, ERR_TEMP when
+ * rpc_channel_tend() finds its time over, the server's own error), else a struct of call->reply that lives until it
+ * returns. On whichever thread reads the channel or finds it broken: the rules of on_event hold. Never repeated, no
+ * descriptors. Returns -1, and done will not run, without a connection or with RPC_ASYNC_MAX under way: call it the
+ * other way. */
+#define RPC_ASYNC_MAX 128
+typedef void rpc_done(void *ctx, const void *reply, const struct err *err);
+int rpc_call_async(struct rpc_channel *c, const struct rpc_call *call, const void *request, int64_t timeout_ms,
+		   rpc_done *done, void *ctx) WARN_UNUSED;
 /* Sends without waiting for anything. Returns 0, or -1 when there is no connection. */
 int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request);
 /* The same for what nobody waits for: goes out with the next call, before it, or after some 10 ms by itself. Carries
  * no descriptors. */
 int rpc_send_later(struct rpc_channel *c, const struct rpc_call *call, const void *request);
+/* The same, but by itself it leaves only with rpc_channel_tend(): for who has a clock of its own. */
+int rpc_send_gather(struct rpc_channel *c, const struct rpc_call *call, const void *request);
+/* Sends what was gathered, and ends the calls that nobody waits for whose time is over: to be called some 10 ms after
+ * rpc_send_gather(), and about every second while it returns true (such calls are under way). */
+bool rpc_channel_tend(struct rpc_channel *c);
 /* Set before the first attach. Runs on whichever thread reads the channel at that moment (the channel's own, or
  * one inside rpc_call()), one at a time, in the order of the wire, and before any later reply is handed out: must
  * not block, must not call on this channel, must not take a lock that somebody holds during an rpc_call(). */
@@ -129,6 +146,8 @@ void rpc_server_on_idle(struct rpc_server *s, void (*fn)(void *ctx), void *ctx);
  * with the peer's name. */
 void rpc_answer(struct rpc_request *req, const void *reply);
 void rpc_refuse(struct rpc_request *req, const struct err *err);
+/* A request that handle_early took goes to the threads after all. Any thread, until rpc_server_free(). */
+void rpc_defer(struct rpc_request *req);
 /* Sends an event. Any thread. Returns -1 (and sends nothing) when the peer's unsent bytes exceed 1 MB: the
  * server never waits for a peer; the service marks the gap and fills it later. */
 int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg);

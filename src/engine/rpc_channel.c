@@ -10,6 +10,9 @@
  * the channel's thread sends it, which looks every LEAD_GRACE_MS while others lead; while that thread leads
  * itself, nobody calls, and it is sent at once.
  *
+ * Calls that nobody waits for (rpc_call_async) are on the heap; who reads their reply runs their function. While there
+ * are any, the channel's thread leads whenever no caller does, without the grace.
+ *
  * Shared: everything below `lock`, by that lock; writing to the socket and `later`, by `send_lock`, which is taken
  * before `lock` where both are needed; `reader` of a connection belongs to the leader.
  *
@@ -90,11 +93,14 @@ bool channel_lost(struct rpc_channel *c, struct conn *conn)
 	}
 	if (c->conn != conn)
 		return false;
-	for (struct pending *p = c->first; p; p = p->next) {
+	for (struct pending *p = c->first, *next; p; p = next) {
+		next = p->next;
 		if (!p->sent || p->state != PENDING_WAIT)
 			continue;
 		p->sent = false;
-		if (!p->repeatable)
+		if (p->done)
+			channel_async_end(c, p);
+		else if (!p->repeatable)
 			channel_wake(channel_settle(p, PENDING_LOST));
 	}
 	channel_conn_unref(&c->conn);
@@ -114,8 +120,10 @@ void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn)
 	pthread_mutex_lock(&c->lock);
 	was_ours = channel_lost(c, conn);
 	pthread_mutex_unlock(&c->lock);
-	if (was_ours)
+	if (was_ours) {
 		link_tell(c, false);
+		channel_async_tell(c);
+	}
 }
 
 /* ---- the channel's thread ---- */
@@ -139,14 +147,15 @@ static void *channel_thread(void *arg)
 			pthread_mutex_lock(&c->lock);
 			continue;
 		}
-		if (c->leader || seen != c->frames_read) {
+		if (c->leader || (seen != c->frames_read && c->async_count == 0)) {
 			seen = c->frames_read;
 			until = channel_timespec(clock_ms() + LEAD_GRACE_MS);
 			pthread_cond_timedwait(&c->thread_wake, &c->lock, &until);
 			continue;
 		}
 		c->thread_leads = true;
-		while (!c->closing && c->conn && channel_lead_step(c, -1) == 0)
+		while (!c->closing && c->conn &&
+		       channel_lead_step(c, c->async_count > 0 ? CHANNEL_SOCKET_WAIT_MS : -1) == 0)
 			;
 		c->thread_leads = false;
 		channel_wake(channel_lead_pass_on(c));
@@ -174,6 +183,26 @@ struct rpc_channel *rpc_channel_new(const char *name, const struct rpc_call *tab
 	return c;
 }
 
+void rpc_channel_end(struct rpc_channel *c)
+{
+	bool ended;
+
+	(void)channel_send_unasked(c, NULL, NULL, 0, true);
+	pthread_mutex_lock(&c->lock);
+	ended = c->closing;
+	c->closing = true;
+	if (c->conn)
+		channel_lost(c, c->conn);
+	for (struct pending *p = c->first; p; p = p->next)
+		if (p->state == PENDING_WAIT)
+			channel_wake(channel_settle(p, PENDING_LOST));
+	pthread_cond_signal(&c->thread_wake);
+	pthread_mutex_unlock(&c->lock);
+	if (!ended)
+		pthread_join(c->thread, NULL);
+	channel_async_tell(c);
+}
+
 void rpc_channel_free(struct rpc_channel **channel)
 {
 	struct rpc_channel *c = *channel;
@@ -181,14 +210,7 @@ void rpc_channel_free(struct rpc_channel **channel)
 	if (c == NULL)
 		return;
 	*channel = NULL;
-	(void)channel_send_unasked(c, NULL, NULL, 0, true);
-	pthread_mutex_lock(&c->lock);
-	c->closing = true;
-	if (c->conn)
-		channel_lost(c, c->conn);
-	pthread_cond_signal(&c->thread_wake);
-	pthread_mutex_unlock(&c->lock);
-	pthread_join(c->thread, NULL);
+	rpc_channel_end(c);
 	invariant(c->first == NULL);
 	pthread_cond_destroy(&c->thread_wake);
 	pthread_mutex_destroy(&c->lock);
@@ -257,8 +279,10 @@ void rpc_channel_attach(struct rpc_channel *c, int fd)
 	pthread_mutex_lock(&c->lock);
 	lost = c->conn && channel_lost(c, c->conn);
 	pthread_mutex_unlock(&c->lock);
-	if (lost)
+	if (lost) {
 		link_tell(c, false);
+		channel_async_tell(c);
+	}
 
 	pthread_mutex_lock(&c->send_lock);
 	pthread_mutex_lock(&c->lock);

@@ -13,7 +13,7 @@
 
 /* ---- the list of calls; all under lock ---- */
 
-static void pending_add(struct rpc_channel *c, struct pending *p)
+void channel_pending_add(struct rpc_channel *c, struct pending *p)
 {
 	struct pending **bucket;
 
@@ -38,7 +38,7 @@ struct pending **channel_pending(struct rpc_channel *c, uint64_t id)
 	return at;
 }
 
-static void pending_remove(struct rpc_channel *c, struct pending *p)
+void channel_pending_remove(struct rpc_channel *c, struct pending *p)
 {
 	*channel_pending(c, p->id) = p->bucket_next;
 	if (p->prev)
@@ -61,6 +61,8 @@ _Atomic uint32_t *channel_settle(struct pending *p, enum pending_state state)
 _Atomic uint32_t *channel_lead_pass_on(struct rpc_channel *c)
 {
 	c->leader = false;
+	if (c->async_count > 0)
+		pthread_cond_signal(&c->thread_wake);
 	for (struct pending *p = c->first; p; p = p->next) {
 		if (p->waiting && p->state == PENDING_WAIT) {
 			p->woken = 1;
@@ -118,9 +120,8 @@ static void futex_wait_until(_Atomic uint32_t *word, const struct timespec *mono
 	syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, 0, monotonic, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
-/* Builds the frame; the id is put in when the call is registered. */
-static int request_encode(struct buf *out, const struct rpc_call *call, const void *request, int *fds, size_t *fd_count,
-			  struct err *err)
+int channel_encode(struct buf *out, const struct rpc_call *call, const void *request, int *fds, size_t *fd_count,
+		   struct err *err)
 {
 	size_t at;
 
@@ -184,9 +185,8 @@ static int reply_failure(struct rpc_channel *c, enum err_kind kind, struct str b
 	return -1;
 }
 
-/* The reply's bytes pass to hold, its descriptors to *reply_r. */
-static int reply_take(struct rpc_channel *c, const struct rpc_call *call, struct rpc_frame *frame, void *reply_r,
-		      struct rpc_reply *hold, struct err *err)
+int channel_reply_take(struct rpc_channel *c, const struct rpc_call *call, struct rpc_frame *frame, void *reply_r,
+		       struct rpc_reply *hold, struct err *err)
 {
 	struct str body = str_of(frame->bytes, frame->len);
 	enum err_kind kind = body.len > 0 ? (enum err_kind)(uint8_t)body.ptr[0] : ERR_LOST;
@@ -236,14 +236,16 @@ static int exchange(struct rpc_channel *c, struct pending *p, uint16_t number, s
 	if (!engine_block_try(kind))
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
 	pthread_mutex_lock(&c->lock);
-	pending_add(c, p);
+	channel_pending_add(c, p);
+	if (c->closing)
+		p->state = PENDING_LOST;
 	rpc_header_put(frame, 0, number, p->id, p->fd_count);
 	pthread_mutex_unlock(&c->lock);
 	pending_send(c, p, deadline);
 
 	pthread_mutex_lock(&c->lock);
 	wake = pending_wait(c, p, deadline);
-	pending_remove(c, p);
+	channel_pending_remove(c, p);
 	result = call_outcome(c, p, err);
 	pthread_mutex_unlock(&c->lock);
 	channel_wake(wake);
@@ -260,11 +262,11 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 	int result;
 
 	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
-	result = request_encode(&frame, call, request, fds, &p.fd_count, err);
+	result = channel_encode(&frame, call, request, fds, &p.fd_count, err);
 	if (result == 0)
 		result = exchange(c, &p, call->number, &frame, timeout_ms, err);
 	request_release(&frame, call->secret);
-	return result < 0 ? -1 : reply_take(c, call, &p.reply, reply_r, hold, err);
+	return result < 0 ? -1 : channel_reply_take(c, call, &p.reply, reply_r, hold, err);
 }
 
 static int send_request(struct rpc_channel *c, const struct rpc_call *call, const void *request, bool now)
@@ -276,7 +278,7 @@ static int send_request(struct rpc_channel *c, const struct rpc_call *call, cons
 	int sent;
 
 	buf_init(&frame, RPC_FRAME_MAX + RPC_HEADER_SIZE);
-	if (request_encode(&frame, call, request, fds, &fd_count, &err) < 0) {
+	if (channel_encode(&frame, call, request, fds, &fd_count, &err) < 0) {
 		log_error("%s channel: %s", c->name, err.text);
 		buf_release(&frame);
 		return -1;

@@ -107,11 +107,11 @@ static void event_take(struct rpc_channel *c, struct rpc_frame *frame)
 	rpc_frame_drop(frame);
 }
 
-/* Returns true if it was a reply. One that nobody waits for any more is dropped. */
+/* Returns true if it was a reply for a caller who waits. One that nobody waits for any more is dropped. */
 static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
 {
 	_Atomic uint32_t *wake = NULL;
-	struct pending *p;
+	struct pending *p, *async = NULL;
 
 	if (frame->id == 0) {
 		event_take(c, frame);
@@ -123,9 +123,19 @@ static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
 		p->reply = *frame;
 		frame->bytes = NULL;
 		frame->fd_count = 0;
-		wake = channel_settle(p, PENDING_DONE);
+		if (p->done) {
+			channel_pending_remove(c, p);
+			c->async_count--;
+			async = p;
+		} else {
+			wake = channel_settle(p, PENDING_DONE);
+		}
 	}
 	pthread_mutex_unlock(&c->lock);
+	if (async) {
+		channel_async_answered(c, async);
+		return false;
+	}
 	channel_wake(wake);
 	rpc_frame_drop(frame);
 	return true;

@@ -1,6 +1,7 @@
 /* rpc_channel_private - the inside of a calling channel; shared by rpc_channel*.c only.
  *
- * rpc_channel.c has its life and its thread, rpc_channel_call.c the calls, rpc_channel_io.c what moves bytes. How
+ * rpc_channel.c has its life and its thread, rpc_channel_call.c the calls, rpc_channel_async.c those that
+ * nobody waits for, rpc_channel_io.c what moves bytes. How
  * they share it is told on top of rpc_channel.c. */
 #ifndef ENGINE_RPC_CHANNEL_PRIVATE_H
 #define ENGINE_RPC_CHANNEL_PRIVATE_H
@@ -36,6 +37,12 @@ struct pending {
 	const int *fds;
 	size_t fd_count;
 	struct rpc_frame reply;
+	/* of rpc_call_async() */
+	rpc_done *done;
+	void *ctx;
+	const struct rpc_call *call;
+	int64_t deadline;
+	bool late;
 };
 
 struct rpc_channel {
@@ -58,6 +65,8 @@ struct rpc_channel {
 	bool later_waits;     /* there is something in `later`, and the thread shall see to it */
 	uint64_t frames_read; /* how the channel's thread sees that others read */
 	bool closing;
+	size_t async_count;
+	struct pending *async_over; /* those that will have no reply, by `next` */
 	struct pending *first, *last;
 	struct pending *buckets[CHANNEL_BUCKETS];
 	pthread_cond_t thread_wake;
@@ -77,11 +86,28 @@ void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn);
 /* ---- rpc_channel_call.c; all under lock ---- */
 /* Where the call of this id hangs, or would. */
 struct pending **channel_pending(struct rpc_channel *c, uint64_t id);
+void channel_pending_add(struct rpc_channel *c, struct pending *p);
+void channel_pending_remove(struct rpc_channel *c, struct pending *p);
 /* Returns what to channel_wake() once the lock is given up, if anything. */
 _Atomic uint32_t *channel_settle(struct pending *p, enum pending_state state) WARN_UNUSED;
 /* Somebody else must lead on: the oldest call that still waits, or the channel's thread after its grace. Returns
  * what to channel_wake(). */
 _Atomic uint32_t *channel_lead_pass_on(struct rpc_channel *c) WARN_UNUSED;
+
+/* These two without a lock. Builds the frame; the id is put in when the call is registered. */
+int channel_encode(struct buf *out, const struct rpc_call *call, const void *request, int *fds, size_t *fd_count,
+		   struct err *err);
+/* The reply's bytes pass to hold, its descriptors to *reply_r. */
+int channel_reply_take(struct rpc_channel *c, const struct rpc_call *call, struct rpc_frame *frame, void *reply_r,
+		       struct rpc_reply *hold, struct err *err);
+
+/* ---- rpc_channel_async.c ---- */
+/* Under lock: the call will have no reply. */
+void channel_async_end(struct rpc_channel *c, struct pending *p);
+/* Not under lock: tells those of which channel_async_end() knows. */
+void channel_async_tell(struct rpc_channel *c);
+/* Not under lock: its reply is here, and it is off the list. */
+void channel_async_answered(struct rpc_channel *c, struct pending *p);
 
 /* ---- rpc_channel_io.c ---- */
 /* Under send_lock. Writes a whole frame. 1; 0 when the deadline came before its first byte; -1 when the connection is

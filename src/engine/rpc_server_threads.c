@@ -69,6 +69,11 @@ void rpc_server_work_push(struct rpc_server *s, struct rpc_request *req)
 		pthread_cond_signal(&s->work_cond);
 }
 
+void rpc_defer(struct rpc_request *req)
+{
+	rpc_server_work_push(req->peer->server, req);
+}
+
 void rpc_server_use_threads(struct rpc_server *s, unsigned threads)
 {
 	s->threads_max = threads;

@@ -4,9 +4,6 @@
  * answered while the client still holds the message, never by a bounce afterwards. */
 #include "smtp/smtp.h"
 
-/* The answer is a courtesy, the commit will ask again; a client waits with all its other recipients behind. */
-#define ADMIT_TIMEOUT_MS 5000
-
 static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err *err, struct str text)
 {
 	code = smtp_code_of(code, err);
@@ -39,7 +36,8 @@ static struct str lookup_address(struct smtp_session *c, const struct address *r
 static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, struct dir_resolved *found_r,
 			struct rpc_reply *hold, struct err *err)
 {
-	struct dir_resolve ask = {.session = c->mail.grant, .address = lookup_address(c, rcpt)};
+	struct dir_resolve ask = {
+		.session = c->mail.grant, .address = lookup_address(c, rcpt), .admit = 1, .size = c->mail.args.size};
 	struct err why = ERR_NONE;
 
 	c->mail.granted = true;
@@ -50,31 +48,16 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 }
 
 /* Would the mailboxes take a message of that size now? When the store cannot say, the queue will keep it. */
-static int rcpt_admit(struct smtp_session *c, const struct dir_resolved *found, struct str text, struct err *err)
+static int rcpt_admit(const struct dir_resolved *found, struct str text, struct err *err)
 {
-	for (size_t i = 0; i < found->targets.n; i++) {
-		struct store_admit ask = {
-			.session = c->mail.grant, .account = found->targets.v[i].account, .size = c->mail.args.size};
-		struct store_ok ok;
-		struct rpc_reply hold;
-		struct err why = ERR_NONE;
-		int result;
+	struct str code = found->full_code;
 
-		rpc_reply_init(&hold);
-		result = store_call_within(c->server->store, &STORE_ADMIT, &ask, &ok, &hold, ADMIT_TIMEOUT_MS, &why);
-		rpc_reply_release(&hold);
-		/* A store that does not answer is not asked for each member of an alias: that many waits nobody would
-		 * sit out. */
-		if (result < 0 && why.kind != ERR_FULL && err_is_temp(&why))
-			return 0;
-		if (result == 0 || (why.kind != ERR_FULL && !str_eq(str_from(why.code), STR("5.2.2"))))
-			continue;
-		if (str_starts(str_from(why.code), STR("4.3")))
-			return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
-		return err_set(err, why.kind, why.code, "<%.*s>: Recipient address rejected: %s", STR_ARG(text),
-			       why.text);
-	}
-	return 0;
+	if (!found->full)
+		return 0;
+	if (str_starts(code, STR("4.3")))
+		return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
+	return err_set(err, (enum err_kind)found->full, str_eq(code, STR("5.2.2")) ? "5.2.2" : "4.2.2",
+		       "<%.*s>: Recipient address rejected: %.*s", STR_ARG(text), STR_ARG(found->full_text));
 }
 
 /* Adds a recipient of the delivery, once: whom two addresses lead to gets one copy. Returns its index. */
@@ -133,7 +116,7 @@ static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct
 		return err_set(err, ERR_PERM, "5.1.1", "<%.*s>: Recipient address rejected: User unknown",
 			       STR_ARG(text));
 	*code_r = 552;
-	return rcpt_admit(c, found, text, err);
+	return rcpt_admit(found, text, err);
 }
 
 static enum next rcpt_run(struct smtp_session *c, const struct rcpt_args *rcpt)

@@ -66,6 +66,22 @@ static void account_path_set(struct store_service *svc, uint64_t id, struct str 
 
 static void session_add(struct store_service *svc, uint64_t tag, uint64_t session, uint64_t account);
 
+/* Would the account take so much now? One that cannot be opened at the moment is judged when the message is there:
+ * directory is not kept waiting for a rebuild. */
+static int grant_admit(struct store_service *svc, struct grant *g, uint64_t size, struct err *err)
+{
+	struct runtime *rt = runtime_get(svc, g->account);
+	struct account *a = NULL;
+
+	if (!rt->rebuilding && account_get(svc, g->account, &a, NULL) < 0)
+		a = NULL;
+	if (quota_check(g, a, size, 1, err) < 0)
+		return -1;
+	if (store_engine_admit(svc->engine, g->path, size, err) == 0)
+		return 0;
+	return err->kind == ERR_FULL ? -1 : 0;
+}
+
 void grants_handle_grant(struct store_service *svc, struct peer *p, struct rpc_request *req)
 {
 	const struct store_grant *msg = req->msg;
@@ -97,7 +113,10 @@ void grants_handle_grant(struct store_service *svc, struct peer *p, struct rpc_r
 			    .quota_messages = msg->quota_messages,
 			    .path = str_own(path)};
 	account_path_set(svc, g->account, g->path);
-	rpc_answer(req, ok);
+	if (msg->admit && grant_admit(svc, g, msg->size, &err) < 0)
+		refuse(req, &err);
+	else
+		rpc_answer(req, ok);
 	parked_retry(svc);
 }
 

@@ -256,7 +256,9 @@ RPC_DECLARE(store_admit, STORE_ADMIT_FIELDS)
 	F(S, u64, peer_tag)       /* rpc_peer_tag of the front end's channel: which process */ \
 	F(S, u64, session) F(S, u64, account) F(S, u8, rights)    \
 	F(S, u64, quota_bytes) F(S, u64, quota_messages)  /* 0: none */ \
-	F(S, bytes, path)         /* the account's Maildir, relative to the store's root */
+	F(S, bytes, path)         /* the account's Maildir, relative to the store's root */ \
+	F(S, u8, admit)           /* 1: would a message of this size be taken now? Refused as STORE_ADMIT is: */ \
+	F(S, u64, size)           /* the grant stands all the same */
 RPC_DECLARE(store_grant, STORE_GRANT_FIELDS)
 #define STORE_RELEASE_FIELDS(F, S) F(S, u64, peer_tag) F(S, u64, session)
 RPC_DECLARE(store_release, STORE_RELEASE_FIELDS)

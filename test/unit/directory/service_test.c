@@ -42,6 +42,8 @@ struct fixture {
 	size_t note_count, life; /* life: count when this store began */
 };
 
+#define STORE_TAKES 1000 /* bytes, and no more */
+
 static void note(struct fixture *f, struct note n)
 {
 	bool again = false;
@@ -82,6 +84,14 @@ static void store_handle(void *ctx, struct rpc_request *req)
 		n.account = ((const struct store_revoke *)req->msg)->account;
 	}
 	note(f, n);
+	if (req->number == STORE_GRANT.number && ((const struct store_grant *)req->msg)->admit &&
+	    ((const struct store_grant *)req->msg)->size > STORE_TAKES) {
+		struct err err = ERR_NONE;
+
+		err_set(&err, ERR_FULL, "4.2.2", "the mailbox is full");
+		rpc_refuse(req, &err);
+		return;
+	}
 	rpc_answer(req, &ok);
 }
 
@@ -590,6 +600,127 @@ static void a_store_that_comes_back_is_told_again(void **state)
 	assert_int_equal(seen, f->alice | f->bob);
 }
 
+static struct dir_resolved admit_as(struct fixture *f, uint64_t session, const char *address, uint64_t size,
+				    struct rpc_reply *hold)
+{
+	struct dir_resolve ask = {.session = session, .address = str_from(address), .admit = 1, .size = size};
+	struct dir_resolved answer = {0};
+
+	rpc_reply_init(hold);
+	assert_int_equal(rpc_call(f->smtpd, &DIR_RESOLVE, &ask, &answer, hold, true, WAIT_MS, &f->err), 0);
+	return answer;
+}
+
+/* Each question twice: first a thread's answer, then the loop's out of the cache. */
+static void the_stores_word_on_the_size_comes_with_the_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+
+	for (uint64_t session = 1; session <= 4; session++) {
+		struct dir_resolved r = admit_as(f, session, "alice@example.test", STORE_TAKES, &hold);
+		size_t told;
+
+		assert_int_equal(r.class, RCPT_LOCAL);
+		assert_int_equal(r.full, 0);
+		rpc_reply_release(&hold);
+		r = admit_as(f, session, "alice@example.test", STORE_TAKES + 1, &hold);
+		assert_int_equal(r.class, RCPT_LOCAL);
+		assert_int_equal(r.targets.n, 1);
+		assert_int_equal(r.targets.v[0].account, f->alice);
+		assert_int_equal(r.full, ERR_FULL);
+		assert_true(str_eq(r.full_code, STR("4.2.2")));
+		rpc_reply_release(&hold);
+		/* It stands all the same, and who does not ask for room needs no second word. */
+		told = notes(f);
+		r = resolve_as(f, session, "alice@example.test", &hold);
+		assert_int_equal(r.full, 0);
+		rpc_reply_release(&hold);
+		assert_int_equal(notes(f), told);
+	}
+}
+
+static void nothing_stale_is_answered_once_a_change_was_acknowledged(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+	bool enabled = false;
+
+	for (uint64_t round = 0; round < 200; round++) {
+		struct dir_resolved r;
+		uint64_t quota = 5000 + round;
+
+		/* Through a connection of another: as a command's. */
+		assert_int_equal(user_set(f->db, f->alice, &(struct user_change){.enabled = &enabled}, &f->err), 0);
+		r = resolve_as(f, 10 * round + 1, "alice@example.test", &hold);
+		assert_int_equal(r.class, enabled ? RCPT_LOCAL : RCPT_DISABLED);
+		rpc_reply_release(&hold);
+		r = resolve_as(f, 10 * round + 2, "alice@example.test", &hold);
+		assert_int_equal(r.class, enabled ? RCPT_LOCAL : RCPT_DISABLED);
+		rpc_reply_release(&hold);
+		enabled = !enabled;
+		assert_int_equal(user_set(f->db, f->bob, &(struct user_change){.quota_bytes = &quota}, &f->err), 0);
+		for (uint64_t k = 3; k < 6; k++) {
+			r = resolve_as(f, 10 * round + k, "bob@example.test", &hold);
+			assert_int_equal(r.class, RCPT_LOCAL);
+			rpc_reply_release(&hold);
+		}
+		pthread_mutex_lock(&f->lock);
+		f->note_count = 0;
+		pthread_mutex_unlock(&f->lock);
+		r = resolve_as(f, 10 * round + 6, "bob@example.test", &hold);
+		rpc_reply_release(&hold);
+		for (size_t i = 0;; i++) {
+			struct note n = note_at(f, i);
+
+			assert_int_not_equal(n.number, 0);
+			if (n.number == STORE_GRANT.number && n.session == 10 * round + 6) {
+				assert_int_equal(n.quota, quota);
+				break;
+			}
+		}
+	}
+}
+
+static void a_changed_configuration_is_asked_again(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+	struct dir_resolved r;
+	struct conf *other;
+	struct str settings[] = {STR("mydomain=example.test"), STR("recipient_delimiter=-")};
+
+	for (int i = 0; i < 2; i++) {
+		r = resolve_as(f, 1, "alice+x@example.test", &hold);
+		assert_int_equal(r.class, RCPT_LOCAL);
+		rpc_reply_release(&hold);
+	}
+	other = conf_override(f->conf, settings, ARRAY_SIZE(settings), &f->err);
+	assert_non_null(other);
+	directory_service_reload(f->service, other);
+	conf_unref(&other);
+	r = resolve_as(f, 1, "alice+x@example.test", &hold);
+	assert_int_equal(r.class, RCPT_UNKNOWN);
+	rpc_reply_release(&hold);
+}
+
+static void a_store_that_goes_while_it_is_asked_costs_no_answer(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_reply hold;
+
+	for (uint64_t i = 0; i < 20; i++) {
+		struct dir_resolved r = admit_as(f, i, "alice@example.test", 1, &hold);
+
+		assert_int_equal(r.class, RCPT_LOCAL);
+		rpc_reply_release(&hold);
+		if (i % 5 == 4) {
+			store_stop(f);
+			store_start(f);
+		}
+	}
+}
+
 static void a_broken_database_is_told_as_a_failure_of_the_moment(void **state)
 {
 	struct fixture *f = *state;
@@ -624,6 +755,10 @@ int main(void)
 		T(disabling_a_user_revokes_him),
 		T(a_changed_password_ends_log_ins_but_not_deliveries),
 		T(a_store_that_comes_back_is_told_again),
+		T(the_stores_word_on_the_size_comes_with_the_answer),
+		T(nothing_stale_is_answered_once_a_change_was_acknowledged),
+		T(a_changed_configuration_is_asked_again),
+		T(a_store_that_goes_while_it_is_asked_costs_no_answer),
 		T(a_broken_database_is_told_as_a_failure_of_the_moment),
 	};
 

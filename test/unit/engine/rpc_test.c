@@ -27,10 +27,11 @@ static const struct rpc_call KEEP_CALL = {3, &ask_type, &ask_type}; /* answered 
 static const struct rpc_call NOTE_CALL = {4, &ask_type, NULL};
 static const struct rpc_call TELL_CALL = {5, &ask_type, &ask_type}; /* sends an event before the answer */
 static const struct rpc_call EVENT_CALL = {6, &ask_type, NULL};
-static const struct rpc_call OPEN_CALL = {7, &ask_type, &ask_type}; /* answers with a descriptor */
-static const struct rpc_call TABLE[] = {
-	{1, &ask_type, &ask_type}, {2, &ask_type, &ask_type}, {3, &ask_type, &ask_type}, {4, &ask_type, NULL},
-	{5, &ask_type, &ask_type}, {6, &ask_type, NULL},      {7, &ask_type, &ask_type}, {0}};
+static const struct rpc_call OPEN_CALL = {7, &ask_type, &ask_type};	 /* answers with a descriptor */
+static const struct rpc_call NOTE_KEPT_CALL = {8, &ask_type, &ask_type}; /* never answered while it runs */
+static const struct rpc_call TABLE[] = {{1, &ask_type, &ask_type}, {2, &ask_type, &ask_type}, {3, &ask_type, &ask_type},
+					{4, &ask_type, NULL},	   {5, &ask_type, &ask_type}, {6, &ask_type, NULL},
+					{7, &ask_type, &ask_type}, {8, &ask_type, &ask_type}, {0}};
 
 struct fixture {
 	struct rpc_server *server;
@@ -41,6 +42,8 @@ struct fixture {
 	pthread_cond_t cond;
 	unsigned keeps, notes, closed, events, downs;
 	struct rpc_request *kept[8];
+	struct rpc_request *unanswered[RPC_ASYNC_MAX];
+	unsigned unanswered_count;
 	int client_end;
 };
 
@@ -63,6 +66,9 @@ static void handle(void *ctx, struct rpc_request *req)
 		f->kept[f->keeps++ % 8] = req;
 		pthread_cond_broadcast(&f->cond);
 		pthread_mutex_unlock(&f->lock);
+		return;
+	case 8:
+		f->unanswered[f->unanswered_count++] = req;
 		return;
 	case 4:
 		pthread_mutex_lock(&f->lock);
@@ -169,6 +175,8 @@ static void tear_down(struct fixture *f)
 	rpc_channel_free(&f->channel);
 	rpc_server_stop(f->server);
 	pthread_join(f->thread, NULL);
+	for (unsigned i = 0; i < f->unanswered_count; i++)
+		rpc_refuse(f->unanswered[i], &(struct err){.kind = ERR_TEMP});
 	rpc_server_free(&f->server);
 	pthread_mutex_destroy(&f->lock);
 	pthread_cond_destroy(&f->cond);
@@ -535,6 +543,134 @@ static void test_timers_and_hand_overs_run_on_the_loop(void **state)
 	tear_down(f);
 }
 
+/* ---- calls that nobody waits for ---- */
+
+struct asked {
+	struct fixture *f;
+	unsigned answered, failed, kinds[ERR_LOST + 1];
+	uint32_t sum;
+};
+
+static void on_done(void *ctx, const void *reply, const struct err *err)
+{
+	struct asked *a = ctx;
+	const struct ask *m = reply;
+
+	pthread_mutex_lock(&a->f->lock);
+	if (m) {
+		a->answered++;
+		a->sum += m->number;
+	} else {
+		a->failed++;
+		a->kinds[err->kind]++;
+	}
+	pthread_cond_broadcast(&a->f->cond);
+	pthread_mutex_unlock(&a->f->lock);
+}
+
+static int ask_on(struct asked *a, const struct rpc_call *what, uint32_t number, int64_t timeout_ms)
+{
+	struct ask m = {.number = number, .text = STR("later"), .file = -1};
+
+	return rpc_call_async(a->f->channel, what, &m, timeout_ms, on_done, a);
+}
+
+static void test_calls_that_nobody_waits_for_are_answered_beside_those_that_somebody_does(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct asked a = {.f = f};
+	uint32_t want = 0;
+	struct caller c[4];
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		c[i] = (struct caller){.f = f, .call = &ECHO_CALL, .rounds = 2000};
+		pthread_create(&c[i].thread, NULL, caller_main, &c[i]);
+	}
+	for (uint32_t i = 0; i < 3000; i++) {
+		want += i + 1;
+		while (ask_on(&a, &ECHO_CALL, i, 60000) < 0)
+			wait_until(f, &a.answered, i > 20 ? i - 20 : 0);
+	}
+	wait_until(f, &a.answered, 3000);
+	assert_int_equal(a.sum, want);
+	assert_int_equal(a.failed, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		pthread_join(c[i].thread, NULL);
+		assert_int_equal(c[i].result, 0);
+	}
+	assert_int_equal(ask_on(&a, &FAIL_CALL, 1, 60000), 0);
+	wait_until(f, &a.failed, 1);
+	assert_int_equal(a.kinds[ERR_FULL], 1);
+	tear_down(f);
+}
+
+static void test_a_call_that_nobody_waits_for_ends_with_its_time_or_its_connection(void **state)
+{
+	struct fixture *f = set_up(0, false);
+	struct asked a = {.f = f};
+	struct ask late = {.file = -1, .text = STR("")}, reply;
+
+	(void)state;
+	assert_int_equal(ask_on(&a, &KEEP_CALL, 1, 60000), -1);
+	connect_pair(f);
+	assert_int_equal(ask_on(&a, &KEEP_CALL, 1, 1), 0);
+	wait_until(f, &f->keeps, 1);
+	while (rpc_channel_tend(f->channel))
+		;
+	assert_int_equal(a.failed, 1);
+	assert_int_equal(a.kinds[ERR_TEMP], 1);
+	rpc_answer(f->kept[0], &late);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, NULL), 0);
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(ask_on(&a, &KEEP_CALL, 1, 60000), 0);
+	wait_until(f, &f->keeps, 3);
+	shutdown(f->client_end, SHUT_RDWR);
+	wait_until(f, &a.failed, 3);
+	assert_int_equal(a.kinds[ERR_LOST], 2);
+	connect_pair(f);
+	assert_int_equal(ask_on(&a, &KEEP_CALL, 1, 60000), 0);
+	wait_until(f, &f->keeps, 4);
+	rpc_channel_end(f->channel);
+	assert_int_equal(a.kinds[ERR_LOST], 3);
+	assert_int_equal(ask_on(&a, &ECHO_CALL, 1, 60000), -1);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 60000, NULL), -1);
+	assert_int_equal(a.answered, 0);
+	for (unsigned i = 1; i < 4; i++)
+		rpc_answer(f->kept[i], &late);
+	tear_down(f);
+}
+
+static void test_no_more_than_so_many_go_unawaited(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct asked a = {.f = f};
+
+	(void)state;
+	for (unsigned i = 0; i < RPC_ASYNC_MAX; i++)
+		assert_int_equal(ask_on(&a, &NOTE_KEPT_CALL, i, 60000), 0);
+	assert_int_equal(ask_on(&a, &NOTE_KEPT_CALL, 1, 60000), -1);
+	tear_down(f);
+	assert_int_equal(a.failed, RPC_ASYNC_MAX);
+}
+
+static void test_what_is_gathered_leaves_with_a_flush_or_before_the_next_call(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct ask m = {.number = 1, .text = STR(""), .file = -1}, reply;
+
+	(void)state;
+	assert_int_equal(rpc_send_gather(f->channel, &NOTE_CALL, &m), 0);
+	assert_int_equal(rpc_send_gather(f->channel, &NOTE_CALL, &m), 0);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, NULL), 0);
+	assert_int_equal(f->notes, 2);
+	assert_int_equal(rpc_send_gather(f->channel, &NOTE_CALL, &m), 0);
+	assert_false(rpc_channel_tend(f->channel));
+	wait_until(f, &f->notes, 3);
+	tear_down(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -552,6 +688,10 @@ int main(void)
 		cmocka_unit_test(test_what_may_wait_is_refused_without_a_connection),
 		cmocka_unit_test(test_a_call_waits_for_a_connection),
 		cmocka_unit_test(test_the_death_of_the_peer_fails_calls_and_resends_repeatable_ones),
+		cmocka_unit_test(test_calls_that_nobody_waits_for_are_answered_beside_those_that_somebody_does),
+		cmocka_unit_test(test_a_call_that_nobody_waits_for_ends_with_its_time_or_its_connection),
+		cmocka_unit_test(test_no_more_than_so_many_go_unawaited),
+		cmocka_unit_test(test_what_is_gathered_leaves_with_a_flush_or_before_the_next_call),
 		cmocka_unit_test(test_a_malformed_frame_closes_the_peer),
 		cmocka_unit_test(test_a_peer_that_does_not_read_gets_no_more_events_and_holds_up_nobody),
 		cmocka_unit_test(test_timers_and_hand_overs_run_on_the_loop),

@@ -42,7 +42,6 @@ struct fakes {
 	VEC(struct fake_delivered) delivered;
 	VEC(char *) queued; /* "sender|rcpt,rcpt|body" */
 	unsigned confirmed, ended, dropped, claims;
-	size_t admits; /* times the store was asked for room */
 	int blob_fd;
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
@@ -75,7 +74,10 @@ static inline struct dir_target fake_target(uint64_t account)
 	return (struct dir_target){.account = account, .address = str_from(addresses[account]), .extension = STR("")};
 }
 
-static inline void fake_resolve(struct rpc_request *req)
+/* The full mailbox. */
+#define FAKE_FULL 3
+
+static inline void fake_resolve(struct fakes *f, struct rpc_request *req)
 {
 	const struct dir_resolve *ask = req->msg;
 	ptrdiff_t at = str_rchr(ask->address, '@');
@@ -106,6 +108,14 @@ static inline void fake_resolve(struct rpc_request *req)
 		two[found.targets.n++] = fake_target(0);
 	} else if (str_eq(local, STR("disabled"))) {
 		found.class = RCPT_DISABLED;
+	}
+	found.full_code = found.full_text = STR("");
+	for (size_t i = 0; ask->admit && !f->store_down && i < found.targets.n; i++) {
+		if (two[i].account != FAKE_FULL)
+			continue;
+		found.full = ERR_FULL;
+		found.full_code = STR("4.2.2");
+		found.full_text = STR("the mailbox is full");
 	}
 	rpc_answer(req, &found);
 }
@@ -169,7 +179,7 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 	struct dir_allowed allowed = {0};
 
 	if (req->number == DIR_RESOLVE.number) {
-		fake_resolve(req);
+		fake_resolve(f, req);
 	} else if (req->number == DIR_MECHANISMS.number) {
 		rpc_answer(req, &list);
 	} else if (req->number == DIR_AUTH_START.number) {
@@ -270,11 +280,7 @@ static inline void fake_store(void *ctx, struct rpc_request *req)
 {
 	struct fakes *f = ctx;
 	struct err err = ERR_NONE;
-	struct store_ok ok = {0};
 
-	pthread_mutex_lock(&f->lock);
-	f->admits += req->number == STORE_ADMIT.number;
-	pthread_mutex_unlock(&f->lock);
 	if (req->number == STORE_CONFIRM.number) {
 		pthread_mutex_lock(&f->lock);
 		f->confirmed++;
@@ -286,15 +292,6 @@ static inline void fake_store(void *ctx, struct rpc_request *req)
 	} else if (f->store_down) {
 		err_set(&err, ERR_TEMP, "4.3.0", "store is down");
 		rpc_refuse(req, &err);
-	} else if (req->number == STORE_ADMIT.number) {
-		const struct store_admit *ask = req->msg;
-
-		if (ask->account == 3) {
-			err_set(&err, ERR_FULL, "4.2.2", "the mailbox is full");
-			rpc_refuse(req, &err);
-		} else {
-			rpc_answer(req, &ok);
-		}
 	} else if (req->number == STORE_DELIVER.number) {
 		fake_deliver(f, req);
 	} else if (req->number == STORE_BLOB_BEGIN.number) {

@@ -12,7 +12,6 @@
  *	S: line                  the next line of the server; * stands for anything
  *	S.                       the server closes
  *	N: COUNT                 so many deliveries until now;  Q: COUNT  so many messages in the queue;
- *	A: COUNT                 so often the store was asked for room
  *	M: line                  a line of the last delivery;   M! line   no such line
  *	L: text                  a line of the log contains that (with *)
  */
@@ -273,8 +272,6 @@ static void play_line(struct play *p, char *line)
 		expect_line(p, text);
 	else if (line[0] == 'N')
 		expect_count(p, &p->fakes.delivered.n, text);
-	else if (line[0] == 'A')
-		expect_count(p, &p->fakes.admits, text);
 	else if (line[0] == 'Q')
 		expect_count(p, &p->fakes.queued.n, text);
 	else if (line[0] == 'L')

@@ -1,0 +1,157 @@
+/* DIR_RESOLVE.
+ *
+ * The usual question is answered on the loop: the cache knows where the address leads, the store is told of the grant
+ * without anybody waiting, and its word brings the answer on the way. Everything else, and every failure, is a
+ * thread's: it asks the database, tells the store of each target in turn, and puts the answer into the cache. */
+#include "base/log.h"
+#include "directory/service_private.h"
+
+struct resolve_rules resolve_rules_of(const struct conf *conf)
+{
+	struct resolve_rules rules = {
+		.delimiter = conf->recipient_delimiter,
+		.recursion_limit = (unsigned)conf->virtual_alias_recursion_limit,
+		.expansion_limit = (unsigned)conf->virtual_alias_expansion_limit,
+		.default_domain = conf->auth_default_domain,
+		.local_domains = conf->mydestination,
+	};
+	struct str rest = conf->propagate_unmatched_extensions, item;
+
+	while (conf_list_next(&rest, &item))
+		if (str_ieq(item, STR("virtual")))
+			rules.propagate = true;
+	return rules;
+}
+
+/* What the store thought of the message's size. */
+static void answer_full(struct dir_resolved *answer, struct arena *arena, const struct err *verdict)
+{
+	if (!grants_is_verdict(verdict))
+		return;
+	answer->full = (uint8_t)verdict->kind;
+	answer->full_code = arena_str(arena, str_from(verdict->code));
+	answer->full_text = arena_str(arena, str_from(verdict->text));
+}
+
+static struct dir_target target_of(const struct resolved_target *t)
+{
+	return (struct dir_target){.account = t->account, .address = t->address, .extension = t->extension};
+}
+
+static struct grant_ask grant_for(const struct dir_resolve *ask, uint64_t peer, uint64_t epoch)
+{
+	return (struct grant_ask){.peer = peer,
+				  .session = ask->session,
+				  .rights = RIGHT_DELIVER,
+				  .epoch = epoch,
+				  .admit = ask->admit != 0,
+				  .size = ask->size};
+}
+
+/* ---- on the loop ---- */
+
+struct early {
+	struct directory_service *service;
+	struct rpc_request *req;
+	struct dir_resolved answer;
+	struct dir_target target;
+};
+
+static void early_done(void *ctx, bool told, bool settle, const struct err *verdict)
+{
+	struct early *e = ctx; /* lives as long as the request */
+
+	if (settle)
+		service_settle_soon(e->service);
+	if (!told) {
+		rpc_defer(e->req);
+		return;
+	}
+	if (verdict)
+		answer_full(&e->answer, &e->req->arena, verdict);
+	rpc_answer(e->req, &e->answer);
+}
+
+/* The cache's state is that of the database at this moment. */
+static bool cache_ready(struct directory_service *s)
+{
+	uint64_t version;
+	struct conf *conf;
+
+	if (db_data_version(s->cache_db, &version, NULL) < 0)
+		return false;
+	pthread_mutex_lock(&s->lock);
+	conf = conf_ref(s->conf);
+	pthread_mutex_unlock(&s->lock);
+	resolve_cache_renew(s->cache, version, conf);
+	conf_unref(&conf);
+	return true;
+}
+
+bool service_resolve_early(struct directory_service *s, struct rpc_request *req)
+{
+	const struct dir_resolve *ask = req->msg;
+	uint64_t epoch = grants_epoch(s->grants);
+	struct resolved_target target;
+	struct grant_ask grant = grant_for(ask, rpc_peer_id(req->peer), epoch);
+	struct early *e;
+	bool stale = false;
+	int added;
+
+	if (!cache_ready(s) || !resolve_cache_find(s->cache, ask->address, &req->arena, &target))
+		return false;
+	e = ARENA_NEW(&req->arena, struct early);
+	*e = (struct early){.service = s, .req = req, .target = target_of(&target)};
+	e->answer = (struct dir_resolved){.class = RCPT_LOCAL};
+	e->answer.targets.n = 1;
+	e->answer.targets.v = &e->target;
+	/* From here on the request may be gone whenever the store is asked. */
+	added = grants_add_async(s->grants, &grant, target.user, &stale, early_done, e);
+	if (added < 0)
+		return false;
+	service_granted(s, stale);
+	if (added < 2)
+		rpc_answer(req, &e->answer);
+	else
+		service_watch_calls(s);
+	return true;
+}
+
+/* ---- on a thread ---- */
+
+/* The grants stand before the answer goes out, so that the caller may use them at once. */
+void service_resolve(struct work *w)
+{
+	const struct dir_resolve *ask = w->req->msg;
+	struct grant_ask grant = grant_for(ask, w->peer, grants_epoch(w->service->grants));
+	uint64_t state = resolve_cache_state(w->service->cache);
+	struct resolve_rules rules = resolve_rules_of(w->conf);
+	struct dir_resolved answer = {0};
+	struct err err = ERR_NONE, verdict = ERR_NONE;
+	struct resolved r;
+
+	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
+		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
+			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
+		rpc_refuse(w->req, &err);
+		return;
+	}
+	resolve_cache_put(w->service->cache, state, ask->address, &r);
+	answer.class = (uint8_t)r.class;
+	answer.targets.n = r.targets.n;
+	answer.targets.v = ARENA_ARRAY(&w->req->arena, struct dir_target, r.targets.n ? r.targets.n : 1);
+	for (size_t i = 0; i < r.targets.n; i++) {
+		const struct resolved_target *t = &r.targets.v[i];
+
+		answer.targets.v[i] = target_of(t);
+		if (t->user && work_grant(w, &grant, t->user, &verdict, &err) < 0) {
+			rpc_refuse(w->req, &err);
+			return;
+		}
+		/* One that refuses speaks for all; and a store that does not answer is not asked for each. */
+		if (verdict.kind != ERR_OK)
+			grant.admit = false;
+	}
+	answer_full(&answer, &w->req->arena, &verdict);
+	rpc_answer(w->req, &answer);
+}
