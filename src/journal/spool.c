@@ -1,5 +1,9 @@
+/* Names become durable for many blobs at once: each has a number in the order of creation, and a sync of the directory
+ * covers all that were created before it began. A blob that finishes finds, as often as not, that somebody else's sync
+ * has covered it. */
 #include "journal/spool.h"
 
+#include "base/clock.h"
 #include "base/encode.h"
 #include "base/fatal.h"
 #include "base/log.h"
@@ -12,7 +16,8 @@
 #include <unistd.h>
 
 #define NAME_MAX_LEN 17
-#define PIECE	     ((size_t)256 << 10)
+#define PIECE	     ((size_t)64 << 10) /* below what malloc() asks the kernel for each time */
+#define COUNT_MS     50			/* so long a count of unused bytes is good, far below the limit */
 
 enum blob_state { BLOB_OPEN, BLOB_FINISHING, BLOB_FINISHED, BLOB_USED };
 
@@ -21,6 +26,7 @@ struct blob_info {
 	uint64_t size; /* OPEN: the hint */
 	int fd;	       /* OPEN, FINISHING: ours */
 	bool dropped;  /* while FINISHING */
+	uint64_t born; /* how many were created before and with it */
 };
 
 struct spool {
@@ -28,6 +34,11 @@ struct spool {
 	uint64_t limit;
 	pthread_mutex_t lock;
 	struct map *blobs;
+	uint64_t births, named; /* created; of these, names that are durable */
+	bool naming;		/* somebody syncs the directory */
+	pthread_cond_t named_cond;
+	int64_t counted_ms;
+	uint64_t counted; /* unused bytes then, and what was announced since */
 };
 
 static void blob_name(char out[NAME_MAX_LEN], uint64_t id)
@@ -56,6 +67,7 @@ int spool_open(int dirfd, uint64_t limit, struct spool **s_r, struct err *err)
 	s->limit = limit;
 	s->blobs = map_new();
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->named_cond, NULL);
 	*s_r = s;
 	return 0;
 }
@@ -77,6 +89,7 @@ void spool_close(struct spool **sp)
 	}
 	map_free(&s->blobs);
 	pthread_mutex_destroy(&s->lock);
+	pthread_cond_destroy(&s->named_cond);
 	io_close(s->dirfd);
 	free(s);
 }
@@ -102,6 +115,23 @@ static uint64_t unused_bytes(struct spool *s)
 	return total;
 }
 
+/* Under the lock. Counting asks for the size of every open blob: not for each while there is plenty. */
+static bool room_for(struct spool *s, uint64_t size_hint)
+{
+	int64_t now = clock_ms();
+
+	if (size_hint > s->limit)
+		return false;
+	if (now - s->counted_ms >= COUNT_MS || s->counted + size_hint > s->limit / 2) {
+		s->counted_ms = now;
+		s->counted = unused_bytes(s);
+	}
+	if (s->counted > s->limit - size_hint)
+		return false;
+	s->counted += size_hint;
+	return true;
+}
+
 int spool_begin(struct spool *s, uint64_t size_hint, uint64_t *id_r, int *fd_r, struct err *err)
 {
 	char name[NAME_MAX_LEN];
@@ -110,7 +140,7 @@ int spool_begin(struct spool *s, uint64_t size_hint, uint64_t *id_r, int *fd_r, 
 	int fd, ours;
 
 	pthread_mutex_lock(&s->lock);
-	if (size_hint > s->limit || unused_bytes(s) > s->limit - size_hint) {
+	if (!room_for(s, size_hint)) {
 		pthread_mutex_unlock(&s->lock);
 		return err_set(err, ERR_FULL, "4.3.1", "the spool is full");
 	}
@@ -130,6 +160,7 @@ int spool_begin(struct spool *s, uint64_t size_hint, uint64_t *id_r, int *fd_r, 
 	b = NEW(struct blob_info);
 	b->size = size_hint;
 	b->fd = ours;
+	b->born = ++s->births;
 	map_set_u64(s->blobs, id, b);
 	pthread_mutex_unlock(&s->lock);
 	*id_r = id;
@@ -172,9 +203,33 @@ static int check(int fd, uint64_t size, uint32_t crc, struct err *err)
 	return 0;
 }
 
+/* Until the name of the blob that was the born-th is durable. */
+static void name_sync(struct spool *s, uint64_t born)
+{
+	pthread_mutex_lock(&s->lock);
+	while (s->named < born) {
+		uint64_t upto = s->births;
+
+		if (s->naming) {
+			pthread_cond_wait(&s->named_cond, &s->lock);
+			continue;
+		}
+		s->naming = true;
+		pthread_mutex_unlock(&s->lock);
+		if (io_fsync(s->dirfd) < 0)
+			storage_failed("cannot sync the spool directory: %s", strerror(errno));
+		pthread_mutex_lock(&s->lock);
+		s->naming = false;
+		s->named = upto;
+		pthread_cond_broadcast(&s->named_cond);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 int spool_finish(struct spool *s, uint64_t id, uint64_t size, uint32_t crc, struct err *err)
 {
 	struct blob_info *b;
+	uint64_t born;
 	int rc, fd;
 
 	pthread_mutex_lock(&s->lock);
@@ -185,11 +240,14 @@ int spool_finish(struct spool *s, uint64_t id, uint64_t size, uint32_t crc, stru
 	}
 	b->state = BLOB_FINISHING;
 	fd = b->fd;
+	born = b->born;
 	pthread_mutex_unlock(&s->lock);
 
 	rc = check(fd, size, crc, err);
-	if (rc == 0 && (io_fsync(fd) < 0 || io_fsync(s->dirfd) < 0))
+	if (rc == 0 && io_fsync(fd) < 0)
 		storage_failed("cannot sync a blob: %s", strerror(errno));
+	if (rc == 0)
+		name_sync(s, born);
 
 	pthread_mutex_lock(&s->lock);
 	b = map_get_u64(s->blobs, id);
