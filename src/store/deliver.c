@@ -274,9 +274,8 @@ static int target_mailbox(struct delivering *d, struct account *a, const struct 
 	return rc;
 }
 
-/* Quota as the sender is told of it: try again, or not (RFC 3463 3.3, X.2.2). */
-static int delivery_quota(struct store_service *svc, const struct grant *g, const struct account *a, uint64_t bytes,
-			  struct err *err)
+int delivery_quota(struct store_service *svc, const struct grant *g, const struct account *a, uint64_t bytes,
+		   struct err *err)
 {
 	struct err why = ERR_NONE;
 

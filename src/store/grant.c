@@ -75,7 +75,7 @@ static int grant_admit(struct store_service *svc, struct grant *g, uint64_t size
 
 	if (!rt->rebuilding && account_get(svc, g->account, &a, NULL) < 0)
 		a = NULL;
-	if (quota_check(g, a, size, 1, err) < 0)
+	if (delivery_quota(svc, g, a, size, err) < 0)
 		return -1;
 	if (store_engine_admit(svc->engine, g->path, size, err) == 0)
 		return 0;

@@ -309,6 +309,9 @@ uint64_t crlf_size(struct str text, bool as_is);
 /* ---- delivery notes (deliver.c) -------------------------------------------------------------------------- */
 struct confirmation;
 void confirmation_free(struct confirmation *d);
+/* Quota as the sender is told of it: try again, or not (RFC 3463 3.3, X.2.2). */
+int delivery_quota(struct store_service *svc, const struct grant *g, const struct account *a, uint64_t bytes,
+		   struct err *err) WARN_UNUSED;
 void delivery_notes_strike(struct txn *t, struct account *a); /* strikes confirmed ones off, with this transaction */
 void delivery_notes_strike_all(struct store_service *svc);
 
