@@ -28,7 +28,10 @@ void die(int sysexit, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	log_fatal("%s", text);
-	exit(sysexit);
+	/* Not exit(): its handlers would free what other threads use, and say that we left without giving back memory.
+	 */
+	fflush(NULL);
+	_exit(sysexit);
 }
 
 void storage_failed(const char *fmt, ...)

@@ -1,16 +1,25 @@
 /* mem - see base/mem.h. */
 #include "base/mem.h"
 #include "base/fatal.h"
+#include "base/log.h"
 #include <stdarg.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 /* Sizes are bounded by limits of ours; one beyond this is arithmetic gone wrong. */
 #define MEM_SANE ((size_t)1 << 40)
 
+/* Not exit(): its handlers allocate, and other threads may hold what they wait for. */
+void mem_exhausted(size_t size)
+{
+	log_fatal("out of memory (%zu bytes)", size);
+	_exit(EX_OSERR);
+}
+
 static void *checked(void *ptr, size_t size)
 {
 	if (ptr == NULL)
-		die(EX_OSERR, "out of memory (%zu bytes)", size);
+		mem_exhausted(size);
 	return ptr;
 }
 
@@ -50,7 +59,7 @@ char *mem_printf(const char *fmt, ...)
 	len = vasprintf(&text, fmt, args);
 	va_end(args);
 	if (len < 0)
-		die(EX_OSERR, "out of memory");
+		mem_exhausted(0);
 	return text;
 }
 

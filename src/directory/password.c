@@ -11,6 +11,9 @@
 /* A hash that nothing fits (its last part is no output of the function), of the cost of a new one. */
 #define WASTE_SETTING "$y$j9T$Z1JYJ3uUlE1ZcLxkcIeNU/"
 
+/* What yescrypt needs for the costs that are usual. */
+#define CRYPT_MEMORY ((size_t)32 << 20)
+
 int password_check(struct str password, struct err *err)
 {
 	if (password.len == 0)
@@ -27,9 +30,15 @@ int password_check(struct str password, struct err *err)
 static char *password_prepared(struct str password)
 {
 	char *raw = str_dup(password), *prepared = NULL;
+	int result;
 
 	/* For ASCII, SASLprep changes nothing; control characters it forbids stay as they are. */
-	if (str_is_ascii(password) || gsasl_saslprep(raw, GSASL_ALLOW_UNASSIGNED, &prepared, NULL) != GSASL_OK)
+	if (str_is_ascii(password))
+		return raw;
+	result = gsasl_saslprep(raw, GSASL_ALLOW_UNASSIGNED, &prepared, NULL);
+	if (result == GSASL_MALLOC_ERROR)
+		mem_exhausted(0);
+	if (result != GSASL_OK)
 		return raw;
 	if (!*prepared || strlen(prepared) > PASSWORD_LEN_MAX) {
 		gsasl_free(prepared);
@@ -46,8 +55,7 @@ static void secret_free(char *secret)
 	free(secret);
 }
 
-/* crypt(3) of password under the setting; "" when libcrypt refuses the setting. Result in the arena. */
-static struct str crypt_to(const char *password, const char *setting, struct arena *arena)
+static struct str crypt_once(const char *password, const char *setting, struct arena *arena)
 {
 	struct crypt_data *data = mem_alloc(sizeof(*data));
 	const char *hash = crypt_r(password, setting, data);
@@ -56,6 +64,18 @@ static struct str crypt_to(const char *password, const char *setting, struct are
 	mem_wipe(data, sizeof(*data));
 	free(data);
 	return result;
+}
+
+/* crypt(3) of password under the setting; "" when libcrypt refuses the setting. Result in the arena. libcrypt says the
+ * same (EINVAL) when it had no memory, for which no password is wrong: once more, and not without that memory. */
+static struct str crypt_to(const char *password, const char *setting, struct arena *arena)
+{
+	struct str result = crypt_once(password, setting, arena);
+
+	if (result.len > 0)
+		return result;
+	free(mem_alloc(CRYPT_MEMORY));
+	return crypt_once(password, setting, arena);
 }
 
 int password_hash(struct str password, struct arena *arena, struct str *hash_r, struct err *err)

@@ -445,7 +445,8 @@ static void add_peer_now(void *ctx)
 	struct add_peer *add = ctx;
 	struct rpc_peer *peer = rpc_server_add_peer(add->service->server, add->fd, add->tag);
 
-	grants_peer_open(add->service->grants, rpc_peer_id(peer), add->tag);
+	if (peer)
+		grants_peer_open(add->service->grants, rpc_peer_id(peer), add->tag);
 	free(add);
 }
 
@@ -457,9 +458,9 @@ void directory_service_add_peer(struct directory_service *s, int fd, uint64_t ta
 	rpc_server_after(s->server, 0, add_peer_now, add);
 }
 
-void directory_service_attach_store(struct directory_service *s, int fd)
+struct rpc_channel *directory_service_store(struct directory_service *s)
 {
-	rpc_channel_attach(s->store, fd);
+	return s->store;
 }
 
 void directory_service_reload(struct directory_service *s, struct conf *conf)

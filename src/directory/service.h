@@ -5,7 +5,7 @@
  * A watcher thread looks for revoked accounts when told (DIR_CHANGED), when the database was changed by another
  * connection (asked every few seconds while rights are granted), and repeats the living grants to a new store.
  *
- * Life: new (before the jail: opens the database once to see that it can be), add_peer and attach_store at any
+ * Life: new (before the jail: opens the database once to see that it can be), add_peer and attaching the store at any
  * time, run until stop, free. Everything but run and free is for any thread. */
 #ifndef DIRECTORY_SERVICE_H
 #define DIRECTORY_SERVICE_H
@@ -25,8 +25,8 @@ struct directory_options {
 struct directory_service *directory_service_new(const struct directory_options *options, struct err *err);
 /* A front end's channel (now owned), and who that is: process_tag(). */
 void directory_service_add_peer(struct directory_service *s, int fd, uint64_t tag);
-/* The channel to the store (now owned); again after each restart of the store. */
-void directory_service_attach_store(struct directory_service *s, int fd);
+/* The channel to the store, for attaching it: again after each restart of the store. Stays the service's. */
+struct rpc_channel *directory_service_store(struct directory_service *s);
 /* The configuration for requests from now on; a reference is taken. */
 void directory_service_reload(struct directory_service *s, struct conf *conf);
 /* The loop, for watching further descriptors (master's). */

@@ -84,6 +84,12 @@ bool rpc_channel_tend(struct rpc_channel *c);
 void rpc_channel_on_event(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t number, const void *msg), void *ctx);
 /* Runs on the attaching thread after each attach (true) and on the thread that noticed at each loss (false). */
 void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), void *ctx);
+/* There will be no connection any more: calls that wait for one, and later ones, fail at once with ERR_LOST. Without
+ * effect while there is a connection. Any thread. */
+void rpc_channel_give_up(struct rpc_channel *c);
+/* Runs on the channel's own thread when there has been no connection for a moment, and then about every second until
+ * there is one: to ask for it. Set before the first attach. */
+void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx), void *ctx);
 
 #ifdef POSTRIDER_TEST
 /* What a captured process would do with its channel (proc/probe_rpc.c). A call of any number with any bytes: reply
@@ -126,7 +132,8 @@ struct rpc_service {
 
 struct rpc_server *rpc_server_new(const struct rpc_service *service);
 void rpc_server_free(struct rpc_server **s);
-/* Adds a connection (now owned). tag: who that is, from master: process number << 8 | role. Loop thread, or any. */
+/* Adds a connection (now owned). tag: who that is, from master: process number << 8 | role. Loop thread, or any. NULL,
+ * logged and fd closed, when the kernel has no memory for it: the other side sees the connection end. */
 struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag);
 uint64_t rpc_peer_tag(const struct rpc_peer *p);
 uint64_t rpc_peer_id(const struct rpc_peer *p); /* unique in this process's life */
@@ -134,8 +141,9 @@ uint64_t rpc_peer_id(const struct rpc_peer *p); /* unique in this process's life
 /* Runs the loop until rpc_server_stop(). Other descriptors and timers join it by the functions below. */
 void rpc_server_run(struct rpc_server *s);
 void rpc_server_stop(struct rpc_server *s); /* any thread */
-/* Calls fn on the loop thread when fd is readable. fd stays the caller's. */
-void rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx);
+/* Calls fn on the loop thread when fd is readable. fd stays the caller's. -1 with errno when the kernel has no memory.
+ */
+int rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx) WARN_UNUSED;
 void rpc_server_unwatch_fd(struct rpc_server *s, int fd);
 /* Calls fn once on the loop thread after delay_ms; also the way for other threads to hand it work (0 ms). */
 void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *ctx), void *ctx);
@@ -143,8 +151,9 @@ void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *c
 void rpc_server_on_idle(struct rpc_server *s, void (*fn)(void *ctx), void *ctx);
 
 /* Both end the request's life. Any thread. Descriptors in reply stay the caller's. A refusal with ERR_DENIED is logged
- * with the peer's name. */
-void rpc_answer(struct rpc_request *req, const void *reply);
+ * with the peer's name. rpc_answer() is false when nobody will have this answer, because the peer is gone, or because it
+ * could not be put together and a refusal went instead. */
+bool rpc_answer(struct rpc_request *req, const void *reply);
 void rpc_refuse(struct rpc_request *req, const struct err *err);
 /* A request that handle_early took goes to the threads after all. Any thread, until rpc_server_free(). */
 void rpc_defer(struct rpc_request *req);

@@ -32,7 +32,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define LEAD_GRACE_MS 10
+#define LEAD_GRACE_MS	 10
+#define MISSING_FIRST_MS 100 /* one that ended by itself is usually replaced sooner */
+#define MISSING_AGAIN_MS 1000
 
 /* ---- small things ---- */
 
@@ -128,6 +130,28 @@ void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn)
 
 /* ---- the channel's thread ---- */
 
+/* Under lock; gives it up meanwhile. */
+static void wait_for_connection(struct rpc_channel *c)
+{
+	int64_t at = clock_ms() + MISSING_FIRST_MS;
+
+	while (!c->closing && c->conn == NULL) {
+		struct timespec until = channel_timespec(at);
+
+		if (c->on_missing == NULL) {
+			pthread_cond_wait(&c->thread_wake, &c->lock);
+			continue;
+		}
+		pthread_cond_timedwait(&c->thread_wake, &c->lock, &until);
+		if (c->closing || c->conn || clock_ms() < at)
+			continue;
+		pthread_mutex_unlock(&c->lock);
+		c->on_missing(c->on_missing_ctx);
+		at = clock_ms() + MISSING_AGAIN_MS;
+		pthread_mutex_lock(&c->lock);
+	}
+}
+
 static void *channel_thread(void *arg)
 {
 	struct rpc_channel *c = arg;
@@ -137,7 +161,7 @@ static void *channel_thread(void *arg)
 	pthread_mutex_lock(&c->lock);
 	while (!c->closing) {
 		if (c->conn == NULL) {
-			pthread_cond_wait(&c->thread_wake, &c->lock);
+			wait_for_connection(c);
 			continue;
 		}
 		if (c->later_waits) {
@@ -287,6 +311,7 @@ void rpc_channel_attach(struct rpc_channel *c, int fd)
 	pthread_mutex_lock(&c->send_lock);
 	pthread_mutex_lock(&c->lock);
 	c->conn = conn;
+	c->given_up = false;
 	conn->refs++;
 	c->generation++;
 	c->frames_read++;
@@ -328,6 +353,27 @@ void rpc_channel_on_event(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t 
 {
 	c->on_event = fn;
 	c->on_event_ctx = ctx;
+}
+
+void rpc_channel_give_up(struct rpc_channel *c)
+{
+	pthread_mutex_lock(&c->lock);
+	if (c->conn == NULL) {
+		c->given_up = true;
+		for (struct pending *p = c->first; p; p = p->next)
+			if (p->state == PENDING_WAIT && !p->done)
+				channel_wake(channel_settle(p, PENDING_LOST));
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&c->lock);
+	c->on_missing_ctx = ctx;
+	c->on_missing = fn;
+	pthread_cond_signal(&c->thread_wake);
+	pthread_mutex_unlock(&c->lock);
 }
 
 void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), void *ctx)

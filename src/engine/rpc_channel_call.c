@@ -237,7 +237,7 @@ static int exchange(struct rpc_channel *c, struct pending *p, uint16_t number, s
 		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
 	pthread_mutex_lock(&c->lock);
 	channel_pending_add(c, p);
-	if (c->closing)
+	if (c->closing || c->given_up)
 		p->state = PENDING_LOST;
 	rpc_header_put(frame, 0, number, p->id, p->fd_count);
 	pthread_mutex_unlock(&c->lock);

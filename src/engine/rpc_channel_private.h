@@ -53,6 +53,8 @@ struct rpc_channel {
 	void *on_event_ctx;
 	void (*on_link)(void *ctx, bool up);
 	void *on_link_ctx;
+	void (*on_missing)(void *ctx);
+	void *on_missing_ctx;
 
 	pthread_mutex_t send_lock;
 	struct buf later; /* frames without descriptors */
@@ -65,6 +67,7 @@ struct rpc_channel {
 	bool later_waits;     /* there is something in `later`, and the thread shall see to it */
 	uint64_t frames_read; /* how the channel's thread sees that others read */
 	bool closing;
+	bool given_up; /* no connection will come */
 	size_t async_count;
 	struct pending *async_over; /* those that will have no reply, by `next` */
 	struct pending *first, *last;

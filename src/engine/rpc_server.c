@@ -37,15 +37,18 @@ void rpc_server_wake(struct rpc_server *s)
 
 /* ---- other descriptors ---- */
 
-void rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx)
+int rpc_server_watch_fd(struct rpc_server *s, int fd, void (*fn)(void *ctx, int fd), void *ctx)
 {
 	struct watch *w = NEW(struct watch);
 	struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uintptr_t)w | SOURCE_WATCH};
 
 	*w = (struct watch){.fd = fd, .fn = fn, .ctx = ctx};
+	if (epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		free(w);
+		return -1;
+	}
 	vec_push(&s->watches, w);
-	if (epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
-		die(71, "epoll_ctl: %m");
+	return 0;
 }
 
 void rpc_server_unwatch_fd(struct rpc_server *s, int fd)

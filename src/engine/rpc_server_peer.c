@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define UNSENT_EVENT_MAX (1u << 20)
@@ -114,9 +115,15 @@ struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag)
 	fd_nonblocking(fd, true);
 	pthread_mutex_lock(&s->lock);
 	vec_push(&s->peers, p);
+	if (epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		log_error("%s: a connection was not taken: %m", s->service.name);
+		s->peers.n--;
+		buf_release(&p->out);
+		close(fd);
+		rpc_peer_unref(p);
+		p = NULL;
+	}
 	pthread_mutex_unlock(&s->lock);
-	if (epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0)
-		die(71, "epoll_ctl: %m");
 	return p;
 }
 
@@ -185,7 +192,8 @@ static size_t peer_unsent(const struct rpc_peer *p)
 }
 
 /* Under the peer's lock. Sends what the socket takes; descriptors go with the first byte of their frame, so
- * a write ends before the next frame that has some. An error is left to the loop, which will read the end. */
+ * a write ends before the next frame that has some. After an error the loop reads the end, and so does the peer: what
+ * was lost must not be waited for. */
 static void peer_flush(struct rpc_peer *p)
 {
 	while (!p->closed && peer_unsent(p) > 0) {
@@ -195,8 +203,10 @@ static void peer_flush(struct rpc_peer *p)
 		ssize_t n = fd_send(p->fd, p->out.ptr + p->out_at, end - p->out_at, now ? now->fds : NULL,
 				    now ? now->count : 0);
 		if (n <= 0) {
-			if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+			if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
 				p->out_at = p->out.len;
+				shutdown(p->fd, SHUT_RDWR);
+			}
 			break;
 		}
 		if (now)
@@ -316,22 +326,27 @@ static void append_failure(struct rpc_request *req, const struct err *err)
 		log_error("%s: an answer was lost: too much unsent", req->peer->server->service.name);
 }
 
-void rpc_answer(struct rpc_request *req, const void *reply)
+bool rpc_answer(struct rpc_request *req, const void *reply)
 {
 	struct rpc_peer *p = req->peer;
 	const struct rpc_call *call = rpc_table_find(p->server->service.table, req->number);
 	struct err err = ERR_NONE;
+	bool answered = true;
 
 	if (call->reply) {
 		pthread_mutex_lock(&p->lock);
+		answered = !p->closed;
 		if (!p->closed) {
-			if (frame_append(p, req->number, req->id, ERR_OK, call->reply, reply, &err) < 0)
+			if (frame_append(p, req->number, req->id, ERR_OK, call->reply, reply, &err) < 0) {
 				append_failure(req, &err);
+				answered = false;
+			}
 			peer_send_soon(p);
 		}
 		pthread_mutex_unlock(&p->lock);
 	}
 	request_free(req);
+	return answered;
 }
 
 void rpc_refuse(struct rpc_request *req, const struct err *err)

@@ -435,7 +435,7 @@ static enum step step_produce(struct session *s, struct turn *t)
 		return STEP_GO;
 	if (clock_ms() > t->until)
 		return STEP_YIELD;
-	if (!s->produce(s, s->produce_arg)) {
+	if (!s->produce(s, s->produce_arg) && s->phase == PHASE_PRODUCE) {
 		s->produce = NULL;
 		s->phase = PHASE_UNITS;
 		session_next(s, then(s, s->produce_arg));

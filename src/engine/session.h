@@ -81,6 +81,8 @@ void session_write(struct session *s, struct str bytes);
 void session_printf(struct session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* len bytes of a file from offset; the descriptor is duplicated. crlf: each LF not behind a CR is sent as CRLF. */
 void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len, bool crlf);
+/* What was promised (the rest of a literal) cannot be sent any more: the connection ends without another word. */
+void session_break(struct session *s);
 size_t session_unsent(struct session *s);
 void session_flush(struct session *s); /* now, as far as the socket takes it without waiting */
 /* Produces a long answer a piece at a time: fn runs whenever little is unsent, writes some, and returns true

@@ -48,6 +48,11 @@ const char *session_peer_text(struct session *s)
 	return s->peer_text;
 }
 
+void session_break(struct session *s)
+{
+	s->phase = PHASE_DEAD;
+}
+
 size_t session_unsent(struct session *s)
 {
 	return s->unsent;

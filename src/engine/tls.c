@@ -30,11 +30,38 @@ struct tls_context {
 	size_t count;
 };
 
+/* What OpenSSL does when an allocation fails is tried by nobody, and not always an end: it ends as ours do. */
+static void *crypto_alloc(size_t size, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	return size ? mem_realloc(NULL, size) : NULL;
+}
+
+static void *crypto_realloc(void *ptr, size_t size, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (size)
+		return mem_realloc(ptr, size);
+	free(ptr);
+	return NULL;
+}
+
+static void crypto_free(void *ptr, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	free(ptr);
+}
+
 void tls_init(void)
 {
 	unsigned char byte;
 	SSL_CTX *ctx;
 
+	if (!CRYPTO_set_mem_functions(crypto_alloc, crypto_realloc, crypto_free))
+		log_debug("OpenSSL has memory already");
 	OPENSSL_init_ssl(OPENSSL_INIT_LOAD_SSL_STRINGS | OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_NO_LOAD_CONFIG,
 			 NULL);
 	if (RAND_bytes(&byte, 1) != 1)

@@ -79,12 +79,12 @@ static bool walk_chunk(struct walk *w, struct str in)
 
 static char byte_before(struct imap_body *b, uint64_t at)
 {
-	char space[1];
+	char space[1]; /* as much as is asked for */
 	struct str s;
 
 	if (at == 0)
 		return '\0';
-	s = b->fd < 0 ? str_sub(b->bytes, at - 1, 1) : str_of(space, io_pread(b->fd, space, 1, (off_t)at - 1) == 1);
+	s = chunk(b, at - 1, at, space);
 	return s.len ? s.ptr[0] : '\0';
 }
 
@@ -248,13 +248,16 @@ void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint
 	z = find(b, from, end, start + count);
 	if (!b->as_is && a.file < z.file) {
 		/* A slice that begins with the LF of a CRLF must not get a second CR: the LF goes by hand. */
-		struct str first = b->fd < 0 ? str_sub(b->bytes, a.file, 1)
-					     : str_of(space, io_pread(b->fd, space, 1, (off_t)a.file) == 1);
+		struct str first = chunk(b, a.file, a.file + 1, space);
 
 		if (a.half || (first.len && first.ptr[0] == '\n' && byte_before(b, a.file) == '\r')) {
 			session_write(io, STR("\n"));
 			a.file++;
 		}
+	}
+	if (b->failed) {
+		session_break(io);
+		return;
 	}
 	send_region(io, b, a.file, z.file);
 	if (z.half && !(a.half && a.file == z.file))

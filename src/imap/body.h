@@ -46,7 +46,8 @@ void imap_marks_release(struct imap_marks *marks);
 uint64_t imap_body_wire_len(struct imap_body *b, uint64_t from, uint64_t len);
 /* Of those, the file bytes that are there: never more than go over the wire, and known without counting. */
 uint64_t imap_body_file_len(const struct imap_body *b, uint64_t from, uint64_t len);
-/* Sends `count` wire bytes of that region, from the wire byte `start` on; all of them must be there. */
+/* Sends `count` wire bytes of that region, from the wire byte `start` on; all of them must be there. When they cannot
+ * be read the connection breaks. */
 void imap_body_send(struct session *io, struct imap_body *b, uint64_t from, uint64_t len, uint64_t start,
 		    uint64_t count);
 /* Appends file bytes to out. False if they cannot be read. */

@@ -153,6 +153,10 @@ void imap_section_send(struct session *io, const struct imap_section *section, c
 	else
 		total = region->is_text ? text.len : imap_body_wire_len(body, region->from, region->len);
 	count = total;
+	if (!region->is_text && body->failed) {
+		session_write(io, STR(" NIL")); /* a length would be a promise; the tagged NO tells why */
+		return;
+	}
 	if (section->partial) {
 		start = section->origin < total ? section->origin : total;
 		count = section->count < total - start ? section->count : total - start;

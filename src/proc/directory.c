@@ -14,10 +14,7 @@
 
 static void on_peer(void *ctx, int fd, uint64_t tag)
 {
-	if (process_tag_role(tag) == PROCESS_STORE)
-		directory_service_attach_store(ctx, fd);
-	else
-		directory_service_add_peer(ctx, fd, tag);
+	directory_service_add_peer(ctx, fd, tag);
 }
 
 static int on_reload(void *ctx, struct bundle *b, struct err *err)
@@ -68,6 +65,7 @@ int proc_directory(struct proc *p)
 		die(err_is_temp(&err) ? EX_TEMPFAIL : EX_CONFIG, "%s", err.text);
 
 	/* peers: smtpd, access, relay, master; store is asked */
+	proc_calls(p, PROCESS_STORE, directory_service_store(service));
 	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
 
 	/* loop */

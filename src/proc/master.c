@@ -15,6 +15,7 @@
 #include "engine/tls.h"
 #include "os/fd.h"
 #include "os/net.h"
+#include "os/nth.h"
 #include "os/sandbox.h"
 #include "proc/run.h"
 #include <errno.h>
@@ -45,6 +46,8 @@ static bool all_ready(const struct master *m, enum process_role first, enum proc
 			return false;
 	return true;
 }
+
+static void schedule_start(struct child *c);
 
 /* Whoever started us waits for the end of our stderr; from now on what goes there belongs in the log. */
 static void leave_terminal(const struct master *m)
@@ -82,8 +85,8 @@ void master_child_ready(struct child *c)
 		return;
 	if (all_ready(m, PROCESS_DIRECTORY, PROCESS_STORE))
 		for (int role = PROCESS_SMTPD; role <= PROCESS_RELAY; role++)
-			if (m->children[role].pid == 0)
-				child_start(&m->children[role]);
+			if (m->children[role].pid == 0 && child_start(&m->children[role]) < 0)
+				schedule_start(&m->children[role]);
 	if (all_ready(m, PROCESS_SMTPD, PROCESS_STORE))
 		serving(m);
 }
@@ -92,8 +95,8 @@ static void start_again(void *ctx)
 {
 	struct child *c = ctx;
 
-	if (c->master->phase != MASTER_STOPPING && c->pid == 0)
-		child_start(c);
+	if (c->master->phase != MASTER_STOPPING && c->pid == 0 && child_start(c) < 0)
+		schedule_start(c);
 }
 
 static void schedule_start(struct child *c)
@@ -432,10 +435,23 @@ static void find_executable(struct master *m)
 	m->exe_path = str_dup(str_of(path, (size_t)len));
 }
 
-static struct rpc_channel *callee(struct master *m, enum process_role role, const char *name,
-				  const struct rpc_call *table)
+static void connect_again(void *ctx)
 {
-	return m->callees[role] = rpc_channel_new(name, table);
+	child_connect_master(ctx);
+}
+
+/* On the channel's thread. */
+static void on_missing(void *ctx)
+{
+	struct child *c = ctx;
+
+	rpc_server_after(c->master->server, 0, connect_again, c);
+}
+
+static void callee(struct master *m, enum process_role role, const char *name, const struct rpc_call *table)
+{
+	m->callees[role] = rpc_channel_new(name, table);
+	rpc_channel_on_missing(m->callees[role], on_missing, &m->children[role]);
 }
 
 /* The lock comes before anything that a running master of the same instance would be disturbed by. */
@@ -482,16 +498,17 @@ static void prepare(struct master *m)
 	listening_import(m);
 	read_configuration(m);
 	control_open(m);
-	rpc_server_watch_fd(m->server, m->signal_fd, on_signal, m);
-	callee(m, PROCESS_STORE, "store", STORE_CALLS);
-	callee(m, PROCESS_QUEUE, "queue", QUEUE_CALLS);
-	callee(m, PROCESS_DIRECTORY, "directory", DIR_CALLS);
+	if (rpc_server_watch_fd(m->server, m->signal_fd, on_signal, m) < 0)
+		die(EX_OSERR, "signals: %s", strerror(errno));
 	child_init(m, PROCESS_SMTPD, "smtpd", 0);
 	child_init(m, PROCESS_ACCESS, "access", 0);
 	child_init(m, PROCESS_RELAY, "relay", 1);
 	child_init(m, PROCESS_QUEUE, "queue", 2);
 	child_init(m, PROCESS_DIRECTORY, "directory", 3);
 	child_init(m, PROCESS_STORE, "store", 4);
+	callee(m, PROCESS_STORE, "store", STORE_CALLS);
+	callee(m, PROCESS_QUEUE, "queue", QUEUE_CALLS);
+	callee(m, PROCESS_DIRECTORY, "directory", DIR_CALLS);
 }
 
 /* The same process goes on as the new program; the sockets stay open, so that clients only wait. */
@@ -541,9 +558,11 @@ int master_run(const char *dir, bool detached, int ready_fd)
 			     .control_fd = -1,
 			     .pid_fd = -1,
 			     .started_ms = clock_ms()};
+	nth_init("master");
 	prepare(m);
 	for (int role = PROCESS_DIRECTORY; role <= PROCESS_STORE; role++)
-		child_start(&m->children[role]);
+		if (child_start(&m->children[role]) < 0)
+			schedule_start(&m->children[role]);
 	rpc_server_run(m->server);
 	clean_up(m);
 	log_info("stopped");

@@ -8,7 +8,8 @@
  * Invariants:
  *   1. At most one process a role; a child is running exactly while its pid is not 0.
  *   2. Two running processes that may talk (master_graph) have exactly one channel, made when the second of them
- *      started. Master holds no end of it.
+ *      started. Master holds no end of it. When it breaks although both live, the caller says so (PROC_MISSING) and is
+ *      ended in order and started again.
  *   3. `bundle` is the last configuration that was found without fault; every running child was given it.
  *   4. A listening socket is open from the first moment its service is configured until it no longer is, through
  *      restarts of its process and of master itself. */
@@ -36,9 +37,11 @@ struct child {
 	bool ready, told_to_stop;
 	uint64_t file_size_max; /* what it was started with, or was set since; 0: none */
 	int64_t started_ms;
-	unsigned restarts;   /* in master's life */
-	unsigned quick_ends; /* in a row, for the back-off */
-	char *jail;	     /* sandbox_status() */
+	bool ending;			   /* told to, because a channel of its was lost; it is started again */
+	uint64_t connected[PROCESS_ROLES]; /* channels to each callee that this process was given */
+	unsigned restarts;		   /* in master's life */
+	unsigned quick_ends;		   /* in a row, for the back-off */
+	char *jail;			   /* sandbox_status() */
 	uint64_t sessions;
 	struct rpc_request *probe; /* test builds: who waits for PROC_PROBED */
 };
@@ -79,8 +82,11 @@ struct master {
 
 /* ---- master_child.c ---- */
 void child_init(struct master *m, enum process_role role, const char *name, unsigned phase);
-/* Starts it, connects it with every running peer, gives it its listening sockets. */
-void child_start(struct child *c);
+/* Starts it, connects it with every running peer, gives it its listening sockets. -1, logged, when the kernel has
+ * nothing left to make it from; it is not running then. */
+int child_start(struct child *c) WARN_UNUSED;
+/* Master's own channel to it, if it has none (any more). */
+void child_connect_master(struct child *c);
 /* Sends one packet; a child that does not take it is killed. */
 void child_send(struct child *c, enum proc_message number, const struct rpc_type *type, const void *msg);
 void child_send_config(struct child *c);

@@ -18,6 +18,10 @@
 /* A busy process writes a few lines a message: what gathers in this time is taken with one read and one write. */
 #define LOG_GATHER_MS  10
 #define LOG_READ_BYTES (64u << 10)
+/* What looks at a descriptor again when the kernel had no memory to do it at once. */
+#define WATCH_AGAIN_MS 1000
+/* For the sessions of a process that lost a channel: what is under way may have to wait for time-outs. */
+#define CHANNEL_LOST_GRACE_MS 10000
 
 /* Who may talk to whom. The caller asks, the callee answers. */
 static const struct {
@@ -112,17 +116,22 @@ static void connect_pair(struct child *caller, struct child *callee)
 	}
 	send_peer(callee, process_tag(caller->serial, caller->role), pair[0]);
 	send_peer(caller, process_tag(callee->serial, callee->role), pair[1]);
+	caller->connected[callee->role]++;
 	close(pair[0]);
 	close(pair[1]);
 }
 
-static void connect_master(struct child *c)
+void child_connect_master(struct child *c)
 {
 	struct master *m = c->master;
 	int pair[2];
 
-	if (m->callees[c->role] == NULL || fd_socketpair(pair) < 0)
+	if (c->pid == 0 || m->callees[c->role] == NULL || rpc_channel_connected(m->callees[c->role]))
 		return;
+	if (fd_socketpair(pair) < 0) {
+		log_error("cannot connect master with %s: %s", c->name, strerror(errno));
+		return;
+	}
 	send_peer(c, process_tag(0, PROCESS_MASTER), pair[0]);
 	close(pair[0]);
 	rpc_channel_attach(m->callees[c->role], pair[1]);
@@ -132,7 +141,7 @@ static void connect_all(struct child *c)
 {
 	struct child *children = c->master->children;
 
-	connect_master(c);
+	child_connect_master(c);
 	for (size_t i = 0; i < ARRAY_SIZE(graph); i++) {
 		struct child *caller = &children[graph[i].caller], *callee = &children[graph[i].callee];
 
@@ -165,6 +174,39 @@ static void on_state(struct child *c, struct proc_packet *packet)
 
 	if (proc_unpack(packet, &proc_state_type, &state, NULL) == 0)
 		c->sessions = state.sessions;
+}
+
+/* Not about to end, nor at its end with nobody having heard of it yet. */
+static bool alive(const struct child *c)
+{
+	siginfo_t info = {0};
+
+	return c->pid != 0 && !c->ending && !c->told_to_stop &&
+	       waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+}
+
+/* It has no channel to a callee. Either none could be made: here is one; or one broke although both live, for which
+ * the kernel must have been out of memory, and what was told over it (grants, sessions, claims) is lost at one end:
+ * the caller ends in order and begins anew. What is on its way already needs nothing. */
+static void on_missing(struct child *c, struct proc_packet *packet)
+{
+	struct proc_stop stop = {.grace_ms = CHANNEL_LOST_GRACE_MS};
+	struct proc_missing missing;
+	struct child *callee;
+
+	if (proc_unpack(packet, &proc_missing_type, &missing, NULL) < 0 || missing.role >= PROCESS_ROLES)
+		return;
+	callee = &c->master->children[missing.role];
+	if (!alive(c) || !alive(callee) || missing.count != c->connected[missing.role])
+		return;
+	if (missing.count == 0) {
+		connect_pair(c, callee);
+		return;
+	}
+	log_warning("process %s[%d] lost its channel to %s[%d]; starting it again", c->name, (int)c->pid, callee->name,
+		    (int)callee->pid);
+	c->ending = true;
+	child_send(c, PROC_STOP, &proc_stop_type, &stop);
 }
 
 static void on_note(struct child *c, struct proc_packet *packet)
@@ -217,6 +259,8 @@ static void on_control(void *ctx, int fd)
 		on_ready(c, &packet);
 	else if (packet.number == PROC_STATE)
 		on_state(c, &packet);
+	else if (packet.number == PROC_MISSING)
+		on_missing(c, &packet);
 	else if (packet.number == PROC_PROBED || packet.number == PROC_REFUSED)
 		on_note(c, &packet);
 	else if (packet.number == PROC_REPORT)
@@ -263,7 +307,10 @@ static void log_resume(void *ctx)
 	if (!c->log_paused)
 		return; /* it has ended meanwhile */
 	c->log_paused = false;
-	rpc_server_watch_fd(c->master->server, c->log_fd, on_log, c);
+	if (rpc_server_watch_fd(c->master->server, c->log_fd, on_log, c) < 0) {
+		c->log_paused = true;
+		rpc_server_after(c->master->server, WATCH_AGAIN_MS, log_resume, c);
+	}
 }
 
 static void on_log(void *ctx, int fd)
@@ -357,25 +404,44 @@ static int make_pipes(int control[2], int log[2])
 	return 0;
 }
 
-void child_start(struct child *c)
+/* A process that is looked at neither by its control channel nor by its log is worth nothing: it ends when both
+ * close, and its end starts the next. */
+static void watch(struct child *c)
+{
+	struct rpc_server *s = c->master->server;
+
+	if (rpc_server_watch_fd(s, c->control, on_control, c) == 0 && rpc_server_watch_fd(s, c->log_fd, on_log, c) == 0)
+		return;
+	log_error("cannot watch process %s[%d]: %s; killing it", c->name, (int)c->pid, strerror(errno));
+	kill(c->pid, SIGKILL);
+}
+
+int child_start(struct child *c)
 {
 	struct master *m = c->master;
 	int control[2], log[2];
 
 	invariant(c->pid == 0);
-	if (make_pipes(control, log) < 0)
-		die(EX_OSERR, "cannot make the channels of %s: %s", c->name, strerror(errno));
-	c->serial = ++m->next_serial;
-	c->ready = c->told_to_stop = false;
 	c->started_ms = clock_ms();
 	c->file_size_max = bundle_file_size_max(m->bundle);
+	if (make_pipes(control, log) < 0) {
+		log_error("cannot make the channels of %s: %s", c->name, strerror(errno));
+		return -1;
+	}
+	c->serial = ++m->next_serial;
+	c->ready = c->told_to_stop = c->ending = false;
+	memset(c->connected, 0, sizeof(c->connected));
 	c->pid = fork_child(c, control[1], log[1]);
+	if (c->pid < 0) {
+		log_error("cannot start %s: %s", c->name, strerror(errno));
+		c->pid = 0;
+		close(control[0]);
+		close(log[0]);
+		return -1;
+	}
 	c->control = control[0];
 	c->log_fd = log[0];
-	if (c->pid < 0)
-		die(EX_OSERR, "cannot start %s: %s", c->name, strerror(errno));
-	rpc_server_watch_fd(m->server, c->control, on_control, c);
-	rpc_server_watch_fd(m->server, c->log_fd, on_log, c);
+	watch(c);
 	child_send_config(c);
 	connect_all(c);
 	for (size_t i = 0; i < m->sockets.n; i++)
@@ -385,6 +451,7 @@ void child_start(struct child *c)
 				log_warning("service %s: listen: %s", m->sockets.v[i]->service, strerror(errno));
 			child_send_listening(c, m->sockets.v[i]);
 		}
+	return 0;
 }
 
 /* ---- end ---- */

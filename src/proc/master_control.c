@@ -226,6 +226,7 @@ void control_open(struct master *m)
 	m->control_fd = net_listen_unix(path, 0600, 16, &err);
 	if (m->control_fd < 0)
 		die(EX_CANTCREAT, "%s", err.text);
-	rpc_server_watch_fd(m->server, m->control_fd, on_connection, m);
+	if (rpc_server_watch_fd(m->server, m->control_fd, on_connection, m) < 0)
+		die(EX_OSERR, "control socket: %s", strerror(errno));
 	free(path);
 }

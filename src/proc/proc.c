@@ -8,6 +8,7 @@
 #include "os/fault.h"
 #include "os/fd.h"
 #include "proc/probe.h"
+#include "os/nth.h"
 #include "proc/wire.h"
 #include <dirent.h>
 #include <errno.h>
@@ -39,6 +40,7 @@ static const struct {
 
 /* Written before the control thread starts, read by it alone afterwards. */
 static struct rpc_channel *callees[PROCESS_ROLES];
+static _Atomic uint64_t attached[PROCESS_ROLES]; /* how many channels to each callee have come */
 static struct proc_hooks hooks;
 
 /* ---- before the jail ---- */
@@ -134,10 +136,20 @@ void proc_jail(const struct proc *p, struct sandbox box)
 	sandbox_enter(&box);
 }
 
+static void on_missing(void *ctx)
+{
+	_Atomic uint64_t *count = ctx;
+	struct proc_missing missing = {.role = (uint32_t)(count - attached), .count = *count};
+
+	if (proc_send(PROC_CONTROL_FD, PROC_MISSING, &proc_missing_type, &missing) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+}
+
 void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c)
 {
 	(void)p;
 	callees[role] = c;
+	rpc_channel_on_missing(c, on_missing, &attached[role]);
 }
 
 /* ---- the control thread ---- */
@@ -192,9 +204,10 @@ static int on_peer(struct proc_packet *packet, struct err *err)
 	if (proc_unpack(packet, &proc_peer_type, &peer, err) < 0)
 		return -1;
 	c = process_tag_role(peer.tag) < PROCESS_ROLES ? callees[process_tag_role(peer.tag)] : NULL;
-	if (c)
+	if (c) {
+		attached[process_tag_role(peer.tag)]++;
 		rpc_channel_attach(c, peer.fd);
-	else if (hooks.peer)
+	} else if (hooks.peer)
 		hooks.peer(hooks.ctx, peer.fd, peer.tag);
 	else
 		fd_close(&peer.fd);
@@ -230,6 +243,10 @@ static void order_end(int64_t grace_ms)
 {
 	struct timespec wait = {.tv_sec = (grace_ms + END_MS) / 1000};
 
+	/* Who is not there now will not be there for us again, and nobody shall wait for him. */
+	for (size_t role = 0; role < PROCESS_ROLES; role++)
+		if (callees[role])
+			rpc_channel_give_up(callees[role]);
 	if (hooks.stop)
 		hooks.stop(hooks.ctx, grace_ms);
 	else
@@ -377,6 +394,7 @@ int proc_main(const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(processes); i++) {
 		if (strcmp(processes[i].name, name) != 0)
 			continue;
+		nth_init(name);
 		settle_memory();
 		settle(name);
 		p.role = processes[i].role;

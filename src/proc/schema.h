@@ -24,6 +24,7 @@ enum proc_message {
 	PROC_PROBED,
 	PROC_REFUSED, /* a reload's configuration cannot be used; the old one stays */
 	PROC_REPORT,  /* a peer broke the rules of its channel, as none of ours does that is still ours */
+	PROC_MISSING, /* has no channel to a callee */
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. */
@@ -49,6 +50,9 @@ RPC_DECLARE(proc_peer, PROC_PEER_FIELDS)
 
 #define PROC_REPORT_FIELDS(F, S) F(S, u64, tag) F(S, bytes, text)
 RPC_DECLARE(proc_report, PROC_REPORT_FIELDS)
+/* The callee's role, and how many channels to it have come so far: a newer one may be on its way. */
+#define PROC_MISSING_FIELDS(F, S) F(S, u32, role) F(S, u64, count)
+RPC_DECLARE(proc_missing, PROC_MISSING_FIELDS)
 
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)

@@ -51,7 +51,10 @@ static void handle_blob_begin(struct queue_service *q, struct rpc_request *req)
 		rpc_refuse(req, &err);
 	} else {
 		map_set_u64(q->blobs, reply.blob, owner(req->peer));
-		rpc_answer(req, &reply);
+		if (!rpc_answer(req, &reply)) {
+			spool_drop(q->spool, reply.blob);
+			map_remove_u64(q->blobs, reply.blob);
+		}
 		fd_close(&reply.fd);
 	}
 }

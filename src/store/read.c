@@ -375,6 +375,8 @@ void call_blob_begin(struct call *c)
 	struct blob *out = ARENA_NEW(&c->req->arena, struct blob);
 	struct blob_ref *ref;
 	struct err err = ERR_NONE;
+	uint64_t blob;
+	int fd;
 
 	if (store_engine_blob_begin(c->svc->engine, msg->size_hint, &out->blob, &out->fd, &err) < 0) {
 		refuse(c->req, &err);
@@ -383,8 +385,12 @@ void call_blob_begin(struct call *c)
 	ref = NEW(struct blob_ref);
 	*ref = (struct blob_ref){.blob = out->blob, .peer = c->peer->id};
 	map_set_u64(c->svc->blobs, out->blob, ref);
-	int fd = out->fd;
-	rpc_answer(c->req, out);
+	fd = out->fd; /* the request takes `out` along */
+	blob = out->blob;
+	if (!rpc_answer(c->req, out)) {
+		store_engine_blob_drop(c->svc->engine, blob);
+		free(map_remove_u64(c->svc->blobs, blob));
+	}
 	fd_close(&fd);
 }
 

@@ -383,14 +383,15 @@ struct new_peer {
 static void peer_add(void *ctx)
 {
 	struct new_peer *n = ctx;
-	struct peer *p = NEW(struct peer);
+	struct rpc_peer *rpc = rpc_server_add_peer(n->svc->server, n->fd, n->tag);
+	struct peer *p;
 
-	p->rpc = rpc_server_add_peer(n->svc->server, n->fd, n->tag);
-	p->id = rpc_peer_id(p->rpc);
-	p->tag = n->tag;
-	p->directory = n->directory;
-	p->admin = n->admin;
-	map_set_u64(n->svc->peers, p->id, p);
+	if (rpc) {
+		p = NEW(struct peer);
+		*p = (struct peer){.rpc = rpc, .id = rpc_peer_id(rpc), .tag = n->tag, .directory = n->directory};
+		p->admin = n->admin;
+		map_set_u64(n->svc->peers, p->id, p);
+	}
 	free(n);
 }
 

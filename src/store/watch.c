@@ -363,7 +363,8 @@ void watch_start(struct store_service *svc)
 	w->expected[1] = map_new();
 	w->turned_ms = clock_ms();
 	svc->watcher = w;
-	rpc_server_watch_fd(svc->server, fd, on_event, svc);
+	if (rpc_server_watch_fd(svc->server, fd, on_event, svc) < 0)
+		log_warning("inotify: %m; changes that other programs make are seen when a folder is opened");
 }
 
 void watch_stop(struct store_service *svc)

@@ -117,7 +117,7 @@ static void store_start(struct fixture *f)
 	f->store = rpc_server_new(&service);
 	rpc_server_add_peer(f->store, pair[0], 1);
 	assert_int_equal(pthread_create(&f->store_thread, NULL, run_store, f->store), 0);
-	directory_service_attach_store(f->service, pair[1]);
+	rpc_channel_attach(directory_service_store(f->service), pair[1]);
 }
 
 static void store_stop(struct fixture *f)

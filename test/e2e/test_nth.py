@@ -1,0 +1,35 @@
+"""The N-th failure: calls of the system that fail once, in the middle of the conversations that a mail system has. Complete:
+make torture PARTS=nth."""
+
+import pytest
+
+from nth_system import Case, System
+
+# What once broke a promise. N may mean another call by now; the kind and place are tried all the same.
+ONCE = [
+    Case("imap", "store", "RECV", "ENOMEM", 4),           # a channel between two that live: nobody made it anew
+    Case("pop3", "directory", "SEND", "ECONNRESET", 3),
+    Case("smtp large", "store", "SEND", "ENOBUFS", 4),    # an answer lost, and its caller waiting for it
+    Case("users", "master", "EPOLL", "ENOMEM", 1),        # master ended
+    Case("reload", "master", "EPOLL", "ENOMEM", 1),
+    Case("imap", "access", "DUP", "EMFILE", 2),           # a literal announced, and neither sent nor broken off
+    Case("queue", "queue", "DUP", "EMFILE", 2),           # a blob that nobody knew of stayed open
+    Case("imap", "store", "DUP", "EMFILE", 2),
+    Case("pop3", "directory", "MMAP", "ENOMEM", 1),       # the password was called wrong: no memory to hash it
+    Case("store killed", "master", "MAKE", "EMFILE", 1),  # master ended
+    Case("store killed", "master", "FORK", "EAGAIN", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    base = tmp_path_factory.mktemp("nth")
+    for directory in (base, *list(base.parents)[:2]):
+        directory.chmod(directory.stat().st_mode | 0o111)
+    with System(base) as s:
+        yield s
+
+
+@pytest.mark.parametrize("case", ONCE, ids=lambda c: ":".join(map(str, c)).replace(" ", "-"))
+def test_what_once_broke_a_promise_keeps_it(system, case):
+    system.case(case)
