@@ -4,7 +4,8 @@
  * calls they answer. A caller that finds no leader leads until its own reply has come, then wakes the oldest
  * other waiting caller to lead on: alone, a call costs no wake-up on this side at all. The channel's own
  * thread leads when nobody else has for LEAD_GRACE_MS, so that events and the end of the connection are
- * noticed while nobody calls; it gives way as soon as it has handed out a reply.
+ * noticed while nobody calls; it gives way as soon as it has handed out a reply. While one call waits long (relay for
+ * work from the queue) it sleeps for good, until that leader goes.
  *
  * What nobody waits for (rpc_send_later) gathers in `later` and goes out with the next frame. Should none come,
  * the channel's thread sends it, which looks every LEAD_GRACE_MS while others lead; while that thread leads
@@ -128,6 +129,14 @@ void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn)
 	}
 }
 
+void channel_doze_end(struct rpc_channel *c)
+{
+	if (c->thread_dozes) {
+		c->thread_dozes = false;
+		pthread_cond_signal(&c->thread_wake);
+	}
+}
+
 /* ---- the channel's thread ---- */
 
 /* Under lock; gives it up meanwhile. */
@@ -157,6 +166,7 @@ static void *channel_thread(void *arg)
 	struct rpc_channel *c = arg;
 	uint64_t seen = 0;
 	struct timespec until;
+	bool quiet = false; /* somebody has led through a whole grace without a frame: he waits for something rare */
 
 	pthread_mutex_lock(&c->lock);
 	while (!c->closing) {
@@ -171,7 +181,14 @@ static void *channel_thread(void *arg)
 			pthread_mutex_lock(&c->lock);
 			continue;
 		}
+		if (c->leader && quiet && seen == c->frames_read) {
+			c->thread_dozes = true;
+			while (c->thread_dozes && !c->closing)
+				pthread_cond_wait(&c->thread_wake, &c->lock);
+			continue;
+		}
 		if (c->leader || (seen != c->frames_read && c->async_count == 0)) {
+			quiet = seen == c->frames_read;
 			seen = c->frames_read;
 			until = channel_timespec(clock_ms() + LEAD_GRACE_MS);
 			pthread_cond_timedwait(&c->thread_wake, &c->lock, &until);

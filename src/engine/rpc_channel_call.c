@@ -69,6 +69,7 @@ _Atomic uint32_t *channel_lead_pass_on(struct rpc_channel *c)
 			return &p->woken;
 		}
 	}
+	channel_doze_end(c);
 	return NULL;
 }
 

@@ -63,6 +63,8 @@ int channel_send_unasked(struct rpc_channel *c, const struct buf *frame, const i
 	}
 	now |= c->thread_leads || c->later.len + (frame ? frame->len : 0) > CHANNEL_LATER_MAX;
 	c->later_waits = conn && !now;
+	if (c->later_waits)
+		channel_doze_end(c);
 	pthread_mutex_unlock(&c->lock);
 	if (conn && !now) {
 		buf_add(&c->later, frame->ptr, frame->len);

@@ -65,6 +65,7 @@ struct rpc_channel {
 	bool leader;	      /* somebody reads */
 	bool thread_leads;    /* it is the channel's thread */
 	bool later_waits;     /* there is something in `later`, and the thread shall see to it */
+	bool thread_dozes;    /* until there is no leader, or something in `later`: see channel_doze_end() */
 	uint64_t frames_read; /* how the channel's thread sees that others read */
 	bool closing;
 	bool given_up; /* no connection will come */
@@ -82,6 +83,8 @@ struct timespec channel_timespec(int64_t monotonic_ms);
 void channel_wake(_Atomic uint32_t *word);
 /* Under lock. */
 void channel_conn_unref(struct conn **conn);
+/* Under lock: the channel's thread looks again, should it doze. */
+void channel_doze_end(struct rpc_channel *c);
 /* Under lock. Returns true if it was the channel's connection: the caller then tells on_link, unlocked. */
 bool channel_lost(struct rpc_channel *c, struct conn *conn);
 void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn);
