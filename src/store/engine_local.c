@@ -653,7 +653,7 @@ int store_engine_local_open(const struct store_local_options *options, struct st
 	struct stat st;
 
 	l->ballast = io_fstatat(l->o.dirfd, BALLAST_NAME, &st, 0) == 0;
-	if (spool_open(l->o.dirfd, l->o.spool_limit, &l->spool, err) < 0 || device_touch(l, STR("."), err) < 0 ||
+	if (spool_open(l->o.dirfd, l->o.spool_limit, &l->spool, err) < 0 || device_touch(l, STR("."), NULL, err) < 0 ||
 	    kvlog_open(&k, &l->k, err) < 0) {
 		local_dispose(l);
 		return -1;

@@ -170,7 +170,7 @@ int file_put_ahead(struct local *l, const struct file_work *w, struct err *err)
 	int fd, rc, flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW;
 
 	tmp_name(name, op->base);
-	if (device_touch(l, op->path, err) < 0)
+	if (device_touch(l, op->path, NULL, err) < 0)
 		return -1;
 	fd = io_open(l->o.rootfd, local_path(full, op->path, op->folder, name), flags, FILE_MODE);
 	if (fd < 0 && errno == ENOENT) {
@@ -274,7 +274,7 @@ int file_put_redo(struct local *l, const struct file_work *w, struct err *err)
 	uint32_t want;
 	int rc;
 
-	if (device_touch(l, op->path, err) < 0 || expected_crc(l, w, &want, err) < 0)
+	if (device_touch(l, op->path, NULL, err) < 0 || expected_crc(l, w, &want, err) < 0)
 		return -1;
 	rc = file_find(l, op->path, op->folder, op->base, op->cur, op->flags, found, err);
 	if (rc < 0)
@@ -669,12 +669,10 @@ static int folder_rename_dirs(struct local *l, const struct file_work *w, struct
 
 /* ---- all of them -------------------------------------------------------------------------------------- */
 
-int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+static int work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
 {
 	const struct store_file_op *op = &w->op;
 
-	if (op->kind != FILE_NOTE && op->kind != FILE_NOTE_REPLACE && device_touch(l, op->path, err) < 0)
-		return -1;
 	/* Nothing there to remove or rename would be taken for done already. */
 	if (op->home && op->kind >= FILE_FOLDER_MAKE && op->kind <= FILE_FOLDER_REMOVE &&
 	    home_check(l, op->path, err) < 0)
@@ -702,4 +700,19 @@ int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct 
 		return 0;
 	}
 	return 0;
+}
+
+int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+{
+	bool note = w->op.kind == FILE_NOTE || w->op.kind == FILE_NOTE_REPLACE;
+	dev_t dev;
+	int rc;
+
+	if (note)
+		return work_do(l, w, ahead, err);
+	if (device_touch(l, w->op.path, &dev, err) < 0)
+		return -1;
+	rc = work_do(l, w, ahead, err);
+	device_dirty(l, dev);
+	return rc;
 }

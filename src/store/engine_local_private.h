@@ -209,7 +209,8 @@ void waiting_free(struct local *l);
 int home_check(struct local *l, struct str path, struct err *err) WARN_UNUSED;
 
 /* notes and syncing */
-int device_touch(struct local *l, struct str path, struct err *err) WARN_UNUSED;
+int device_touch(struct local *l, struct str path, dev_t *dev_r, struct err *err) WARN_UNUSED; /* dev_r: or NULL */
+void device_dirty(struct local *l, dev_t dev);
 int devices_sync(struct local *l, struct err *err) WARN_UNUSED;
 void notes_add(struct local *l, const struct file_work *w);
 int notes_rename(struct local *l, const struct file_work *w,

@@ -21,7 +21,7 @@ static struct device *device_find(struct local *l, dev_t dev)
 
 /* Before the first write for an account: the file system it is on is among those that will be synced, with a
  * descriptor that was open before, so that syncfs() reports every error since. */
-int device_touch(struct local *l, struct str path, struct err *err)
+int device_touch(struct local *l, struct str path, dev_t *dev_r, struct err *err)
 {
 	char full[STORE_PATH_MAX];
 	struct device *d;
@@ -36,6 +36,8 @@ int device_touch(struct local *l, struct str path, struct err *err)
 		if (io_fstat(l->o.rootfd, &st) < 0)
 			return err_errno(err, "cannot look at the root");
 	}
+	if (dev_r)
+		*dev_r = st.st_dev;
 	pthread_mutex_lock(&l->lock);
 	d = device_find(l, st.st_dev);
 	if (d)
@@ -57,6 +59,19 @@ int device_touch(struct local *l, struct str path, struct err *err)
 	}
 	pthread_mutex_unlock(&l->lock);
 	return 0;
+}
+
+/* Behind the last write, and before the job counts as done: a sync of an earlier checkpoint may have begun between
+ * device_touch() and the write, and taken the mark away. */
+void device_dirty(struct local *l, dev_t dev)
+{
+	struct device *d;
+
+	pthread_mutex_lock(&l->lock);
+	d = device_find(l, dev);
+	if (d)
+		d->dirty = true;
+	pthread_mutex_unlock(&l->lock);
 }
 
 int devices_sync(struct local *l, struct err *err)
@@ -204,7 +219,7 @@ static int note_write(struct local *l, const struct note *n, struct err *err)
 	char full[STORE_PATH_MAX];
 	int fd, rc;
 
-	if (device_touch(l, str_from(n->path), err) < 0)
+	if (device_touch(l, str_from(n->path), NULL, err) < 0)
 		return -1;
 	fd = io_open(l->o.rootfd, local_path(full, str_from(n->path), str_from(n->folder), name),
 		     O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
