@@ -8,6 +8,10 @@
 #define CLAIM_MAX   100u
 #define CLAIM_BYTES ((size_t)2 << 20)
 #define WAIT_MAX_MS 600000
+/* Until a message that could not be read is tried again: a passing want of descriptors, or something that stays. */
+#define AGAIN_SOON_MS 2000
+#define AGAIN_MS      300000
+#define NOBODY	      ((void *)UINTPTR_MAX)
 
 /* ---- who holds what ----------------------------------------------------------------------------------- */
 
@@ -16,21 +20,26 @@ static bool is_claimed(struct queue_service *q, struct str id)
 	return map_get(q->claims, id) != NULL;
 }
 
+static void *holder_of(const struct rpc_peer *peer)
+{
+	return (void *)(uintptr_t)(rpc_peer_id(peer) + 1);
+}
+
 static void claim_set(struct queue_service *q, struct str id, const struct rpc_peer *peer)
 {
-	map_set(q->claims, id, (void *)(uintptr_t)(rpc_peer_id(peer) + 1));
+	map_set(q->claims, id, holder_of(peer));
 }
 
 bool claimed_by_another(struct queue_service *q, struct str id, const struct rpc_peer *peer)
 {
 	const void *holder = map_get(q->claims, id);
 
-	return holder && holder != (void *)(uintptr_t)(rpc_peer_id(peer) + 1);
+	return holder && holder != holder_of(peer);
 }
 
 void claim_drop_of(struct queue_service *q, struct str id, const struct rpc_peer *peer)
 {
-	if (map_get(q->claims, id) == (void *)(uintptr_t)(rpc_peer_id(peer) + 1))
+	if (map_get(q->claims, id) == holder_of(peer))
 		map_remove(q->claims, id);
 }
 
@@ -42,7 +51,7 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 	void *value;
 
 	for (size_t at = 0; map_next(q->claims, &at, &key, &value);)
-		if (value == (void *)(uintptr_t)(rpc_peer_id(peer) + 1))
+		if (value == holder_of(peer))
 			map_remove(q->claims, key);
 	blobs_drop_of(q, peer);
 	for (size_t i = q->polls.n; i-- > 0;) {
@@ -53,6 +62,55 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 		rpc_refuse(w.req, &err);
 	}
 	queue_pump(q);
+}
+
+static void timer(void *ctx)
+{
+	struct queue_service *q = ctx;
+
+	if (q->timer_ms && q->timer_ms <= clock_ms())
+		q->timer_ms = 0;
+	queue_pump(q);
+}
+
+/* Timers cannot be taken back: an earlier one is added, a late one finds nothing to do. */
+static void set_timer(struct queue_service *q, int64_t at_ms)
+{
+	int64_t now = clock_ms();
+
+	if (q->timer_ms && q->timer_ms <= at_ms)
+		return;
+	q->timer_ms = at_ms > now ? at_ms : now + 1;
+	rpc_server_after(q->server, q->timer_ms - now, timer, q);
+}
+
+/* Kept, but out of the way for a while: the others go on, and it may have been a passing want of descriptors. */
+static void put_off(struct queue_service *q, struct str id, const char *why)
+{
+	int wait_ms = map_get(q->unread, id) ? AGAIN_MS : AGAIN_SOON_MS;
+	struct put_off p = {str_dup(id), clock_ms() + wait_ms};
+
+	log_error("%.*s: cannot be read, tried again in %d s: %s", STR_ARG(id), wait_ms / 1000, why);
+	map_set(q->unread, id, NOBODY);
+	map_set(q->claims, id, NOBODY);
+	vec_push(&q->put_offs, p);
+	set_timer(q, p.until_ms);
+}
+
+static void put_offs_end(struct queue_service *q, int64_t now)
+{
+	for (size_t i = q->put_offs.n; i-- > 0;) {
+		struct put_off p = q->put_offs.v[i];
+
+		if (p.until_ms > now) {
+			set_timer(q, p.until_ms);
+			continue;
+		}
+		if (map_get(q->claims, str_from(p.id)) == NOBODY)
+			map_remove(q->claims, str_from(p.id));
+		vec_remove(&q->put_offs, i);
+		free(p.id);
+	}
 }
 
 /* ---- what is due -------------------------------------------------------------------------------------- */
@@ -98,8 +156,11 @@ static void look_for_due(struct due *d)
 /* ---- answering ---------------------------------------------------------------------------------------- */
 
 struct claim_answer {
+	struct queue_service *q;
 	struct rpc_request *req;
 	struct queue_claimed claimed;
+	const void *holder;
+	VEC(char *) ids;
 	int fds[FD_PASS_MAX]; /* ours to close */
 	size_t fd_count;
 };
@@ -108,9 +169,17 @@ static void claim_durable(void *ctx)
 {
 	struct claim_answer *a = ctx;
 
-	rpc_answer(a->req, &a->claimed); /* the request's arena goes, and the messages with it */
+	/* The request's arena goes, and the messages with it. What could not be told is nobody's again. */
+	if (!rpc_answer(a->req, &a->claimed)) {
+		for (size_t i = 0; i < a->ids.n; i++)
+			if (map_get(a->q->claims, str_from(a->ids.v[i])) == a->holder)
+				map_remove(a->q->claims, str_from(a->ids.v[i]));
+	}
 	for (size_t i = 0; i < a->fd_count; i++)
 		fd_close(&a->fds[i]);
+	for (size_t i = 0; i < a->ids.n; i++)
+		free(a->ids.v[i]);
+	vec_release(&a->ids);
 	free(a);
 }
 
@@ -126,12 +195,10 @@ static bool claim_one(struct queue_service *q, struct str id, struct rpc_request
 	struct queued m;
 
 	if (message_get(q, id, &req->arena, &m, &err) <= 0 || contents_open(q, id, &m.m, &req->arena, &err) < 0) {
-		/* Kept, but out of the way: an administrator has to look. */
-		log_error("%.*s: cannot be read: %s", STR_ARG(id),
-			  err.kind ? err.text : "scheduled, but not in the queue");
-		claim_set(q, id, req->peer);
+		put_off(q, id, err.kind ? err.text : "scheduled, but not in the queue");
 		return false;
 	}
+	map_remove(q->unread, id);
 	claim_set(q, id, req->peer);
 	room->bytes -= m.m.body.len < room->bytes ? m.m.body.len : room->bytes;
 	room->fds -= m.m.body_fd >= 0;
@@ -145,13 +212,16 @@ static void claim_answer(struct queue_service *q, struct rpc_request *req, const
 	struct claim_answer *a = NEW(struct claim_answer);
 	struct room room = {CLAIM_BYTES, FD_PASS_MAX};
 
+	a->q = q;
 	a->req = req;
+	a->holder = holder_of(req->peer);
 	a->claimed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, d->ids.n + 1);
 	for (size_t i = 0; i < d->ids.n && room.bytes && room.fds; i++) {
 		struct queue_message *m = &a->claimed.messages.v[a->claimed.messages.n];
 		if (!claim_one(q, d->ids.v[i], req, m, &room))
 			continue;
 		a->claimed.messages.n++;
+		vec_push(&a->ids, str_dup(d->ids.v[i]));
 		if (m->body_fd >= 0)
 			a->fds[a->fd_count++] = m->body_fd;
 	}
@@ -175,32 +245,13 @@ static bool claim_try(struct queue_service *q, struct rpc_request *req, bool las
 
 /* ---- long polls --------------------------------------------------------------------------------------- */
 
-static void timer(void *ctx)
-{
-	struct queue_service *q = ctx;
-
-	if (q->timer_ms && q->timer_ms <= clock_ms())
-		q->timer_ms = 0;
-	queue_pump(q);
-}
-
-/* Timers cannot be taken back: an earlier one is added, a late one finds nothing to do. */
-static void set_timer(struct queue_service *q, int64_t at_ms)
-{
-	int64_t now = clock_ms();
-
-	if (q->timer_ms && q->timer_ms <= at_ms)
-		return;
-	q->timer_ms = at_ms > now ? at_ms : now + 1;
-	rpc_server_after(q->server, q->timer_ms - now, timer, q);
-}
-
 void queue_pump(struct queue_service *q)
 {
 	int64_t now = clock_ms();
 	uint64_t next = 0;
 	size_t i = 0;
 
+	put_offs_end(q, now);
 	while (i < q->polls.n) {
 		struct waiting_claim w = q->polls.v[i];
 		if (!claim_try(q, w.req, w.deadline_ms <= now, &next)) {

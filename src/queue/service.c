@@ -213,6 +213,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->msgs = -1;
 	pthread_mutex_init(&q->lock, NULL);
 	q->claims = map_new();
+	q->unread = map_new();
 	q->blobs = map_new();
 	q->pool = pool_new(BLOB_THREADS);
 	q->service = (struct rpc_service){.name = "queue",
@@ -291,8 +292,12 @@ void queue_service_free(struct queue_service **qp)
 	if (q->msgs >= 0)
 		io_close(q->msgs);
 	map_free(&q->claims);
+	map_free(&q->unread);
 	map_free(&q->blobs);
 	vec_release(&q->polls);
+	for (size_t i = 0; i < q->put_offs.n; i++)
+		free(q->put_offs.v[i].id);
+	vec_release(&q->put_offs);
 	vec_release(&q->ended);
 	pthread_mutex_destroy(&q->lock);
 	free(q);

@@ -42,6 +42,12 @@ struct waiting_claim { /* a long poll */
 	int64_t deadline_ms;
 };
 
+/* A message that could not be read when it was due. */
+struct put_off {
+	char *id;
+	int64_t until_ms;
+};
+
 /* A delivery whose message has ended. Its key stays for a while: see repeat.c. */
 struct ended {
 	uint8_t delivery_id[16];
@@ -61,8 +67,10 @@ struct queue_service {
 
 	/* The loop's. */
 	struct map *claims; /* id -> peer id + 1 */
+	struct map *unread; /* id of a message that could not be read the last time */
 	struct map *blobs;  /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
+	VEC(struct put_off) put_offs;
 	int64_t timer_ms;	 /* when the earliest timer fires; 0: none is set */
 	uint64_t last_us;	 /* of queue ids */
 	VEC(struct ended) ended; /* oldest first, from ended_first on */
