@@ -6,6 +6,8 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define POINTS_MAX 16
@@ -34,12 +36,20 @@ void fault_init(void)
 		closedir(dir);
 }
 
+/* tgkill: the jail lets a process signal nobody else, and by no other call. A point that does not kill would make
+ * every test of it pass. */
+static void die_here(void)
+{
+	syscall(SYS_tgkill, getpid(), gettid(), SIGKILL);
+	abort();
+}
+
 void fault_point(const char *name)
 {
 	char byte;
 
 	for (size_t i = 0; i < point_count; i++)
 		if (str_eq(str_from(points[i].name), str_from(name)) && read(points[i].fd, &byte, 1) == 1)
-			kill(getpid(), SIGKILL);
+			die_here();
 }
 #endif

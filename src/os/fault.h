@@ -6,8 +6,10 @@
  * system call and does nothing. The test writes the byte; it is used up, so the restarted process lives.
  * In other builds both are nothing at all.
  *
- * Points: store.flushed (commit durable, reply not sent), smtpd.delivered (store said yes, 250 not written),
- * queue.flushed, relay.claimed, relay.delivered (store said yes, queue not told). */
+ * Points: store.taken (a commit is on its way to the disk), store.flushed (it is durable, the reply not sent),
+ * store.settled (files in place and synced, the index not written), smtpd.delivered (store or queue said yes, 250 not
+ * written), access.committed (the same for IMAP and POP3), queue.flushed, relay.claimed, relay.delivered (store said
+ * yes, queue not told), directory.granted (the store knows, the log-in or RCPT is not answered). */
 #ifndef OS_FAULT_H
 #define OS_FAULT_H
 
