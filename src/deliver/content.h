@@ -5,12 +5,14 @@
 #ifndef DELIVER_CONTENT_H
 #define DELIVER_CONTENT_H
 
+#include "queue/client.h"
 #include "store/view.h"
 
 /* Who takes messages. Borrowed from the process. */
 struct deliver_env {
 	struct store_client *store;
 	struct rpc_channel *queue;
+	struct queue_client *queue_client; /* of the same; NULL: second tries do not come here */
 };
 
 enum content_place { CONTENT_MEMORY, CONTENT_STORE, CONTENT_QUEUE, CONTENT_FILE };

@@ -201,6 +201,7 @@ static int store_attempt(const struct deliver_env *env, struct delivery *d, stru
 		.session = d->session,
 		.delivery_id = str_of(d->id, DELIVERY_ID_SIZE),
 		.fingerprint = d->fingerprint,
+		.queued = d->queued,
 		.size = d->content.size,
 		.as_is = d->content.as_is,
 		.date = d->arrival,
@@ -261,9 +262,62 @@ void deliver_store(const struct deliver_env *env, struct delivery *d)
 
 /* ---- the queue ------------------------------------------------------------------------------------------- */
 
+/* Our answer will speak of that message, too. */
+static void held_add(struct delivery *d, struct arena *arena, struct str delivery_id)
+{
+	uint8_t(*grown)[DELIVERY_ID_SIZE] = arena_alloc(arena, (d->held_count + 1) * DELIVERY_ID_SIZE);
+
+	if (d->held_count > 0)
+		memcpy(grown, d->held, d->held_count * DELIVERY_ID_SIZE);
+	memcpy(grown[d->held_count++], delivery_id.ptr, DELIVERY_ID_SIZE);
+	d->held = grown;
+}
+
+static size_t rcpts_held(struct delivery *d, const struct queue_known_one *k)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		for (size_t j = 0; j < k->recipients.n; j++)
+			if (d->rcpts[i].state != DELIVERY_DONE &&
+			    str_eq(d->rcpts[i].address, k->recipients.v[j].address)) {
+				d->rcpts[i].state = DELIVERY_DONE;
+				n++;
+			}
+	return n;
+}
+
+/* Is it the second try of a client that did not hear that the queue has it? Those recipients are done. 0, or -1 with
+ * err: the queue cannot be asked. */
+static int find_held(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+		     struct err *err)
+{
+	struct queue_known known;
+	struct rpc_reply hold;
+	int rc;
+
+	if (!env->queue_client || d->fingerprint.len == 0)
+		return 0;
+	rpc_reply_init(&hold);
+	rc = queue_known_find(env->queue_client, d->fingerprint, &known, &hold, err);
+	for (size_t i = 0; rc == 0 && i < known.messages.n; i++) {
+		const struct queue_known_one *k = &known.messages.v[i];
+
+		if (k->delivery_id.len != DELIVERY_ID_SIZE || rcpts_held(d, k) == 0)
+			continue;
+		held_add(d, arena, k->delivery_id);
+		*queue_id_r = arena_str(arena, k->id);
+		log_info("%.*s: came again, whose first try is in the queue as %.*s and was never answered",
+			 STR_ARG(d->queue_id), STR_ARG(k->id));
+	}
+	rpc_reply_release(&hold);
+	return rc;
+}
+
 static int queue_commit(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 			struct err *err)
 {
+	struct queue_commit commit = {.fingerprint = env->queue_client ? d->fingerprint : STR("")};
 	struct queue_message m = {
 		.id = d->queue_id,
 		.delivery_id = str_of(d->id, DELIVERY_ID_SIZE),
@@ -291,11 +345,12 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 	m.body = d->content.place == CONTENT_MEMORY ? d->content.bytes : STR("");
 	m.blob = d->content.place == CONTENT_QUEUE ? d->content.blob : 0;
 	m.rcpts.v = ARENA_ARRAY(arena, struct queue_rcpt, d->rcpt_count);
-	m.rcpts.n = d->rcpt_count;
 	for (size_t i = 0; i < d->rcpt_count; i++) {
 		const struct delivery_rcpt *r = &d->rcpts[i];
 
-		m.rcpts.v[i] = (struct queue_rcpt){
+		if (r->state == DELIVERY_DONE)
+			continue;
+		m.rcpts.v[m.rcpts.n++] = (struct queue_rcpt){
 			.index = (uint32_t)i,
 			.address = r->address,
 			.original = r->original,
@@ -307,8 +362,11 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 		};
 	}
 	rpc_reply_init(&hold);
-	result = rpc_call(env->queue, &QUEUE_COMMIT, &m, &id, &hold, true, QUEUE_TIMEOUT_MS, err);
+	commit.message = m;
+	result = rpc_call(env->queue, &QUEUE_COMMIT, &commit, &id, &hold, true, QUEUE_TIMEOUT_MS, err);
 	if (result == 0) {
+		if (commit.fingerprint.len > 0)
+			held_add(d, arena, m.delivery_id);
 		*queue_id_r = arena_str(arena, id.id);
 		if (d->content.place == CONTENT_QUEUE)
 			content_taken(&d->content);
@@ -345,11 +403,15 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 		   struct err *err)
 {
 	struct err why = ERR_NONE;
+	bool asked;
 
 	*queue_id_r = STR("");
 	mark_loops(d);
 	if (all_refuse(d, err))
 		return -1;
+	asked = find_held(env, d, arena, queue_id_r, &why) == 0;
+	if (count_state(d, DELIVERY_DONE) == d->rcpt_count)
+		return DELIVER_QUEUED;
 	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
 	 * that went to the queue's spool did so because the store was not there. */
 	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && d->content.place != CONTENT_QUEUE) {
@@ -368,6 +430,9 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 			log_info("%.*s: the store did not take it (%s), the queue will", STR_ARG(d->queue_id),
 				 why.text);
 	}
+	/* A queue that can be asked only now. */
+	if (!asked && find_held(env, d, arena, queue_id_r, &why) == 0 && count_state(d, DELIVERY_DONE) == d->rcpt_count)
+		return DELIVER_QUEUED;
 	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
 		return DELIVER_QUEUED;
 	log_warning("%.*s: cannot be kept now: %s", STR_ARG(d->queue_id), why.text);
@@ -379,12 +444,35 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 void delivery_done_take(struct delivery_done *done, const struct delivery *d)
 {
 	memcpy(done->id, d->id, sizeof(done->id));
+	done->queued_only = false;
 	vec_clear(&done->accounts);
 	for (size_t i = 0; i < d->rcpt_count; i++)
 		vec_push(&done->accounts, ((struct store_id){d->rcpts[i].account}));
+	vec_clear(&done->held);
+	for (size_t i = 0; i < d->held_count; i++) {
+		struct delivery_key key;
+
+		memcpy(key.id, d->held[i], sizeof(key.id));
+		vec_push(&done->held, key);
+	}
+}
+
+void delivery_done_release(struct delivery_done *done)
+{
+	vec_release(&done->accounts);
+	vec_release(&done->held);
+}
+
+void deliver_unheard(const struct deliver_env *env, const struct delivery_done *done)
+{
+	for (size_t i = 0; i < done->held.n; i++)
+		queue_heard(env->queue_client, done->held.v[i].id, false);
 }
 
 void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done)
 {
-	store_confirm_delivery(env->store, done->id, done->accounts.v, done->accounts.n);
+	for (size_t i = 0; i < done->held.n; i++)
+		queue_heard(env->queue_client, done->held.v[i].id, true);
+	if (!done->queued_only)
+		store_confirm_delivery(env->store, done->id, done->accounts.v, done->accounts.n);
 }

@@ -46,6 +46,9 @@ struct delivery {
 	size_t delivered_to_count;
 	struct delivery_rcpt *rcpts;
 	size_t rcpt_count;
+	bool queued;			   /* it comes from the queue */
+	uint8_t (*held)[DELIVERY_ID_SIZE]; /* messages of the queue that our answer speaks of; in the caller's arena */
+	size_t held_count;
 	struct str summary, fingerprint; /* by deliver_prepare(); live in the arena given there */
 };
 
@@ -61,18 +64,26 @@ void deliver_store(const struct deliver_env *env, struct delivery *d);
 enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
 /* Takes responsibility for the whole message, or for nothing of it (DESIGN 4, "The reply"): one commit in the
  * store; else one in the queue, from where relay delivers and bounces; else -1 with err and nothing written:
- * the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now. Contents are
+ * the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now. Recipients for whom the queue
+ * has taken the same message from a session that ended without an answer are not served again. Contents are
  * the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
 int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 		   struct err *err) WARN_UNUSED;
-/* The front end has written its answer: the store may forget the delivery id. */
+struct delivery_key {
+	uint8_t id[DELIVERY_ID_SIZE];
+};
+/* The front end has written its answer: store and queue may forget the delivery id. */
 struct delivery_done {
 	uint8_t id[DELIVERY_ID_SIZE];
 	VEC(struct store_id) accounts; /* that have it */
+	VEC(struct delivery_key) held; /* messages of the queue that it spoke of */
+	bool queued_only;	       /* the store is not to be told */
 };
-/* What deliver_confirm() needs when the delivery itself is gone. `done` may be used again; release with
- * vec_release(&done->accounts). */
+/* What deliver_confirm() needs when the delivery itself is gone. `done` may be used again. */
 void delivery_done_take(struct delivery_done *done, const struct delivery *d);
+void delivery_done_release(struct delivery_done *done);
+/* The session has ended, and its answer has not left: whoever sends the same again is not told twice. */
+void deliver_unheard(const struct deliver_env *env, const struct delivery_done *done);
 void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done);
 
 /* "Return-Path: ..", "Delivered-To: ..", (X-Original-To), then d->prefix. CRLF when the contents are as_is. */

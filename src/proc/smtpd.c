@@ -3,7 +3,7 @@
 #include "directory/schema.h"
 #include "engine/tls.h"
 #include "proc/frontend.h"
-#include "queue/schema.h"
+#include "queue/client.h"
 #include "smtp/server.h"
 #include <sysexits.h>
 
@@ -32,10 +32,10 @@ int proc_smtpd(struct proc *p)
 	server.engine = frontend_engine(f);
 	server.store = store_client_new(server.engine);
 	server.directory = rpc_channel_new("directory", DIR_CALLS);
-	server.queue = rpc_channel_new("queue", QUEUE_CALLS);
+	server.queue = queue_client_new();
 	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
 	proc_calls(p, PROCESS_DIRECTORY, server.directory);
-	proc_calls(p, PROCESS_QUEUE, server.queue);
+	proc_calls(p, PROCESS_QUEUE, queue_client_channel(server.queue));
 
 	/* services: listening sockets come from master */
 	hooks = frontend_hooks(f);

@@ -16,6 +16,7 @@ struct change {
 	struct rpc_request *req;
 	VEC(struct kvlog_op) ops;
 	VEC(uint64_t) blobs;
+	struct kvlog_op taken; /* one of ops: QUEUE_COMMIT's note of the fingerprint; no key: none */
 	struct arena arena;
 	struct buf contents;
 	char id[QUEUE_ID_MAX];	   /* QUEUE_COMMIT: what is answered */
@@ -76,12 +77,15 @@ static void change_unschedule(struct change *c, const struct queued *m)
 	change_op(c, schedule_key(m->due, message_destination(&m->m), m->m.id, key), STR_NULL, true);
 }
 
-static void change_end(struct change *c, struct str id)
+static void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 {
 	char key[QUEUE_KEY_MAX];
+	struct kvlog_op op;
 
-	change_op(c, message_key(id, key), STR_NULL, true);
-	contents_encode_end(&c->contents, id);
+	change_op(c, message_key(m->id, key), STR_NULL, true);
+	contents_encode_end(&c->contents, m->id);
+	if (taken_ended(c->q, m->delivery_id, by_hand, &c->arena, &op))
+		vec_push(&c->ops, op);
 }
 
 /* ---- new messages ------------------------------------------------------------------------------------- */
@@ -123,7 +127,8 @@ static bool blob_is_free(const struct change *c, uint64_t blob)
 }
 
 /* Adds one new message to the change; its id to id_r. One that was taken before is not added again. */
-static int change_add(struct change *c, const struct queue_message *given, char id_r[QUEUE_ID_MAX], struct err *err)
+static int change_add(struct change *c, const struct queue_message *given, struct str fingerprint,
+		      char id_r[QUEUE_ID_MAX], struct err *err)
 {
 	struct queue_message m = *given;
 	char key[QUEUE_KEY_MAX];
@@ -146,6 +151,11 @@ static int change_add(struct change *c, const struct queue_message *given, char 
 	if (change_put(c, m.id, m.arrival, &m, &value, err) < 0)
 		return -1;
 	change_op(c, repeat_key(m.delivery_id, key), m.id, false);
+	if (fingerprint.len > 0) {
+		if (taken_op(&m, fingerprint, &c->arena, &c->taken, err) < 0)
+			return -1;
+		vec_push(&c->ops, c->taken);
+	}
 	contents_encode(&c->contents, m.id, &m, value, blob_size);
 	if (m.blob)
 		vec_push(&c->blobs, m.blob);
@@ -201,6 +211,8 @@ static int change_commit(struct change *c, struct err *err)
 	lsn = kvlog_commit(q->k, c->ops.v, c->ops.n, &extra, 1, change_durable, c, err);
 	if (!lsn)
 		return -1;
+	if (c->taken.key.len > 0)
+		taken_committed(q, &c->taken, c->req->peer);
 	for (size_t i = 0; i < c->blobs.n; i++) {
 		spool_use(q->spool, c->blobs.v[i]);
 		map_remove_u64(q->blobs, c->blobs.v[i]);
@@ -211,10 +223,11 @@ static int change_commit(struct change *c, struct err *err)
 
 void queue_handle_commit(struct queue_service *q, struct rpc_request *req)
 {
+	const struct queue_commit *msg = req->msg;
 	struct change *c = change_new(q, req);
 	struct err err = ERR_NONE;
 
-	if (change_add(c, req->msg, c->id, &err) < 0 || change_commit(c, &err) < 0)
+	if (change_add(c, &msg->message, msg->fingerprint, c->id, &err) < 0 || change_commit(c, &err) < 0)
 		change_refuse(c, &err);
 }
 
@@ -294,11 +307,11 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 	c->ended = m.m.rcpts.n == 0;
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
-		change_end(c, m.m.id);
+		change_end(c, &m.m, false);
 	else if (change_put(c, m.m.id, deferred ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->bounces.n; i++)
-		if (r->bounces.v[i].rcpts.n && change_add(c, &r->bounces.v[i], bounce, err) < 0)
+		if (r->bounces.v[i].rcpts.n && change_add(c, &r->bounces.v[i], STR(""), bounce, err) < 0)
 			return -1;
 	return 0;
 }
@@ -343,7 +356,7 @@ void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_act
 	c->ended = action == QUEUE_DELETE;
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
-		change_end(c, m.m.id);
+		change_end(c, &m.m, true);
 	else if (change_put(c, m.m.id, (uint64_t)clock_wall(), &m.m, &value, &err) < 0)
 		log_error("%s: %s", c->id, err.text);
 	if (change_commit(c, &err) < 0) {

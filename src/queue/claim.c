@@ -54,6 +54,7 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 		if (value == holder_of(peer))
 			map_remove(q->claims, key);
 	blobs_drop_of(q, peer);
+	taken_peer_closed(q, peer);
 	for (size_t i = q->polls.n; i-- > 0;) {
 		struct waiting_claim w = q->polls.v[i];
 		if (w.req->peer != peer)
@@ -216,12 +217,15 @@ static void claim_answer(struct queue_service *q, struct rpc_request *req, const
 	a->req = req;
 	a->holder = holder_of(req->peer);
 	a->claimed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, d->ids.n + 1);
+	a->claimed.fingerprints.v = ARENA_ARRAY(&req->arena, struct queue_fingerprint, d->ids.n + 1);
 	for (size_t i = 0; i < d->ids.n && room.bytes && room.fds; i++) {
 		struct queue_message *m = &a->claimed.messages.v[a->claimed.messages.n];
 		if (!claim_one(q, d->ids.v[i], req, m, &room))
 			continue;
 		a->claimed.messages.n++;
 		vec_push(&a->ids, str_dup(d->ids.v[i]));
+		a->claimed.fingerprints.v[a->claimed.fingerprints.n++].fingerprint =
+			taken_fingerprint(q, m->delivery_id, &req->arena);
 		if (m->body_fd >= 0)
 			a->fds[a->fd_count++] = m->body_fd;
 	}

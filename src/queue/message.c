@@ -2,6 +2,7 @@
  *
  *	M id                        -> u64 due, encoded queue_message without contents
  *	D due(8) destination NUL id -> ""
+ *	F ...                       see taken.c
  *	I ...                       see repeat.c
  *
  * Ids are like Postfix's long ones: seconds (6 digits of base 52), microseconds (4), 'z', a number (base 51).

@@ -3,6 +3,14 @@
 
 RPC_DEFINE(queue_rcpt, QUEUE_RCPT_FIELDS)
 RPC_DEFINE(queue_message, QUEUE_MESSAGE_FIELDS)
+RPC_DEFINE(queue_commit, QUEUE_COMMIT_FIELDS)
+RPC_DEFINE(queue_fingerprint, QUEUE_FINGERPRINT_FIELDS)
+RPC_DEFINE(queue_heard, QUEUE_HEARD_FIELDS)
+RPC_DEFINE(queue_orphans, QUEUE_ORPHANS_FIELDS)
+RPC_DEFINE(queue_address, QUEUE_ADDRESS_FIELDS)
+RPC_DEFINE(queue_known_one, QUEUE_KNOWN_ONE_FIELDS)
+RPC_DEFINE(queue_known, QUEUE_KNOWN_FIELDS)
+RPC_DEFINE(queue_taken, QUEUE_TAKEN_FIELDS)
 RPC_DEFINE(queue_id, QUEUE_ID_FIELDS)
 RPC_DEFINE(queue_claim, QUEUE_CLAIM_FIELDS)
 RPC_DEFINE(queue_claimed, QUEUE_CLAIMED_FIELDS)
@@ -17,16 +25,20 @@ RPC_DEFINE(queue_listed, QUEUE_LISTED_FIELDS)
 RPC_DEFINE(queue_act, QUEUE_ACT_FIELDS)
 RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 
-/* Numbers are never reused. QUEUE_BLOB_DROP is sent and forgotten; it names the blob, without a descriptor. */
+/* Numbers are never reused. QUEUE_BLOB_DROP and QUEUE_HEARD are sent and forgotten; the former names the blob, without
+ * a descriptor. */
 #define CALLS(F)                                                                                                       \
-	F(QUEUE_COMMIT, 1, &queue_message_type, &queue_id_type)                                                        \
+	F(QUEUE_COMMIT, 1, &queue_commit_type, &queue_id_type)                                                         \
 	F(QUEUE_CLAIM, 2, &queue_claim_type, &queue_claimed_type)                                                      \
 	F(QUEUE_RESULT, 3, &queue_result_type, &queue_ok_type)                                                         \
 	F(QUEUE_BLOB_BEGIN, 4, &queue_blob_begin_type, &queue_blob_type)                                               \
 	F(QUEUE_BLOB_FINISH, 5, &queue_blob_finish_type, &queue_ok_type)                                               \
 	F(QUEUE_BLOB_DROP, 6, &queue_blob_type, NULL)                                                                  \
 	F(QUEUE_LIST, 7, &queue_list_type, &queue_listed_type)                                                         \
-	F(QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)
+	F(QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)                                                            \
+	F(QUEUE_HEARD, 9, &queue_heard_type, NULL)                                                                     \
+	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
+	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

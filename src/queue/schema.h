@@ -46,13 +46,20 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, bytes, summary)
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
+/* `fingerprint`: of sender and bytes, or "" when a second try of it could not be told. */
+#define QUEUE_COMMIT_FIELDS(F, S) F(S, one, message, queue_message) F(S, bytes, fingerprint)
+RPC_DECLARE(queue_commit, QUEUE_COMMIT_FIELDS)
+
 #define QUEUE_ID_FIELDS(F, S) F(S, bytes, id)
 RPC_DECLARE(queue_id, QUEUE_ID_FIELDS)
 
 /* Due messages, at most `max`; waits up to wait_ms for one. */
 #define QUEUE_CLAIM_FIELDS(F, S) F(S, u32, max) F(S, u32, wait_ms)
 RPC_DECLARE(queue_claim, QUEUE_CLAIM_FIELDS)
-#define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message)
+#define QUEUE_FINGERPRINT_FIELDS(F, S) F(S, bytes, fingerprint)
+RPC_DECLARE(queue_fingerprint, QUEUE_FINGERPRINT_FIELDS)
+/* fingerprints: one a message, as it came with the commit; for the store, which may hold the sender's first try. */
+#define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, fingerprints, queue_fingerprint)
 RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 
 #define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
@@ -62,6 +69,26 @@ RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 #define QUEUE_RESULT_FIELDS(F, S) \
 	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message)
 RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
+
+/* ---- second tries (queue/taken.c; front ends use queue/client.h) ----
+ * A message is an orphan when it was committed, but its front end died or told (heard 0) that its answer did not leave.
+ * QUEUE_ORPHANS lists the fingerprints of all; QUEUE_KNOWN (queue_fingerprint) tells more of those with this one.
+ * QUEUE_HEARD has no reply: the answer left, also that to the second try. */
+#define QUEUE_HEARD_FIELDS(F, S) F(S, bytes, delivery_id) F(S, u8, heard)
+RPC_DECLARE(queue_heard, QUEUE_HEARD_FIELDS)
+#define QUEUE_ORPHANS_MAX 50000
+#define QUEUE_ORPHANS_FIELDS(F, S) F(S, list, fingerprints, queue_fingerprint)
+RPC_DECLARE(queue_orphans, QUEUE_ORPHANS_FIELDS)
+#define QUEUE_ADDRESS_FIELDS(F, S) F(S, bytes, address)
+RPC_DECLARE(queue_address, QUEUE_ADDRESS_FIELDS)
+#define QUEUE_KNOWN_ONE_FIELDS(F, S) F(S, bytes, delivery_id) F(S, bytes, id) F(S, list, recipients, queue_address)
+RPC_DECLARE(queue_known_one, QUEUE_KNOWN_ONE_FIELDS)
+#define QUEUE_KNOWN_FIELDS(F, S) F(S, list, messages, queue_known_one)
+RPC_DECLARE(queue_known, QUEUE_KNOWN_FIELDS)
+/* What the queue's index keeps of it. */
+#define QUEUE_TAKEN_FIELDS(F, S) \
+	F(S, bytes, id) F(S, bytes, fingerprint) F(S, u64, time) F(S, u8, heard) F(S, list, recipients, queue_address)
+RPC_DECLARE(queue_taken, QUEUE_TAKEN_FIELDS)
 
 #define QUEUE_BLOB_BEGIN_FIELDS(F, S) F(S, u64, size_hint)
 RPC_DECLARE(queue_blob_begin, QUEUE_BLOB_BEGIN_FIELDS)
@@ -84,7 +111,7 @@ RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
-	QUEUE_LIST, QUEUE_ACT;
+	QUEUE_LIST, QUEUE_ACT, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

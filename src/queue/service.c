@@ -116,11 +116,12 @@ static void close_body(struct queue_message *m)
 /* Descriptors that nobody asked for. */
 static void close_unwanted(struct rpc_request *req)
 {
+	struct queue_commit *commit = req->msg;
 	struct queue_result *r = req->msg;
 	struct queue_blob *blob = req->msg;
 
 	if (req->number == QUEUE_COMMIT.number)
-		close_body(req->msg);
+		close_body(&commit->message);
 	if (req->number == QUEUE_BLOB_DROP.number)
 		fd_close(&blob->fd);
 	for (size_t i = 0; req->number == QUEUE_RESULT.number && i < r->bounces.n; i++)
@@ -141,6 +142,9 @@ static const struct {
 	{&QUEUE_BLOB_DROP, handle_blob_drop, SMTPD | RELAY},
 	{&QUEUE_CLAIM, queue_handle_claim, RELAY},
 	{&QUEUE_RESULT, queue_handle_result, RELAY},
+	{&QUEUE_HEARD, queue_handle_heard, SMTPD},
+	{&QUEUE_ORPHANS, queue_handle_orphans, SMTPD},
+	{&QUEUE_KNOWN, queue_handle_known, SMTPD},
 	{&QUEUE_LIST, queue_handle_list, MASTER},
 	{&QUEUE_ACT, queue_handle_act, MASTER},
 };
@@ -200,7 +204,7 @@ static int open_storage(struct queue_service *q, struct err *err)
 		return err_errno(err, "cannot open the queue's directory");
 	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
 		return -1;
-	if (repeat_load(q, err) < 0)
+	if (repeat_load(q, err) < 0 || taken_load(q, err) < 0)
 		return -1;
 	return kvlog_read_only(q->k) ? 0 : contents_rebuild(q, err);
 }
@@ -215,6 +219,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->claims = map_new();
 	q->unread = map_new();
 	q->blobs = map_new();
+	q->taken = map_new();
 	q->pool = pool_new(BLOB_THREADS);
 	q->service = (struct rpc_service){.name = "queue",
 					  .table = QUEUE_CALLS,
@@ -294,6 +299,7 @@ void queue_service_free(struct queue_service **qp)
 	map_free(&q->claims);
 	map_free(&q->unread);
 	map_free(&q->blobs);
+	taken_free_all(q);
 	vec_release(&q->polls);
 	for (size_t i = 0; i < q->put_offs.n; i++)
 		free(q->put_offs.v[i].id);

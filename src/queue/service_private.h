@@ -48,6 +48,17 @@ struct put_off {
 	int64_t until_ms;
 };
 
+/* What was taken, and whether its sender knows: see taken.c. */
+struct taken {
+	uint8_t delivery_id[16];
+	uint64_t peer; /* the front end that answers, plus one; 0: nobody does any more */
+	struct arena arena;
+	struct queue_taken rec;
+};
+struct delivery_key {
+	uint8_t id[16];
+};
+
 /* A delivery whose message has ended. Its key stays for a while: see repeat.c. */
 struct ended {
 	uint8_t delivery_id[16];
@@ -66,9 +77,12 @@ struct queue_service {
 	bool rebuild;	   /* the index was lost: take it from msgs */
 
 	/* The loop's. */
-	struct map *claims; /* id -> peer id + 1 */
-	struct map *unread; /* id of a message that could not be read the last time */
-	struct map *blobs;  /* begun and not used yet: id -> peer id + 1 */
+	struct map *unread;		/* id of a message that could not be read the last time */
+	struct map *claims;		/* id -> peer id + 1 */
+	struct map *taken;		/* delivery id -> struct taken */
+	VEC(struct delivery_key) heard; /* to be written */
+	bool striking;
+	struct map *blobs; /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
 	VEC(struct put_off) put_offs;
 	int64_t timer_ms;	 /* when the earliest timer fires; 0: none is set */
@@ -106,6 +120,21 @@ void repeat_ended(struct queue_service *q, struct str delivery_id);
 bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16]);
 /* After recovery: deliveries whose messages have ended, as if they had right now. */
 int repeat_load(struct queue_service *q, struct err *err) WARN_UNUSED;
+
+/* taken.c */
+/* The key that notes a new message, for the commit that takes it; and once that was made. */
+int taken_op(const struct queue_message *m, struct str fingerprint, struct arena *a, struct kvlog_op *op_r,
+	     struct err *err) WARN_UNUSED;
+void taken_committed(struct queue_service *q, const struct kvlog_op *op, const struct rpc_peer *peer);
+/* The message ends: true, with the operation for the same commit, when nothing need be known of it any more. */
+bool taken_ended(struct queue_service *q, struct str delivery_id, bool by_hand, struct arena *a, struct kvlog_op *op_r);
+struct str taken_fingerprint(struct queue_service *q, struct str delivery_id, struct arena *a);
+void taken_peer_closed(struct queue_service *q, const struct rpc_peer *peer);
+int taken_load(struct queue_service *q, struct err *err) WARN_UNUSED;
+void taken_free_all(struct queue_service *q);
+void queue_handle_heard(struct queue_service *q, struct rpc_request *req);
+void queue_handle_orphans(struct queue_service *q, struct rpc_request *req);
+void queue_handle_known(struct queue_service *q, struct rpc_request *req);
 
 /* contents.c */
 /* The extra part of a commit: contents of new messages. */

@@ -34,6 +34,7 @@ struct attempt {
 	struct content content;
 	struct attempt_rcpt *rcpts; /* as many as the message has */
 	struct delivery_done done;
+	struct str fingerprint; /* of the message as it came, or "" */
 	int64_t started_us;
 };
 

@@ -237,6 +237,7 @@ static void deliver_attempt(struct attempt *a)
 		.added_message_id = STR(""),
 		.added_from = STR(""),
 		.fingerprint = STR(""),
+		.queued = true,
 		.summary = m->summary,
 	};
 	struct err err = ERR_NONE;
@@ -262,7 +263,7 @@ static void deliver_attempt(struct attempt *a)
 	find_loops(a, &d);
 	if (d.summary.len == 0 && deliver_prepare(&d, a->arena, &err) < 0)
 		log_warning("%.*s: %s", STR_ARG(m->id), err.text);
-	d.fingerprint = STR("");
+	d.fingerprint = a->fingerprint;
 	deliver_store(&a->relay->env, &d);
 	delivery_done_take(&a->done, &d);
 	FAULT_POINT("relay.delivered");
@@ -341,12 +342,13 @@ static int report(struct attempt *a, struct err *err)
 	return rc < 0 && err->kind == ERR_NOT_FOUND ? 0 : rc;
 }
 
-static void attempt_run(struct relay *r, const struct queue_message *m)
+static void attempt_run(struct relay *r, const struct queue_message *m, struct str fingerprint)
 {
 	struct arena arena;
 	struct attempt a = {.relay = r,
 			    .conf = newest_conf(r),
 			    .message = m,
+			    .fingerprint = fingerprint,
 			    .arena = &arena,
 			    .session = ++r->sessions,
 			    .content = CONTENT_NONE,
@@ -376,7 +378,7 @@ static void attempt_run(struct relay *r, const struct queue_message *m)
 		}
 	}
 	(void)!rpc_send(r->directory, &DIR_SESSION_END, &end);
-	vec_release(&a.done.accounts);
+	delivery_done_release(&a.done);
 	arena_release(&arena);
 	conf_unref(&a.conf);
 }
@@ -397,7 +399,8 @@ int relay_step(struct relay *r, uint32_t wait_ms, struct err *err)
 		for (size_t i = 0; i < got.messages.n; i++) {
 			/* Claims not worked off come back by themselves. */
 			if (!atomic_load(&r->stopping))
-				attempt_run(r, &got.messages.v[i]);
+				attempt_run(r, &got.messages.v[i],
+					    i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR(""));
 			fd_close(&got.messages.v[i].body_fd);
 		}
 		count = (int)got.messages.n;

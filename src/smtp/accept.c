@@ -37,9 +37,12 @@ static void delivery_fill(struct smtp_session *c, struct delivery *d)
 /* Our answer leaves now; the store may forget the delivery once it has left. Before the transaction's grants
  * end: an unconfirmed delivery of a session that is gone looks to the store like a client that never heard us,
  * and an equal message from elsewhere like its second try. */
-static void answer_sent(struct smtp_session *c, const struct delivery *d)
+static void answer_sent(struct smtp_session *c, const struct delivery *d, int how)
 {
 	delivery_done_take(&c->unconfirmed, d);
+	/* What relay delivers under our id, relay confirms. */
+	if (how == DELIVER_QUEUED)
+		c->unconfirmed.queued_only = true;
 	c->confirm_pending = true;
 	session_flush(c->s);
 	if (session_unsent(c->s) == 0)
@@ -101,8 +104,8 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 		smtp_reply(c, 250, "2.0.0", "Ok: %lld bytes queued as %.*s", (long long)chunk_size, STR_ARG(id));
 	else
 		smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));
-	if (how == DELIVER_STORED)
-		answer_sent(c, d);
+	if (how == DELIVER_STORED || d->held_count > 0)
+		answer_sent(c, d, how);
 	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }
@@ -166,7 +169,7 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 	/* Not confirmed while something was put off: the client comes again with the same bytes, and those who
 	 * have them must not get them twice. */
 	if (all_done)
-		answer_sent(c, d);
+		answer_sent(c, d, DELIVER_STORED);
 	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }

@@ -4,13 +4,14 @@
 #define SMTP_SERVER_H
 
 #include "engine/session.h"
+#include "queue/client.h"
 #include "store/view.h"
 
 struct smtp_server {
 	struct engine *engine;
 	struct store_client *store;
 	struct rpc_channel *directory; /* calls of directory/schema.h */
-	struct rpc_channel *queue;     /* calls of queue/schema.h */
+	struct queue_client *queue;
 };
 
 extern const struct protocol smtp_protocol; /* smtpd: 25, and with -o also 587 and 465 */

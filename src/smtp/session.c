@@ -151,7 +151,9 @@ static enum next open_any(struct session *s, bool lmtp)
 	c->service = session_service(s);
 	c->server = c->service->server;
 	c->conf = service_conf(c->service);
-	c->env = (struct deliver_env){.store = c->server->store, .queue = c->server->queue};
+	c->env = (struct deliver_env){.store = c->server->store,
+				      .queue = queue_client_channel(c->server->queue),
+				      .queue_client = c->server->queue};
 	c->lmtp = lmtp;
 	c->where = "CONNECT";
 	c->helo = c->user = c->method = STR("");
@@ -273,7 +275,9 @@ static void smtp_close(struct session *s)
 		smtp_log(c, "lost connection after %s from %.*s", c->where, STR_ARG(c->client));
 	smtp_log_disconnect(c);
 	smtp_session_forget(c);
-	vec_release(&c->unconfirmed.accounts);
+	if (c->confirm_pending)
+		deliver_unheard(&c->env, &c->unconfirmed);
+	delivery_done_release(&c->unconfirmed);
 	arena_release(&c->mail.arena);
 	arena_release(&c->auth_arena);
 	arena_release(&c->arena);

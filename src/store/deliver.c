@@ -83,11 +83,11 @@ static void note_add(struct txn *t, struct account *a, const struct store_delive
 
 	txn_touch(t, a);
 	memcpy(n.delivery_id, msg->delivery_id.ptr, 16);
-	n.rec = (struct note_record){recipient, msg->fingerprint, (uint64_t)clock_wall()};
+	n.rec = (struct note_record){recipient, msg->queued ? STR("") : msg->fingerprint, (uint64_t)clock_wall()};
 	note_record_encode(&n.rec, &t->scratch);
 	txn_put(t, note_key(t, a, n.delivery_id, recipient), txn_value(t));
 	n.rec.recipient = str_own(recipient);
-	n.rec.fingerprint = str_own(msg->fingerprint);
+	n.rec.fingerprint = str_own(n.rec.fingerprint);
 	vec_push(&a->notes, n);
 }
 

@@ -132,7 +132,7 @@ static void commit(struct fixture *f, const struct queue_message *m, char id_r[6
 {
 	struct queue_id id;
 
-	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, m, &id), 0);
+	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &(struct queue_commit){.message = *m}, &id), 0);
 	snprintf(id_r, 64, "%.*s", STR_ARG(id.id));
 	assert_true(strlen(id_r) >= 12 && strchr(id_r, 'z'));
 }
@@ -400,11 +400,11 @@ static void nonsense_is_refused(void **state)
 	struct queue_id id;
 
 	m.rcpts.n = 0;
-	assert_true(call(f->c, f, &QUEUE_COMMIT, &m, &id) < 0);
+	assert_true(call(f->c, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id) < 0);
 	m = message("x");
 	m.body = STR_NULL;
 	m.blob = 99;
-	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &m, &id), -ERR_TEMP);
+	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), -ERR_TEMP);
 	assert_true(result(f, "../etc", NULL, 0, NULL, 0) < 0);
 }
 
@@ -426,7 +426,7 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 	struct queue_id id;
 	struct queue_ok ok;
 
-	assert_int_equal(call(smtpd, f, &QUEUE_COMMIT, &m, &id), 0);
+	assert_int_equal(call(smtpd, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), 0);
 	assert_int_equal(call(smtpd, f, &QUEUE_CLAIM, &claim_all, &claimed), -ERR_DENIED);
 	assert_int_equal(call(smtpd, f, &QUEUE_RESULT, &report, &ok), -ERR_DENIED);
 	assert_int_equal(call(smtpd, f, &QUEUE_LIST, &list, &l), -ERR_DENIED);
@@ -434,7 +434,7 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), -ERR_DENIED);
 	assert_int_equal(call(f->c, f, &QUEUE_LIST, &list, &l), -ERR_DENIED);
 	assert_int_equal(call(f->admin, f, &QUEUE_CLAIM, &claim_all, &claimed), -ERR_DENIED);
-	assert_int_equal(call(access, f, &QUEUE_COMMIT, &m, &id), -ERR_DENIED);
+	assert_int_equal(call(access, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), -ERR_DENIED);
 	assert_int_equal(call(access, f, &QUEUE_BLOB_BEGIN, &begin, &blob), -ERR_DENIED);
 	assert_int_equal(listed(f, "", &l), 1);
 	rpc_channel_free(&smtpd);
@@ -480,10 +480,10 @@ static void a_blob_is_its_peers_and_goes_with_it(void **state)
 
 	m.body = STR_NULL;
 	m.blob = blob;
-	assert_int_equal(call(other, f, &QUEUE_COMMIT, &m, &id), -ERR_TEMP);
+	assert_int_equal(call(other, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), -ERR_TEMP);
 	rpc_channel_free(&smtpd);
 	while (files_in_spool(f) > 0)
-		assert_true(call(other, f, &QUEUE_COMMIT, &m, &id) < 0);
+		assert_true(call(other, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id) < 0);
 	/* One blob for two messages: the queue refuses, and goes on. */
 	m = message("x\n");
 	commit(f, &m, first);

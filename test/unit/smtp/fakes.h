@@ -18,7 +18,7 @@
 #include "directory/schema.h"
 #include "os/fd.h"
 #include "os/io.h"
-#include "queue/schema.h"
+#include "queue/client.h"
 #include "store/view.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -37,6 +37,7 @@ struct fakes {
 	struct rpc_server *servers[3];
 	pthread_t threads[3];
 	struct rpc_channel *directory, *queue;
+	struct queue_client *queue_client;
 	struct store_client *store;
 	atomic_bool store_down, queue_down;
 	VEC(struct fake_delivered) delivered;
@@ -346,13 +347,19 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 		err_set(&err, ERR_TEMP, "4.3.0", "queue is down");
 		rpc_refuse(req, &err);
 	} else if (req->number == QUEUE_COMMIT.number) {
-		const struct queue_message *m = req->msg;
+		const struct queue_message *m = &((const struct queue_commit *)req->msg)->message;
 		struct queue_id id = {.id = m->id};
 
 		pthread_mutex_lock(&f->lock);
 		vec_push(&f->queued, fake_message_text(f, m));
 		pthread_mutex_unlock(&f->lock);
 		rpc_answer(req, &id);
+	} else if (req->number == QUEUE_ORPHANS.number) {
+		struct queue_orphans none = {0};
+
+		rpc_answer(req, &none);
+	} else if (req->number == QUEUE_HEARD.number) {
+		rpc_answer(req, NULL);
 	} else if (req->number == QUEUE_CLAIM.number) {
 		struct queue_claimed got = {0};
 
@@ -398,7 +405,8 @@ static inline void fakes_start(struct fakes *f)
 	f->blob_fd = -1;
 	pthread_mutex_init(&f->lock, NULL);
 	f->directory = rpc_channel_new("directory", DIR_CALLS);
-	f->queue = rpc_channel_new("queue", QUEUE_CALLS);
+	f->queue_client = queue_client_new();
+	f->queue = queue_client_channel(f->queue_client);
 	f->store = store_client_new(NULL);
 	channels[0] = f->directory;
 	channels[1] = store_client_channel(f->store);
@@ -442,7 +450,7 @@ static inline void fakes_stop(struct fakes *f)
 		rpc_server_free(&f->servers[i]);
 	}
 	rpc_channel_free(&f->directory);
-	rpc_channel_free(&f->queue);
+	queue_client_free(&f->queue_client);
 	store_client_free(&f->store);
 	fakes_clear(f);
 	vec_release(&f->delivered);

@@ -73,7 +73,7 @@ static void play_begin(struct play *p)
 {
 	fakes_start(&p->fakes);
 	p->engine = engine_new(&(struct engine_limits){.threads = 8, .sessions = 100});
-	p->server = (struct smtp_server){p->engine, p->fakes.store, p->fakes.directory, p->fakes.queue};
+	p->server = (struct smtp_server){p->engine, p->fakes.store, p->fakes.directory, p->fakes.queue_client};
 	pthread_create(&p->thread, NULL, run_engine, p->engine);
 	p->log_fd = memfd_create("log", MFD_CLOEXEC);
 	log_to_fd(p->log_fd);
