@@ -35,6 +35,7 @@ struct grants {
 	uint64_t epoch;
 	bool store_up;
 	int64_t store_down_ms; /* since when */
+	struct map *ended;     /* {tag, session} of sessions that ended while others are taken over; else NULL */
 };
 
 struct key {
@@ -86,10 +87,41 @@ void grants_free(struct grants **gp)
 
 /* ---- peers ---- */
 
+/* Sessions that were taken over stand under this until their front end is connected: no peer has such a number. */
+static uint64_t peer_to_come(uint64_t tag)
+{
+	return tag | 1ULL << 63;
+}
+
+/* Under the lock. */
+static void sessions_claim(struct grants *g, uint64_t peer, uint64_t tag)
+{
+	VEC(struct session *) found = {0};
+	struct str at_key;
+	void *value;
+
+	for (size_t at = 0; map_next(g->sessions, &at, &at_key, &value);) {
+		struct session *s = value;
+
+		if (s->peer == peer_to_come(tag))
+			vec_push(&found, s);
+	}
+	for (size_t i = 0; i < found.n; i++) {
+		struct session *s = found.v[i];
+		struct key key = {s->peer, s->session};
+
+		map_remove(g->sessions, KEY_STR(key));
+		key.peer = s->peer = peer;
+		map_set(g->sessions, KEY_STR(key), s);
+	}
+	vec_release(&found);
+}
+
 void grants_peer_open(struct grants *g, uint64_t peer, uint64_t tag)
 {
 	pthread_mutex_lock(&g->lock);
 	free(map_set_u64(g->peers, peer, mem_dup(&tag, sizeof(tag))));
+	sessions_claim(g, peer, tag);
 	pthread_mutex_unlock(&g->lock);
 }
 
@@ -145,6 +177,11 @@ void grants_session_end(struct grants *g, uint64_t peer, uint64_t session)
 	known = map_get_u64(g->peers, peer);
 	if (known)
 		tag = *known;
+	if (g->ended) {
+		struct key gone = {tag, session};
+
+		map_set(g->ended, KEY_STR(gone), g);
+	}
 	s = map_remove(g->sessions, KEY_STR(key));
 	if (s)
 		session_free(g, s);
@@ -197,6 +234,7 @@ static struct message message_of(const struct session *s, const struct grant *gr
 			  .rights = grant->rights,
 			  .quota_bytes = grant->quota_bytes,
 			  .quota_messages = grant->quota_messages,
+			  .serial = grant->serial,
 			  .path = str_from(path)},
 	};
 }
@@ -308,6 +346,87 @@ void grants_repeat(struct grants *g)
 
 	collect(g, 0, rpc_channel_generation(g->store), &messages);
 	tell_all(g, &messages);
+}
+
+/* ---- taking over ---- */
+
+/* Under the lock: the peer that has the tag. */
+static uint64_t peer_of(struct grants *g, uint64_t tag)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(g->peers, &at, &key, &value);)
+		if (*(const uint64_t *)value == tag)
+			return map_key_u64(key);
+	return peer_to_come(tag);
+}
+
+/* Under the lock. What is known here already is newer. */
+static void adopt(struct grants *g, const struct store_grant *from, uint64_t generation)
+{
+	struct key key = {peer_of(g, from->peer_tag), from->session}, gone = {from->peer_tag, from->session};
+	struct session *s = map_get(g->sessions, KEY_STR(key));
+	struct grant grant = {.account = from->account,
+			      .serial = from->serial,
+			      .rights = from->rights,
+			      .quota_bytes = from->quota_bytes,
+			      .quota_messages = from->quota_messages,
+			      .told = generation};
+
+	if (map_get(g->ended, KEY_STR(gone)) || find_grant(g, key, from->account) ||
+	    (s && s->grants.n >= GRANTS_SESSION_MAX))
+		return;
+	if (!s) {
+		s = NEW(struct session);
+		s->peer = key.peer;
+		s->tag = from->peer_tag;
+		s->session = key.session;
+		map_set(g->sessions, KEY_STR(key), s);
+	}
+	grant.path = str_dup(from->path);
+	vec_push(&s->grants, grant);
+	g->count++;
+}
+
+static void adopting(struct grants *g, bool on)
+{
+	pthread_mutex_lock(&g->lock);
+	if (on && !g->ended)
+		g->ended = map_new();
+	else if (!on)
+		map_free(&g->ended);
+	pthread_mutex_unlock(&g->lock);
+}
+
+int grants_adopt(struct grants *g, struct err *err)
+{
+	uint64_t generation = rpc_channel_generation(g->store);
+	struct store_grants ask = {0};
+	size_t count = 0, got;
+	int rc;
+
+	adopting(g, true);
+	do {
+		struct store_granted page;
+		struct rpc_reply hold;
+
+		got = 0;
+		rpc_reply_init(&hold);
+		rc = rpc_call(g->store, &STORE_GRANTS, &ask, &page, &hold, true, CALL_MS, err);
+		pthread_mutex_lock(&g->lock);
+		for (; rc == 0 && got < page.grants.n; got++) {
+			const struct store_grant *grant = &page.grants.v[got];
+
+			adopt(g, grant, generation);
+			ask = (struct store_grants){grant->peer_tag, grant->session, grant->account};
+		}
+		pthread_mutex_unlock(&g->lock);
+		rpc_reply_release(&hold);
+		count += got;
+	} while (got > 0);
+	adopting(g, false);
+	return rc < 0 ? -1 : (int)count;
 }
 
 /* ---- granting ---- */

@@ -3,8 +3,9 @@
  * A grant belongs to a session of a front end (peer, session) and names an account. It is noted here before it is
  * sent, so that whatever happens in between (revoked, channel lost, store restarted) finds it. Invariants:
  *   1. Nothing is granted to a peer that is gone.
- *   2. What the store holds is a subset of what is noted here, but for calls under way; after a restart of the store
- *      all of it is told again (grants_repeat).
+ *   2. What the store holds is a subset of what is noted here, but for calls under way: a new store is told all of
+ *      it (grants_repeat). After a restart of this process the store's are taken over (grants_adopt), so that
+ *      the log-ins of the process before end as its own do.
  *   3. A log-in grant carries the serial its account had when the password was checked; when the account has another
  *      one, or is gone or disabled, it is revoked (grants_check).
  * Thread-safe; no lock is held during a call to the store. */
@@ -57,6 +58,9 @@ int grants_add_async(struct grants *g, const struct grant_ask *ask, const struct
 /* Does not wait. */
 void grants_session_end(struct grants *g, uint64_t peer, uint64_t session);
 
+/* Notes what the store holds and is not known here: granted by the process that was `directory` before. Returns how
+ * many grants the store holds, or -1 with err (the store is away: to be tried again). */
+int grants_adopt(struct grants *g, struct err *err) WARN_UNUSED;
 /* The store is new: tells it everything. */
 void grants_repeat(struct grants *g);
 /* The store's channel is up or down. */

@@ -6,6 +6,7 @@
 #include "directory/resolve.h"
 #include "directory/service_private.h"
 #include "msg/address.h"
+#include "os/fault.h"
 #include "os/fd.h"
 #include <errno.h>
 #include <time.h>
@@ -66,6 +67,7 @@ int work_grant(struct work *w, const struct grant_ask *ask, const struct account
 
 	if (added < 0)
 		return -1;
+	FAULT_POINT("directory.granted");
 	service_granted(w->service, added > 0);
 	return 0;
 }
@@ -355,6 +357,7 @@ static void *watch(void *arg)
 	for (;;) {
 		struct err err = ERR_NONE;
 		bool check, repeat, settle;
+		int adopted = 0;
 
 		watch_wait(s);
 		if (s->watch_end)
@@ -366,8 +369,16 @@ static void *watch(void *arg)
 		pthread_mutex_unlock(&s->watch_lock);
 		if (settle)
 			grants_settle(s->grants);
-		if (repeat)
+		if (repeat) {
 			grants_repeat(s->grants);
+			adopted = grants_adopt(s->grants, &err);
+			if (adopted > 0)
+				log_info("took over %d grants that the store had from the process before", adopted);
+			else if (adopted < 0)
+				log_warning("cannot take over what the store was told before: %s", err.text);
+			err = ERR_NONE;
+		}
+		check |= adopted > 0;
 		check |= watch_changed(s, &seen, &err) || failed;
 		failed = err.kind != ERR_OK || (check && grants_check(s->grants, s->watch_db, &err) < 0);
 		if (failed)

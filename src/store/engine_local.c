@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "os/fault.h"
 #include "os/io.h"
 
 #define MESSAGE_LIMIT ((uint64_t)10 << 20)
@@ -270,6 +271,8 @@ static int on_settle(void *ctx, uint64_t lsn, struct err *err)
 	rc = waiting_settle(l, lsn, err);
 	if (rc < 0 && err->kind == ERR_FULL)
 		on_disk_full(l);
+	if (rc == 0)
+		FAULT_POINT("store.settled");
 	return rc;
 }
 

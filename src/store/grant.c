@@ -111,6 +111,7 @@ void grants_handle_grant(struct store_service *svc, struct peer *p, struct rpc_r
 			    .rights = msg->rights,
 			    .quota_bytes = msg->quota_bytes,
 			    .quota_messages = msg->quota_messages,
+			    .serial = msg->serial,
 			    .path = str_own(path)};
 	account_path_set(svc, g->account, g->path);
 	if (msg->admit && grant_admit(svc, g, msg->size, &err) < 0)
@@ -189,6 +190,52 @@ void grants_handle_revoke(struct store_service *svc, struct peer *p, struct rpc_
 	grants_drop_account(svc, msg->account);
 	follow_revoke(svc, msg->account);
 	rpc_answer(req, ARENA_NEW(&req->arena, struct store_ok));
+}
+
+/* ---- for a directory that was started anew ---- */
+
+#define LIST_MAX 5000
+
+static int grant_compare(const void *one, const void *two)
+{
+	const struct grant *a = *(const struct grant *const *)one, *b = *(const struct grant *const *)two;
+
+	if (a->tag != b->tag)
+		return a->tag < b->tag ? -1 : 1;
+	if (a->session != b->session)
+		return a->session < b->session ? -1 : 1;
+	return a->account < b->account ? -1 : a->account > b->account;
+}
+
+void grants_handle_list(struct store_service *svc, struct rpc_request *req)
+{
+	const struct store_grants *msg = req->msg;
+	const struct grant begin = {.tag = msg->peer_tag, .session = msg->session, .account = msg->account};
+	const struct grant *first = &begin;
+	struct store_granted *out = ARENA_NEW(&req->arena, struct store_granted);
+	const struct grant **all = ARENA_ARRAY(&req->arena, const struct grant *, map_count(svc->grants) + 1);
+	size_t count = 0;
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->grants, &at, &key, &value);) {
+		all[count] = value;
+		if (grant_compare(&all[count], &first) > 0)
+			count++;
+	}
+	qsort(all, count, sizeof(struct grant *), grant_compare);
+	count = count < LIST_MAX ? count : LIST_MAX;
+	out->grants.v = ARENA_ARRAY(&req->arena, struct store_grant, count + 1);
+	for (size_t i = 0; i < count; i++)
+		out->grants.v[out->grants.n++] = (struct store_grant){.peer_tag = all[i]->tag,
+								      .session = all[i]->session,
+								      .account = all[i]->account,
+								      .rights = all[i]->rights,
+								      .quota_bytes = all[i]->quota_bytes,
+								      .quota_messages = all[i]->quota_messages,
+								      .serial = all[i]->serial,
+								      .path = all[i]->path};
+	rpc_answer(req, out);
 }
 
 void grants_session_free(struct store_service *svc, struct str key)

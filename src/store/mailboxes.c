@@ -471,7 +471,7 @@ static void mailbox_looked(void *ctx)
 	struct err err = ERR_NONE;
 	struct account *a;
 	struct mailbox *m = NULL;
-	int rc = account_get(l->svc, l->account, &a, &err);
+	int rc = store_stopping(l->svc, &err) ? -1 : account_get(l->svc, l->account, &a, &err);
 
 	if (rc > 0)
 		m = account_mailbox(a, l->mailbox);

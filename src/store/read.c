@@ -103,7 +103,7 @@ static void view_looked(void *ctx)
 	struct err err = ERR_NONE;
 
 	rpc_init(&store_view_type, out);
-	if (view_fill(o, out, &err) < 0)
+	if (store_stopping(o->svc, &err) || view_fill(o, out, &err) < 0)
 		refuse(o->req, &err);
 	else
 		answer_when_durable(o->svc, o->account, o->req, out, out->snapshot_fd);

@@ -585,6 +585,11 @@ void call_fsck(struct call *c)
 	uint64_t id = msg->account;
 	struct str path = msg->path;
 
+	if (msg->check) {
+		free(f);
+		call_check(c);
+		return;
+	}
 	f->svc = c->svc;
 	f->req = c->req;
 	buf_init(&f->text, 1 << 20);

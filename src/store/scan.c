@@ -670,7 +670,10 @@ static void look_settled(void *ctx)
 {
 	struct look *l = ctx;
 
-	look(l, false);
+	if (store_stopping(l->svc, NULL))
+		l->then.fn(l->then.ctx);
+	else
+		look(l, false);
 	free(l);
 }
 

@@ -40,6 +40,8 @@ RPC_DEFINE(store_ok, STORE_OK_FIELDS)
 RPC_DEFINE(store_quota, STORE_QUOTA_FIELDS)
 RPC_DEFINE(store_admit, STORE_ADMIT_FIELDS)
 RPC_DEFINE(store_grant, STORE_GRANT_FIELDS)
+RPC_DEFINE(store_grants, STORE_GRANTS_FIELDS)
+RPC_DEFINE(store_granted, STORE_GRANTED_FIELDS)
 RPC_DEFINE(store_release, STORE_RELEASE_FIELDS)
 RPC_DEFINE(store_revoke, STORE_REVOKE_FIELDS)
 RPC_DEFINE(store_fsck, STORE_FSCK_FIELDS)
@@ -69,7 +71,8 @@ RPC_DEFINE(store_report, STORE_REPORT_FIELDS)
 	F(STORE_REVOKE, 20, &store_revoke_type, &store_ok_type)                                                        \
 	F(STORE_FSCK, 21, &store_fsck_type, &store_report_type)                                                        \
 	F(STORE_STATUS, 22, &store_ok_type, &store_report_type)                                                        \
-	F(STORE_BODIES, 23, &store_bodies_get_type, &store_bodies_type)
+	F(STORE_BODIES, 23, &store_bodies_get_type, &store_bodies_type)                                                \
+	F(STORE_GRANTS, 24, &store_grants_type, &store_granted_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

@@ -205,6 +205,7 @@ RPC_DECLARE(deliver_target, DELIVER_TARGET_FIELDS)
 	F(S, u64, session)                                        \
 	F(S, bytes, delivery_id)  /* 16 bytes */                  \
 	F(S, bytes, fingerprint)  /* sender and hash of the bytes; an unconfirmed twin of it is answered as already delivered */ \
+	F(S, u8, queued)          /* it comes from the queue, which knows its second try: do not note the fingerprint */ \
 	F(S, list, targets, deliver_target)                       \
 	F(S, bytes, body)                                         \
 	F(S, u64, blob)                                           \
@@ -258,17 +259,24 @@ RPC_DECLARE(store_admit, STORE_ADMIT_FIELDS)
 	F(S, u64, quota_bytes) F(S, u64, quota_messages)  /* 0: none */ \
 	F(S, bytes, path)         /* the account's Maildir, relative to the store's root */ \
 	F(S, u8, admit)           /* 1: would a message of this size be taken now? Refused as STORE_ADMIT is: */ \
-	F(S, u64, size)           /* the grant stands all the same */
+	F(S, u64, size)           /* the grant stands all the same */ \
+	F(S, u64, serial)         /* directory's, for STORE_GRANTS: which state of the account it goes by */
 RPC_DECLARE(store_grant, STORE_GRANT_FIELDS)
+/* What a directory that was started anew takes over: the grants behind this one, in order of tag, session and
+ * account; as many as fit into an answer. None: that was all. */
+#define STORE_GRANTS_FIELDS(F, S) F(S, u64, peer_tag) F(S, u64, session) F(S, u64, account)
+RPC_DECLARE(store_grants, STORE_GRANTS_FIELDS)
+#define STORE_GRANTED_FIELDS(F, S) F(S, list, grants, store_grant)
+RPC_DECLARE(store_granted, STORE_GRANTED_FIELDS)
 #define STORE_RELEASE_FIELDS(F, S) F(S, u64, peer_tag) F(S, u64, session)
 RPC_DECLARE(store_release, STORE_RELEASE_FIELDS)
 #define STORE_REVOKE_FIELDS(F, S) F(S, u64, account)
 RPC_DECLARE(store_revoke, STORE_REVOKE_FIELDS)
 
-/* ---- from master's control socket: rebuild the index of an account (or all: 0) from the files ---- */
-#define STORE_FSCK_FIELDS(F, S) F(S, u64, account) F(S, bytes, path)
+/* ---- from master's control socket: rebuild the index of an account (or all: 0) from the files, or only compare ---- */
+#define STORE_FSCK_FIELDS(F, S) F(S, u64, account) F(S, bytes, path) F(S, u8, check)
 RPC_DECLARE(store_fsck, STORE_FSCK_FIELDS)
-#define STORE_REPORT_FIELDS(F, S) F(S, bytes, text)
+#define STORE_REPORT_FIELDS(F, S) F(S, bytes, text) F(S, u64, faults)
 RPC_DECLARE(store_report, STORE_REPORT_FIELDS)
 
 /*      call                  request                reply (none: sent and forgotten)
@@ -292,13 +300,14 @@ RPC_DECLARE(store_report, STORE_REPORT_FIELDS)
  *      STORE_GRANT           store_grant            store_ok
  *      STORE_RELEASE         store_release          none
  *      STORE_REVOKE          store_revoke           store_ok
+ *      STORE_GRANTS          store_grants           store_granted
  *      STORE_FSCK            store_fsck             store_report
  *      STORE_STATUS          store_ok               store_report
  *      STORE_BODIES          store_bodies_get       store_bodies */
 extern const struct rpc_call STORE_MAILBOXES, STORE_MAILBOX, STORE_MAILBOX_CHANGE, STORE_VIEW_OPEN, STORE_VIEW_CLOSE,
 	STORE_CHANGES, STORE_META, STORE_BODY, STORE_SUMMARY_PUT, STORE_COMMIT, STORE_DELIVER, STORE_CONFIRM,
 	STORE_BLOB_BEGIN, STORE_BLOB_FINISH, STORE_BLOB_DROP, STORE_QUOTA, STORE_ADMIT, STORE_GRANT, STORE_RELEASE,
-	STORE_REVOKE, STORE_FSCK, STORE_STATUS, STORE_BODIES;
+	STORE_REVOKE, STORE_FSCK, STORE_STATUS, STORE_BODIES, STORE_GRANTS;
 extern const struct rpc_call STORE_CALLS[];        /* all of them, ended by {0} */
 /* clang-format on */
 

@@ -26,6 +26,14 @@ void refuse(struct rpc_request *req, struct err *err)
 	rpc_refuse(req, err);
 }
 
+bool store_stopping(const struct store_service *svc, struct err *err)
+{
+	if (svc->engine)
+		return false;
+	err_set(err, ERR_TEMP, "4.3.0", "the store is being stopped");
+	return true;
+}
+
 struct runtime *runtime_get(struct store_service *svc, uint64_t account)
 {
 	struct runtime *rt = map_get_u64(svc->runtimes, account);
@@ -99,6 +107,11 @@ static void call_revoke(struct call *c)
 	grants_handle_revoke(c->svc, c->peer, c->req);
 }
 
+static void call_grants(struct call *c)
+{
+	grants_handle_list(c->svc, c->req);
+}
+
 void call_status(struct call *c)
 {
 	struct store_report *r = ARENA_NEW(&c->req->arena, struct store_report);
@@ -140,6 +153,7 @@ static const struct handler HANDLERS[] = {
 	{&STORE_GRANT, call_grant, DIRECTORY, NO_GRANT, 0},
 	{&STORE_RELEASE, call_release, DIRECTORY, NO_GRANT, 0},
 	{&STORE_REVOKE, call_revoke, DIRECTORY, NO_GRANT, 0},
+	{&STORE_GRANTS, call_grants, DIRECTORY, NO_GRANT, 0},
 	{&STORE_FSCK, call_fsck, ADMIN, NO_GRANT, 0},
 	{&STORE_STATUS, call_status, ADMIN, NO_GRANT, 0},
 };

@@ -18,7 +18,7 @@ struct peer {
 struct grant {
 	uint64_t tag, session, account;
 	uint8_t rights;
-	uint64_t quota_bytes, quota_messages;
+	uint64_t quota_bytes, quota_messages, serial;
 	struct str path; /* malloc'ed */
 };
 
@@ -255,6 +255,7 @@ struct grant *grant_find(struct store_service *svc, const struct peer *p, uint64
 void grants_handle_grant(struct store_service *svc, struct peer *p, struct rpc_request *req);
 void grants_handle_release(struct store_service *svc, struct peer *p, struct rpc_request *req);
 void grants_handle_revoke(struct store_service *svc, struct peer *p, struct rpc_request *req);
+void grants_handle_list(struct store_service *svc, struct rpc_request *req);
 void grants_peer_end(struct store_service *svc, uint64_t tag);
 void grants_session_free(struct store_service *svc, struct str session_key);
 
@@ -287,12 +288,15 @@ void call_blob_drop(struct call *c);
 void call_quota(struct call *c);
 void call_admit(struct call *c);
 void call_fsck(struct call *c);
+void call_check(struct call *c); /* check.c: the same call, when it asks to compare only */
 void call_status(struct call *c);
 void service_handle(void *ctx, struct rpc_request *req);
 /* Tries requests again that waited for a grant. */
 void parked_retry(struct store_service *svc);
 
 void refuse(struct rpc_request *req, struct err *err);
+/* True, with err, for what the engine calls while it is being closed: nothing can be read any more. */
+bool store_stopping(const struct store_service *svc, struct err *err);
 /* The answer to a commit id that was seen before: true when req has been taken care of. */
 bool answer_repeat(struct call *c, struct str commit_id, const struct rpc_type *type);
 void answer_remember(struct txn *t, struct account *a, struct str commit_id, const struct rpc_call *call,

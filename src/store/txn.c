@@ -381,6 +381,7 @@ int txn_commit(struct txn **tp, struct rpc_request *req, void *reply, struct err
 		txn_abort(tp);
 		return -1;
 	}
+	FAULT_POINT("store.taken");
 	*tp = NULL;
 	for (size_t i = 0; i < t->accounts.n; i++) {
 		t->accounts.v[i]->fresh = false;

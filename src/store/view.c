@@ -36,6 +36,7 @@ struct view {
 	struct keyword_list *keywords;
 	uint64_t epoch, seen; /* place in the shared log */
 	uint64_t modseq;
+	bool synced;	   /* modseq is known */
 	uint32_t last_uid; /* highest ever shown: what is below and not shown is gone */
 };
 
@@ -329,6 +330,11 @@ int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32
 	start_at_base(v);
 	pthread_mutex_unlock(&v->shared->lock);
 	view_sync(v, true, NULL);
+	if (!v->synced) {
+		/* The store went away in between: what we have is a base without the news, and no modseq for it. */
+		view_close(&v);
+		return err_set(err, ERR_TEMP, "4.3.0", "the mailbox cannot be opened for the moment");
+	}
 	v->recent_from = recent ? recent : info_r->uidnext;
 	info_r->messages = (uint32_t)view_count(v);
 	info_r->recent = view_recent_count(v);
@@ -655,6 +661,7 @@ void view_sync(struct view *v, bool allow_expunge, const struct view_events *ev)
 	tell_flags(v, &sync, ev);
 	tell_new(v, &sync, ev);
 	v->modseq = sync.modseq;
+	v->synced = true;
 	vec_release(&sync.news);
 	rebase(v);
 }
