@@ -56,8 +56,9 @@ const struct cmd_entry cmd_table[] = {
 	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS"},
 	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]",
 	 "The messages that wait to be delivered."},
-	{"mail", cmd_mail, "fsck [--json] [USER]",
-	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files."},
+	{"mail", cmd_mail, "fsck [--check] [--json] [USER]",
+	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files; with --check it only "
+	 "compares."},
 #ifdef POSTRIDER_TEST
 	{"probe", cmd_probe, "PROCESS WHAT [ARGUMENT]", "Make a process try what its jail forbids (test builds only)."},
 #endif

@@ -1,5 +1,5 @@
-/* postrider mail: what concerns the mail itself. fsck makes store compare its index with the files and rebuild
- * what differs; the files win. */
+/* postrider mail: what concerns the mail itself. fsck makes store build its index anew from the files; with --check it
+ * only compares index, files and uidlists, and says what does not agree. */
 #include "base/mem.h"
 #include "cmd/control.h"
 #include "config/instance.h"
@@ -27,10 +27,15 @@ static int find_account(const struct cmd *c, const char *address, struct arena *
 	return EX_OK;
 }
 
-static void print_report(const struct cmd *c, struct str text)
+static void print_report(const struct cmd *c, const struct store_report *r, bool check)
 {
+	struct str text = r->text;
+
 	if (c->json) {
 		json_t *report = json_pack("{s:o}", "report", json_stringn(text.ptr ? text.ptr : "", text.len));
+
+		if (check)
+			json_object_set_new(report, "faults", json_integer((json_int_t)r->faults));
 
 		json_dumpf(report, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -40,9 +45,9 @@ static void print_report(const struct cmd *c, struct str text)
 	}
 }
 
-static int fsck(struct cmd *c, const char *address)
+static int fsck(struct cmd *c, const char *address, bool check)
 {
-	struct store_fsck request = {0};
+	struct store_fsck request = {.check = check};
 	struct store_report reply;
 	struct account account = {0};
 	struct err err = ERR_NONE;
@@ -59,7 +64,9 @@ static int fsck(struct cmd *c, const char *address)
 		if (control_call(c->dir, &CONTROL_STORE_FSCK, &request, &reply, &hold, FSCK_TIMEOUT_MS, &err) < 0)
 			status = cmd_error(cmd_status_of(&err), "%s", err.text);
 		else
-			print_report(c, reply.text);
+			print_report(c, &reply, check);
+		if (status == EX_OK && reply.faults > 0)
+			status = EX_DATAERR;
 		rpc_reply_release(&hold);
 	}
 	arena_release(&arena);
@@ -68,7 +75,18 @@ static int fsck(struct cmd *c, const char *address)
 
 int cmd_mail(struct cmd *c)
 {
-	if (c->argc < 1 || c->argc > 2 || strcmp(c->argv[0], "fsck") != 0)
+	const char *address = NULL;
+	bool check = false;
+
+	if (c->argc < 1 || strcmp(c->argv[0], "fsck") != 0)
 		return cmd_usage(c);
-	return fsck(c, c->argc == 2 ? c->argv[1] : NULL);
+	for (int i = 1; i < c->argc; i++) {
+		if (strcmp(c->argv[i], "--check") == 0 && !check)
+			check = true;
+		else if (c->argv[i][0] != '-' && !address)
+			address = c->argv[i];
+		else
+			return cmd_usage(c);
+	}
+	return fsck(c, address, check);
 }

@@ -1,6 +1,7 @@
 /* Every change is one commit with an id of its own, so that it can be sent again after the store was restarted. */
 #include "base/encode.h"
 #include "imap/session.h"
+#include "os/fault.h"
 
 #define COMMIT_ID_LEN 16
 
@@ -19,6 +20,7 @@ int imap_commit(struct imap_session *s, struct store_op *ops, size_t n, struct s
 	rpc_reply_init(hold);
 	if (store_call(s->server->store, &STORE_COMMIT, &commit, done_r, hold, err) < 0)
 		return -1;
+	FAULT_POINT("access.committed");
 	if (done_r->results.n != n)
 		return err_set(err, ERR_TEMP, "4.3.0", "The store gave an incomplete answer");
 	return 0;
@@ -38,6 +40,7 @@ enum next imap_mailbox_change(struct imap_session *s, struct store_mailbox_chang
 	change->commit_id = str_of(id, sizeof(id));
 	rpc_reply_init(&hold);
 	rc = store_call(s->server->store, &STORE_MAILBOX_CHANGE, change, &info, &hold, &err);
+	FAULT_POINT("access.committed");
 	rpc_reply_release(&hold);
 	return rc < 0 ? imap_reply_err(s, &err) : imap_reply(s, "OK %s", text);
 }

@@ -1,6 +1,7 @@
 /* The snapshot of INBOX: taken at log-in, and its marked messages expunged at QUIT (RFC 1939 4, 6). */
 #include "base/encode.h"
 #include "base/mem.h"
+#include "os/fault.h"
 #include "pop3/session.h"
 
 /* ---- opening ---- */
@@ -119,6 +120,7 @@ int pop3_maildrop_update(struct pop3_session *s, struct err *err)
 	commit.commit_id = str_of(id, sizeof(id));
 	rpc_reply_init(&hold);
 	rc = store_call(s->server->store, &STORE_COMMIT, &commit, &done, &hold, err);
+	FAULT_POINT("access.committed");
 	rpc_reply_release(&hold);
 	free(ranges);
 	return rc;

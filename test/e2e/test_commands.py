@@ -191,6 +191,32 @@ def test_an_empty_queue(mail):
         assert code == os.EX_DATAERR and "there is no message NOSUCHID in the queue" in text
 
 
+def test_fsck_compares_and_changes_nothing(mail):
+    bob = "bob@example.test"
+    for _ in range(4):
+        mail.send(bob)
+    box = mail.imap(bob)
+    box.select()
+    box.create("Work")
+    box.uid("COPY", "1:2", "Work")
+    box.uid("MOVE", "3", "Work")
+    box.uid("STORE", "2", "+FLAGS", r"(\Seen key)")
+    box.logout()
+    done = mail.command("mail", "fsck", "--check", bob)
+    assert done.stdout == "1 accounts, 6 messages: 0 faults\n"
+    first, second = mail.messages(bob)[:2]
+    with open(first, "a") as f:
+        f.write("more")
+    os.unlink(second)
+    for _ in range(2):
+        done = mail.command("mail", "fsck", "--check", "--json", check=False)
+        assert done.returncode == os.EX_DATAERR
+        report = json.loads(done.stdout)
+        assert os.path.basename(first).split(":")[0] in report["report"] and "is missing" in report["report"]
+        assert report["faults"] >= 2
+    assert mail.command("mail", "fsck", "--nonsense", check=False).returncode == os.EX_USAGE
+
+
 def test_fsck_reports_and_repairs(mail):
     for i in range(3):
         mail.send("bob@example.test", subject=f"n{i}")

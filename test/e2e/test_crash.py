@@ -1,53 +1,23 @@
 """kill -9 of any process, at any moment: what was answered 250 is there, once, and whole."""
 
+import contextlib
 import email
 import imaplib
 import json
 import os
 import random
 import re
-import select
 import signal
 import smtplib
 import subprocess
-import threading
 import time
 
 import pytest
 
-from instance import BINARY, Instance, Raw, in_thread, wait_for
+from crashkill import Faults, make_users, rounds
+from instance import BINARY, Instance, Raw, wait_for
 
 SECONDS = float(os.environ.get("CRASH_SECONDS", "30"))
-
-
-class Faults:
-    """FIFOs through which a test kills a process at a named point (os/fault.h)."""
-
-    NAMES = ("store.flushed", "smtpd.delivered", "queue.flushed", "relay.claimed", "relay.delivered")
-
-    def __init__(self, directory):
-        self.dir = str(directory)
-        os.mkdir(self.dir)
-        self.fds = {}
-        for name in self.NAMES:
-            path = os.path.join(self.dir, name)
-            os.mkfifo(path)
-            os.chmod(path, 0o666)
-            self.fds[name] = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-
-    def arm(self, name):
-        os.write(self.fds[name], b"x")
-
-    def wait_used(self, name):
-        """Until a process has died at the point."""
-        def used():
-            ready, _, _ = select.select([self.fds[name]], [], [], 0)
-            return not ready
-        wait_for(f"the end of a process at {name}", used)
-
-    def close(self):
-        for fd in self.fds.values():
-            os.close(fd)
 
 
 @pytest.fixture
@@ -131,59 +101,19 @@ def login_works(mail):
         return None
 
 
-def test_random_kills_under_load_lose_and_double_nothing(faulty):
+def test_kills_under_load_lose_double_and_undo_nothing(tmp_path, monkeypatch):
+    """The short form of torture/kill.py: some dozens of kills under clients of all protocols, then a look at all that
+    they were told."""
     seed = random.randrange(1 << 30)
     print("seed", seed)
-    rng = random.Random(seed)
-    stop = threading.Event()
-    accepted, unsure = [], []
-
-    def load(worker):
-        n = 0
-        while not stop.is_set():
-            subject = f"w{worker}n{n}"
-            n += 1
-            size = 100_000 if n % 17 == 0 else 200
-            try:
-                faulty.send("bob@example.test", text=message(subject, size))
-                accepted.append(subject)
-            except (OSError, smtplib.SMTPException):
-                unsure.append(subject)
-                time.sleep(0.02)
-
-    def change_flags():
-        while not stop.is_set():
-            try:
-                box = faulty.imap("bob@example.test")
-                if int(box.select()[1][0]):
-                    box.store("1:*", "+FLAGS", r"(\Seen)")
-                box.logout()
-            except AssertionError:
-                raise
-            except Exception:
-                time.sleep(0.05)
-
-    tasks = [in_thread(load, i) for i in range(4)] + [in_thread(change_flags)]
-    deadline = time.monotonic() + SECONDS
-    kills = 0
-    while time.monotonic() < deadline:
-        time.sleep(rng.uniform(0.1, 0.8))
-        kills += kill_one_that_ran_well(faulty, rng, ["smtpd", "access", "relay", "directory", "queue", "store"])
-    stop.set()
-    for t in tasks:
-        t.result()
-    send_until_accepted(faulty, "last")
-    found = wait_for("log-in", lambda: login_works(faulty))
-    lost = [s for s in accepted if found.get(s, 0) == 0]
-    doubled = [s for s, n in found.items() if n > 1]
-    print(f"{kills} kills, {len(accepted)} accepted, {len(unsure)} without answer")
-    assert not lost and not doubled, (lost, doubled)
-    assert len(accepted) > 20 and kills > 5
-    faulty.stop()
-    faulty.start()
-    again = subjects(faulty, "bob@example.test")
-    assert again == found
-    assert set(again) <= set(accepted) | set(unsure) | {"last"}
+    faults = Faults(tmp_path / "faults")
+    monkeypatch.setenv("POSTRIDER_FAULTS", faults.dir)
+    with Instance(tmp_path / "mail") as m:
+        users = make_users(m, 6)
+        m.start()
+        killer, world = rounds(m, users, 12, seed, SECONDS, SECONDS / 2, faults)
+    faults.close()
+    assert killer.total() > 10 and world.stats["delivered"] > 20 and world.stats["changes in doubt"] > 0, world.stats
 
 
 def test_kill_of_everything_at_once(faulty):
@@ -259,30 +189,11 @@ def test_after_a_resend_the_same_message_can_be_sent_again(faulty):
     assert subjects(faulty, "bob@example.test") == {"same": 3}
 
 
-def kill_one_that_ran_well(mail, rng, names):
-    """One that lived for two seconds: so that the load runs against crashes, not against master's back-off."""
-    ready = []
-    for pid, name in mail.children().items():
-        try:
-            ticks = float(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[19])
-        except OSError:
-            continue
-        age = float(open("/proc/uptime").read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-        if name in names and age > 2.1:
-            ready.append(pid)
-    if not ready:
-        return 0
-    try:
-        os.kill(rng.choice(sorted(ready)), signal.SIGKILL)
-    except ProcessLookupError:
-        return 0
-    return 1
-
-
 def kill(mail, process):
     pid = mail.pid_of(process)
     os.kill(pid, signal.SIGKILL)
     wait_for("a new " + process, lambda: mail.pid_of(process) != pid)
+    return mail.pid_of(process)
 
 
 def accepts_recipients(mail):
@@ -357,6 +268,53 @@ def test_killed_while_the_queue_hands_over_gives_one_copy(queueing, point):
     assert subjects(queueing, "bob@example.test") == {"through the queue": 1, "after": 1}
 
 
+def send_to_both_until_accepted(mail, subject):
+    for _ in range(200):
+        try:
+            return send_to_both(mail, subject)
+        except (OSError, smtplib.SMTPException):
+            time.sleep(0.05)
+    raise AssertionError("never accepted: " + subject)
+
+
+@pytest.mark.parametrize("point", ["smtpd.delivered", "queue.flushed"])
+@pytest.mark.parametrize("victims", [[], ["relay"], ["queue"], ["queue", "store", "smtpd"]])
+def test_killed_between_the_queues_commit_and_the_reply_gives_one_copy(queueing, point, victims):
+    """What the queue has taken is known by its bytes, too: the second try of a client that heard nothing is answered,
+    and not taken again. What is sent again after an answer is."""
+    send_to_both_until_accepted(queueing, "before")
+    queueing.faults.arm(point)
+    with pytest.raises((OSError, smtplib.SMTPException)) if point == "smtpd.delivered" else contextlib.nullcontext():
+        send_to_both(queueing, "during")
+    queueing.faults.wait_used(point)
+    for process in victims:
+        kill(queueing, process)
+    if point == "smtpd.delivered":
+        send_to_both_until_accepted(queueing, "during")
+    queueing.command("queue", "flush")
+    wait_for("delivery", lambda: subjects(queueing, "bob@example.test") == {"before": 1, "during": 1})
+    send_to_both_until_accepted(queueing, "during")
+    wait_for("delivery", lambda: subjects(queueing, "bob@example.test") == {"before": 1, "during": 2})
+    for process in ("queue", "relay", "smtpd"):
+        kill(queueing, process)
+    send_to_both_until_accepted(queueing, "after")
+    wait_for("delivery", lambda: "after" in subjects(queueing, "bob@example.test"))
+    assert subjects(queueing, "bob@example.test") == {"before": 1, "during": 2, "after": 1}
+
+
+def test_a_first_try_in_the_store_and_a_second_in_the_queue_give_one_copy(queueing):
+    """The store has the first, unanswered; the second is for carol, too, whose mailbox is full, and waits in the queue."""
+    queueing.faults.arm("smtpd.delivered")
+    with pytest.raises((OSError, smtplib.SMTPException)), queueing.submission("alice@example.test") as s:
+        s.sendmail("alice@example.test", "bob@example.test", message("once", 4000))
+    queueing.faults.wait_used("smtpd.delivered")
+    wait_for("service", lambda: accepts_recipients(queueing))
+    send_to_both_until_accepted(queueing, "once")
+    queueing.wait_log(r"to=<bob@example.test>.*status=sent")
+    queueing.wait_log(r"to=<carol@example.test>.*status=deferred")
+    assert subjects(queueing, "bob@example.test") == {"once": 1}
+
+
 @pytest.mark.parametrize("point", [None, "queue.flushed", "relay.delivered"])
 def test_who_is_deleted_while_his_mail_waits_gives_one_report(queueing, point):
     send_to_both(queueing, "for carol")
@@ -365,7 +323,8 @@ def test_who_is_deleted_while_his_mail_waits_gives_one_report(queueing, point):
     send_to_bob_again = message("still works")
     if point:
         queueing.faults.arm(point)
-    queueing.command("queue", "flush")
+    # What it asks for is a change of the queue: it may itself be the one that meets the point.
+    queueing.command("queue", "flush", check=not point)
     if point == "relay.delivered":
         # Nothing is delivered in that attempt: the report itself is what passes the point.
         queueing.faults.wait_used(point)
@@ -437,6 +396,8 @@ def test_idle_sessions_hear_of_new_mail_after_a_restart(faulty, victims):
     idle = Idle(faulty, "bob@example.test")
     for process in victims:
         kill(faulty, process)
+        # The one that lives has told the new one.
+        wait_for("service", lambda: accepts_recipients(faulty))
     send_until_accepted(faulty, "n2")
     idle.wait_exists(2)
     send_until_accepted(faulty, "n3")
@@ -449,16 +410,31 @@ def test_idle_sessions_hear_of_new_mail_after_a_restart(faulty, victims):
     box.logout()
 
 
-def test_a_session_outlives_directory_and_then_store_or_is_told_to_go(faulty):
-    """A new directory does not know the log-ins of the old one; a new store asks it. Whoever loses his rights so
-    hears BYE, soon, and can log in again."""
+def test_sessions_outlive_directory_and_then_store(faulty):
+    """A new directory is told by the store whom it serves, and a new store by directory."""
     send_until_accepted(faulty, "n1")
     idle = Idle(faulty, "bob@example.test")
     selected, plain = faulty.imap("bob@example.test"), faulty.imap("bob@example.test")
     selected.select()
-    kill(faulty, "directory")
-    assert selected.noop()[0] == plain.noop()[0] == "OK"
-    kill(faulty, "store")
+    for _ in range(2):
+        pid = kill(faulty, "directory")
+        faulty.wait_log(rf"directory\[{pid}\]: .*took over")
+        kill(faulty, "store")
+        assert b"end of n1" in selected.fetch("1", "(BODY[])")[1][0][1]
+        assert plain.status("INBOX", "(MESSAGES)")[0] == plain.list()[0] == "OK"
+    send_until_accepted(faulty, "n2")
+    idle.wait_exists(2)
+    idle.done()
+
+
+def test_when_directory_and_store_die_at_once_sessions_are_told_to_go(faulty):
+    """Nobody is left who knows the log-ins: who had them hears BYE, soon, and can log in again."""
+    send_until_accepted(faulty, "n1")
+    idle = Idle(faulty, "bob@example.test")
+    selected, plain = faulty.imap("bob@example.test"), faulty.imap("bob@example.test")
+    selected.select()
+    for pid in [faulty.pid_of("directory"), faulty.pid_of("store")]:
+        os.kill(pid, signal.SIGKILL)
     begin = time.monotonic()
     for command in (lambda: selected.fetch("1", "(BODY[])"), lambda: plain.status("INBOX", "(MESSAGES)"), plain.list):
         try:
@@ -534,193 +510,24 @@ def test_of_two_starts_at_once_one_serves(stopped):
             p.stderr.close()
 
 
-# ---- IMAP ----
+# ---- what a new directory must know ----
 
-class Model:
-    """What a client knows of its mailboxes: what was answered OK, and what may have happened when nothing was."""
-
-    BOXES = ("INBOX", "Work")
-
-    def __init__(self, mail, rng):
-        self.mail, self.rng, self.count = mail, rng, 0
-        self.state = {box: {} for box in self.BOXES}       # mailbox: uid: (subject, flags)
-        self.validity = {}
-        self.given = {}                                    # (mailbox, uid): subject; never anything else
-        self.top = {box: 0 for box in self.BOXES}
-        self.unsure = 0
-        self.box = None
-
-    def read(self):
-        """The state as a new session sees it; checks what must never change."""
-        state = {}
-        for name in self.BOXES:
-            assert self.box.select(name, readonly=True)[0] == "OK"
-            validity = self.box.response("UIDVALIDITY")[1][0]
-            assert self.validity.setdefault(name, validity) == validity
-            state[name] = {}
-            for item in self.box.uid("FETCH", "1:*", "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]:
-                if not isinstance(item, tuple):
-                    continue
-                uid = int(re.search(rb"UID (\d+)", item[0])[1])
-                flags = frozenset(re.search(rb"FLAGS \(([^)]*)\)", item[0])[1].split()) - {b"\\Recent"}
-                subject = item[1].split(b":", 1)[1].strip().decode()
-                assert self.given.setdefault((name, uid), subject) == subject, "a UID was given twice"
-                state[name][uid] = (subject, flags)
-        return state
-
-    def connect(self):
-        self.box = wait_for("a session", self.try_connect, 60)
-
-    def try_connect(self):
-        try:
-            box = self.mail.imap("bob@example.test")
-            return box
-        except (OSError, imaplib.IMAP4.error):
-            return None
-
-    def reconcile(self, possible):
-        """After a lost connection: the state is one of those that are possible."""
-        self.unsure += 1
-        for _ in range(100):
-            self.connect()
-            try:
-                state = self.read()
-                break
-            except (OSError, imaplib.IMAP4.error):
-                time.sleep(0.05)
-        assert any(self.same(state, p) for p in possible), (state, possible)
-        self.state = state
-        for name in self.BOXES:
-            self.top[name] = max([self.top[name], *state[name]])
-
-    def same(self, state, expected):
-        """None as a key of `expected` stands for messages with new UIDs."""
-        for name in self.BOXES:
-            want = dict(expected[name])
-            new = want.pop(None, [])
-            fresh = {u: v for u, v in state[name].items() if u not in want}
-            if {u: v for u, v in state[name].items() if u in want} != want:
-                return False
-            if self.told(fresh.values()) != self.told(new) or any(u <= self.top[name] for u in fresh):
-                return False
-        return True
-
-    @staticmethod
-    def told(messages):
-        """Comparable: equal sets may print in different orders."""
-        return sorted((subject, sorted(flags)) for subject, flags in messages)
-
-    def copy(self):
-        return {name: dict(box) for name, box in self.state.items()}
-
-    def step(self):
-        name = self.rng.choice(self.BOXES)
-        other = self.BOXES[1 - self.BOXES.index(name)]
-        uids = sorted(self.state[name])
-        verbs = ["APPEND", "STORE", "COPY", "MOVE", "EXPUNGE"] if uids else ["APPEND"]
-        if len(uids) > 12:
-            verbs = ["EXPUNGE", "STORE"]
-        verb = self.rng.choice(verbs)
-        chosen = self.rng.sample(uids, min(len(uids), self.rng.randint(1, 3)))
-        before, after = self.copy(), self.copy()
-        try:
-            if self.box is None:
-                self.connect()
-            getattr(self, "do_" + verb.lower())(name, other, chosen, after)
-        except (OSError, imaplib.IMAP4.abort):
-            # EXPUNGE is two commands: the flag, then the removal.
-            between = self.copy()
-            for uid in chosen if verb == "EXPUNGE" else []:
-                between[name][uid] = (between[name][uid][0], between[name][uid][1] | {b"\\Deleted"})
-            self.reconcile([before, between, after])
-            return
-        self.settle(after)
-
-    def settle(self, after):
-        """Answered OK: so it is, and the new UIDs are what the next look says."""
-        new = any(None in box for box in after.values())
-        if new:
-            try:
-                state = self.read()
-            except (OSError, imaplib.IMAP4.abort):
-                self.reconcile([after])
-                return
-            assert self.same(state, after), (state, after)
-            self.state = state
-        else:
-            self.state = after
-        for name in self.BOXES:
-            self.top[name] = max([self.top[name], *self.state[name]])
-
-    def ok(self, answer):
-        assert answer[0] == "OK", answer
-        return answer
-
-    def select(self, name):
-        self.ok(self.box.select(name))
-
-    def do_append(self, name, other, chosen, after):
-        self.count += 1
-        subject = f"m{self.count}"
-        size = 100_000 if self.count % 13 == 0 else 200
-        after[name][None] = [(subject, frozenset({b"\\Draft"}))]
-        answer = self.box.append(name, r"(\Draft)", None, message(subject, size).encode())
-        if answer[0] == "NO" and b"UNAVAILABLE" in answer[1][0]:
-            del after[name][None]           # refused for now: nothing was written
-            return
-        self.ok(answer)
-
-    def do_store(self, name, other, chosen, after):
-        for uid in chosen:
-            after[name][uid] = (after[name][uid][0], after[name][uid][1] | {b"\\Flagged"})
-        self.select(name)
-        self.ok(self.box.uid("STORE", ",".join(map(str, chosen)), "+FLAGS", r"(\Flagged)"))
-
-    def do_copy(self, name, other, chosen, after):
-        after[other][None] = [after[name][uid] for uid in chosen]
-        self.select(name)
-        self.ok(self.box.uid("COPY", ",".join(map(str, chosen)), other))
-
-    def do_move(self, name, other, chosen, after):
-        after[other][None] = [after[name].pop(uid) for uid in chosen]
-        self.select(name)
-        self.ok(self.box.uid("MOVE", ",".join(map(str, chosen)), other))
-
-    def do_expunge(self, name, other, chosen, after):
-        for uid in chosen:
-            del after[name][uid]
-        self.select(name)
-        self.ok(self.box.uid("STORE", ",".join(map(str, chosen)), "+FLAGS", r"(\Deleted)"))
-        self.ok(self.box.uid("EXPUNGE", ",".join(map(str, chosen))))
-
-
-def test_kills_under_imap_load_undo_and_repeat_nothing(faulty):
-    seed = random.randrange(1 << 30)
-    print("seed", seed)
-    rng = random.Random(seed)
-    stop = threading.Event()
-    model = Model(faulty, rng)
-    model.connect()
-    model.ok(model.box.create("Work"))
-
-    def killer():
-        kills = random.Random(seed + 1)
-        while not stop.is_set():
-            stop.wait(kills.uniform(0.1, 0.7))
-            kill_one_that_ran_well(faulty, kills, ["store", "access", "directory"])
-
-    task = in_thread(killer)
+@pytest.mark.parametrize("change", [["--disable"], ["--password-stdin"]])
+def test_log_ins_of_before_the_kill_end_with_the_rights(faulty, change):
+    """directory dies and forgets; the store tells the new one whom it serves. Then as ever: who is disabled, or whose
+    password was changed, is told to go."""
+    send_until_accepted(faulty, "n1")
+    idle, plain = Idle(faulty, "bob@example.test"), faulty.imap("bob@example.test")
+    other = Idle(faulty, "alice@example.test")
+    kill(faulty, "directory")
+    assert wait_for("log-ins", lambda: login_works(faulty))
+    faulty.command("user", "set", "bob@example.test", *change, input="another\n")
+    idle.box.sock.settimeout(60)
+    while idle.box.readline():
+        pass                            # until the end of the connection
     try:
-        steps, deadline = 0, time.monotonic() + SECONDS / 2
-        while time.monotonic() < deadline:
-            model.step()
-            steps += 1
-    finally:
-        stop.set()
-        task.result()
-    print(f"{steps} steps, {model.unsure} without answer")
-    if model.box:
-        model.box.shutdown()
-    model.connect()
-    assert wait_for("the last look", lambda: model.same(model.read(), model.state))
-    assert steps > 20 and model.unsure > 2
+        assert plain.status("INBOX", "(MESSAGES)")[0] == "NO"
+    except (imaplib.IMAP4.abort, OSError):
+        pass
+    other.done()                        # nobody else
+    other.box.logout()
