@@ -138,6 +138,11 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 
 	if (known > 0)
 		snprintf(id_r, QUEUE_ID_MAX, "%.*s", STR_ARG(id));
+	/* The caller takes it for used: nobody else would ever drop it. */
+	if (known > 0 && m.blob && blob_is_free(c, m.blob)) {
+		spool_drop(c->q->spool, m.blob);
+		map_remove_u64(c->q->blobs, m.blob);
+	}
 	if (known != 0)
 		return known < 0 ? -1 : 0;
 	if (m.blob && !blob_is_free(c, m.blob))

@@ -360,6 +360,15 @@ static int deliver_check(struct delivering *d, struct err *err)
 	return 0;
 }
 
+/* The caller is answered as if it had been used; nobody else would ever drop it. */
+static void store_blob_drop(struct store_service *svc, uint64_t blob)
+{
+	if (blob) {
+		store_engine_blob_drop(svc->engine, blob);
+		blob_used(svc, blob);
+	}
+}
+
 static void deliver_finish(struct delivering *d)
 {
 	struct store_service *svc = d->c->svc;
@@ -383,16 +392,19 @@ static void deliver_finish(struct delivering *d)
 			if (rt->last)
 				last = d->msg->targets.v[i].account;
 		}
+		store_blob_drop(svc, blob);
 		answer_when_durable(svc, last, req, d->out, -1);
 		return;
 	}
 	delivered_by(d->c, d->msg);
-	if (d->out->duplicate) {
-		vec_clear(&d->t->bodies); /* only the notes have changed */
-		blob = 0;
-	}
+	if (d->out->duplicate)
+		vec_clear(&d->t->bodies);   /* only the notes have changed */
+	bool duplicate = d->out->duplicate; /* the answer may be gone with the commit */
+
 	if (txn_commit(&d->t, req, d->out, &err) < 0)
 		refuse(req, &err);
+	else if (duplicate)
+		store_blob_drop(svc, blob);
 	else if (blob)
 		blob_used(svc, blob); /* the engine's now */
 }

@@ -219,6 +219,12 @@ uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, stru
 						  : 0;
 }
 
+void store_engine_sweep(struct store_engine *e, struct str path, struct str folder)
+{
+	if (e->ops->sweep && path_ok(path) && folder_ok(folder))
+		e->ops->sweep(e, path, folder);
+}
+
 int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 			   struct arena *a, struct str *bytes_r, struct err *err)
 {

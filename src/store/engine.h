@@ -170,6 +170,8 @@ int store_engine_folders(struct store_engine *e, struct str path, void (*fn)(voi
 /* A number that changes when new/ or cur/ of the folder changed (from their times, and the same in the next life); 0:
  * no such folder. newest_r (may be NULL): seconds since 1970 of the last change, INT64_MAX unknown. Any thread. */
 uint64_t store_engine_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r);
+/* Removes from tmp/ of the folder what another life of the engine left there unfinished. Any thread. */
+void store_engine_sweep(struct store_engine *e, struct str path, struct str folder);
 /* The bytes of a file beside cur, new, tmp ("postrider-uidlist", "dovecot-uidlist"), at most max. 1, 0 absent, -1 err.
  */
 int store_engine_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,

@@ -383,7 +383,7 @@ static void sweep_touched(struct local *l)
 	void *value;
 
 	for (size_t at = 0; map_next(l->cache, &at, &key, &value);)
-		folder_sweep_tmp(l, key, STR_NULL, true);
+		folder_sweep_tmp(l, key, STR_NULL);
 }
 
 static int on_recovered(void *ctx, struct err *err)
@@ -587,6 +587,11 @@ static void local_close(struct store_engine *e)
 	local_dispose(l);
 }
 
+static void local_sweep(struct store_engine *e, struct str path, struct str folder)
+{
+	folder_sweep_tmp(local_of(e), path, folder);
+}
+
 static const struct store_engine_ops LOCAL_OPS = {
 	.get = local_get,
 	.range = local_range,
@@ -603,6 +608,7 @@ static const struct store_engine_ops LOCAL_OPS = {
 	.scan = local_scan,
 	.folders = local_folders,
 	.folder_stamp = local_folder_stamp,
+	.sweep = local_sweep,
 	.read_file = local_read_file,
 	.stat = local_stat,
 	.root = local_root,
@@ -623,6 +629,8 @@ static struct local *local_alloc(const struct store_local_options *options)
 
 	l->e.ops = &LOCAL_OPS;
 	l->o = *options;
+	/* What file systems date files by: coarse, and never behind a file made before. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &l->opened);
 	l->message_limit = l->o.message_size_limit ? l->o.message_size_limit : MESSAGE_LIMIT;
 	l->o.spool_limit = l->o.spool_limit ? l->o.spool_limit : SPOOL_LIMIT;
 	l->o.file_threads = l->o.file_threads ? l->o.file_threads : FILE_THREADS;

@@ -14,11 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TMP_PREFIX	  "postrider."
-#define TMP_STALE_SECONDS (36 * 3600)
-#define DIR_MODE	  0700
-#define FILE_MODE	  0600
-#define PIECE		  ((size_t)256 << 10)
+#define TMP_PREFIX "postrider."
+#define DIR_MODE   0700
+#define FILE_MODE  0600
+#define PIECE	   ((size_t)256 << 10)
 
 /* ---- directories -------------------------------------------------------------------------------------- */
 
@@ -88,6 +87,8 @@ static int folder_make(struct local *l, struct str path, struct str folder, stru
 	}
 	if (made)
 		sync_dir(l, local_path(full, path, folder, ""));
+	else
+		folder_sweep_tmp(l, path, folder); /* of an account whose first commit was never durable */
 	if (folder.len == 0)
 		return 0;
 	fd = io_open(l->o.rootfd, local_path(full, path, folder, "maildirfolder"), O_WRONLY | O_CREAT, FILE_MODE);
@@ -501,9 +502,15 @@ static int file_remove(struct local *l, const struct store_file_op *op, struct e
 struct sweep {
 	struct local *l;
 	const char *dir;
-	time_t limit; /* unlinks what is older */
-	bool ours;    /* only names that we gave */
+	struct timespec limit; /* unlinks what is older */
+	bool ours;	       /* only names that we gave */
 };
+
+static bool is_older(const struct stat *st, const struct timespec *limit)
+{
+	return st->st_ctim.tv_sec < limit->tv_sec ||
+	       (st->st_ctim.tv_sec == limit->tv_sec && st->st_ctim.tv_nsec < limit->tv_nsec);
+}
 
 static int sweep_one(void *ctx, const char *name)
 {
@@ -514,7 +521,7 @@ static int sweep_one(void *ctx, const char *name)
 	if (s->ours && strncmp(name, TMP_PREFIX, sizeof(TMP_PREFIX) - 1) != 0)
 		return 0;
 	snprintf(full, sizeof(full), "%s/%s", s->dir, name);
-	if (io_fstatat(s->l->o.rootfd, full, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ctime >= s->limit ||
+	if (io_fstatat(s->l->o.rootfd, full, &st, AT_SYMLINK_NOFOLLOW) < 0 || !is_older(&st, &s->limit) ||
 	    !S_ISREG(st.st_mode))
 		return 0;
 	if (io_unlink(s->l->o.rootfd, full) < 0 && errno != ENOENT)
@@ -522,11 +529,11 @@ static int sweep_one(void *ctx, const char *name)
 	return 0;
 }
 
-/* all: every unfinished file of ours (only while nothing is being written); else only those long forgotten. */
-void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all)
+/* Unfinished files of ours that are none of this process: their commit was never durable, or recovery has done it. */
+void folder_sweep_tmp(struct local *l, struct str path, struct str folder)
 {
 	char dir[STORE_PATH_MAX];
-	struct sweep s = {l, dir, all ? (time_t)INT64_MAX : time(NULL) - TMP_STALE_SECONDS, true};
+	struct sweep s = {l, dir, l->opened, true};
 
 	local_path(dir, path, folder, "tmp");
 	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
@@ -536,12 +543,12 @@ void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool 
 static int file_purge(struct local *l, const struct store_file_op *op)
 {
 	char dir[STORE_PATH_MAX];
-	struct sweep s = {l, dir, (time_t)op->time, false};
+	struct sweep s = {l, dir, {.tv_sec = (time_t)op->time}, false};
 
 	local_path(dir, op->path, STR_NULL, STORE_EXPUNGED_DIR);
 	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
 		log_warning("cannot purge %s: %s", dir, strerror(errno));
-	folder_sweep_tmp(l, op->path, STR_NULL, false);
+	folder_sweep_tmp(l, op->path, STR_NULL);
 	return 0;
 }
 
@@ -551,6 +558,7 @@ struct folder_walk {
 	struct local *l;
 	const struct store_file_op *op;
 	const char *sub;
+	bool again; /* at recovery, or after a failure */
 	struct err *err;
 };
 
@@ -575,14 +583,35 @@ static int unlink_one(void *ctx, const char *name)
 	return 0;
 }
 
+/* At recovery the folder stands under its new name already, and what was put into it before was put into the old one
+ * once more: the message that we bring is there, perhaps under the flags that it got later. */
+static int drop_later(struct folder_walk *f, const char *found, const char *name)
+{
+	struct store_entry e = store_entry_parse(str_from(name), strcmp(f->sub, "cur") == 0);
+	char other[FOUND_MAX], full[STORE_PATH_MAX];
+	int rc = file_find(f->l, f->op->path, f->op->to_folder, e.base, e.cur, e.flags, other, f->err);
+
+	if (rc <= 0 || strcmp(other, found) == 0)
+		return rc < 0 ? -1 : 0;
+	if (io_unlink(f->l->o.rootfd, local_path(full, f->op->path, f->op->to_folder, other)) < 0 && errno != ENOENT)
+		return err_errno(f->err, "cannot remove %s", full);
+	cache_note(f->l, f->op->path, f->op->to_folder, e.base, NULL);
+	return 0;
+}
+
 static int move_message(void *ctx, const char *name)
 {
 	struct folder_walk *f = ctx;
 	char from[STORE_PATH_MAX], found[FOUND_MAX];
 
 	snprintf(found, sizeof(found), "%s/%s", f->sub, name);
+	if (f->again && drop_later(f, found, name) < 0)
+		return -1;
 	local_path(from, f->op->path, f->op->folder, found);
-	return rename_into(f->l, from, f->op->path, f->op->to_folder, found, f->err) < 0 ? -1 : 0;
+	if (rename_into(f->l, from, f->op->path, f->op->to_folder, found, f->err) < 0)
+		return -1;
+	cache_note(f->l, f->op->path, f->op->to_folder, store_entry_parse(str_from(name), true).base, found);
+	return 0;
 }
 
 /* What fn does to every entry of the folder's directory `sub`; a folder that is not there has none. */
@@ -648,7 +677,7 @@ static int folder_remove(struct local *l, const struct store_file_op *op, struct
 static int folder_rename_dirs(struct local *l, const struct file_work *w, struct err *err)
 {
 	const struct store_file_op *op = &w->op;
-	struct folder_walk f = {.l = l, .op = op, .err = err};
+	struct folder_walk f = {.l = l, .op = op, .err = err, .again = l->recovering || w->again};
 	char from[STORE_PATH_MAX], to[STORE_PATH_MAX];
 
 	local_path(from, op->path, op->folder, "");

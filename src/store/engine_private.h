@@ -26,6 +26,7 @@ struct store_engine_ops {
 	int (*folders)(struct store_engine *e, struct str path, void (*fn)(void *ctx, struct str folder), void *ctx,
 		       struct err *err);
 	uint64_t (*folder_stamp)(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r);
+	void (*sweep)(struct store_engine *e, struct str path, struct str folder); /* NULL: nothing to do */
 	int (*read_file)(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 			 struct arena *a, struct str *bytes_r, struct err *err);
 	int (*stat)(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name,

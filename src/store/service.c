@@ -538,6 +538,7 @@ struct store_service *store_service_new(const struct store_options *o, struct er
 	purge_soon(svc);
 	if (store_engine_read_only(svc->engine))
 		timer_once(svc, TIMER_RECOVER, RECOVER_MS, recover_timer);
+	tidy_start(svc);
 	return svc;
 }
 

@@ -79,6 +79,19 @@ struct post_list {
 	size_t n, cap;
 };
 
+enum {
+	TIMER_GAPS,
+	TIMER_PARKED,
+	TIMER_CONFIRM,
+	TIMER_PROJECT,
+	TIMER_SCAN,
+	TIMER_PURGE,
+	TIMER_FOLDERS,
+	TIMER_RECOVER,
+	TIMER_TIDY,
+	TIMERS
+};
+
 struct store_service {
 	struct conf *conf;
 	struct store_engine *engine;
@@ -101,7 +114,8 @@ struct store_service {
 		struct store_service *svc;
 		int64_t due_ms; /* 0: not set */
 		void (*fn)(void *ctx);
-	} timers[8];
+	} timers[TIMERS];
+	uint64_t tidy_from;  /* the same of tidy.c */
 	uint64_t purge_from; /* account at which the next look for expunged files begins */
 	char host[256];
 	pthread_mutex_t posts_lock;
@@ -347,6 +361,8 @@ void project_soon(struct store_service *svc, uint64_t account);
 /* The uidlist says much that is no longer so: project.c writes it anew. */
 bool uidlist_is_long(const struct mailbox *m);
 void purge_soon(struct store_service *svc);
+/* What a killed store left unfinished goes, in the background (tidy.c). */
+void tidy_start(struct store_service *svc);
 void watch_start(struct store_service *svc);
 void watch_stop(struct store_service *svc);
 void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox);
@@ -357,7 +373,6 @@ bool watch_again(struct store_service *svc, uint64_t account);
 void watch_expect(struct store_service *svc, uint64_t account, const struct store_file_op *op);
 
 /* ---- upkeep (service.c) ---------------------------------------------------------------------------------- */
-enum { TIMER_GAPS, TIMER_PARKED, TIMER_CONFIRM, TIMER_PROJECT, TIMER_SCAN, TIMER_PURGE, TIMER_FOLDERS, TIMER_RECOVER };
 /* fn(svc) after ms at the latest; one at a time of each sort. */
 void timer_once(struct store_service *svc, unsigned timer, int64_t ms, void (*fn)(void *ctx));
 

@@ -531,3 +531,22 @@ def test_log_ins_of_before_the_kill_end_with_the_rights(faulty, change):
         pass
     other.done()                        # nobody else
     other.box.logout()
+
+
+def test_a_renamed_folder_is_recovered_with_one_file_a_message(faulty):
+    """What recovery puts into the folder's old name again meets, in the new one, the same under its later flags."""
+    box = faulty.imap("bob@example.test")
+    assert box.create("Old")[0] == "OK"
+    assert box.append("Old", r"(\Draft)", None, message("n1").encode())[0] == "OK"
+    assert box.rename("Old", "New")[0] == box.select("New")[0] == "OK"
+    assert box.store("1", "FLAGS", r"(\Seen)")[0] == "OK"
+    folder = os.path.join(faulty.maildir("bob@example.test"), ".New", "cur")
+    wait_for("the name", lambda: [f for f in os.listdir(folder) if f.endswith(":2,S")])
+    kill(faulty, "store")
+    wait_for("service", lambda: accepts_recipients(faulty))
+    assert len(os.listdir(folder)) == 1 and os.listdir(folder)[0].endswith(":2,S")
+    assert faulty.command("mail", "fsck", "--check").returncode == 0
+    box = faulty.imap("bob@example.test")
+    box.select("New")
+    assert box.fetch("1", "(FLAGS)")[1][0] in (rb"1 (FLAGS (\Seen))", rb"1 (FLAGS (\Seen \Recent))")
+    box.logout()
