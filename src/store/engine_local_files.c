@@ -535,6 +535,9 @@ void folder_sweep_tmp(struct local *l, struct str path, struct str folder)
 	char dir[STORE_PATH_MAX];
 	struct sweep s = {l, dir, l->opened, true};
 
+	if (l->recovering) /* nothing is being written, and clocks are coarse */
+		s.limit.tv_sec = (time_t)INT64_MAX;
+
 	local_path(dir, path, folder, "tmp");
 	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
 		log_warning("cannot sweep %s: %s", dir, strerror(errno));
