@@ -383,7 +383,7 @@ static void sweep_touched(struct local *l)
 	void *value;
 
 	for (size_t at = 0; map_next(l->cache, &at, &key, &value);)
-		folder_sweep_tmp(l, key, STR_NULL);
+		folder_sweep_tmp(l, key, STR_NULL, true);
 }
 
 static int on_recovered(void *ctx, struct err *err)
@@ -589,7 +589,7 @@ static void local_close(struct store_engine *e)
 
 static void local_sweep(struct store_engine *e, struct str path, struct str folder)
 {
-	folder_sweep_tmp(local_of(e), path, folder);
+	folder_sweep_tmp(local_of(e), path, folder, false);
 }
 
 static const struct store_engine_ops LOCAL_OPS = {

@@ -87,8 +87,6 @@ static int folder_make(struct local *l, struct str path, struct str folder, stru
 	}
 	if (made)
 		sync_dir(l, local_path(full, path, folder, ""));
-	else
-		folder_sweep_tmp(l, path, folder); /* of an account whose first commit was never durable */
 	if (folder.len == 0)
 		return 0;
 	fd = io_open(l->o.rootfd, local_path(full, path, folder, "maildirfolder"), O_WRONLY | O_CREAT, FILE_MODE);
@@ -530,12 +528,12 @@ static int sweep_one(void *ctx, const char *name)
 }
 
 /* Unfinished files of ours that are none of this process: their commit was never durable, or recovery has done it. */
-void folder_sweep_tmp(struct local *l, struct str path, struct str folder)
+void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all)
 {
 	char dir[STORE_PATH_MAX];
 	struct sweep s = {l, dir, l->opened, true};
 
-	if (l->recovering) /* nothing is being written, and clocks are coarse */
+	if (all) /* recovery: nothing is being written, and clocks are coarse */
 		s.limit.tv_sec = (time_t)INT64_MAX;
 
 	local_path(dir, path, folder, "tmp");
@@ -551,7 +549,7 @@ static int file_purge(struct local *l, const struct store_file_op *op)
 	local_path(dir, op->path, STR_NULL, STORE_EXPUNGED_DIR);
 	if (dir_each(l->o.rootfd, dir, sweep_one, &s) < 0 && errno != ENOENT)
 		log_warning("cannot purge %s: %s", dir, strerror(errno));
-	folder_sweep_tmp(l, op->path, STR_NULL);
+	folder_sweep_tmp(l, op->path, STR_NULL, false);
 	return 0;
 }
 
@@ -586,34 +584,27 @@ static int unlink_one(void *ctx, const char *name)
 	return 0;
 }
 
-/* At recovery the folder stands under its new name already, and what was put into it before was put into the old one
- * once more: the message that we bring is there, perhaps under the flags that it got later. */
-static int drop_later(struct folder_walk *f, const char *found, const char *name)
-{
-	struct store_entry e = store_entry_parse(str_from(name), strcmp(f->sub, "cur") == 0);
-	char other[FOUND_MAX], full[STORE_PATH_MAX];
-	int rc = file_find(f->l, f->op->path, f->op->to_folder, e.base, e.cur, e.flags, other, f->err);
-
-	if (rc <= 0 || strcmp(other, found) == 0)
-		return rc < 0 ? -1 : 0;
-	if (io_unlink(f->l->o.rootfd, local_path(full, f->op->path, f->op->to_folder, other)) < 0 && errno != ENOENT)
-		return err_errno(f->err, "cannot remove %s", full);
-	cache_note(f->l, f->op->path, f->op->to_folder, e.base, NULL);
-	return 0;
-}
-
+/* At recovery the folder may stand under its new name already, and what was put into it before was put into the old one
+ * once more: the message that we bring is there, perhaps under the flags that it got later. It must not be there twice;
+ * that name goes last, so that at no moment there is none. */
 static int move_message(void *ctx, const char *name)
 {
 	struct folder_walk *f = ctx;
-	char from[STORE_PATH_MAX], found[FOUND_MAX];
+	const struct store_file_op *op = f->op;
+	struct store_entry e = store_entry_parse(str_from(name), strcmp(f->sub, "cur") == 0);
+	char from[STORE_PATH_MAX], found[FOUND_MAX], other[FOUND_MAX], full[STORE_PATH_MAX];
+	int twice = 0;
 
 	snprintf(found, sizeof(found), "%s/%s", f->sub, name);
-	if (f->again && drop_later(f, found, name) < 0)
+	if (f->again)
+		twice = file_find(f->l, op->path, op->to_folder, e.base, e.cur, e.flags, other, f->err);
+	local_path(from, op->path, op->folder, found);
+	if (twice < 0 || rename_into(f->l, from, op->path, op->to_folder, found, f->err) < 0)
 		return -1;
-	local_path(from, f->op->path, f->op->folder, found);
-	if (rename_into(f->l, from, f->op->path, f->op->to_folder, found, f->err) < 0)
-		return -1;
-	cache_note(f->l, f->op->path, f->op->to_folder, store_entry_parse(str_from(name), true).base, found);
+	if (twice > 0 && strcmp(other, found) != 0 &&
+	    io_unlink(f->l->o.rootfd, local_path(full, op->path, op->to_folder, other)) < 0 && errno != ENOENT)
+		return err_errno(f->err, "cannot remove %s", full);
+	cache_note(f->l, op->path, op->to_folder, e.base, found);
 	return 0;
 }
 

@@ -171,7 +171,7 @@ void lanes_free(struct local *l);
 int file_put_ahead(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
 int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err) WARN_UNUSED;
 int file_put_redo(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
-void folder_sweep_tmp(struct local *l, struct str path, struct str folder); /* any thread */
+void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all); /* any thread */
 
 /* recovery: copies that wait for their source (engine_local_pending.c) */
 void pending_add(struct local *l, const struct store_file_op *op);
