@@ -175,10 +175,11 @@ static ptrdiff_t node_of(struct io_record *r, int fd)
 	uintptr_t known;
 	ptrdiff_t i;
 
-	if (fstat(fd, &st) < 0)
+	/* What has no name any more is not there after a crash. */
+	if (fstat(fd, &st) < 0 || st.st_nlink == 0)
 		return -1;
 	known = (uintptr_t)map_get_u64(r->by_inode, st.st_ino);
-	if (known && st.st_nlink > 0)
+	if (known)
 		return (ptrdiff_t)known - 1;
 	if (!locate_at(r, fd, NULL, &dir, name))
 		return -1;
