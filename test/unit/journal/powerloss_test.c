@@ -85,7 +85,7 @@ static void check_image(void *ctx, struct io_record *r, size_t n, enum io_loss l
 	struct err err = ERR_NONE;
 	struct seen seen = {.last = released[n]};
 	struct journal *j;
-	uint64_t last, acked = io_record_marked(r, n);
+	uint64_t last = 0, acked = io_record_marked(r, n);
 
 	assert_int_equal(io_record_image(r, n, loss, seed, dir, &err), 0);
 	j = open_journal(dir);
