@@ -33,7 +33,7 @@ static void start(void)
 	log_set_level(LOG_LEVEL_FATAL);
 	fakes_start(&fakes);
 	server = (struct smtp_server){engine_new(&(struct engine_limits){.threads = 4, .sessions = 10}), fakes.store,
-				      fakes.directory, fakes.queue};
+				      fakes.directory, fakes.queue_client};
 	for (int i = 0; i < 2; i++) {
 		struct str text =
 			i ? STR("myhostname = mx.test\nsmtpd_sasl_auth_enable = yes\nsmtpd_tls_auth_only = no\n"
