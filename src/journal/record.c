@@ -31,6 +31,15 @@ static bool is_zero(struct str in)
 	return true;
 }
 
+static bool is_ours_but_for_version(const uint8_t *header)
+{
+	uint8_t ours[HEADER_BYTES];
+
+	memcpy(ours, header, sizeof(ours));
+	le32_put(ours + 4, JOURNAL_VERSION);
+	return le32_get(ours + HEADER_BYTES - 4) == crc32c(0, ours, HEADER_BYTES - 4);
+}
+
 enum segment_header_state segment_header_decode(struct str in, struct segment_header *h_r)
 {
 	const uint8_t *p = (const uint8_t *)in.ptr;
@@ -46,10 +55,12 @@ enum segment_header_state segment_header_decode(struct str in, struct segment_he
 	h_r->version = le32_get(p + 4);
 	size = h_r->version == 1 ? HEADER_BYTES_1 : HEADER_BYTES;
 	if (le32_get(p + size - 4) != crc32c(0, p, size - 4))
-		/* Where a newer version has its checksum we cannot know: a small step up is more likely than a flipped
-		 * bit, and refusing harms less than taking the segment for lost. */
-		return h_r->version > JOURNAL_VERSION && h_r->version < JOURNAL_VERSION + 100 ? SEGMENT_HEADER_NEWER
-											      : SEGMENT_HEADER_DAMAGED;
+		/* Where a newer version has its checksum we cannot know; refusing harms less than taking the segment
+		 * for lost. But one that is ours in all but this number has a flipped bit in it. */
+		return h_r->version > JOURNAL_VERSION && h_r->version < JOURNAL_VERSION + 100 &&
+				       !is_ours_but_for_version(p)
+			       ? SEGMENT_HEADER_NEWER
+			       : SEGMENT_HEADER_DAMAGED;
 	if (h_r->version > JOURNAL_VERSION)
 		return SEGMENT_HEADER_NEWER;
 	h_r->salt = le64_get(p + 8);

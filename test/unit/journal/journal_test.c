@@ -326,7 +326,7 @@ static void a_newer_format_is_refused_in_plain_words(void **state)
 
 	(void)state;
 	damage_begin(&d);
-	damage_write(&d, 0, 4, "\x09\0\0\0", 4);
+	damage_write(&d, 0, 4, "\x09\0\0\0and what it has there", 20);
 	o = (struct journal_options){.dirfd = d.dir, .size_limit = 1 << 20, .segment_size = SEG};
 	assert_int_equal(journal_open(&o, &j, &err), -1);
 	assert_non_null(strstr(err.text, "format 9"));

@@ -23,10 +23,12 @@
 
 #define STAND_ANSWER_MS 20000
 #define STAND_SEEDER	1 /* the session that delivers */
+#define STAND_ACCESS	process_tag(7, PROCESS_ACCESS)
+#define STAND_SMTPD	process_tag(9, PROCESS_SMTPD)
 
 struct access_stand {
 	struct engine *engine;
-	struct store_client *store;
+	struct store_client *store, *smtpd; /* smtpd: of a process that may deliver */
 	struct rpc_channel *directory;
 	/* The account of every user; those who are called bob... have the next one. */
 	_Atomic uint64_t account;
@@ -42,11 +44,11 @@ struct access_stand {
 
 /* ---- directory ---- */
 
-static inline void stand_grant(struct access_stand *st, uint64_t session, uint64_t account, uint8_t rights)
+static inline void stand_grant(struct access_stand *st, uint64_t peer, uint64_t session, uint64_t account,
+			       uint8_t rights)
 {
 	char path[32];
-	struct store_grant g = {
-		.peer_tag = process_tag(7, PROCESS_ACCESS), .session = session, .account = account, .rights = rights};
+	struct store_grant g = {.peer_tag = peer, .session = session, .account = account, .rights = rights};
 	struct rpc_reply hold;
 	struct store_ok ok;
 
@@ -69,7 +71,7 @@ static inline void stand_authenticate(struct access_stand *st, struct rpc_reques
 		answer.status = AUTH_OK;
 		answer.user = user;
 		answer.account = st->account + (str_istarts(user, STR("bob")) ? 1 : 0);
-		stand_grant(st, session, answer.account, RIGHTS_FULL);
+		stand_grant(st, STAND_ACCESS, session, answer.account, RIGHTS_FULL);
 	}
 	rpc_answer(req, &answer);
 }
@@ -152,7 +154,7 @@ static inline void stand_start_store(struct access_stand *st, bool in_memory)
 {
 	struct store_options options = {.conf = st->conf, .open_engine = in_memory ? stand_open_mem : NULL};
 	struct err err = ERR_NONE;
-	int front[2], granting[2];
+	int front[2], granting[2], delivering[2];
 
 	snprintf(st->dir, sizeof(st->dir), "/tmp/postrider-stand-XXXXXX");
 	invariant(mkdtemp(st->dir) != NULL);
@@ -161,11 +163,14 @@ static inline void stand_start_store(struct access_stand *st, bool in_memory)
 	st->service = store_service_new(&options, &err);
 	if (st->service == NULL)
 		bug("store: %s", err.text);
-	invariant(fd_socketpair(front) == 0 && fd_socketpair(granting) == 0);
-	store_service_add_peer(st->service, front[0], process_tag(7, PROCESS_ACCESS), false, false);
+	invariant(fd_socketpair(front) == 0 && fd_socketpair(granting) == 0 && fd_socketpair(delivering) == 0);
+	store_service_add_peer(st->service, front[0], STAND_ACCESS, false, false);
+	store_service_add_peer(st->service, delivering[0], STAND_SMTPD, false, false);
 	store_service_add_peer(st->service, granting[0], process_tag(8, PROCESS_DIRECTORY), true, false);
 	st->store = store_client_new(st->engine);
 	rpc_channel_attach(store_client_channel(st->store), front[1]);
+	st->smtpd = store_client_new(NULL);
+	rpc_channel_attach(store_client_channel(st->smtpd), delivering[1]);
 	st->grants = rpc_channel_new("store", STORE_CALLS);
 	rpc_channel_attach(st->grants, granting[1]);
 	invariant(pthread_create(&st->threads[0], NULL, stand_run_store, st->service) == 0);
@@ -178,7 +183,7 @@ static inline void stand_start_directory(struct access_stand *st)
 
 	st->directory_server = rpc_server_new(&service);
 	invariant(fd_socketpair(pair) == 0);
-	rpc_server_add_peer(st->directory_server, pair[0], process_tag(7, PROCESS_ACCESS));
+	rpc_server_add_peer(st->directory_server, pair[0], STAND_ACCESS);
 	st->directory = rpc_channel_new("directory", DIR_CALLS);
 	rpc_channel_attach(st->directory, pair[1]);
 	invariant(pthread_create(&st->threads[1], NULL, stand_run_directory, st->directory_server) == 0);
@@ -232,6 +237,7 @@ static inline void access_stand_close(struct access_stand *st)
 	engine_free(&st->engine);
 	rpc_channel_free(&st->directory);
 	store_client_free(&st->store);
+	store_client_free(&st->smtpd);
 	rpc_channel_free(&st->grants);
 	rpc_server_stop(st->directory_server);
 	pthread_join(st->threads[1], NULL);
@@ -265,9 +271,9 @@ static inline void access_stand_deliver(struct access_stand *st, struct str body
 	for (size_t i = 0; i < body.len && !d.as_is; i++)
 		d.size += body.ptr[i] == '\n';
 	d.date = 1700000000;
-	stand_grant(st, STAND_SEEDER, st->account, RIGHT_DELIVER);
+	stand_grant(st, STAND_SMTPD, STAND_SEEDER, st->account, RIGHT_DELIVER);
 	rpc_reply_init(&hold);
-	if (store_call(st->store, &STORE_DELIVER, &d, &done, &hold, &err) < 0 || done.refusals.n > 0)
+	if (store_call(st->smtpd, &STORE_DELIVER, &d, &done, &hold, &err) < 0 || done.refusals.n > 0)
 		bug("cannot deliver: %s", err.text);
 	rpc_reply_release(&hold);
 }
