@@ -222,11 +222,11 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
                                       ("access", 777, 2**63), ("smtpd", 777, alice), ("relay", 777, alice)):
         wait_for("the time when grants are waited for to end",
                  lambda: call(mail, process, "store", MAILBOXES, u64(session, account)).startswith("refused"))
-    grant = u64(2 << 8 | 3, 777, bob) + b"\x0f" + u64(0, 0) + text("example.test/bob")
+    grant = u64(2 << 8 | 3, 777, bob) + b"\x0f" + u64(0, 0) + text("example.test/bob") + b"\0" + u64(0, 0)
     for process in ("access", "smtpd", "relay"):
-        for number, message in ((GRANT, grant), (REVOKE, u64(bob)), (FSCK, u64(0) + text(""))):
+        for number, message in ((GRANT, grant), (REVOKE, u64(bob)), (FSCK, u64(0) + text("") + b"\0")):
             assert "not for this process" in call(mail, process, "store", number, message)
-    assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test")).startswith("refused")
+    assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test") + b"\0" + u64(0)).startswith("refused")
     assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 2).startswith("refused")
     assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("")).startswith("refused")
     # A password that smtpd has heard opens no mailbox to it.
@@ -252,7 +252,7 @@ def test_who_breaks_the_rules_of_a_channel_is_replaced(mail):
 def test_a_flood_lets_others_be_served(mail):
     all_children(mail)
     log_in(mail, "access", 5, "alice@example.test")
-    said = probe(mail, "smtpd", "flood", "directory", RESOLVE, (u64(1) + text("alice@example.test")).hex(), 20000)
+    said = probe(mail, "smtpd", "flood", "directory", RESOLVE, (u64(1) + text("alice@example.test") + b"\0" + u64(0)).hex(), 20000)
     assert said.startswith("sent ")
     assert log_in(mail, "access", 6, "bob@example.test")
     assert mail.count("alice@example.test") == 0
