@@ -526,7 +526,8 @@ def nothing_at_all(field):
               lambda: field.open("imap").ended("BYE"), half])
 
 
-@attack("slow")
+# In the long form alone: on a quick machine what the kernel buffers hides for minutes that the server has hung up.
+@attack("readers")
 def readers_of_a_byte_now_and_then(field, copies=3):
     """A huge FETCH, RETR, or the answers to a flood, read a byte at a time: over when the rate is not kept."""
     p = field.login("imap")
