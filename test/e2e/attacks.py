@@ -526,7 +526,7 @@ def nothing_at_all(field):
               lambda: field.open("imap").ended("BYE"), half])
 
 
-# In the long form alone: on a quick machine what the kernel buffers hides for minutes that the server has hung up.
+# In the long form alone: it fails on an idle machine, and it is not known yet whether the server or the test is at fault.
 @attack("readers")
 def readers_of_a_byte_now_and_then(field, copies=3):
     """A huge FETCH, RETR, or the answers to a flood, read a byte at a time: over when the rate is not kept."""
