@@ -1,5 +1,6 @@
 /* Copies whose source recovery did not find where it was when they were made: a later step may have reached the disk
- * before them. They wait, follow what the next records say about the source, and are made from where it is then. */
+ * before them. They wait, follow what the next records say about source and target, and are made from where the source
+ * is then to where the copy belongs by then: a folder that was renamed since must not come back under its old name. */
 #include "store/engine_local_private.h"
 
 #include "base/arena.h"
@@ -47,6 +48,23 @@ static bool follows(struct pending_copy *p, const struct store_file_op *op)
 	return true;
 }
 
+/* The copy would have gone with the operation, had it been there. False: it is gone. */
+static bool target_follows(struct pending_copy *p, const struct store_file_op *op)
+{
+	bool here = str_eq(p->op.path, op->path) && str_eq(p->op.to_folder, op->folder);
+	bool this = here && str_eq(p->op.to_base, op->base);
+
+	if (here && op->kind == FILE_FOLDER_RENAME) {
+		p->op.to_folder = arena_str(&p->arena, op->to_folder);
+	} else if (this && op->kind == FILE_MOVE) {
+		p->op.to_folder = arena_str(&p->arena, op->to_folder);
+		p->op.to_base = arena_str(&p->arena, op->to_base);
+		p->op.flags = arena_str(&p->arena, op->flags);
+		p->op.cur = op->cur;
+	}
+	return !(here && op->kind == FILE_FOLDER_REMOVE) && !(this && op->kind == FILE_REMOVE);
+}
+
 /* Each is tried once; file_work_do() adds it again if there is still nothing to be found. */
 static int retry(struct local *l, struct pending_copy *p, struct err *err)
 {
@@ -64,7 +82,9 @@ int pending_follow(struct local *l, const struct store_file_op *op, struct err *
 	for (size_t i = 0; i < n; i++) {
 		struct pending_copy *p = l->pending.v[0];
 		vec_remove(&l->pending, 0);
-		if (!follows(p, op))
+		if (!target_follows(p, op))
+			pending_free(p);
+		else if (!follows(p, op))
 			vec_push(&l->pending, p);
 		else if (retry(l, p, err) < 0)
 			return -1;

@@ -533,6 +533,25 @@ def test_log_ins_of_before_the_kill_end_with_the_rights(faulty, change):
     other.box.logout()
 
 
+def test_a_copy_whose_source_and_folder_went_on_is_recovered_where_it_belongs(faulty):
+    """Recovery makes a copy late when its source has moved on; by then its folder has another name."""
+    send_until_accepted(faulty, "n1")
+    faulty.command("mail", "fsck", "--check")       # makes a checkpoint: recovery does not put n1 into INBOX again
+    box = faulty.imap("bob@example.test")
+    assert box.create("Old")[0] == box.create("Other")[0] == box.select("INBOX")[0] == "OK"
+    assert box.uid("COPY", "1", "Old")[0] == box.rename("Old", "New")[0] == box.uid("MOVE", "1", "Other")[0] == "OK"
+    home = faulty.maildir("bob@example.test")
+    wait_for("the files", lambda: os.listdir(os.path.join(home, ".Other", "cur")) + os.listdir(os.path.join(home, ".Other", "new")))
+    kill(faulty, "store")
+    wait_for("service", lambda: accepts_recipients(faulty))
+    assert not os.path.exists(os.path.join(home, ".Old"))
+    assert faulty.command("mail", "fsck", "--check").returncode == 0
+    box = faulty.imap("bob@example.test")
+    assert b"Old" not in b" ".join(box.list()[1])
+    assert [box.select(name)[1] for name in ("INBOX", "New", "Other")] == [[b"0"], [b"1"], [b"1"]]
+    box.logout()
+
+
 def test_a_renamed_folder_is_recovered_with_one_file_a_message(faulty):
     """What recovery puts into the folder's old name again meets, in the new one, the same under its later flags."""
     box = faulty.imap("bob@example.test")
