@@ -45,12 +45,12 @@ class Faults:
     def arm(self, name):
         os.write(self.fds[name], b"x")
 
+    def armed(self, name):
+        return bool(select.select([self.fds[name]], [], [], 0)[0])
+
     def wait_used(self, name):
         """Until a process has died at the point."""
-        def used():
-            ready, _, _ = select.select([self.fds[name]], [], [], 0)
-            return not ready
-        wait_for(f"the end of a process at {name}", used)
+        wait_for(f"the end of a process at {name}", lambda: not self.armed(name))
 
     def disarm(self):
         for fd in self.fds.values():
@@ -79,7 +79,7 @@ def make_users(mail, count):
 class Killer:
     """kill -9 of one process, of several, of all, of master; or at a fault point that the next one passes."""
 
-    def __init__(self, mail, rng, faults=None, pause=(0.02, 0.3), master=0.06):
+    def __init__(self, mail, rng, faults=None, pause=(0.02, 0.3), master=0.02):
         self.mail, self.rng, self.faults, self.pause, self.master_share = mail, rng, faults, pause, master
         self.kills = {}
         self.gave_up = None
@@ -125,8 +125,11 @@ class Killer:
             for pid, name in children.items():
                 self.kill(pid, name)
         elif what < 0.2 and self.faults:
-            self.faults.arm(self.rng.choice(self.faults.NAMES))
-            self.count("at a fault point")
+            # One at a time: what lies in wait at a point of the start would keep a process from ever starting.
+            name = self.rng.choice(self.faults.NAMES)
+            if not self.faults.armed(name):
+                self.faults.arm(name)
+                self.count("at a fault point")
         elif grown:
             # Those that hold the state more often than those that hold nothing.
             pids = sorted(grown)
@@ -280,7 +283,7 @@ def check_store(mail):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rounds(mail, users, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print, master=0.06):
+def rounds(mail, users, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print, master=0.02):
     """Load and kills for `seconds`, a look at everything after each round. Returns the killer."""
     world = World(mail, users)
     clients = clients_of(world, seed, senders)
