@@ -85,6 +85,9 @@ static enum next stored(struct imap_session *s, const struct store_request *r, c
 	if (r->silent)
 		return imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
 	imap_sync(s, false); /* new keywords are announced before they are used */
+	/* The store went away after it had made the change: what we show is older. The next sync tells of it. */
+	if (!view_synced(s->view))
+		return imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
 	return imap_fetch_flags(s, &r->seqs, arena_printf(&s->arena, "OK %.*sStore completed.", STR_ARG(code)));
 }
 

@@ -36,7 +36,7 @@ struct view {
 	struct keyword_list *keywords;
 	uint64_t epoch, seen; /* place in the shared log */
 	uint64_t modseq;
-	bool synced;	   /* modseq is known */
+	bool synced;	   /* the last view_sync() has seen all that was there */
 	uint32_t last_uid; /* highest ever shown: what is below and not shown is gone */
 };
 
@@ -396,6 +396,11 @@ uint32_t view_first_recent(const struct view *v)
 	return view_recent_count(v) > 0 ? v->recent_from : 0;
 }
 
+bool view_synced(const struct view *v)
+{
+	return v->synced;
+}
+
 uint64_t view_highestmodseq(const struct view *v)
 {
 	uint64_t modseq = v->modseq;
@@ -639,6 +644,7 @@ void view_sync(struct view *v, bool allow_expunge, const struct view_events *ev)
 {
 	struct sync sync = {0};
 
+	v->synced = false;
 	if (view_gone(v))
 		return;
 	if (!place_is_good(v) && !refill(v))

@@ -50,6 +50,8 @@ struct view_entry view_at(const struct view *v, size_t seq);
 size_t view_seq(const struct view *v, uint32_t uid, bool or_next);
 uint32_t view_first_recent(const struct view *v); /* 0: none */
 uint32_t view_recent_count(const struct view *v);
+/* Whether the last view_sync() could ask: false when the store was away, and the view is as old as it was. */
+bool view_synced(const struct view *v);
 uint64_t view_highestmodseq(const struct view *v); /* of what the view shows */
 size_t view_keyword_count(const struct view *v);
 struct str view_keyword(const struct view *v, unsigned bit); /* valid until view_sync or view_close */

@@ -480,15 +480,14 @@ class ImapClient(Client):
         before = self.world.floor(self.user, validity, "HIGHESTMODSEQ")
         data = self.change(after, self.box.uid, "STORE", ",".join(map(str, chosen)), mode, f"({flag.decode()})")
         changed = {u for u in chosen if after[name][u] != self.state[name][u]}
+        last = {}                   # the last word on each message
         for item in data:
-            found = re.search(rb"UID (\d+).*MODSEQ \((\d+)\)", item or b"") or \
-                re.search(rb"MODSEQ \((\d+)\).*UID (\d+)", item or b"")
-            if found and b"MODSEQ" in item:
-                uid = int(re.search(rb"UID (\d+)", item)[1])
-                modseq = int(re.search(rb"MODSEQ \((\d+)\)", item)[1])
-                if uid in changed:
-                    assert modseq > before, f"{self}: a change of {uid} got modseq {modseq}, {before} was given before"
-                    self.world.rises(self.user, validity, "HIGHESTMODSEQ", 0, modseq)
+            if item and b"UID" in item and b"MODSEQ" in item:
+                last[int(re.search(rb"UID (\d+)", item)[1])] = int(re.search(rb"MODSEQ \((\d+)\)", item)[1])
+        for uid in changed & set(last):
+            assert last[uid] > before, f"{self}: a change of {name} {uid} to {after[name][uid]} from " \
+                f"{self.state[name][uid]} got modseq {last[uid]}, {before} was given before: {data}"
+            self.world.rises(self.user, validity, "HIGHESTMODSEQ", 0, last[uid])
         self.done(after)
 
     def target(self, name):
