@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -102,6 +103,18 @@ void engine_free(struct engine **engine)
 	free(e);
 }
 
+/* What connections inherit: a captured predecessor may have left a socket whose clients never wake anybody, or are cut
+ * off in the middle of a reply. */
+static void listener_defaults(int fd)
+{
+	struct linger linger = {.l_onoff = 0};
+	int one = 1;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one)) < 0)
+		log_error("cannot set a listening socket back: %m");
+}
+
 void engine_listen(struct engine *e, const struct engine_listener *listener)
 {
 	struct listener *l = NEW(struct listener);
@@ -110,6 +123,7 @@ void engine_listen(struct engine *e, const struct engine_listener *listener)
 	l->l = *listener;
 	l->engine = e;
 	fd_nonblocking(l->l.fd, true);
+	listener_defaults(l->l.fd);
 	pthread_mutex_lock(&e->lock);
 	ev.data.u64 = (uint64_t)e->listeners.n << 32 | EVENT_LISTENER;
 	vec_push(&e->listeners, l);

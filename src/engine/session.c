@@ -517,8 +517,8 @@ static void reset_on_close(struct session *s)
 {
 	struct linger now = {.l_onoff = 1, .l_linger = 0};
 
-	if (s->peer.len > 0)
-		setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	if (s->peer.len > 0 && setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) < 0)
+		log_error("cannot reset a connection: %m");
 }
 
 static void session_timed_out(struct session *s)

@@ -242,6 +242,8 @@ static int add_threads(scmp_filter_ctx filter)
 static int add_sockets(scmp_filter_ctx filter, unsigned allow)
 {
 	static const uint64_t times[] = {SO_RCVTIMEO, SO_SNDTIMEO};
+	/* On a listening socket these two would outlive us: engine_listen() sets them back. */
+	static const uint64_t ends[] = {SO_LINGER, SO_RCVLOWAT};
 
 	/* MSG_FASTOPEN is a connect() in disguise: on a listening socket that was shut down it leads anywhere. */
 	TRY(add_if(filter, SCMP_SYS(sendmsg), 2, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0));
@@ -251,6 +253,8 @@ static int add_sockets(scmp_filter_ctx filter, unsigned allow)
 	if (!(allow & SANDBOX_ACCEPT))
 		return 0;
 	TRY(add_if(filter, SCMP_SYS(sendto), 3, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0));
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		TRY(add_if_both(filter, SCMP_SYS(setsockopt), 1, SOL_SOCKET, 2, ends[i]));
 	return add_if_both(filter, SCMP_SYS(setsockopt), 1, IPPROTO_TCP, 2, TCP_NODELAY);
 }
 

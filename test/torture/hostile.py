@@ -23,7 +23,7 @@ def run(name, seed):
     fn, group = ATTACKS[name]
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
-        with Instance(os.path.join(directory, "mail"), settings=attacks.TIGHT if group in ("slow", "readers") else attacks.SETTINGS) as mail:
+        with Instance(os.path.join(directory, "mail"), settings=attacks.TIGHT if group == "slow" else attacks.SETTINGS) as mail:
             mail.user(HONEST)
             mail.user(attacks.VICTIM)
             mail.start()

@@ -376,6 +376,34 @@ static void test_silence_times_out(void **state)
 	toy_end(t);
 }
 
+/* A listening socket is the same one in the next process. */
+static void test_what_a_captured_process_set_on_a_listening_socket_is_set_back(void **state)
+{
+	struct toy *t = toy_new();
+	struct engine_listener again = t->listener;
+	struct linger linger = {.l_onoff = 1};
+	socklen_t linger_len = sizeof(linger), low_len = sizeof(int);
+	int low = 1 << 20;
+	struct client *c;
+
+	(void)state;
+	assert_int_equal(setsockopt(again.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
+	assert_int_equal(setsockopt(again.fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)), 0);
+	again.fd = fcntl(again.fd, F_DUPFD_CLOEXEC, 0);
+	engine_listen(t->e, &again);
+	assert_int_equal(getsockopt(again.fd, SOL_SOCKET, SO_LINGER, &linger, &linger_len), 0);
+	assert_int_equal(getsockopt(again.fd, SOL_SOCKET, SO_RCVLOWAT, &low, &low_len), 0);
+	assert_int_equal(linger.l_onoff, 0);
+	assert_int_equal(low, 1);
+	toy_start(t);
+	c = client_tcp(t);
+	expect_line(c, "hello 127.0.0.1");
+	client_send(c, "ECHO hi\n");
+	expect_line(c, "hi");
+	client_free(c);
+	toy_end(t);
+}
+
 static void test_a_delay_holds_the_answer_back(void **state)
 {
 	struct toy *t = toy_new();
@@ -578,6 +606,7 @@ int main(void)
 		cmocka_unit_test(test_wakes_under_load_lose_no_answer_and_no_change),
 		cmocka_unit_test(test_a_wake_reaches_an_idle_session_and_a_stale_one_nobody),
 		cmocka_unit_test(test_silence_times_out),
+		cmocka_unit_test(test_what_a_captured_process_set_on_a_listening_socket_is_set_back),
 		cmocka_unit_test(test_a_delay_holds_the_answer_back),
 		cmocka_unit_test(test_blocked_threads_make_room_for_others),
 		cmocka_unit_test(test_stop_tells_every_session_and_ends),

@@ -302,6 +302,8 @@ static int try_arguments(unsigned allow, long unused)
 		{SYS_sendto, {-1, 0, 0, 0, 0, 0}, serves},
 		{SYS_sendto, {-1, 0, 0, MSG_FASTOPEN, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_RCVTIMEO, 0, 0, 0}, true},
+		{SYS_setsockopt, {-1, SOL_SOCKET, SO_LINGER, 0, 0, 0}, serves},
+		{SYS_setsockopt, {-1, SOL_SOCKET, SO_RCVLOWAT, 0, 0, 0}, serves},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_ATTACH_FILTER, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_LOCK_FILTER, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_MARK, 0, 0, 0}, false},
