@@ -1,7 +1,7 @@
 /* The local engine: kvlog (journal, overlay, LMDB) for keys and values, Maildir for messages.
  *
  *	commit   one kvlog record { key operations, file record }; file jobs into lanes
- *	durable  flusher -> lanes -> file threads: tmp/ to new/ and cur/
+ *	durable  flusher -> lanes -> file threads: tmp/ written, renamed into new/ or cur/
  *	settle   index thread: wait for file work, append notes, syncfs; then the index is written (kvlog)
  *	settled  blobs and segments that nobody needs any more go
  *	recover  kvlog replays: file operations are repeated in order (engine_local_files.c), notes appended, synced
@@ -14,6 +14,7 @@
 #include "store/engine_local_private.h"
 
 #include "base/clock.h"
+#include "base/encode.h"
 #include "base/log.h"
 #include "os/fault.h"
 #include "os/io.h"
@@ -54,6 +55,7 @@ static bool local_read_only(const struct store_engine *e)
 #define ROOM_MS		  50
 #define ROOM_AMPLE	  ((uint64_t)1 << 30)
 #define ROOM_AMPLE_INODES 100000u
+#define HOME_MS		  1000 /* so long an account is believed to be on the root's file system */
 
 /* What a growing batch must find: all that is not in place yet, itself, and what is kept back. */
 struct need {
@@ -96,9 +98,12 @@ static int room_seen(int fd, const struct need *n, struct room *seen, struct err
 static int room_of_account(struct local *l, struct str path, const struct need *n, struct err *err)
 {
 	char full[STORE_PATH_MAX];
+	struct home *home = &l->homes[crc32c(0, path.ptr, path.len) % HOMES];
 	struct stat st;
 	int fd, rc;
 
+	if (str_eq(path, str_from(home->path)) && clock_ms() - home->seen_ms < HOME_MS)
+		return 0;
 	local_path(full, path, STR_NULL, "");
 	if (!l->room_root.known) {
 		if (io_fstat(l->o.rootfd, &st) < 0)
@@ -106,8 +111,15 @@ static int room_of_account(struct local *l, struct str path, const struct need *
 		l->room_root.dev = st.st_dev;
 		l->room_root.known = true;
 	}
-	if (io_fstatat(l->o.rootfd, full, &st, 0) < 0 || st.st_dev == l->room_root.dev)
+	if (io_fstatat(l->o.rootfd, full, &st, 0) < 0)
 		return 0;
+	if (st.st_dev == l->room_root.dev) {
+		if (path.len < sizeof(home->path)) {
+			snprintf(home->path, sizeof(home->path), "%.*s", STR_ARG(path));
+			home->seen_ms = clock_ms();
+		}
+		return 0;
+	}
 	fd = io_open(l->o.rootfd, full, O_PATH | O_DIRECTORY, 0);
 	if (fd < 0)
 		return 0;
@@ -334,7 +346,7 @@ static int redo_work(struct local *l, const struct file_work *w, struct err *err
 {
 	if (w->op.kind == FILE_PUT)
 		return file_put_redo(l, w, err);
-	return file_work_do(l, w, false, err) < 0 || pending_follow(l, &w->op, err) < 0 ? -1 : 0;
+	return file_work_do(l, w, err) < 0 || pending_follow(l, &w->op, err) < 0 ? -1 : 0;
 }
 
 /* One account's trouble is no reason to keep the others waiting: what cannot be done waits, and the account's later
@@ -436,6 +448,7 @@ static void run_waiters(struct local *l)
 			continue;
 		}
 		vec_remove(&l->waiters, i);
+		atomic_fetch_sub(&l->waiting, 1);
 		w.fn(w.ctx);
 		i = 0; /* fn may have added or run others */
 	}
@@ -465,10 +478,13 @@ static void local_files_wait(struct store_engine *e, uint64_t account, void (*fn
 	struct local *l = local_of(e);
 	struct files_waiter w = {account, kvlog_lsn(l->k), fn, ctx};
 
-	if (lanes_done(l, account, w.lsn))
-		fn(ctx);
-	else
+	atomic_fetch_add(&l->waiting, 1); /* before looking, so that a lane that ends just now wakes us */
+	if (!lanes_done(l, account, w.lsn)) {
 		vec_push(&l->waiters, w);
+		return;
+	}
+	atomic_fetch_sub(&l->waiting, 1);
+	fn(ctx);
 }
 
 /* ---- blobs -------------------------------------------------------------------------------------------- */

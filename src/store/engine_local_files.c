@@ -133,44 +133,80 @@ static void tmp_name(char out[FOUND_MAX], struct str base)
 	snprintf(out, FOUND_MAX, "tmp/" TMP_PREFIX "%.*s", STR_ARG(base));
 }
 
-static int put_contents(struct local *l, int fd, const struct file_work *w, struct err *err)
+/* One write: what a body's copy costs is less than a second call. */
+static int put_inline(int fd, const struct file_work *w, struct err *err)
+{
+	size_t prefix = w->op.prefix.len, len = prefix + w->body.len;
+	char *whole;
+	int rc;
+
+	if (len == 0)
+		return 0;
+	whole = mem_alloc(len);
+	if (prefix)
+		memcpy(whole, w->op.prefix.ptr, prefix);
+	if (w->body.len)
+		memcpy(whole + prefix, w->body.ptr, w->body.len);
+	rc = io_pwrite(fd, whole, len, 0);
+	free(whole);
+	return rc < 0 ? err_errno(err, "cannot write a message") : 0;
+}
+
+static int put_blob(struct local *l, int fd, const struct file_work *w, struct err *err)
 {
 	size_t prefix = w->op.prefix.len;
-	struct timespec times[2];
 	int from, rc;
 
 	if (prefix && io_pwrite(fd, w->op.prefix.ptr, prefix, 0) < 0)
 		return err_errno(err, "cannot write a message");
-	if (w->op.blob) {
-		from = spool_read(l->spool, w->op.blob, err);
-		if (from < 0)
-			return -1;
-		rc = io_copy(from, 0, fd, (off_t)prefix, w->blob_size);
-		if (rc < 0)
-			err_errno(err, "cannot copy a message out of the spool");
-		io_close(from);
-		if (rc < 0)
-			return -1;
-	} else if (w->body.len && io_pwrite(fd, w->body.ptr, w->body.len, (off_t)prefix) < 0) {
-		return err_errno(err, "cannot write a message");
-	}
-	if (w->op.time) {
-		times[0] = times[1] = (struct timespec){.tv_sec = (time_t)w->op.time};
-		if (futimens(fd, times) < 0)
-			log_warning("cannot set the time of a message: %s", strerror(errno));
-	}
-	return 0;
+	from = spool_read(l->spool, w->op.blob, err);
+	if (from < 0)
+		return -1;
+	rc = io_copy(from, 0, fd, (off_t)prefix, w->blob_size);
+	if (rc < 0)
+		err_errno(err, "cannot copy a message out of the spool");
+	io_close(from);
+	return rc;
 }
 
-int file_put_ahead(struct local *l, const struct file_work *w, struct err *err)
+/* The clock that file systems stamp files with. */
+static uint64_t stamp_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+/* A message of this very second has its time already. */
+static void put_time(int fd, uint64_t time, uint64_t began)
+{
+	struct timespec times[2];
+
+	if (time == 0 || (time == began && time == stamp_clock()))
+		return;
+	times[0] = times[1] = (struct timespec){.tv_sec = (time_t)time};
+	if (futimens(fd, times) < 0)
+		log_warning("cannot set the time of a message: %s", strerror(errno));
+}
+
+static int put_contents(struct local *l, int fd, const struct file_work *w, struct err *err)
+{
+	uint64_t began = stamp_clock();
+	int rc = w->op.blob ? put_blob(l, fd, w, err) : put_inline(fd, w, err);
+
+	if (rc == 0)
+		put_time(fd, w->op.time, began);
+	return rc;
+}
+
+static int write_tmp(struct local *l, const struct file_work *w, struct err *err)
 {
 	const struct store_file_op *op = &w->op;
 	char name[FOUND_MAX], full[STORE_PATH_MAX];
 	int fd, rc, flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW;
 
 	tmp_name(name, op->base);
-	if (device_touch(l, op->path, NULL, err) < 0)
-		return -1;
 	fd = io_open(l->o.rootfd, local_path(full, op->path, op->folder, name), flags, FILE_MODE);
 	if (fd < 0 && errno == ENOENT) {
 		if ((op->home && home_check(l, op->path, err) < 0) || folder_make(l, op->path, op->folder, err) < 0)
@@ -199,18 +235,13 @@ static int put_place(struct local *l, const struct store_file_op *op, const char
 	return rc;
 }
 
-static int file_put(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+static int file_put(struct local *l, const struct file_work *w, struct err *err)
 {
 	char to[FOUND_MAX];
-	int rc = 0;
+	int rc;
 
 	target_name(to, w->op.base, w->op.cur, w->op.flags);
-	if (ahead)
-		rc = put_place(l, &w->op, to, err);
-	if (rc != 0)
-		return rc < 0 ? -1 : 0;
-	/* Not written ahead, or swept from tmp/ by another tool. */
-	if (file_put_ahead(l, w, err) < 0)
+	if (write_tmp(l, w, err) < 0)
 		return -1;
 	rc = put_place(l, &w->op, to, err);
 	return rc > 0 ? 0 : rc < 0 ? -1 : err_set(err, ERR_TEMP, "4.3.0", "a message vanished while it was written");
@@ -286,7 +317,7 @@ int file_put_redo(struct local *l, const struct file_work *w, struct err *err)
 	}
 	if (rc == 0)
 		target_name(found, op->base, op->cur, op->flags);
-	if (file_put_ahead(l, w, err) < 0)
+	if (write_tmp(l, w, err) < 0)
 		return -1;
 	return put_place(l, op, found, err) > 0 ? 0 : -1;
 }
@@ -692,7 +723,7 @@ static int folder_rename_dirs(struct local *l, const struct file_work *w, struct
 
 /* ---- all of them -------------------------------------------------------------------------------------- */
 
-static int work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+static int work_do(struct local *l, const struct file_work *w, struct err *err)
 {
 	const struct store_file_op *op = &w->op;
 
@@ -702,7 +733,7 @@ static int work_do(struct local *l, const struct file_work *w, bool ahead, struc
 		return -1;
 	switch (op->kind) {
 	case FILE_PUT:
-		return w->again ? file_put_redo(l, w, err) : file_put(l, w, ahead, err);
+		return w->again ? file_put_redo(l, w, err) : file_put(l, w, err);
 	case FILE_MOVE:
 		return file_move(l, w, err);
 	case FILE_COPY:
@@ -725,17 +756,17 @@ static int work_do(struct local *l, const struct file_work *w, bool ahead, struc
 	return 0;
 }
 
-int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err)
+int file_work_do(struct local *l, const struct file_work *w, struct err *err)
 {
 	bool note = w->op.kind == FILE_NOTE || w->op.kind == FILE_NOTE_REPLACE;
 	dev_t dev;
 	int rc;
 
 	if (note)
-		return work_do(l, w, ahead, err);
+		return work_do(l, w, err);
 	if (device_touch(l, w->op.path, &dev, err) < 0)
 		return -1;
-	rc = work_do(l, w, ahead, err);
+	rc = work_do(l, w, err);
 	device_dirty(l, dev);
 	return rc;
 }

@@ -1,10 +1,13 @@
 /* The order of file work.
  *
  *	commit --> job in its account's lane, and in the list of all jobs (LSN order)
- *	       --> PUT: a task writes tmp/ ahead, while the journal syncs
  *	durable(lsn) --> every lane that now has a durable job at its head is scheduled
  *	lane_run --> does the durable jobs of one lane in order; a job that fails stays at the head and is tried
  *	             again in a second, its body is served from memory (engine_local_waiting.c)
+ *
+ * Nobody waits for a file: a commit is answered when its record is durable, and until the file is in place its bytes
+ * come from memory. So nothing is written ahead of the journal; one task does all that one flush made due for an
+ * account, and no two threads contend for the same directory.
  *
  * Invariants:
  *  1. A job is done only when its record is durable, and only after every earlier job of its account.
@@ -106,64 +109,30 @@ static void lane_schedule(struct lane *lane, int64_t delay_ms)
 	pool_run(lane->l->pool, delay_ms, lane_run, lane);
 }
 
-/* Tasks for the pool, gathered under the lock and handed over without it: a thread that wakes for one would only
- * wait for the lock. What they are about stays: a scheduled lane until it has run, a job by its reference. */
+/* Lanes for the pool, gathered under the lock and handed over without it: a thread that wakes for one would only
+ * wait for the lock. A scheduled lane stays until it has run. */
 struct tasks {
-	struct {
-		void (*fn)(void *ctx);
-		void *ctx;
-	} few[8];
+	struct lane *few[8];
 	size_t n;
 };
 
-static void tasks_add(struct local *l, struct tasks *t, void (*fn)(void *ctx), void *ctx)
-{
-	if (t->n == ARRAY_SIZE(t->few)) {
-		pool_run(l->pool, 0, fn, ctx);
-		return;
-	}
-	t->few[t->n].fn = fn;
-	t->few[t->n++].ctx = ctx;
-}
-
 static void tasks_lane(struct tasks *t, struct lane *lane)
 {
+	if (t->n == ARRAY_SIZE(t->few)) {
+		lane_schedule(lane, 0);
+		return;
+	}
 	lane->scheduled = true;
-	tasks_add(lane->l, t, lane_run, lane);
+	t->few[t->n++] = lane;
 }
 
 static void tasks_run(struct local *l, const struct tasks *t)
 {
 	for (size_t i = 0; i < t->n; i++)
-		pool_run(l->pool, 0, t->few[i].fn, t->few[i].ctx);
+		pool_run(l->pool, 0, lane_run, t->few[i]);
 }
 
 /* ---- file threads ------------------------------------------------------------------------------------- */
-
-static void put_ahead(void *ctx)
-{
-	struct file_job *j = ctx;
-	struct local *l = j->l; /* the lane may be gone */
-	bool mine;
-	int rc = -1;
-
-	pthread_mutex_lock(&l->lock);
-	/* The lane may have come first. */
-	mine = j->refs > 1 && j->pre == PRE_NONE;
-	if (mine)
-		j->pre = PRE_RUNNING;
-	pthread_mutex_unlock(&l->lock);
-	if (mine)
-		rc = file_put_ahead(l, &j->work, NULL);
-	pthread_mutex_lock(&l->lock);
-	if (mine) {
-		/* A failure is told when the lane's own attempt fails too. */
-		j->pre = rc == 0 ? PRE_DONE : PRE_NONE;
-		pthread_cond_broadcast(&l->cond);
-	}
-	job_unref(j);
-	pthread_mutex_unlock(&l->lock);
-}
 
 /* Under the lock: the making of the account's Maildir stands behind j. */
 static const struct file_job *home_made_behind(const struct file_job *j)
@@ -176,19 +145,19 @@ static const struct file_job *home_made_behind(const struct file_job *j)
 
 /* A Maildir that is away for good is made anew when somebody wants that (a rebuild), though operations from before
  * still wait for the old one. */
-static int job_work(struct local *l, struct file_job *j, bool ahead, struct err *err)
+static int job_work(struct local *l, struct file_job *j, struct err *err)
 {
 	const struct file_job *make;
-	int rc = file_work_do(l, &j->work, ahead, err);
+	int rc = file_work_do(l, &j->work, err);
 
 	if (rc == 0 || !j->work.op.home || home_check(l, j->work.op.path, NULL) == 0)
 		return rc;
 	pthread_mutex_lock(&l->lock);
 	make = home_made_behind(j); /* it stays: j is before it, and ours */
 	pthread_mutex_unlock(&l->lock);
-	if (!make || file_work_do(l, &make->work, false, err) < 0)
+	if (!make || file_work_do(l, &make->work, err) < 0)
 		return -1;
-	return file_work_do(l, &j->work, false, err);
+	return file_work_do(l, &j->work, err);
 }
 
 /* Want of room on the root's file system concerns everybody. */
@@ -207,20 +176,15 @@ static bool is_full(struct local *l, const struct file_job *j, const struct err 
 static int job_do(struct local *l, struct file_job *j)
 {
 	struct err err = ERR_NONE;
-	bool ahead, full;
+	bool full;
 	int rc;
 
-	while (j->pre == PRE_RUNNING)
-		pthread_cond_wait(&l->cond, &l->lock);
-	ahead = j->pre == PRE_DONE;
-	j->pre = PRE_RUNNING; /* the task that writes ahead keeps off */
 	pthread_mutex_unlock(&l->lock);
-	rc = job_work(l, j, ahead, &err);
+	rc = job_work(l, j, &err);
 	full = rc < 0 && is_full(l, j, &err);
 	pthread_mutex_lock(&l->lock);
 	if (rc == 0)
 		return 0;
-	j->pre = PRE_NONE;
 	l->full_files += (uint64_t)full - (uint64_t)j->full;
 	j->full = full;
 	if (!j->failed) {
@@ -256,7 +220,8 @@ static void lane_run(void *ctx)
 	}
 	pthread_cond_broadcast(&l->cond);
 	pthread_mutex_unlock(&l->lock);
-	step_post(l->step);
+	if (atomic_load(&l->waiting) > 0)
+		step_post(l->step);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------------------- */
@@ -283,10 +248,6 @@ static int add_one(void *ctx, const struct file_work *w)
 	j->work.again = a->lsn == 0;
 	j->lane = lane_for(l, w->op.account);
 	job_link(l, j);
-	if (w->op.kind == FILE_PUT && !j->work.again) {
-		j->refs++;
-		tasks_add(l, &a->tasks, put_ahead, j);
-	}
 	/* The flusher may have been faster than we are. */
 	if (j->lsn <= l->durable && !j->lane->scheduled)
 		tasks_lane(&a->tasks, j->lane);

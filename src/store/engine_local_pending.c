@@ -69,7 +69,7 @@ static bool target_follows(struct pending_copy *p, const struct store_file_op *o
 static int retry(struct local *l, struct pending_copy *p, struct err *err)
 {
 	struct file_work w = {.op = p->op};
-	int rc = file_work_do(l, &w, false, err);
+	int rc = file_work_do(l, &w, err);
 
 	pending_free(p);
 	return rc;

@@ -43,8 +43,6 @@ uint64_t file_work_size(const struct file_work *w);
 
 /* ---- jobs and lanes: the order of file work ---- */
 
-enum job_pre { PRE_NONE, PRE_RUNNING, PRE_DONE };
-
 struct file_job {
 	struct local *l;
 	struct file_work work;
@@ -53,8 +51,7 @@ struct file_job {
 	struct lane *lane;
 	struct file_job *next, *prev; /* of all unfinished, in LSN order */
 	struct file_job *lane_next, *lane_prev;
-	enum job_pre pre;  /* PUT: is the file in tmp/ written */
-	unsigned refs;	   /* the lane, and the task that writes ahead */
+	unsigned refs;	   /* the lane, and who reads its bytes */
 	bool failed, full; /* full: for want of room on the root's file system */
 	bool kept;	   /* stands in the file of what waits */
 };
@@ -85,6 +82,13 @@ struct room {
 	bool known;
 	uint64_t bytes, inodes;		    /* free then, less what was unapplied then */
 	uint64_t taken_bytes, taken_inodes; /* admitted since */
+};
+
+/* Accounts seen lately on the root's file system: a delivery asks twice within milliseconds. The loop's. */
+#define HOMES 64
+struct home {
+	char path[120];
+	int64_t seen_ms;
 };
 
 struct blob_task {
@@ -120,7 +124,9 @@ struct local {
 	struct pool *pool;
 	struct step *step;
 	VEC(struct files_waiter) waiters; /* the loop's */
+	atomic_uint waiting;		  /* how many there are, or are about to be */
 	struct room room_dir, room_root;  /* the loop's */
+	struct home homes[HOMES];	  /* the loop's */
 
 	pthread_mutex_t lock; /* all below */
 	pthread_cond_t cond;  /* a job ended or failed, or closing */
@@ -168,8 +174,7 @@ bool lanes_stuck(struct local *l, uint64_t account);
 void lanes_free(struct local *l);
 
 /* doing (file threads, and recovery) */
-int file_put_ahead(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
-int file_work_do(struct local *l, const struct file_work *w, bool ahead, struct err *err) WARN_UNUSED;
+int file_work_do(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
 int file_put_redo(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
 void folder_sweep_tmp(struct local *l, struct str path, struct str folder, bool all); /* any thread */
 

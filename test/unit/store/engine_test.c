@@ -4,6 +4,8 @@
 #include "os/io.h"
 #include "store/engine.h"
 
+#include <stdatomic.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -249,6 +251,55 @@ static void a_message_is_readable_before_and_after_it_is_in_place(void **state)
 	assert_true(body_is(f, STR(""), STR("2.Ma.h"), false, STR(""), NULL));
 	restart(f);
 	assert_true(body_is(f, STR(""), STR("1.Ma.h"), true, STR("S"), "P: x\nbody\n"));
+}
+
+/* What an I/O hook sees of a delivery: how often the journal was synced, and what touched the file before and behind.
+ */
+struct seen {
+	atomic_uint syncs, early, opened, written, renamed;
+};
+
+static void see(void *ctx, const struct io_event *ev)
+{
+	struct seen *s = ctx;
+	bool tmp = ev->path && strstr(ev->path, "tmp/postrider.");
+
+	if (ev->op == IO_FDATASYNC)
+		atomic_fetch_add(&s->syncs, 1);
+	if (ev->op == IO_OPEN && tmp) {
+		atomic_fetch_add(&s->opened, 1);
+		if (atomic_load(&s->syncs) == 0)
+			atomic_fetch_add(&s->early, 1);
+	}
+	if (ev->op == IO_WRITE && ev->len == strlen("P: x\nwhole\n"))
+		atomic_fetch_add(&s->written, 1);
+	if (ev->op == IO_RENAME && tmp)
+		atomic_fetch_add(&s->renamed, 1);
+}
+
+static void a_file_is_written_once_and_not_before_its_record_is_durable(void **state)
+{
+	struct fixture *f = *state;
+	struct seen seen = {0};
+	struct io_hook hook = {.after = see, .ctx = &seen};
+
+	if (f->mem)
+		return;
+	put(f, STR(""), STR("1.Ma.h"), "first\n");
+	wait_files(f, 7);
+	for (int i = 0; i < 20; i++) {
+		struct str base = arena_printf(&f->arena, "%d.Mb.h", i);
+
+		memset(&seen, 0, sizeof(seen));
+		io_set_hook(&hook);
+		put(f, STR(""), base, "whole\n");
+		wait_files(f, 7);
+		io_set_hook(NULL);
+		assert_int_equal(seen.early, 0);
+		assert_int_equal(seen.opened, 1);
+		assert_int_equal(seen.written, 1);
+		assert_int_equal(seen.renamed, 1);
+	}
 }
 
 static void moves_copies_and_removals_happen_in_order(void **state)
@@ -591,6 +642,7 @@ int main(void)
 		BOTH(keys_can_be_read_at_once_and_survive),
 		BOTH(ranges_are_ordered_in_both_directions_and_stop_when_told),
 		BOTH(a_message_is_readable_before_and_after_it_is_in_place),
+		BOTH(a_file_is_written_once_and_not_before_its_record_is_durable),
 		BOTH(moves_copies_and_removals_happen_in_order),
 		BOTH(one_commit_serves_several_accounts_with_one_body),
 		BOTH(a_blob_is_checked_used_once_and_placed),
