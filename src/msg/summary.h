@@ -2,7 +2,7 @@
  *
  * Made once, where the message is received (deliver, APPEND, or the first look at a foreign file); kept by the
  * store as bytes that it does not interpret. The bytes carry a version; an unknown or damaged one reads as
- * "absent", and the message is parsed again. Compressed with zlib when that makes it smaller. */
+ * "absent", and the message is parsed again. A large one is compressed with zlib. */
 #ifndef MSG_SUMMARY_H
 #define MSG_SUMMARY_H
 

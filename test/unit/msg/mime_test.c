@@ -1,9 +1,11 @@
 #include "base/clock.h"
+#include "base/encode.h"
 #include "msg/header.h"
 #include "msg/mime.h"
 #include "msg/summary.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <zlib.h>
 
 #include <cmocka.h>
 
@@ -388,6 +390,82 @@ static void test_a_summary_keeps_everything_and_survives_no_damage(void **state)
 	arena_release(&arena);
 }
 
+/* What summary_make() writes: version, flags, CRC32C, varint length, contents. */
+enum { HEAD = 6, DEFLATED = 1 };
+
+static bool is_deflated(const struct buf *summary)
+{
+	return summary->ptr[1] & DEFLATED;
+}
+
+static void test_only_large_summaries_are_packed(void **state)
+{
+	struct buf small, large, message;
+	struct arena arena;
+	struct summary s;
+
+	(void)state;
+	buf_init(&small, 1 << 16);
+	buf_init(&large, 1 << 16);
+	buf_init(&message, 1 << 16);
+	summary_make(STR("From: a@b\nSubject: usual\n\nThis is what most messages are like.\n"), &small);
+	assert_false(is_deflated(&small));
+	buf_addz(&message, "From: a@b\nTo: ");
+	for (int i = 0; i < 200; i++)
+		buf_addf(&message, "somebody%d@example.test, ", i);
+	buf_addz(&message, "last@example.test\n\nbody\n");
+	summary_make(buf_str(&message), &large);
+	assert_true(is_deflated(&large));
+	assert_true(large.len < message.len / 2);
+	arena_init(&arena);
+	assert_true(summary_decode(buf_str(&large), &arena, &s));
+	assert_int_equal(s.root->envelope->to.n, 201);
+	assert_true(str_eq(s.root->envelope->to.v[199].local, STR("somebody199")));
+	arena_release(&arena);
+	buf_release(&message);
+	buf_release(&large);
+	buf_release(&small);
+}
+
+/* As they were written before: small ones packed too, with zlib's own window. */
+static void test_a_packed_small_summary_of_before_is_read(void **state)
+{
+	struct buf plain, packed;
+	struct arena arena;
+	struct summary s;
+	unsigned char deflated[2048];
+	uLongf size = sizeof(deflated);
+	uint32_t crc;
+	size_t varint;
+
+	(void)state;
+	buf_init(&plain, 1 << 16);
+	buf_init(&packed, 1 << 16);
+	summary_make(STR("From: a@b\nSubject: of an earlier version\nTo: c@d, c@d, c@d, c@d, c@d, c@d\n\n" MIXED
+			 "--b\n\nThe same, the same, the same, the same, the same.\n--b--\n"),
+		     &plain);
+	varint = plain.ptr[HEAD] & 0x80 ? 2 : 1;
+	assert_int_equal(compress2(deflated, &size, (const Bytef *)plain.ptr + HEAD + varint,
+				   (uLong)(plain.len - HEAD - varint), 3),
+			 Z_OK);
+	buf_add(&packed, plain.ptr + HEAD, varint);
+	buf_add(&packed, deflated, size);
+	crc = crc32c(0, packed.ptr, packed.len);
+	buf_clear(&plain);
+	buf_add(&plain,
+		(unsigned char[]){1, DEFLATED, (unsigned char)crc, (unsigned char)(crc >> 8),
+				  (unsigned char)(crc >> 16), (unsigned char)(crc >> 24)},
+		HEAD);
+	buf_add_str(&plain, buf_str(&packed));
+	arena_init(&arena);
+	assert_true(summary_decode(buf_str(&plain), &arena, &s));
+	assert_true(str_eq(s.root->envelope->subject, STR("of an earlier version")));
+	assert_int_equal(s.root->envelope->to.n, 6);
+	arena_release(&arena);
+	buf_release(&packed);
+	buf_release(&plain);
+}
+
 static size_t count_parts(const struct mime_part *part, size_t depth, size_t *depth_max)
 {
 	size_t n = 1;
@@ -505,6 +583,8 @@ int main(void)
 		cmocka_unit_test(test_transfer_encodings_are_undone_leniently),
 		cmocka_unit_test(test_previews_are_short_clean_text),
 		cmocka_unit_test(test_a_summary_keeps_everything_and_survives_no_damage),
+		cmocka_unit_test(test_only_large_summaries_are_packed),
+		cmocka_unit_test(test_a_packed_small_summary_of_before_is_read),
 		cmocka_unit_test(test_monsters_cost_linear_time_and_bounded_memory),
 		cmocka_unit_test(test_depth_past_the_limit_is_a_leaf_that_holds_the_rest),
 	};
