@@ -29,6 +29,19 @@ static struct map *mentioned_names(const struct conf *c, const struct str *more,
 	return names;
 }
 
+/* A parameter, or lmtp_NAME where smtp_NAME is one. */
+static bool is_used(struct str name)
+{
+	char twin[80];
+
+	if (param_find(name) != NULL)
+		return true;
+	if (!str_starts(name, STR("lmtp_")))
+		return false;
+	snprintf(twin, sizeof(twin), "smtp_%.*s", STR_ARG(str_skip(name, 5)));
+	return param_find(str_from(twin)) != NULL;
+}
+
 void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
 		    void (*f)(void *ctx, const struct conf_name *name), void *ctx)
 {
@@ -38,7 +51,7 @@ void conf_each_name(const struct conf *c, const struct str *more, size_t more_co
 		const struct setting *s = &c->p->settings[i];
 		struct conf_name name = {.name = s->name, .raw = s->raw, .line = s->line};
 
-		name.status = param_find(s->name) != NULL	    ? CONF_NAME_USED
+		name.status = is_used(s->name)			    ? CONF_NAME_USED
 			      : param_is_postfix(s->name)	    ? CONF_NAME_NOT_YET
 			      : map_get(mentioned, s->name) != NULL ? CONF_NAME_USER
 								    : CONF_NAME_UNKNOWN;

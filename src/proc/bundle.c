@@ -6,6 +6,7 @@
 #include "config/roles.h"
 #include "os/fd.h"
 #include "policy/policy.h"
+#include "relay/remote.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -169,6 +170,16 @@ static void add_hostname(struct bundle *b)
 	buf_release(&text);
 }
 
+/* Values of lmtp_NAME are those of smtp_NAME. */
+static int check_lmtp(const struct conf *c, struct err *err)
+{
+	struct conf *lmtp = remote_conf_lmtp(c, err);
+	int result = lmtp != NULL ? 0 : -1;
+
+	conf_unref(&lmtp);
+	return result;
+}
+
 struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
 {
 	struct bundle *b = bundle_new();
@@ -182,6 +193,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 		add_hostname(b);
 		result = parse(b, dir, warnings, err);
 	}
+	if (result == 0)
+		result = check_lmtp(b->conf, err);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);

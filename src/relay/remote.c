@@ -1,0 +1,412 @@
+/* One job: its destinations, their hosts, their connections. See remote.h.
+ *
+ * A destination is the nexthop, then each smtp_fallback_relay. Its hosts are tried in order until every recipient has
+ * an outcome; a host that greets uses up one session of smtp_mx_session_limit. What a host says to one recipient for
+ * now (4xx) leaves him for the next host; what the last of all says counts. */
+#include "relay/remote.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/params.h"
+#include "os/fd.h"
+#include "relay/cache.h"
+#include "relay/smtp.h"
+#include <errno.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct remote {
+	struct remote_env env;
+	struct mx_self *self;
+	struct conn_cache *cache;
+	pthread_mutex_t lock;	       /* the two below */
+	struct conf *lmtp_base, *lmtp; /* remote_conf_lmtp(lmtp_base) == lmtp */
+	int stop_fd;		       /* eventfd: readable once remote_stop() was called */
+};
+
+struct remote *remote_new(const struct remote_env *env)
+{
+	struct remote *r = NEW(struct remote);
+
+	r->env = *env;
+	r->self = mx_self_new();
+	pthread_mutex_init(&r->lock, NULL);
+	r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r->cache = conn_cache_new();
+	return r;
+}
+
+void remote_free(struct remote **r)
+{
+	if (*r == NULL)
+		return;
+	conn_cache_free(&(*r)->cache);
+	mx_self_free(&(*r)->self);
+	conf_unref(&(*r)->lmtp_base);
+	conf_unref(&(*r)->lmtp);
+	pthread_mutex_destroy(&(*r)->lock);
+	fd_close(&(*r)->stop_fd);
+	free(*r);
+	*r = NULL;
+}
+
+void remote_stop(struct remote *r)
+{
+	uint64_t one = 1;
+
+	(void)!write(r->stop_fd, &one, sizeof(one));
+	conn_cache_clear(r->cache);
+}
+
+/* ---- the configuration of LMTP ---- */
+
+struct conf *remote_conf_lmtp(const struct conf *c, struct err *err)
+{
+	struct str *settings = mem_alloc((PARAM_COUNT + 1) * sizeof(*settings));
+	struct conf *lmtp;
+	struct arena arena;
+	struct buf value;
+	size_t n = 0;
+
+	arena_init(&arena);
+	buf_init(&value, 1 << 20);
+	for (size_t i = 0; i < PARAM_COUNT; i++) {
+		struct str name = str_from(PARAMS[i].name), twin;
+
+		if (!str_starts(name, STR("smtp_")))
+			continue;
+		twin = arena_printf(&arena, "lmtp_%s", PARAMS[i].name + 5);
+		buf_clear(&value);
+		if (!conf_is_set(c, twin) || !conf_text(c, twin, &value))
+			continue;
+		settings[n++] = arena_printf(&arena, "%s=%s", PARAMS[i].name, value.ptr);
+	}
+	lmtp = conf_override(c, settings, n, err);
+	buf_release(&value);
+	arena_release(&arena);
+	free(settings);
+	return lmtp;
+}
+
+/* Made once for each configuration that jobs come with. */
+static struct conf *conf_of(struct remote *r, const struct remote_job *job, struct err *err)
+{
+	struct conf *made, *result;
+
+	if (!job->lmtp)
+		return conf_ref(job->conf);
+	pthread_mutex_lock(&r->lock);
+	result = r->lmtp_base == job->conf ? conf_ref(r->lmtp) : NULL;
+	pthread_mutex_unlock(&r->lock);
+	if (result != NULL || (made = remote_conf_lmtp(job->conf, err)) == NULL)
+		return result;
+	result = conf_ref(made);
+	pthread_mutex_lock(&r->lock);
+	conf_unref(&r->lmtp_base);
+	conf_unref(&r->lmtp);
+	r->lmtp_base = conf_ref(job->conf);
+	r->lmtp = made;
+	pthread_mutex_unlock(&r->lock);
+	return result;
+}
+
+/* ---- one host ---- */
+
+static size_t pending(const struct remote_job *job)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < job->rcpt_count; i++)
+		n += job->rcpts[i].outcome == 0;
+	return n;
+}
+
+static void conn_name(struct smtpc_conn *c, const struct mx_host *host, uint16_t port)
+{
+	char text[NET_ADDR_TEXT];
+
+	c->addr = host->addr;
+	snprintf(c->host, sizeof(c->host), "%.*s", STR_ARG(host->name));
+	snprintf(c->peer, sizeof(c->peer), "%.*s[%s]", STR_ARG(str_sub(host->name, 0, 300)),
+		 host->addr.len > 0 ? net_addr_text(&host->addr, text) : "local");
+	if (host->addr.len > 0)
+		snprintf(c->relay, sizeof(c->relay), "%s:%u", c->peer, port);
+	else
+		snprintf(c->relay, sizeof(c->relay), "%s", c->peer);
+}
+
+/* The address to send from, or NULL. */
+static const struct net_addr *bind_address(const struct conf *conf, const struct net_addr *to, struct net_addr *from)
+{
+	struct str text = to->any.sa_family == AF_INET ? conf->smtp_bind_address : conf->smtp_bind_address6;
+
+	return text.len > 0 && net_addr_parse(text, 0, from) && from->any.sa_family == to->any.sa_family ? from : NULL;
+}
+
+static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n)
+{
+	const struct mx_host *host = t->host;
+	struct arena *arena = t->job->arena;
+	struct net_addr from;
+	struct smtpc_conn *c;
+	struct err err = ERR_NONE;
+	int fd;
+
+	if (n->path)
+		fd = smtpc_connect_path(arena_strz(arena, n->host), &err);
+	else
+		fd = smtpc_connect(&host->addr, bind_address(t->conf, &host->addr, &from), t->remote->stop_fd,
+				   t->conf->smtp_connect_timeout, &err);
+	c = smtpc_conn_new(fd, t->remote->stop_fd);
+	c->conf = t->conf;
+	c->lmtp = t->job->lmtp;
+	conn_name(c, host, n->port);
+	if (fd >= 0)
+		return c;
+	smtpc_note(t, false, STR("4.4.1"),
+		   n->path ? str_from(err.text) : arena_printf(arena, "connect to %s: %s", c->relay, err.text), NULL,
+		   false);
+	smtpc_conn_free(&c);
+	return NULL;
+}
+
+/* What connections may be shared by: everything that makes one different from another. */
+static struct str cache_key(const struct smtpc_try *t, const struct nexthop *n)
+{
+	char text[NET_ADDR_TEXT];
+	struct remote_job *job = t->job;
+
+	return arena_printf(job->arena, "%.*s|%d|%.*s|%s|%u|%d|%.*s|%.*s|%.*s|%.*s", STR_ARG(job->transport), job->lmtp,
+			    STR_ARG(t->host->name), n->path ? "" : net_addr_text(&t->host->addr, text), n->port,
+			    t->no_tls, STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
+			    STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")));
+}
+
+static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
+{
+	const struct conf *conf = t->conf;
+	struct str list = conf->smtp_connection_cache_destinations, item;
+	bool keep = conf->smtp_connection_cache_on_demand;
+
+	while (!keep && conf_list_next(&list, &item))
+		keep = str_ieq(item, t->nexthop);
+	return keep && conf->smtp_connection_cache_time_limit > 0 &&
+	       (conf->smtp_connection_reuse_count_limit == 0 ||
+		c->messages < (uint64_t)conf->smtp_connection_reuse_count_limit) &&
+	       clock_ms() - c->opened_ms < conf->smtp_connection_reuse_time_limit;
+}
+
+static void conn_done(struct smtpc_try *t, struct smtpc_conn **c, struct str key)
+{
+	if (may_keep(t, *c))
+		conn_cache_put(t->remote->cache, key, c, t->conf);
+	else
+		smtpc_conn_quit(c, t->conf);
+}
+
+/* A connection ready for mail, or NULL (noted). */
+static struct smtpc_conn *conn_ready(struct smtpc_try *t, const struct nexthop *n, bool *greeted_r)
+{
+	struct smtpc_conn *c = conn_open(t, n);
+	int rc;
+
+	*greeted_r = false;
+	if (c == NULL)
+		return NULL;
+	rc = smtpc_hello(t, c);
+	*greeted_r = rc >= 0 || c->features != 0;
+	if (rc == 1)
+		return c;
+	if (rc == 0)
+		smtpc_conn_quit(&c, t->conf);
+	else
+		smtpc_conn_free(&c);
+	return NULL;
+}
+
+static void mail_over(struct smtpc_try *t, struct smtpc_conn *c, struct str key)
+{
+	bool began;
+	int rc;
+
+	t->job->reused = c->reused;
+	t->job->tls = arena_str(t->job->arena, str_from(c->tls_text));
+	rc = smtpc_mail(t, c, &began);
+	if (rc == 1)
+		conn_done(t, &c, key);
+	else if (rc == 0)
+		smtpc_conn_quit(&c, t->conf);
+	else {
+		t->job->site = SITE_SLOW;
+		t->job->site_text = t->text;
+		smtpc_conn_free(&c);
+	}
+}
+
+/* A kept connection may have died while it was idle: that says nothing about the host. True: the mail was tried. */
+static bool mail_over_kept(struct smtpc_try *t, struct str key)
+{
+	struct smtpc_conn *c;
+
+	while ((c = conn_cache_take(t->remote->cache, key)) != NULL) {
+		bool began = false;
+		int rc;
+
+		c->conf = t->conf;
+		c->reused = t->job->reused = true;
+		t->job->tls = arena_str(t->job->arena, str_from(c->tls_text));
+		rc = smtpc_mail(t, c, &began);
+		if (rc == 1)
+			conn_done(t, &c, key);
+		else
+			smtpc_conn_free(&c);
+		if (began)
+			return true;
+	}
+	return false;
+}
+
+/* True: the host spoke with us (a session was used up). */
+static bool try_host(struct smtpc_try *t, const struct nexthop *n)
+{
+	int64_t from = clock_us();
+	struct str key = cache_key(t, n);
+	struct smtpc_conn *c;
+	bool greeted;
+
+	if (mail_over_kept(t, key)) {
+		t->job->site = SITE_OK;
+		return true;
+	}
+	c = conn_ready(t, n, &greeted);
+	t->job->connect_us += clock_us() - from;
+	if (greeted)
+		t->job->site = SITE_OK;
+	if (c == NULL)
+		return greeted;
+	mail_over(t, c, key);
+	return true;
+}
+
+/* ---- one destination ---- */
+
+static int find_hosts(struct smtpc_try *t, const struct nexthop *n, struct mx_list *list, struct err *err)
+{
+	struct arena *arena = t->job->arena;
+
+	if (!n->path)
+		return mx_find(t->remote->env.dns, t->remote->self, t->conf, n, t->loop_check, arena, list, err);
+	*list = (struct mx_list){.v = ARENA_NEW(arena, struct mx_host), .n = 1};
+	list->v[0] = (struct mx_host){.name = t->conf->myhostname, .tlsa_base = STR("")};
+	return 0;
+}
+
+static uint16_t default_port(const struct smtpc_try *t)
+{
+	uint16_t port = nexthop_port(t->job->lmtp ? t->conf->lmtp_tcp_port : t->conf->smtp_tcp_port);
+
+	return port > 0 ? port : t->job->lmtp ? 24 : 25;
+}
+
+static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
+{
+	size_t limit = (size_t)t->conf->smtp_mx_session_limit, sessions = 0;
+	struct err err = ERR_NONE;
+	struct mx_list list = {0};
+	struct nexthop n;
+
+	if (nexthop_parse(nexthop, default_port(t), t->job->lmtp, &n, &err) < 0) {
+		smtpc_note(t, false, str_from(err.code), str_from(err.text), NULL, false);
+		return;
+	}
+	t->nexthop = n.host;
+	t->nexthop_full = nexthop;
+	t->loop_check = n.port == 25 && !t->job->lmtp;
+	if (find_hosts(t, &n, &list, &err) < 0) {
+		smtpc_note(t, err.kind == ERR_PERM, str_from(err.code), str_from(err.text), NULL, false);
+		if (err.kind == ERR_PERM)
+			t->job->site = SITE_OK;
+		return;
+	}
+	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {
+		t->host = &list.v[i];
+		t->final = last && (i + 1 == list.n || (limit > 0 && sessions + 1 >= limit));
+		sessions += try_host(t, &n);
+		if (limit > 0 && sessions >= limit)
+			break;
+	}
+}
+
+/* Whoever has no outcome has what was last noted. */
+static void settle_rest(struct smtpc_try *t)
+{
+	struct remote_job *job = t->job;
+
+	for (size_t i = 0; i < job->rcpt_count; i++) {
+		struct remote_rcpt *r = &job->rcpts[i];
+
+		if (r->outcome != 0)
+			continue;
+		r->outcome = t->permanent ? OUTCOME_FAILED : OUTCOME_DEFERRED;
+		r->code = t->code;
+		r->text = t->text;
+		r->mta = t->mta;
+		r->said = t->said;
+		r->relay = t->relay;
+	}
+	if (job->site != SITE_OK && job->site_text.len == 0)
+		job->site_text = t->text;
+}
+
+static void job_clear(struct remote_job *job)
+{
+	job->site = SITE_DEAD;
+	job->site_text = job->tls = STR("");
+	job->connect_us = job->transmission_us = 0;
+	job->reused = false;
+	for (size_t i = 0; i < job->rcpt_count; i++) {
+		struct remote_rcpt *r = &job->rcpts[i];
+
+		r->outcome = 0;
+		r->code = r->text = r->mta = r->said = STR("");
+		r->relay = STR("none");
+		r->dsn_by = false;
+	}
+}
+
+static void try_all(struct smtpc_try *t)
+{
+	struct str rest = t->job->lmtp ? STR("") : t->conf->smtp_fallback_relay, item;
+
+	try_destination(t, t->job->nexthop, str_trim(rest).len == 0);
+	while (pending(t->job) > 0 && !t->permanent && conf_list_next(&rest, &item))
+		try_destination(t, item, str_trim(rest).len == 0);
+}
+
+void remote_deliver(struct remote *r, struct remote_job *job)
+{
+	struct err err = ERR_NONE;
+	struct smtpc_message message;
+	struct conf *conf = conf_of(r, job, &err);
+	struct smtpc_try t = {
+		.remote = r,
+		.job = job,
+		.conf = conf,
+		.message = &message,
+		.code = STR("4.4.0"),
+		.text = STR("no host to deliver to"),
+		.mta = STR(""),
+		.said = STR(""),
+		.relay = STR("none"),
+	};
+
+	job_clear(job);
+	smtpc_message_init(&message, job);
+	if (conf != NULL)
+		try_all(&t);
+	else
+		smtpc_note(&t, false, STR("4.3.5"), str_from(err.text), NULL, false);
+	settle_rest(&t);
+	conf_unref(&conf);
+}

@@ -1,0 +1,204 @@
+/* From the connection to the point where mail may be sent: greeting, EHLO (HELO, LHLO), STARTTLS and EHLO again,
+ * log-in. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 3207; RFC 2033. */
+#include "base/clock.h"
+#include "relay/smtp.h"
+
+struct str smtpc_said(const struct smtpc_try *t, const struct smtpc_conn *c, const char *command)
+{
+	struct str said = smtpc_reply_text(&c->reply, t->job->arena);
+
+	return arena_printf(t->job->arena, "host %s said: %.*s (in reply to %s)", c->peer, STR_ARG(said), command);
+}
+
+void smtpc_note(struct smtpc_try *t, bool permanent, struct str code, struct str text, const struct smtpc_conn *c,
+		bool replied)
+{
+	struct arena *arena = t->job->arena;
+
+	t->permanent = permanent;
+	t->code = arena_str(arena, code);
+	if (!permanent && (code.len == 0 || code.ptr[0] != '4'))
+		t->code = STR("4.0.0");
+	t->text = arena_str(arena, text);
+	t->mta = c != NULL && replied ? arena_str(arena, str_from(c->host)) : STR("");
+	t->said = c != NULL && replied ? smtpc_reply_text(&c->reply, arena) : STR("");
+	t->relay = c != NULL ? arena_str(arena, str_from(c->relay)) : STR("none");
+}
+
+void smtpc_note_io(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const char *code;
+	struct str text = smtpc_io_text(c, t->job->arena, &code);
+
+	smtpc_note(t, false, str_from(code), text, c, false);
+}
+
+/* This host refuses us as a whole: the next one may not. */
+static int refused(struct smtpc_try *t, struct smtpc_conn *c, bool may_be_permanent)
+{
+	struct str said = smtpc_reply_text(&c->reply, t->job->arena);
+
+	smtpc_note(t, may_be_permanent && c->reply.code / 100 == 5, str_from(c->reply.enhanced),
+		   arena_printf(t->job->arena, "host %s refused to talk to me: %.*s", c->peer, STR_ARG(said)), c, true);
+	return 0;
+}
+
+/* ---- EHLO ---- */
+
+static bool is_discarded(const struct conf *conf, struct str keyword)
+{
+	struct str list = conf->smtp_discard_ehlo_keywords, item;
+
+	while (conf_list_next(&list, &item))
+		if (str_ieq(item, keyword))
+			return true;
+	return false;
+}
+
+static void take_auth(struct smtpc_conn *c, struct str mechanisms)
+{
+	size_t used = strlen(c->auth_mechanisms);
+
+	/* "AUTH ..." and the old "AUTH=...": each adds. */
+	snprintf(c->auth_mechanisms + used, sizeof(c->auth_mechanisms) - used, "%s%.*s", used ? " " : "",
+		 STR_ARG(mechanisms));
+}
+
+static void take_keyword(struct smtpc_conn *c, struct str line)
+{
+	static const struct {
+		struct str keyword;
+		unsigned feature;
+	} known[] = {{STR("PIPELINING"), SMTP_PIPELINING}, {STR("8BITMIME"), SMTP_8BITMIME}, {STR("SIZE"), SMTP_SIZE},
+		     {STR("STARTTLS"), SMTP_STARTTLS},	   {STR("AUTH"), SMTP_AUTH},	     {STR("DSN"), SMTP_DSN},
+		     {STR("CHUNKING"), SMTP_CHUNKING},	   {STR("SMTPUTF8"), SMTP_SMTPUTF8}};
+	struct str keyword, rest = line;
+
+	if (!str_token(&rest, " =", &keyword) || is_discarded(c->conf, keyword))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (str_ieq(keyword, known[i].keyword))
+			c->features |= known[i].feature;
+	rest = str_trim(rest);
+	if (str_ieq(keyword, STR("SIZE")) && !str_to_u64(rest, &c->size_limit))
+		c->size_limit = 0;
+	if (str_ieq(keyword, STR("AUTH")))
+		take_auth(c, rest);
+}
+
+static void take_features(struct smtpc_conn *c)
+{
+	struct str rest = buf_str(&c->reply.lines), line;
+	bool first = true;
+
+	c->features = SMTP_ESMTP;
+	c->size_limit = 0;
+	c->auth_mechanisms[0] = '\0';
+	while (rest.len > 0) {
+		bool more = str_split(rest, '\n', &line, &rest);
+
+		if (!first)
+			take_keyword(c, line);
+		first = false;
+		if (!more)
+			break;
+	}
+}
+
+/* We are the only ones who greet by our name (RFC 5321 2.3.5). */
+static bool says_our_name(const struct smtpc_conn *c)
+{
+	struct str rest = buf_str(&c->reply.lines), word;
+
+	return str_token(&rest, " \n", &word) && str_ieq(word, c->conf->myhostname);
+}
+
+static int loops_back(struct smtpc_try *t, const struct smtpc_conn *c)
+{
+	struct str text = arena_printf(t->job->arena, "mail for %.*s loops back to myself", STR_ARG(t->nexthop));
+
+	smtpc_note(t, true, STR("5.4.6"), text, c, false);
+	return 0;
+}
+
+static int hello_command(struct smtpc_conn *c, const char *verb, struct str name)
+{
+	c->where = "performing the EHLO handshake";
+	smtpc_put(c, "%s %.*s", verb, STR_ARG(name));
+	return smtpc_read_reply(c, c->conf->smtp_helo_timeout);
+}
+
+int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const struct conf *conf = c->conf;
+
+	c->features = 0;
+	if (c->lmtp || !conf->smtp_never_send_ehlo) {
+		struct str name = c->lmtp ? conf->lmtp_lhlo_name : conf->smtp_helo_name;
+
+		if (hello_command(c, c->lmtp ? "LHLO" : "EHLO", name) < 0)
+			return -1;
+		if (c->reply.code / 100 == 2) {
+			if (t->loop_check && !c->lmtp && says_our_name(c))
+				return loops_back(t, c);
+			take_features(c);
+			return 1;
+		}
+		/* RFC 5321 3.2: a server that knows no EHLO says 5xx. Under TLS there is one that does. */
+		if (c->lmtp || c->reply.code == 421 || c->reply.code / 100 != 5 || c->ssl != NULL)
+			return refused(t, c, true);
+	}
+	if (hello_command(c, "HELO", conf->smtp_helo_name) < 0)
+		return -1;
+	return c->reply.code / 100 == 2 ? 1 : refused(t, c, true);
+}
+
+/* ---- all of it ---- */
+
+static int greeting(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	c->where = "receiving the initial server greeting";
+	if (smtpc_read_reply(c, c->conf->smtp_helo_timeout) < 0)
+		return -1;
+	if (c->reply.code / 100 == 2)
+		return 1;
+	return refused(t, c, !c->conf->smtp_skip_5xx_greeting);
+}
+
+static int secure(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	int rc;
+
+	if (t->no_tls || smtpc_tls_want(t) == SMTP_TLS_NONE)
+		return 1;
+	if (!(c->features & SMTP_STARTTLS)) {
+		if (smtpc_tls_want(t) == SMTP_TLS_MAY)
+			return 1;
+		smtpc_note(t, false, STR("4.7.4"),
+			   arena_printf(t->job->arena, "TLS is required, but was not offered by host %s", c->peer), c,
+			   false);
+		return 0;
+	}
+	rc = smtpc_tls_start(t, c);
+	/* What was said before TLS is forgotten (RFC 3207 4.2). */
+	return rc == 1 ? smtpc_ehlo(t, c) : rc;
+}
+
+int smtpc_hello(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	int rc = 1;
+
+	if (c->conf->smtp_tls_wrappermode && !c->lmtp)
+		rc = smtpc_tls_start(t, c);
+	if (rc == 1)
+		rc = greeting(t, c);
+	if (rc == 1)
+		rc = smtpc_ehlo(t, c);
+	if (rc == 1 && c->ssl == NULL)
+		rc = secure(t, c);
+	if (rc == 1)
+		rc = smtpc_sasl_login(t, c);
+	if (rc < 0)
+		smtpc_note_io(t, c);
+	return rc;
+}
