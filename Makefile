@@ -11,12 +11,12 @@ SAN    ?=
 M      ?=
 CFLAGS ?= -O2 -g
 
-MODULES := base os engine config msg journal store directory queue policy deliver smtp imap pop3 relay proc cmd
+MODULES := base os engine config msg journal dns store directory queue policy deliver smtp imap pop3 relay proc cmd
 
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla -Wno-missing-field-initializers
 CPPALL := -Isrc -D_GNU_SOURCE
 CALL   := -std=gnu17 $(WARN) $(WERROR) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
-LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz
+LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz -lunbound
 LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 
 ifneq ($(SAN),)
@@ -32,22 +32,23 @@ lib_of = $(B)/lib/$(1).a
 
 # A module may use its own row and the rows above it; this is also what its tests are linked with.
 ROW1 := base os engine config msg journal
-MIDDLE := store directory queue policy deliver smtp imap pop3 relay
+MIDDLE := dns store directory queue policy deliver smtp imap pop3 relay
 USES_base := base
 USES_os := $(USES_base) os
 USES_engine := $(USES_os) engine
 USES_config := $(USES_engine) config
 USES_msg := $(USES_config) msg
 USES_journal := $(USES_msg) journal
+USES_dns := $(ROW1) dns
 USES_store := $(ROW1) store
 USES_directory := $(ROW1) directory store
 USES_queue := $(ROW1) queue
 USES_policy := $(ROW1) policy directory store queue
 USES_deliver := $(ROW1) deliver store directory queue
-USES_smtp := $(ROW1) smtp deliver store directory queue policy
+USES_smtp := $(ROW1) smtp deliver dns store directory queue policy
 USES_imap := $(ROW1) imap store directory
 USES_pop3 := $(ROW1) pop3 store directory
-USES_relay := $(ROW1) relay deliver store directory queue
+USES_relay := $(ROW1) relay deliver dns store directory queue
 USES_proc := $(ROW1) $(MIDDLE) proc
 USES_cmd := $(ROW1) $(MIDDLE) proc cmd
 

@@ -12,6 +12,7 @@ enum process_role {
 	PROCESS_SMTPD,
 	PROCESS_ACCESS,
 	PROCESS_RELAY,
+	PROCESS_DNS,
 	PROCESS_DIRECTORY,
 	PROCESS_QUEUE,
 	PROCESS_STORE,
@@ -30,10 +31,10 @@ static inline enum process_role process_tag_role(uint64_t tag)
 /* For the log: "smtpd#7", the seventh process that master has started. */
 static inline void process_tag_name(uint64_t tag, char *name, size_t size)
 {
-	static const char *const names[PROCESS_ROLES] = {
-		[PROCESS_MASTER] = "master", [PROCESS_SMTPD] = "smtpd",		[PROCESS_ACCESS] = "access",
-		[PROCESS_RELAY] = "relay",   [PROCESS_DIRECTORY] = "directory", [PROCESS_QUEUE] = "queue",
-		[PROCESS_STORE] = "store"};
+	static const char *const names[PROCESS_ROLES] = {[PROCESS_MASTER] = "master",	    [PROCESS_SMTPD] = "smtpd",
+							 [PROCESS_ACCESS] = "access",	    [PROCESS_RELAY] = "relay",
+							 [PROCESS_DIRECTORY] = "directory", [PROCESS_QUEUE] = "queue",
+							 [PROCESS_STORE] = "store",	    [PROCESS_DNS] = "dns"};
 	enum process_role role = process_tag_role(tag);
 
 	snprintf(name, size, "%s#%llu", role < PROCESS_ROLES && names[role] ? names[role] : "peer",

@@ -22,6 +22,7 @@ enum sandbox_allow {
 	SANDBOX_UNIX = 1 << 3,	   /* socket and connect for AF_UNIX only */
 	SANDBOX_DATABASE = 1 << 4, /* files opened by name below `paths`, with locks: SQLite */
 	SANDBOX_WATCH = 1 << 5,	   /* inotify */
+	SANDBOX_RESOLVE = 1 << 6,  /* questions to DNS servers: UDP, and TCP to connect_ports (by Landlock) */
 };
 
 struct sandbox_path {
@@ -36,6 +37,8 @@ struct sandbox {
 	unsigned allow;		/* enum sandbox_allow */
 	const struct sandbox_path *paths;
 	size_t path_count;
+	const uint16_t *connect_ports; /* with SANDBOX_RESOLVE */
+	size_t connect_port_count;
 	/* The largest file it may make, where it is given files of others to write (spool blobs). 0: no limit. */
 	uint64_t file_size_max;
 };

@@ -52,6 +52,24 @@ static uint64_t rights_for(const struct sandbox_path *path, bool is_dir, uint64_
 	return handled & (is_dir ? rights : on_files);
 }
 
+/* struct landlock_net_port_attr, of newer headers. */
+struct port_rule {
+	uint64_t allowed_access;
+	uint64_t port;
+};
+#define RULE_NET_PORT 2
+
+static void add_ports(int ruleset, const struct sandbox *box)
+{
+	for (size_t i = 0; i < box->connect_port_count; i++) {
+		struct port_rule rule = {NET_CONNECT_TCP, box->connect_ports[i]};
+
+		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+			die(EX_OSERR, "%s: Landlock refuses a rule for port %u: %s", box->process,
+			    box->connect_ports[i], strerror(errno));
+	}
+}
+
 static void add_path(int ruleset, const struct sandbox *box, const struct sandbox_path *path, uint64_t handled)
 {
 	struct landlock_path_beneath_attr rule = {.parent_fd = open(path->path, O_PATH | O_CLOEXEC)};
@@ -89,6 +107,8 @@ int sandbox_landlock_prepare(const struct sandbox *box, int *abi_r)
 		return -1;
 	for (size_t i = 0; i < box->path_count; i++)
 		add_path(ruleset, box, &box->paths[i], attr.handled_fs);
+	if (abi >= 4)
+		add_ports(ruleset, box);
 	return ruleset;
 }
 

@@ -99,6 +99,9 @@ static const int allowed_database[] = {
 
 static const int allowed_watch[] = {SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch)};
 
+/* Questions to DNS servers, by libunbound and libevent. No listen: what is bound is a UDP port, or leads nowhere. */
+static const int allowed_resolve[] = {SCMP_SYS(recvfrom), SCMP_SYS(getsockopt), SCMP_SYS(pipe2)};
+
 static const int killed[] = {
 	SCMP_SYS(execve),
 	SCMP_SYS(execveat),
@@ -258,12 +261,57 @@ static int add_sockets(scmp_filter_ctx filter, unsigned allow)
 	return add_if_both(filter, SCMP_SYS(setsockopt), 1, IPPROTO_TCP, 2, TCP_NODELAY);
 }
 
+/* UDP and TCP, whatever flags come with the type. */
+static int add_inet_sockets(scmp_filter_ctx filter)
+{
+	static const struct {
+		uint64_t type, protocol;
+	} kinds[] = {{SOCK_DGRAM, 0}, {SOCK_DGRAM, IPPROTO_UDP}, {SOCK_STREAM, 0}, {SOCK_STREAM, IPPROTO_TCP}};
+	static const uint64_t families[] = {AF_INET, AF_INET6}, flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
+
+	for (size_t i = 0; i < ARRAY_SIZE(families) * ARRAY_SIZE(kinds); i++) {
+		const size_t k = i % ARRAY_SIZE(kinds);
+		struct scmp_arg_cmp compare[] = {
+			{.arg = 0, .op = SCMP_CMP_EQ, .datum_a = families[i / ARRAY_SIZE(kinds)]},
+			{.arg = 1, .op = SCMP_CMP_MASKED_EQ, .datum_a = ~flags, .datum_b = kinds[k].type},
+			{.arg = 2, .op = SCMP_CMP_EQ, .datum_a = kinds[k].protocol}};
+
+		TRY(ignore_unknown(seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3, compare)));
+	}
+	return 0;
+}
+
+/* What libunbound sets on the sockets it makes. */
+static int add_resolve(scmp_filter_ctx filter)
+{
+	static const struct {
+		uint64_t level, option;
+	} options[] = {
+		{SOL_SOCKET, SO_REUSEADDR},	   {SOL_SOCKET, SO_RCVBUF},	{SOL_SOCKET, SO_SNDBUF},
+		{IPPROTO_IP, IP_MTU_DISCOVER},	   {IPPROTO_IPV6, IPV6_V6ONLY}, {IPPROTO_IPV6, IPV6_MTU_DISCOVER},
+		{IPPROTO_IPV6, IPV6_UNICAST_HOPS}, {IPPROTO_TCP, TCP_NODELAY},
+	};
+	static const uint64_t lengths[] = {sizeof(struct sockaddr_in), sizeof(struct sockaddr_in6)};
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		TRY(add_if_both(filter, SCMP_SYS(setsockopt), 1, options[i].level, 2, options[i].option));
+	TRY(add_inet_sockets(filter));
+	/* By the length of an address, which is not that of a UNIX socket's path. */
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, lengths[i], 0));
+		TRY(add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, lengths[i], 0));
+	}
+	return add_if(filter, SCMP_SYS(sendto), 3, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0);
+}
+
 static int add_compared(scmp_filter_ctx filter, unsigned allow)
 {
 	TRY(add_memory(filter));
 	TRY(add_threads(filter));
 	TRY(add_fcntl(filter, allow));
 	TRY(add_sockets(filter, allow));
+	if (allow & SANDBOX_RESOLVE)
+		TRY(add_resolve(filter));
 	/* What libc makes of fstat(); anything else with SANDBOX_FILES. */
 	if (!(allow & (SANDBOX_FILES | SANDBOX_DATABASE)))
 		TRY(add_if(filter, SCMP_SYS(newfstatat), 3, SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
@@ -299,6 +347,7 @@ static int add_groups(scmp_filter_ctx filter, unsigned allow)
 		{SANDBOX_FILES, allowed_files, ARRAY_SIZE(allowed_files)},
 		{SANDBOX_DATABASE, allowed_database, ARRAY_SIZE(allowed_database)},
 		{SANDBOX_WATCH, allowed_watch, ARRAY_SIZE(allowed_watch)},
+		{SANDBOX_RESOLVE, allowed_resolve, ARRAY_SIZE(allowed_resolve)},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(groups); i++)

@@ -4,6 +4,7 @@
 #include "base/vec.h"
 #include "config/instance.h"
 #include "config/roles.h"
+#include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
 #include "relay/remote.h"
@@ -157,6 +158,43 @@ static int parse(struct bundle *b, const char *dir, struct buf *warnings, struct
 	return result;
 }
 
+/* What the process dns needs of files. That the default anchor is not installed is no reason not to start: answers are
+ * then not validated, which is said. */
+static int read_dns_files(struct bundle *b, struct buf *warnings, struct err *err)
+{
+	const struct conf *conf = b->conf;
+	char *anchor = str_dup(conf->dns_trust_anchor_file);
+	struct err why = ERR_NONE;
+	int result = 0;
+
+	if (dns_wants_resolv_conf(conf) &&
+	    read_file(&b->arena, DNS_RESOLV_CONF, FILE_MAX, &b->wire.resolv_conf, &why) < 0 && warnings)
+		buf_addf(warnings, "%s: names are looked up from the root of the DNS\n", why.text);
+	if (conf->dns_trust_anchor_file.len &&
+	    read_file(&b->arena, anchor, FILE_MAX, &b->wire.trust_anchor, &why) < 0) {
+		if (conf_is_set(conf, STR("dns_trust_anchor_file")))
+			result = err_set(err, ERR_PERM, "", "dns_trust_anchor_file: %s", why.text);
+		else if (warnings)
+			buf_addf(warnings, "%s (package dns-root-data): DNS answers are not validated\n", why.text);
+	}
+	free(anchor);
+	return result;
+}
+
+static int check_dns(struct bundle *b, struct buf *warnings, struct err *err)
+{
+	struct dns_settings settings;
+	int result;
+
+	if (read_dns_files(b, warnings, err) < 0)
+		return -1;
+	result = dns_settings_parse(b->conf, b->wire.resolv_conf, b->wire.trust_anchor, &settings, err);
+	if (result == 0)
+		result = dns_settings_check(&settings, err);
+	dns_settings_release(&settings);
+	return result;
+}
+
 /* The name of this host goes into the text: in a jail nobody can ask for it. */
 static void add_hostname(struct bundle *b)
 {
@@ -195,6 +233,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	}
 	if (result == 0)
 		result = check_lmtp(b->conf, err);
+	if (result == 0)
+		result = check_dns(b, warnings, err);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);

@@ -1,8 +1,8 @@
 /* master - see proc/master.h. Here: start, reload, restart of what ends, orderly stop.
  *
- *	STARTING --store, queue, directory ready--> relay, smtpd, access --ready--> SERVING
+ *	STARTING --store, queue, directory, dns ready--> relay, smtpd, access --ready--> SERVING
  *	SERVING  --a child ends--> started again: at once, then after 100 ms, 200 ms, ... 5 s
- *	any      --stop--> STOPPING: sessions, relay, queue, directory, store; each phase begins when the one
+ *	any      --stop--> STOPPING: sessions, relay, queue, directory and dns, store; each phase begins when the one
  *	                   before has ended */
 #include "proc/master.h"
 #include "base/clock.h"
@@ -83,7 +83,7 @@ void master_child_ready(struct child *c)
 
 	if (m->phase != MASTER_STARTING)
 		return;
-	if (all_ready(m, PROCESS_DIRECTORY, PROCESS_STORE))
+	if (all_ready(m, PROCESS_DNS, PROCESS_STORE))
 		for (int role = PROCESS_SMTPD; role <= PROCESS_RELAY; role++)
 			if (m->children[role].pid == 0 && child_start(&m->children[role]) < 0)
 				schedule_start(&m->children[role]);
@@ -504,11 +504,13 @@ static void prepare(struct master *m)
 	child_init(m, PROCESS_ACCESS, "access", 0);
 	child_init(m, PROCESS_RELAY, "relay", 1);
 	child_init(m, PROCESS_QUEUE, "queue", 2);
+	child_init(m, PROCESS_DNS, "dns", 3);
 	child_init(m, PROCESS_DIRECTORY, "directory", 3);
 	child_init(m, PROCESS_STORE, "store", 4);
 	callee(m, PROCESS_STORE, "store", STORE_CALLS);
 	callee(m, PROCESS_QUEUE, "queue", QUEUE_CALLS);
 	callee(m, PROCESS_DIRECTORY, "directory", DIR_CALLS);
+	callee(m, PROCESS_DNS, "dns", DNS_CALLS);
 }
 
 /* The same process goes on as the new program; the sockets stay open, so that clients only wait. */
@@ -560,7 +562,7 @@ int master_run(const char *dir, bool detached, int ready_fd)
 			     .started_ms = clock_ms()};
 	nth_init("master");
 	prepare(m);
-	for (int role = PROCESS_DIRECTORY; role <= PROCESS_STORE; role++)
+	for (int role = PROCESS_DNS; role <= PROCESS_STORE; role++)
 		if (child_start(&m->children[role]) < 0)
 			schedule_start(&m->children[role]);
 	rpc_server_run(m->server);

@@ -18,6 +18,7 @@
 
 #define STATUS_WAIT_MS	 300 /* for the children's numbers */
 #define RELAY_TIMEOUT_MS 60000
+#define DNS_TIMEOUT_MS	 330000 /* beyond any dns_timeout */
 #define FSCK_TIMEOUT_MS	 3600000
 
 static const struct control_ok ok;
@@ -193,6 +194,8 @@ static void handle(void *ctx, struct rpc_request *req)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_LIST, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_ACT.number)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_ACT, RELAY_TIMEOUT_MS);
+	else if (req->number == CONTROL_DNS_LOOKUP.number)
+		pass_on(m, req, PROCESS_DNS, &DNS_LOOKUP, DNS_TIMEOUT_MS);
 	else if (req->number == CONTROL_DIR_CHANGED.number)
 		on_directory_changed(m, req);
 #ifdef POSTRIDER_TEST

@@ -89,7 +89,11 @@ static const struct {
 static const struct {
 	const char *name;
 	void (*fn)(struct str words, struct buf *out);
-} batteries[] = {{"paths", probe_paths}, {"jail", probe_jail}, {"row", probe_row}, {"listeners", probe_listeners}};
+} batteries[] = {{"paths", probe_paths},
+		 {"jail", probe_jail},
+		 {"row", probe_row},
+		 {"listeners", probe_listeners},
+		 {"network", probe_network}};
 
 static const struct {
 	const char *name;

@@ -16,6 +16,8 @@ void probe_paths(struct str words, struct buf *out);
 void probe_jail(struct str words, struct buf *out);
 /* The same for a directory that is its own: which verbs work there. */
 void probe_row(struct str path, struct buf *out);
+/* PORT...: TCP to and from these ports of this host, with sockets of its own. */
+void probe_network(struct str words, struct buf *out);
 /* Takes every listening socket apart and tries to connect with what is left of it. */
 void probe_listeners(struct str port, struct buf *out);
 

@@ -26,7 +26,10 @@ static struct rpc_channel *channel_of(struct str role, struct rpc_channel *const
 	static const struct {
 		const char *name;
 		enum process_role role;
-	} roles[] = {{"store", PROCESS_STORE}, {"directory", PROCESS_DIRECTORY}, {"queue", PROCESS_QUEUE}};
+	} roles[] = {{"store", PROCESS_STORE},
+		     {"directory", PROCESS_DIRECTORY},
+		     {"queue", PROCESS_QUEUE},
+		     {"dns", PROCESS_DNS}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(roles); i++)
 		if (str_eq(role, str_from(roles[i].name)))

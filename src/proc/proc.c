@@ -7,8 +7,8 @@
 #include "config/instance.h"
 #include "os/fault.h"
 #include "os/fd.h"
-#include "proc/probe.h"
 #include "os/nth.h"
+#include "proc/probe.h"
 #include "proc/wire.h"
 #include <dirent.h>
 #include <errno.h>
@@ -36,6 +36,7 @@ static const struct {
 	{"smtpd", PROCESS_SMTPD, proc_smtpd}, {"access", PROCESS_ACCESS, proc_access},
 	{"relay", PROCESS_RELAY, proc_relay}, {"directory", PROCESS_DIRECTORY, proc_directory},
 	{"queue", PROCESS_QUEUE, proc_queue}, {"store", PROCESS_STORE, proc_store},
+	{"dns", PROCESS_DNS, proc_dns},
 };
 
 /* Written before the control thread starts, read by it alone afterwards. */

@@ -58,5 +58,6 @@ int proc_relay(struct proc *p);
 int proc_directory(struct proc *p);
 int proc_queue(struct proc *p);
 int proc_store(struct proc *p);
+int proc_dns(struct proc *p);
 
 #endif

@@ -1,6 +1,7 @@
 /* relay - tries again what waits in the queue, and makes the bounces. Owns nothing: a message is claimed from
  * queue, its recipients are asked of directory, it is handed to store. */
 #include "relay/relay.h"
+#include "dns/client.h"
 #include "proc/proc.h"
 #include "queue/schema.h"
 #include <sysexits.h>
@@ -22,6 +23,7 @@ int proc_relay(struct proc *p)
 {
 	struct store_client *store;
 	struct rpc_channel *directory, *queue;
+	struct dns_client *dns;
 	struct relay *relay;
 
 	/* account, jail */
@@ -34,7 +36,9 @@ int proc_relay(struct proc *p)
 	queue = rpc_channel_new("queue", QUEUE_CALLS);
 	proc_calls(p, PROCESS_STORE, store_client_channel(store));
 	proc_calls(p, PROCESS_DIRECTORY, directory);
+	dns = dns_client_new();
 	proc_calls(p, PROCESS_QUEUE, queue);
+	proc_calls(p, PROCESS_DNS, dns_client_channel(dns));
 
 	/* services */
 	relay = relay_new(store, queue, directory, p->bundle->conf);

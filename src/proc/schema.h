@@ -5,6 +5,7 @@
 #ifndef PROC_SCHEMA_H
 #define PROC_SCHEMA_H
 
+#include "dns/schema.h"
 #include "engine/rpc.h"
 #include "queue/schema.h"
 #include "store/schema.h"
@@ -37,7 +38,9 @@ RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
 #define PROC_FILE_FIELDS(F, S) F(S, bytes, path) F(S, bytes, contents)
 RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
-#define PROC_BUNDLE_FIELDS(F, S) F(S, bytes, main_cf) F(S, bytes, master_cf) F(S, list, files, proc_file)
+#define PROC_BUNDLE_FIELDS(F, S)                                                                                       \
+	F(S, bytes, main_cf)                                                                                           \
+	F(S, bytes, master_cf) F(S, list, files, proc_file) F(S, bytes, resolv_conf) F(S, bytes, trust_anchor)
 RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
 
 /* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet). */
@@ -93,9 +96,11 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_QUEUE_LIST    queue_list       queue_listed       relayed to queue
  *      CONTROL_QUEUE_ACT     queue_act        queue_acted        relayed to queue
  *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
+ *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */
 extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
-	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_DIR_CHANGED, CONTROL_PROBE;
+	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_DIR_CHANGED, CONTROL_PROBE,
+	CONTROL_DNS_LOOKUP;
 extern const struct rpc_call CONTROL_CALLS[];
 
 #endif

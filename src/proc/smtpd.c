@@ -35,6 +35,8 @@ int proc_smtpd(struct proc *p)
 	server.queue = queue_client_new();
 	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
 	proc_calls(p, PROCESS_DIRECTORY, server.directory);
+	server.dns = dns_client_new();
+	proc_calls(p, PROCESS_DNS, dns_client_channel(server.dns));
 	proc_calls(p, PROCESS_QUEUE, queue_client_channel(server.queue));
 
 	/* services: listening sockets come from master */

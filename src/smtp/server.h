@@ -3,6 +3,7 @@
 #ifndef SMTP_SERVER_H
 #define SMTP_SERVER_H
 
+#include "dns/client.h"
 #include "engine/session.h"
 #include "queue/client.h"
 #include "store/view.h"
@@ -12,6 +13,7 @@ struct smtp_server {
 	struct store_client *store;
 	struct rpc_channel *directory; /* calls of directory/schema.h */
 	struct queue_client *queue;
+	struct dns_client *dns;
 };
 
 extern const struct protocol smtp_protocol; /* smtpd: 25, and with -o also 587 and 465 */

@@ -13,7 +13,7 @@ import time
 from crashclients import ImapClient, PopClient, World, clients_of, owner_of
 from instance import PATIENCE, ROOT, in_thread, sanitizer_report, wait_for
 
-PROCESSES = ("smtpd", "access", "relay", "directory", "queue", "store")
+PROCESSES = ("smtpd", "access", "relay", "dns", "directory", "queue", "store")
 QUIET = 120         # seconds until everything must be at rest again
 
 

@@ -40,7 +40,7 @@ ERRORS = {
     "READDIR": ("EIO",), "WATCH": ("ENOSPC", "ENOMEM"), "LOCK": ("ENOLCK", "EINTR"), "SOCKET": ("EMFILE", "ENOBUFS"),
     "FORK": ("EAGAIN", "ENOMEM"), "THREAD": ("EAGAIN",), "MALLOC": ("ENOMEM",),
 }
-PROCESSES = ("master", "smtpd", "access", "relay", "directory", "queue", "store")
+PROCESSES = ("master", "smtpd", "access", "relay", "dns", "directory", "queue", "store")
 # A session that waits longer is stuck. The directory of a slow machine is not.
 STUCK = float(os.environ.get("NTH_STUCK", "40"))
 RECOVERY = float(os.environ.get("NTH_RECOVERY", "60"))

@@ -81,7 +81,7 @@ def test_killed_between_commit_and_reply_gives_one_copy(faulty, point, size):
     assert subjects(faulty, "bob@example.test") == {"before": 1, "during": 1, "after": 1}
 
 
-@pytest.mark.parametrize("process", ["smtpd", "access", "relay", "directory", "queue", "store"])
+@pytest.mark.parametrize("process", ["smtpd", "access", "relay", "dns", "directory", "queue", "store"])
 def test_killed_process_comes_back(faulty, process):
     send_until_accepted(faulty, "before")
     pid = faulty.pid_of(process)

@@ -17,6 +17,10 @@ ROOT = os.getuid() == 0
 ROWS = {"directory": ["directory"], "queue": ["spool/queue"], "store": ["spool/store", "mail"]}
 
 
+# dns makes sockets, and tries to connect and bind what is open: no other socket of its lets it, and no path is as short.
+EXPECTED = {"dns": r"allowed socket (2|10),[12]$|(EBADF|ENOTSOCK|EINVAL) (connect|bind) \d+$"}
+
+
 def interesting(mail, name):
     """Paths that a captured process would like to see, and that are not its own."""
     paths = ["/etc/passwd", "/etc/shadow", "/dev/mem", "/dev/kmsg", "/proc/self/mem", "/proc/self/environ", "/proc/1/mem",
@@ -40,10 +44,11 @@ def try_everything(mail, name, chroot):
              "pids=" + "|".join(map(str, pids))]
     pid = mail.pid_of(name)
     found, tried = [], 0
+    unreal = EXPECTED.get(name, "^$")
     for what in (["paths", "out=" + "|".join(paths), f"hidden={int(chroot)}"], ["jail", *words]):
         *lines, last = probe(mail, name, *what).splitlines()
         assert last.startswith("tried "), last
-        found += lines
+        found += [line for line in lines if not re.match(unreal, line)]
         tried += int(re.match(r"tried (\d+)", last).group(1))
     assert mail.pid_of(name) == pid
     return found, tried
@@ -115,7 +120,7 @@ def descriptors(pid):
     return found
 
 
-CHANNELS = {"smtpd": 3, "access": 2, "relay": 3, "directory": 5, "queue": 3, "store": 5}   # those of master included
+CHANNELS = {"smtpd": 4, "access": 2, "relay": 4, "dns": 3 + 4, "directory": 5, "queue": 3, "store": 5}   # those of master included; two pairs inside libunbound
 OWN = {"smtpd": 1, "access": 1}                                                            # timers of the engine
 
 
@@ -139,6 +144,30 @@ def test_every_descriptor_is_explained(with_mail):
         for what, mode in left:
             known = what in ("stream", "listening") or re.match(r"anon_inode:\[?(eventpoll|eventfd|timerfd|inotify)", what)
             assert known or any(what == row or what.startswith(row + "/") for row in mine), (name, what, mode)
+
+
+# ---- the network ----
+
+def network_of_dns(mail, other):
+    all_children(mail)
+    ready(mail, "dns")
+    return [line for line in probe(mail, "dns", "network", other, mail.ports["smtp"]).splitlines()[:-1]]
+
+
+def test_dns_connects_to_the_ports_of_its_servers_only(mail):
+    # Port 9 is the one of the servers that it was given, and nobody is there.
+    assert network_of_dns(mail, 9) == ["ECONNREFUSED connect to port 9"]
+
+
+def test_without_root_dns_connects_to_the_ports_of_its_servers_only(nobodys):  # noqa: F811
+    assert network_of_dns(nobodys, 9) == ["ECONNREFUSED connect to port 9"]
+
+
+@pytest.mark.parametrize("process", ["smtpd", "access", "relay", "directory", "queue", "store"])
+def test_nobody_else_makes_a_socket(mail, process):
+    ready(mail, process)
+    lines = probe(mail, process, "network", 9, mail.ports["smtp"]).splitlines()[:-1]
+    assert not [line for line in lines if not re.match(r"EBADF (bind|accept|connect)", line)], lines
 
 
 # ---- what it writes ----

@@ -13,7 +13,7 @@ import pytest
 
 from instance import Raw, free_ports, wait_for
 
-ACCOUNTS = {"smtpd": "postrider", "access": "postrider", "relay": "postrider", "directory": "postrider-auth",
+ACCOUNTS = {"smtpd": "postrider", "access": "postrider", "relay": "postrider", "dns": "postrider", "directory": "postrider-auth",
             "queue": "postrider-queue", "store": "postrider-store"}
 NOBODYS = "nobody"
 
@@ -24,7 +24,7 @@ def status_of(pid):
 
 
 def all_children(mail):
-    wait_for("six processes", lambda: set(mail.children().values()) == set(ACCOUNTS))
+    wait_for("all processes", lambda: set(mail.children().values()) == set(ACCOUNTS))
     return mail.children()
 
 

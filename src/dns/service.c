@@ -1,0 +1,410 @@
+/* service - see dns/service.h.
+ *
+ * One loop thread: requests come from peers, go to libunbound's thread, and come back through its pipe. Two resolvers
+ * stand ready when dns_dnssec_validation is auto: one that validates, one that does not. Many networks hand out servers
+ * that take the signatures out of what they pass on; behind one of those a validating resolver would call every signed
+ * domain forged, and no mail would go there any more. So the trust anchor's own keys are asked for first (questions of
+ * peers wait meanwhile): whoever cannot get them validated, and gets an answer otherwise, is behind such a server, and
+ * is served without validation: nothing is `secure` then, which DANE takes for what it is. That is looked at again
+ * from time to time. */
+#include "dns/service.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include "config/roles.h"
+#include "dns/client.h"
+#include "dns/rdata.h"
+#include "dns/resolver.h"
+#include <unbound.h>
+
+#define CLASS_IN       1
+#define TYPE_NS	       2
+#define TYPE_DNSKEY    48
+#define RCODE_OK       0
+#define RCODE_NXDOMAIN 3
+
+#define TICK_MS 250 /* how late an answer "timed out" may be */
+/* The keys could not be asked for at all; they are known to be taken out. */
+#define PROBE_AGAIN_MS	 5000
+#define PROBE_RECHECK_MS 600000
+
+struct ask {
+	struct dns_service *service;
+	struct rpc_request *req; /* NULL: a probe */
+	struct ub_ctx *resolver; /* NULL: waits for the probe */
+	int id;
+	int64_t due_ms;
+	struct ask *prev, *next;
+};
+
+enum mode { MODE_PROBING, MODE_VALIDATING, MODE_PLAIN };
+
+struct dns_service {
+	const struct dns_settings *settings;
+	struct rpc_service table;
+	struct rpc_server *server;
+	struct ub_ctx *validating, *plain; /* one of them may be NULL */
+	enum mode mode;
+	char *anchor_name; /* whose keys a probe asks for */
+	bool probe_under_way;
+	int64_t probe_at_ms; /* 0: never again */
+	/* Under way or waiting, the oldest first: all have the same time. */
+	struct ask *first, *last;
+	size_t count;
+	bool ticking;
+};
+
+/* ---- asks ---- */
+
+static void ask_unlink(struct ask *a)
+{
+	struct dns_service *s = a->service;
+
+	if (a->prev)
+		a->prev->next = a->next;
+	else
+		s->first = a->next;
+	if (a->next)
+		a->next->prev = a->prev;
+	else
+		s->last = a->prev;
+	s->count--;
+	free(a);
+}
+
+static struct ask *ask_new(struct dns_service *s, struct rpc_request *req)
+{
+	struct ask *a = NEW(struct ask);
+
+	*a = (struct ask){.service = s, .req = req, .due_ms = clock_ms() + s->settings->timeout_ms, .prev = s->last};
+	if (s->last)
+		s->last->next = a;
+	else
+		s->first = a;
+	s->last = a;
+	s->count++;
+	return a;
+}
+
+static void answer_why(struct rpc_request *req, enum dns_status status, const char *why)
+{
+	struct dns_reply reply = {.status = (uint8_t)status, .why = str_from(why)};
+
+	rpc_answer(req, &reply);
+}
+
+/* ---- what libunbound found ---- */
+
+/* Printable, and not endless. */
+static struct str clean(const char *text, struct arena *arena)
+{
+	struct str s = arena_str(arena, str_sub(str_from(text), 0, 400));
+
+	for (size_t i = 0; i < s.len; i++)
+		if (s.ptr[i] < ' ' || s.ptr[i] > '~')
+			((char *)(uintptr_t)s.ptr)[i] = '?';
+	return s;
+}
+
+static struct str rcode_text(int rcode, struct arena *arena)
+{
+	static const char *const names[] = {"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"};
+
+	if (rcode >= 0 && (size_t)rcode < ARRAY_SIZE(names))
+		return arena_printf(arena, "no server gave a usable answer (%s)", names[rcode]);
+	return arena_printf(arena, "no server gave a usable answer (rcode %d)", rcode);
+}
+
+static void take_records(const struct ub_result *r, enum dns_type type, struct arena *arena, struct dns_reply *reply)
+{
+	VEC(struct dns_rdata) records = {0};
+	struct dns_rdata rd;
+
+	for (size_t i = 0; r->data && r->data[i] && records.n < DNS_RECORDS_MAX; i++)
+		if (r->len[i] >= 0 && dns_rdata_decode(type, str_of(r->data[i], (size_t)r->len[i]), arena, &rd))
+			vec_push_arena(arena, &records, rd);
+	reply->records.v = records.v;
+	reply->records.n = records.n;
+}
+
+static void judge(const struct ub_result *r, enum dns_type type, struct arena *arena, struct dns_reply *reply)
+{
+	struct str canonical = str_from(r->canonname ? r->canonname : r->qname);
+
+	reply->secure = r->secure && !r->bogus;
+	reply->ttl = r->ttl < 0 ? 0 : (uint32_t)r->ttl;
+	if (canonical.len && canonical.ptr[canonical.len - 1] == '.')
+		canonical.len--;
+	reply->canonical = clean(arena_strz(arena, canonical), arena);
+	if (r->bogus) {
+		reply->status = DNS_BOGUS;
+		reply->why = clean(r->why_bogus ? r->why_bogus : "DNSSEC validation failed", arena);
+	} else if (r->rcode == RCODE_NXDOMAIN) {
+		reply->status = DNS_NXDOMAIN;
+	} else if (r->rcode != RCODE_OK) {
+		reply->status = DNS_TEMP;
+		reply->why = rcode_text(r->rcode, arena);
+	} else if (!r->havedata) {
+		reply->status = DNS_NODATA;
+	} else {
+		take_records(r, type, arena, reply);
+		reply->status = reply->records.n ? DNS_OK : DNS_TEMP;
+		if (reply->records.n == 0)
+			reply->why = STR("the records in the answer are malformed");
+	}
+	if (reply->status == DNS_TEMP || reply->status == DNS_BOGUS)
+		reply->secure = false;
+}
+
+static void on_answer(void *ctx, int error, struct ub_result *result)
+{
+	struct ask *a = ctx;
+	const struct dns_question *q = a->req->msg;
+	struct dns_reply reply = {0};
+
+	if (error || result == NULL) {
+		answer_why(a->req, DNS_TEMP, error ? ub_strerror(error) : "no answer");
+	} else {
+		judge(result, (enum dns_type)q->type, &a->req->arena, &reply);
+		rpc_answer(a->req, &reply);
+	}
+	ub_resolve_free(result);
+	ask_unlink(a);
+}
+
+/* ---- asking ---- */
+
+static void ask_begin(struct ask *a)
+{
+	struct dns_service *s = a->service;
+	const struct dns_question *q = a->req->msg;
+	const char *name = q->name.len ? arena_strz(&a->req->arena, q->name) : ".";
+	int rc;
+
+	a->resolver = s->mode == MODE_PLAIN ? s->plain : s->validating;
+	rc = ub_resolve_async(a->resolver, name, q->type, CLASS_IN, a, on_answer, &a->id);
+	if (rc == 0)
+		return;
+	answer_why(a->req, DNS_TEMP, ub_strerror(rc));
+	ask_unlink(a);
+}
+
+static void begin_waiting(struct dns_service *s)
+{
+	for (struct ask *a = s->first, *next; a; a = next) {
+		next = a->next;
+		if (a->resolver == NULL)
+			ask_begin(a);
+	}
+}
+
+static void tick(void *ctx);
+
+static void keep_ticking(struct dns_service *s)
+{
+	if (s->ticking)
+		return;
+	s->ticking = true;
+	rpc_server_after(s->server, TICK_MS, tick, s);
+}
+
+static void expire(struct dns_service *s)
+{
+	int64_t now = clock_ms();
+
+	while (s->first && s->first->due_ms <= now) {
+		struct ask *a = s->first;
+
+		if (a->resolver)
+			ub_cancel(a->resolver, a->id);
+		answer_why(a->req, DNS_TEMP, "no answer in time");
+		ask_unlink(a);
+	}
+}
+
+static void probe(struct dns_service *s);
+
+static void tick(void *ctx)
+{
+	struct dns_service *s = ctx;
+
+	s->ticking = false;
+	expire(s);
+	if (s->probe_at_ms && !s->probe_under_way && clock_ms() >= s->probe_at_ms)
+		probe(s);
+	if (s->first || s->probe_at_ms)
+		keep_ticking(s);
+}
+
+static bool known_type(uint16_t type)
+{
+	return strcmp(dns_type_text((enum dns_type)type), "?") != 0;
+}
+
+static void handle(void *ctx, struct rpc_request *req)
+{
+	struct dns_service *s = ctx;
+	const struct dns_question *q = req->msg;
+	struct err err = ERR_NONE;
+	struct str bare;
+	struct ask *a;
+
+	if (!known_type(q->type) || !dns_name_valid(q->name, &bare) || bare.len != q->name.len) {
+		err_set(&err, ERR_DENIED, "", "no such question can be asked");
+		rpc_refuse(req, &err);
+		return;
+	}
+	a = ask_new(s, req);
+	keep_ticking(s);
+	if (s->mode != MODE_PROBING)
+		ask_begin(a);
+}
+
+/* ---- does the server pass on DNSSEC? ---- */
+
+static void settle(struct dns_service *s, enum mode mode, int64_t again_ms)
+{
+	if (mode != s->mode && mode == MODE_PLAIN)
+		log_warning(
+			"the DNS servers do not pass on DNSSEC: answers are not validated, and DANE is not possible "
+			"(dns_servers names others; dns_dnssec_validation = yes insists)");
+	else if (s->mode == MODE_PLAIN && mode == MODE_VALIDATING)
+		log_info("the DNS servers pass on DNSSEC: answers are validated");
+	s->mode = mode;
+	s->probe_under_way = false;
+	s->probe_at_ms = again_ms ? clock_ms() + again_ms : 0;
+	if (again_ms)
+		keep_ticking(s);
+	begin_waiting(s);
+}
+
+static void on_plain_probe(void *ctx, int error, struct ub_result *r)
+{
+	struct dns_service *s = ctx;
+	bool answered = error == 0 && r && r->rcode == RCODE_OK;
+
+	ub_resolve_free(r);
+	if (answered)
+		settle(s, MODE_PLAIN, PROBE_RECHECK_MS);
+	else
+		settle(s, s->mode == MODE_PLAIN ? MODE_PLAIN : MODE_VALIDATING, PROBE_AGAIN_MS);
+}
+
+static void on_probe(void *ctx, int error, struct ub_result *r)
+{
+	struct dns_service *s = ctx;
+	bool secure = error == 0 && r && r->secure;
+
+	ub_resolve_free(r);
+	if (secure)
+		settle(s, MODE_VALIDATING, 0);
+	else if (ub_resolve_async(s->plain, s->anchor_name, TYPE_NS, CLASS_IN, s, on_plain_probe, NULL) != 0)
+		settle(s, MODE_VALIDATING, PROBE_AGAIN_MS);
+}
+
+static void probe(struct dns_service *s)
+{
+	s->probe_under_way = true;
+	if (ub_resolve_async(s->validating, s->anchor_name, TYPE_DNSKEY, CLASS_IN, s, on_probe, NULL) != 0)
+		settle(s, MODE_VALIDATING, PROBE_AGAIN_MS);
+}
+
+/* ---- life ---- */
+
+static void on_resolver(void *ctx, int fd)
+{
+	(void)fd;
+	ub_process(ctx);
+}
+
+static bool want_resolvers(struct dns_service *s, struct err *err)
+{
+	const struct dns_settings *o = s->settings;
+	bool validate = o->validation != DNS_VALIDATE_NO && o->anchor_count;
+
+	if (validate && (s->validating = resolver_new(o, true, err)) == NULL)
+		return false;
+	if ((!validate || o->validation == DNS_VALIDATE_AUTO) && (s->plain = resolver_new(o, false, err)) == NULL)
+		return false;
+	if (!validate)
+		s->mode = MODE_PLAIN;
+	else
+		s->mode = s->plain ? MODE_PROBING : MODE_VALIDATING;
+	return true;
+}
+
+static char *anchor_name(const struct dns_settings *o)
+{
+	struct str line = str_from(o->anchor_count ? o->anchors[0] : "."), name = STR(".");
+
+	str_token(&line, " \t", &name);
+	return str_dup(name);
+}
+
+struct dns_service *dns_service_new(const struct dns_settings *settings, struct err *err)
+{
+	struct dns_service *s = NEW(struct dns_service);
+
+	s->settings = settings;
+	s->table = (struct rpc_service){
+		.name = "dns", .table = DNS_CALLS, .handle = handle, .peer_name = process_tag_name, .ctx = s};
+	s->server = rpc_server_new(&s->table);
+	s->anchor_name = anchor_name(settings);
+	if (!want_resolvers(s, err))
+		dns_service_free(&s);
+	return s;
+}
+
+void dns_service_add_peer(struct dns_service *s, int fd, uint64_t tag)
+{
+	rpc_server_add_peer(s->server, fd, tag);
+}
+
+static bool watch(struct dns_service *s, struct ub_ctx *ctx)
+{
+	return ctx == NULL || rpc_server_watch_fd(s->server, ub_fd(ctx), on_resolver, ctx) == 0;
+}
+
+void dns_service_run(struct dns_service *s)
+{
+	if (!watch(s, s->validating) || !watch(s, s->plain)) {
+		log_error("the loop has no memory left");
+		return;
+	}
+	if (s->mode == MODE_PROBING)
+		probe(s);
+	rpc_server_run(s->server);
+}
+
+void dns_service_stop(struct dns_service *s)
+{
+	rpc_server_stop(s->server);
+}
+
+void dns_service_end(struct dns_service *s)
+{
+	/* No callback runs any more. */
+	if (s->validating)
+		ub_ctx_delete(s->validating);
+	if (s->plain)
+		ub_ctx_delete(s->plain);
+	s->validating = s->plain = NULL;
+}
+
+void dns_service_free(struct dns_service **sp)
+{
+	struct dns_service *s = *sp;
+
+	*sp = NULL;
+	if (!s)
+		return;
+	dns_service_end(s);
+	while (s->first) {
+		answer_why(s->first->req, DNS_TEMP, "dns is stopping");
+		ask_unlink(s->first);
+	}
+	rpc_server_free(&s->server);
+	free(s->anchor_name);
+	free(s);
+}
