@@ -16,7 +16,7 @@ MODULES := base os engine config msg journal dns store directory queue policy de
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wpointer-arith -Wvla -Wno-missing-field-initializers
 CPPALL := -Isrc -D_GNU_SOURCE
 CALL   := -std=gnu17 $(WARN) $(WERROR) -fPIE -pthread -fno-strict-aliasing -fstack-protector-strong
-LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz -lunbound
+LIBS   := -lssl -lcrypto -llmdb -lsqlite3 -lgsasl -lidn2 -lcrypt -lseccomp -ljansson -lz -lunbound -lpcre2-8
 LDALL  := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed
 
 ifneq ($(SAN),)

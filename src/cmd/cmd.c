@@ -1,5 +1,6 @@
 /* cmd - the table of commands, and what they have in common. */
 #include "cmd/cmd.h"
+#include "cmd/map.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "config/instance.h"
@@ -63,6 +64,9 @@ const struct cmd_entry cmd_table[] = {
 	{"mail", cmd_mail, "fsck [--check] [--json] [USER]",
 	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files; with --check it only "
 	 "compares."},
+	{"map", cmd_map, "lookup TYPE:NAME KEY ... | list [--json]",
+	 "What look-up tables say: lookup asks one, list shows those that the configuration names.\n"
+	 "Tables are read as text: postmap is not needed; called by that name, it checks a file and tells the system."},
 #ifdef POSTRIDER_TEST
 	{"probe", cmd_probe, "PROCESS WHAT [ARGUMENT]", "Make a process try what its jail forbids (test builds only)."},
 #endif
@@ -191,14 +195,29 @@ static int global_options(struct cmd *c, int argc, char **argv, const char **dir
 	return at;
 }
 
+/* Programs of Postfix that this one is when it is called by their name. */
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} by_name[] = {
+	{"postmap", postmap_main},
+	{"postalias", postmap_main},
+	{"newaliases", postmap_main},
+};
+
 int cmd_main(int argc, char **argv)
 {
 	const char *dir = getenv("POSTRIDER_CONFIG");
 	const struct cmd_entry *e;
 	struct cmd c = {0};
-	int at = global_options(&c, argc, argv, &dir), status;
+	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+	int at, status;
 	char *instance;
 
+	for (size_t i = 0; argc > 0 && i < ARRAY_SIZE(by_name); i++)
+		if (strcmp(slash ? slash + 1 : argv[0], by_name[i].name) == 0)
+			return by_name[i].run(argc, argv);
+	at = global_options(&c, argc, argv, &dir);
 	if (at < 0)
 		return -at - 1;
 	if (at == argc)

@@ -53,6 +53,7 @@ int cmd_status(struct cmd *c);
 int cmd_queue(struct cmd *c);
 int cmd_dns(struct cmd *c);
 int cmd_mail(struct cmd *c);
+int cmd_map(struct cmd *c);
 int cmd_probe(struct cmd *c); /* test builds only */
 
 #endif

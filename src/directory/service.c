@@ -137,6 +137,7 @@ static void work(struct directory_service *s, struct rpc_request *req)
 	}
 	pthread_mutex_lock(&s->lock);
 	w.conf = conf_ref(s->conf);
+	w.tables = table_set_ref(s->tables);
 	pthread_mutex_unlock(&s->lock);
 	for (size_t i = 0; i < ARRAY_SIZE(handlers); i++)
 		if (handlers[i].call->number == req->number && may_ask(req, handlers[i].callers)) {
@@ -149,6 +150,7 @@ static void work(struct directory_service *s, struct rpc_request *req)
 		rpc_refuse(req, &err);
 	}
 	conf_unref(&w.conf);
+	table_set_unref(&w.tables);
 	db_give(s, w.db);
 }
 
@@ -431,6 +433,7 @@ struct directory_service *directory_service_new(const struct directory_options *
 	vec_push(&s->idle, db);
 	s->cache_db = cache_db;
 	s->conf = conf_ref(options->conf);
+	s->tables = options->tables ? table_set_ref(options->tables) : table_set_new();
 	s->exchanges = map_new();
 	s->penalty = penalty_new(PENALTY_ENTRIES);
 	s->store = rpc_channel_new("store", STORE_CALLS);
@@ -474,15 +477,19 @@ struct rpc_channel *directory_service_store(struct directory_service *s)
 	return s->store;
 }
 
-void directory_service_reload(struct directory_service *s, struct conf *conf)
+void directory_service_reload(struct directory_service *s, struct conf *conf, struct table_set *tables)
 {
+	struct table_set *old_tables;
 	struct conf *old;
 
 	pthread_mutex_lock(&s->lock);
 	old = s->conf;
+	old_tables = s->tables;
 	s->conf = conf_ref(conf);
+	s->tables = tables ? table_set_ref(tables) : table_set_new();
 	pthread_mutex_unlock(&s->lock);
 	conf_unref(&old);
+	table_set_unref(&old_tables);
 }
 
 struct rpc_server *directory_service_server(struct directory_service *s)
@@ -526,6 +533,7 @@ void directory_service_free(struct directory_service **sp)
 	db_close(&s->cache_db);
 	resolve_cache_free(&s->cache);
 	conf_unref(&s->conf);
+	table_set_unref(&s->tables);
 	mem_wipe(s->secret, sizeof(s->secret));
 	pthread_cond_destroy(&s->watch_cond);
 	pthread_mutex_destroy(&s->watch_lock);

@@ -11,6 +11,7 @@
 #define DIRECTORY_SERVICE_H
 
 #include "config/conf.h"
+#include "directory/tables/set.h"
 #include "engine/rpc.h"
 
 struct directory_service;
@@ -19,6 +20,7 @@ struct directory_options {
 	const char *database; /* path of directory.sqlite; must stay openable for reading and writing, with the
 				 files -wal and -shm beside it */
 	struct conf *conf;    /* a reference is taken */
+	struct table_set *tables; /* those that conf and its services name; a reference is taken; NULL: none */
 };
 
 /* NULL with err, a sentence for die(). Starts no thread. */
@@ -27,8 +29,8 @@ struct directory_service *directory_service_new(const struct directory_options *
 void directory_service_add_peer(struct directory_service *s, int fd, uint64_t tag);
 /* The channel to the store, for attaching it: again after each restart of the store. Stays the service's. */
 struct rpc_channel *directory_service_store(struct directory_service *s);
-/* The configuration for requests from now on; a reference is taken. */
-void directory_service_reload(struct directory_service *s, struct conf *conf);
+/* The configuration for requests from now on, and its look-up tables (NULL: none); references are taken. */
+void directory_service_reload(struct directory_service *s, struct conf *conf, struct table_set *tables);
 /* The loop, for watching further descriptors (master's). */
 struct rpc_server *directory_service_server(struct directory_service *s);
 void directory_service_run(struct directory_service *s);

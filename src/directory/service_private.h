@@ -29,8 +29,9 @@ struct directory_service {
 	struct db *cache_db;	     /* the loop's; never writes */
 	bool tending, calls_watched; /* the loop's: timers are set */
 
-	pthread_mutex_t lock; /* conf, idle, logins, waiting, exchanges */
+	pthread_mutex_t lock; /* conf, tables, idle, logins, waiting, exchanges */
 	struct conf *conf;
+	struct table_set *tables;
 	VEC(struct db *) idle; /* connections nobody works with */
 	/* Log-ins compute: more of them at a time than there are cores gain nothing, cost 16 MB each (yescrypt), and
 	 * would leave no thread to those who ask where mail goes. */
@@ -53,6 +54,7 @@ struct work {
 	struct rpc_request *req;
 	struct db *db;
 	struct conf *conf;
+	struct table_set *tables;
 	uint64_t peer;
 };
 

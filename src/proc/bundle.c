@@ -240,6 +240,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);
 	free(main_cf);
 	free(master_cf);
+	if (result == 0 && (b->files = bundle_read_tables(b, dir, warnings, err)) == NULL)
+		result = -1;
 	if (result < 0)
 		bundle_unref(&b);
 	return b;
@@ -279,6 +281,7 @@ void bundle_unref(struct bundle **b)
 		for (size_t i = 0; i < (*b)->wire.files.n; i++) /* keys */
 			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr,
 				 (*b)->wire.files.v[i].contents.len);
+		table_files_free(&(*b)->files);
 		arena_release(&(*b)->arena);
 		free(*b);
 	}
@@ -304,6 +307,44 @@ int bundle_seal(const struct bundle *b, bool secrets, struct err *err)
 	mem_wipe(out.ptr, out.len);
 	buf_release(&out);
 	return fd;
+}
+
+/* ---- look-up tables ---- */
+
+struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings, struct err *err)
+{
+	struct table_set *set = table_set_new();
+	int result = table_set_add(set, b->conf, files, warnings, err);
+
+	for (size_t i = 0; i < b->master_cf.count && result == 0; i++) {
+		const struct master_service *s = &b->master_cf.services[i];
+		struct conf *conf = ours(s) && s->override_count > 0 ? bundle_service_conf(b, s, err) : NULL;
+
+		if (conf && (result = table_set_add(set, conf, files, warnings, err)) < 0)
+			err_context(err, "%s line %u (%.*s)", INSTANCE_MASTER_CF, s->line, STR_ARG(s->name));
+		conf_unref(&conf);
+	}
+	if (result < 0)
+		table_set_unref(&set);
+	return set;
+}
+
+struct table_files *bundle_read_tables(const struct bundle *b, const char *dir, struct buf *warnings, struct err *err)
+{
+	struct table_files *files = table_files_new(dir);
+	struct table_set *set = bundle_tables(b, files, warnings, err);
+
+	if (set == NULL)
+		table_files_free(&files);
+	table_set_unref(&set);
+	return files;
+}
+
+int bundle_take_tables(struct bundle *b, int fd, struct err *err)
+{
+	table_files_free(&b->files);
+	b->files = table_files_open(fd, err);
+	return b->files ? 0 : -1;
 }
 
 /* ---- asking ---- */

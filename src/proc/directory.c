@@ -19,8 +19,13 @@ static void on_peer(void *ctx, int fd, uint64_t tag)
 
 static int on_reload(void *ctx, struct bundle *b, struct err *err)
 {
-	(void)err;
-	directory_service_reload(ctx, b->conf);
+	struct table_set *tables = bundle_tables(b, b->files, NULL, err);
+
+	if (tables == NULL)
+		return -1;
+	directory_service_reload(ctx, b->conf, tables);
+	table_set_unref(&tables);
+	table_files_free(&b->files); /* all that is needed of them is in the tables */
 	return 0;
 }
 
@@ -46,6 +51,7 @@ int proc_directory(struct proc *p)
 	char *database = mem_printf("%s/%s", p->privileged ? "" : p->dir, INSTANCE_DIRECTORY);
 	struct sandbox_path paths[] = {{own, true}};
 	struct directory_service *service;
+	struct table_set *tables;
 	struct err err = ERR_NONE;
 
 	/* account, jail */
@@ -59,10 +65,16 @@ int proc_directory(struct proc *p)
 				      .path_count = ARRAY_SIZE(paths)});
 
 	/* services */
-	service =
-		directory_service_new(&(struct directory_options){.database = database, .conf = p->bundle->conf}, &err);
+	tables = bundle_tables(p->bundle, p->bundle->files, NULL, &err);
+	service = tables ? directory_service_new(&(struct directory_options){.database = database,
+									     .conf = p->bundle->conf,
+									     .tables = tables},
+						 &err)
+			 : NULL;
 	if (service == NULL)
 		die(err_is_temp(&err) ? EX_TEMPFAIL : EX_CONFIG, "%s", err.text);
+	table_set_unref(&tables);
+	table_files_free(&p->bundle->files);
 
 	/* peers: smtpd, access, relay, master; store is asked */
 	proc_calls(p, PROCESS_STORE, directory_service_store(service));

@@ -236,27 +236,40 @@ static void reap(struct master *m)
 
 /* ---- reload ---- */
 
+static void replace_fd(int *fd, int with)
+{
+	fd_close(fd);
+	*fd = with;
+}
+
 /* Makes b the configuration: sealed first, because that can fail. */
 static int adopt(struct master *m, struct bundle *b, struct err *err)
 {
 	int full = bundle_seal(b, true, err), plain = full < 0 ? -1 : bundle_seal(b, false, err);
+	int tables = plain < 0 ? -1 : table_files_seal(b->files, err);
 
-	if (plain < 0) {
+	if (tables >= 0 && m->tables_none < 0)
+		m->tables_none = table_files_seal(NULL, err);
+	if (tables < 0 || m->tables_none < 0) {
 		fd_close(&full);
+		fd_close(&plain);
+		fd_close(&tables);
 		return -1;
 	}
-	fd_close(&m->bundle_full);
-	fd_close(&m->bundle_plain);
-	m->bundle_full = full;
-	m->bundle_plain = plain;
+	replace_fd(&m->bundle_full, full);
+	replace_fd(&m->bundle_plain, plain);
+	replace_fd(&m->tables_full, tables);
+	table_files_drop(b->files);
 	bundle_unref(&m->bundle);
 	m->bundle = b;
+	if (m->server) /* not before the first start's */
+		master_tables_watch(m, b->files);
 	return 0;
 }
 
 /* Services of Postfix that no process of ours offers are legal and do nothing; files that name parameters
  * nobody knows, too. Told once a start and reload. */
-static void tell_warnings(struct buf *warnings)
+void master_tell_warnings(struct buf *warnings)
 {
 	struct str rest = buf_str(warnings), line;
 
@@ -323,7 +336,7 @@ int master_reload(struct master *m, struct err *err)
 		return -1;
 	}
 	leave_terminal(m);
-	tell_warnings(&warnings);
+	master_tell_warnings(&warnings);
 	pass_on(m, fresh);
 	m->reloads++;
 	log_info("reload -- version %.*s, instance %s", STR_ARG(m->bundle->conf->mail_version), m->dir);
@@ -476,7 +489,7 @@ static void read_configuration(struct master *m)
 	if (result < 0)
 		die(EX_UNAVAILABLE, "%s", err.text);
 	listening_close_unwanted(m);
-	tell_warnings(&warnings);
+	master_tell_warnings(&warnings);
 }
 
 /* What whoever started us left open is none of our processes' business. What we open ourselves has the flag anyway. */
@@ -500,6 +513,7 @@ static void prepare(struct master *m)
 	control_open(m);
 	if (rpc_server_watch_fd(m->server, m->signal_fd, on_signal, m) < 0)
 		die(EX_OSERR, "signals: %s", strerror(errno));
+	master_tables_watch(m, m->bundle->files);
 	child_init(m, PROCESS_SMTPD, "smtpd", 0);
 	child_init(m, PROCESS_ACCESS, "access", 0);
 	child_init(m, PROCESS_RELAY, "relay", 1);
@@ -552,6 +566,8 @@ int master_run(const char *dir, bool detached, int ready_fd)
 	*m = (struct master){.dir = mem_strdup(dir),
 			     .bundle_full = -1,
 			     .bundle_plain = -1,
+			     .tables_full = -1,
+			     .tables_none = -1,
 			     .detached = detached,
 			     .privileged = getuid() == 0,
 			     .ready_fd = ready_fd,

@@ -62,6 +62,7 @@ struct master {
 	char *dir;
 	struct bundle *bundle;
 	int bundle_full, bundle_plain; /* sealed, with and without keys */
+	int tables_full, tables_none;  /* sealed, the files of look-up tables, and no files */
 	bool privileged, detached, foreground_log;
 	enum master_phase phase;
 	unsigned stop_phase;
@@ -71,6 +72,7 @@ struct master {
 	struct rpc_server *server;
 	int signal_fd, control_fd, pid_fd, exe_fd, log_fd;
 	char *exe_path;
+	struct tables_watch *tables_watch; /* master_tables.c's */
 	struct child children[PROCESS_ROLES];
 	struct rpc_channel *callees[PROCESS_ROLES]; /* store, queue, directory: master's own calls */
 	VEC(struct listening *) sockets;
@@ -118,7 +120,16 @@ int master_log_open(struct master *m, const struct conf *conf, struct err *err) 
  * to use, is logged as what it is: something that this child said. Control characters are replaced. */
 void master_log_lines(const struct child *c, struct str lines);
 
+/* ---- master_tables.c ---- */
+/* Reads the files of the look-up tables anew and gives them to directory. -1, logged, with what is wrong: nothing has
+ * changed. */
+int master_tables(struct master *m, struct err *err) WARN_UNUSED;
+/* From now on a change of one of these files does that by itself. */
+void master_tables_watch(struct master *m, const struct table_files *files);
+
 /* ---- master.c ---- */
+/* Logs them, a line each. Releases the buffer. */
+void master_tell_warnings(struct buf *warnings);
 void master_child_ready(struct child *c);
 void master_child_refused(struct child *c, struct str why);
 int master_reload(struct master *m, struct err *err) WARN_UNUSED;

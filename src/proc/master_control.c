@@ -186,6 +186,8 @@ static void handle(void *ctx, struct rpc_request *req)
 		answer(req, master_reload(m, &err), &err);
 	else if (req->number == CONTROL_RESTART.number)
 		answer(req, master_restart(m, &err), &err);
+	else if (req->number == CONTROL_TABLES.number)
+		answer(req, master_tables(m, &err), &err);
 	else if (req->number == CONTROL_STORE_STATUS.number)
 		pass_on(m, req, PROCESS_STORE, &STORE_STATUS, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_STORE_FSCK.number)

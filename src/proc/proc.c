@@ -163,6 +163,17 @@ static void reply(enum proc_message number, struct str text)
 		log_warning("master does not listen: %s", strerror(errno));
 }
 
+static struct bundle *open_bundle(const struct proc *p, struct proc_config *config, struct err *err)
+{
+	struct bundle *b = bundle_open(config->bundle, p->dir, err);
+
+	if (b && p->role == PROCESS_DIRECTORY && bundle_take_tables(b, config->tables, err) < 0)
+		bundle_unref(&b);
+	fd_close(&config->bundle);
+	fd_close(&config->tables);
+	return b;
+}
+
 static int on_config(struct proc_packet *packet, const struct proc *p, struct err *err)
 {
 	struct proc_config config;
@@ -172,8 +183,7 @@ static int on_config(struct proc_packet *packet, const struct proc *p, struct er
 
 	if (proc_unpack(packet, &proc_config_type, &config, err) < 0)
 		return -1;
-	b = bundle_open(config.bundle, p->dir, &why);
-	fd_close(&config.bundle);
+	b = open_bundle(p, &config, &why);
 	if (b == NULL || (hooks.reload && hooks.reload(hooks.ctx, b, &why) < 0))
 		result = -1;
 	bundle_unref(&b);
@@ -350,10 +360,9 @@ static void take_config(struct proc *p)
 		die(EX_PROTOCOL, "master's first packet: %s", err.text);
 	p->serial = config.serial;
 	p->dir = str_dup(config.dir);
-	p->bundle = bundle_open(config.bundle, p->dir, &err);
+	p->bundle = open_bundle(p, &config, &err);
 	if (p->bundle == NULL)
 		die(EX_CONFIG, "%s", err.text);
-	fd_close(&config.bundle);
 	proc_packet_release(&packet);
 	p->queue_directory = bundle_queue_directory(p->bundle, p->dir);
 	p->mailbox_base = bundle_mailbox_base(p->bundle, p->dir);

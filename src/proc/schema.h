@@ -28,11 +28,13 @@ enum proc_message {
 	PROC_MISSING, /* has no channel to a callee */
 };
 
-/* bundle: a sealed memory file with an encoded proc_bundle. */
+/* bundle: a sealed memory file with an encoded proc_bundle. tables: one of directory/tables/files.h; for everybody but
+ * directory there is nothing in it. */
 #define PROC_CONFIG_FIELDS(F, S)                                                                                       \
 	F(S, u64, serial)                                                                                              \
 	F(S, bytes, dir) /* the instance, outside view */                                                              \
-	F(S, fd, bundle)
+	F(S, fd, bundle)                                                                                               \
+	F(S, fd, tables)
 RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
@@ -97,10 +99,11 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_QUEUE_ACT     queue_act        queue_acted        relayed to queue
  *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
  *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
+ *      CONTROL_TABLES        control_ok       control_ok         the files of look-up tables are read again
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */
 extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
 	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_DIR_CHANGED, CONTROL_PROBE,
-	CONTROL_DNS_LOOKUP;
+	CONTROL_DNS_LOOKUP, CONTROL_TABLES;
 extern const struct rpc_call CONTROL_CALLS[];
 
 #endif

@@ -702,7 +702,7 @@ static void a_changed_configuration_is_asked_again(void **state)
 	}
 	other = conf_override(f->conf, settings, ARRAY_SIZE(settings), &f->err);
 	assert_non_null(other);
-	directory_service_reload(f->service, other);
+	directory_service_reload(f->service, other, NULL);
 	conf_unref(&other);
 	r = resolve_as(f, 1, "alice+x@example.test", &hold);
 	assert_int_equal(r.class, RCPT_UNKNOWN);
