@@ -1,8 +1,8 @@
 /* cmd - the table of commands, and what they have in common. */
 #include "cmd/cmd.h"
-#include "cmd/map.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "cmd/map.h"
 #include "config/instance.h"
 #include <limits.h>
 #include <stdarg.h>

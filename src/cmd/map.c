@@ -1,8 +1,8 @@
-/* postrider map: what a look-up table says, and which tables the configuration names. Reads the files as they are now; a
- * running system has read them when it started, at a reload, or when they changed. */
+/* postrider map: what a look-up table says, and which tables the configuration names. Reads the files as they are now;
+ * a running system has read them when it started, at a reload, or when they changed. */
+#include "cmd/map.h"
 #include "base/mem.h"
 #include "cmd/cf_files.h"
-#include "cmd/map.h"
 #include <jansson.h>
 #include <limits.h>
 #include <unistd.h>
@@ -37,8 +37,8 @@ static bool is_aliases(void *ctx, struct str path)
 {
 	const struct map_files *m = ctx;
 
-	return m->aliases || (m->conf && (named_in(m->conf, "alias_maps", path) ||
-					  named_in(m->conf, "alias_database", path)));
+	return m->aliases ||
+	       (m->conf && (named_in(m->conf, "alias_maps", path) || named_in(m->conf, "alias_database", path)));
 }
 
 void map_files_init(struct map_files *m, const char *dir)
@@ -48,8 +48,8 @@ void map_files_init(struct map_files *m, const char *dir)
 	*m = (struct map_files){.files = table_files_new(getcwd(cwd, sizeof(cwd)) ? cwd : "/")};
 	m->conf = cf_read_main(dir, true, NULL, NULL); /* only says which files are aliases(5) */
 	buf_init(&m->warnings, 1 << 20);
-	m->source = (struct table_source){
-		.read = read_file, .is_aliases = is_aliases, .ctx = m, .warnings = &m->warnings};
+	m->source =
+		(struct table_source){.read = read_file, .is_aliases = is_aliases, .ctx = m, .warnings = &m->warnings};
 }
 
 void map_files_release(struct map_files *m)
@@ -143,8 +143,8 @@ static void list_table(json_t *json, const char *parameter, const struct table *
 	if (json)
 		json_array_append_new(json, json_pack("{s:s, s:o, s:o, s:I}", "parameter", parameter, "table",
 						      json_stringn(name.ptr, name.len), "entries",
-						      counted ? json_integer((json_int_t)entries) : json_null(), "bytes",
-						      (json_int_t)table_bytes(t)));
+						      counted ? json_integer((json_int_t)entries) : json_null(),
+						      "bytes", (json_int_t)table_bytes(t)));
 	else if (counted)
 		printf("%-32s %-48.*s %8zu entries %10zu bytes\n", parameter, STR_ARG(name), entries, table_bytes(t));
 	else

@@ -2,9 +2,9 @@
  *
  * -q and -s look into a table as Postfix's do, with the same output and exit status. Without them there is nothing to
  * compile: the file is read through, what is wrong with it is told, and a running system is told to read it again. */
+#include "base/mem.h"
 #include "cmd/control.h"
 #include "cmd/map.h"
-#include "base/mem.h"
 #include "config/instance.h"
 #include <errno.h>
 #include <stdlib.h>

@@ -39,6 +39,20 @@ RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 	F(S, bytes, full_code) F(S, bytes, full_text)
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
 
+/* ---- routing ---- */
+enum route_class { ROUTE_LOCAL = 1, ROUTE_VIRTUAL, ROUTE_ALIAS, ROUTE_RELAY, ROUTE_DEFAULT }; /* ADDRESS_CLASS_README */
+
+#define DIR_ROUTE_FIELDS(F, S) F(S, bytes, sender /* "": the null sender */) F(S, bytes, recipient)
+RPC_DECLARE(dir_route, DIR_ROUTE_FIELDS)
+/* transport "error" and "retry": nexthop is the reason, which may begin with an enhanced status code. A recipient that is
+ * no address is refused with ERR_PERM, a table that fails with ERR_TEMP. */
+#define DIR_ROUTED_FIELDS(F, S)                                   \
+	F(S, u8, class)                                           \
+	F(S, bytes, transport)    /* "smtp", "relay", "virtual" (our store), "local", "error" ... */ \
+	F(S, bytes, nexthop)      /* domain, [host]:port, ...; transport's own syntax */ \
+	F(S, bytes, recipient)    /* as it is to be sent */
+RPC_DECLARE(dir_routed, DIR_ROUTED_FIELDS)
+
 /* ---- log-in ---- */
 #define DIR_MECHANISMS_FIELDS(F, S) F(S, u8, tls) F(S, u8, loopback) F(S, bytes, service)
 RPC_DECLARE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
@@ -96,7 +110,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED;
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

@@ -108,9 +108,13 @@ static const struct {
 	void (*handle)(struct work *w);
 	unsigned callers;
 } handlers[] = {
-	{&DIR_RESOLVE, service_resolve, SMTPD | RELAY},	       {&DIR_SENDER, handle_sender, SMTPD},
-	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS}, {&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
-	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS}, {&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
+	{&DIR_RESOLVE, service_resolve, SMTPD | RELAY},
+	{&DIR_SENDER, handle_sender, SMTPD},
+	{&DIR_ROUTE, service_route, SMTPD | RELAY},
+	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
+	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
+	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},
+	{&DIR_AUTH_STEP, service_auth_step, SMTPD | ACCESS},
 };
 
 static enum process_role role_of(const struct rpc_request *req)

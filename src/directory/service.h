@@ -17,9 +17,9 @@
 struct directory_service;
 
 struct directory_options {
-	const char *database; /* path of directory.sqlite; must stay openable for reading and writing, with the
-				 files -wal and -shm beside it */
-	struct conf *conf;    /* a reference is taken */
+	const char *database;	  /* path of directory.sqlite; must stay openable for reading and writing, with the
+				     files -wal and -shm beside it */
+	struct conf *conf;	  /* a reference is taken */
 	struct table_set *tables; /* those that conf and its services name; a reference is taken; NULL: none */
 };
 

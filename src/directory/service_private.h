@@ -75,6 +75,7 @@ struct resolve_rules resolve_rules_of(const struct conf *conf);
 void service_resolve(struct work *w);
 /* On the loop thread: true when it took the request. */
 bool service_resolve_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
+void service_route(struct work *w);
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);
 void service_auth_plain(struct work *w);

@@ -311,7 +311,8 @@ int bundle_seal(const struct bundle *b, bool secrets, struct err *err)
 
 /* ---- look-up tables ---- */
 
-struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings, struct err *err)
+struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings,
+				struct err *err)
 {
 	struct table_set *set = table_set_new();
 	int result = table_set_add(set, b->conf, files, warnings, err);

@@ -31,13 +31,15 @@ void bundle_unref(struct bundle **b);
 /* A sealed memory file; without `secrets` the named files stay out of it. Descriptor or -1. */
 int bundle_seal(const struct bundle *b, bool secrets, struct err *err) WARN_UNUSED;
 
-/* For directory: takes the files of look-up tables from what table_files_seal() made. The descriptor stays the caller's. */
+/* For directory: takes the files of look-up tables from what table_files_seal() made. The descriptor stays the
+ * caller's. */
 int bundle_take_tables(struct bundle *b, int fd, struct err *err) WARN_UNUSED;
 /* Reads the files of all look-up tables again, from the disk; b stays as it is. NULL with err, a sentence about the
  * table that cannot be used. */
 struct table_files *bundle_read_tables(const struct bundle *b, const char *dir, struct buf *warnings, struct err *err);
 /* Every look-up table that main.cf and the services of master.cf name, open. The caller's reference; NULL with err. */
-struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings, struct err *err);
+struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings,
+				struct err *err);
 
 /* The type inet service of that name, or NULL. */
 const struct master_service *bundle_service(const struct bundle *b, struct str name);

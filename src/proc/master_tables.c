@@ -1,9 +1,9 @@
 /* master_tables - the files that look-up tables are made of: watched, and read again when they change.
  *
- * An administrator who edits /etc/postfix/transport expects it to count soon, with or without postmap: the directories of
- * all files named are watched by inotify, by name and by what a symbolic link leads to. Half a second after a change all
- * tables are read anew. What cannot be used (an editor's half-written file, a rule with a fault) is told and changes
- * nothing. Between reloads only the tables change: main.cf and master.cf are those of the last reload. */
+ * An administrator who edits /etc/postfix/transport expects it to count soon, with or without postmap: the directories
+ * of all files named are watched by inotify, by name and by what a symbolic link leads to. Half a second after a change
+ * all tables are read anew. What cannot be used (an editor's half-written file, a rule with a fault) is told and
+ * changes nothing. Between reloads only the tables change: main.cf and master.cf are those of the last reload. */
 #include "base/log.h"
 #include "os/fd.h"
 #include "proc/master.h"

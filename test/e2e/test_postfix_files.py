@@ -93,7 +93,7 @@ smtpd_sasl_path = private/auth
 virtual_transport = lmtp:unix:private/dovecot-lmtp
 virtual_mailbox_domains = mysql:/etc/postfix/mysql-domains.cf
 virtual_mailbox_maps = mysql:/etc/postfix/mysql-users.cf
-virtual_alias_maps = mysql:/etc/postfix/mysql-aliases.cf, hash:/etc/postfix/virtual
+virtual_alias_maps = hash:/etc/postfix/virtual
 message_size_limit = 52428800
 smtpd_helo_required = yes
 disable_vrfy_command = yes
@@ -171,17 +171,21 @@ def tls(tmp_path_factory):
 
 def check(directory, tls, main, master, *args):
     os.makedirs(directory, exist_ok=True)
+    for name, text in (("virtual", "info@example.org alice@example.org\n"), ("partners", "example.net OK\n"), ("recipients", "x@example.org REJECT\n"),
+                       ("clients.cidr", "192.0.2.0/24 REJECT\n"), ("aliases", "root: alice@example.org\n")):
+        (directory / name).write_text(text)
+    main = main.replace("/etc/postfix/", f"{directory}/").replace("/etc/aliases", f"{directory}/aliases")
     (directory / "main.cf").write_text(main.replace("{tls}", str(tls)))
     (directory / "master.cf").write_text(master)
     return subprocess.run([BINARY, "-c", str(directory), "check", *args], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("main,master,said", [
-    (DEBIAN_MAIN, DEBIAN_MASTER, ["alias_maps", "biff", "relayhost", "smtp_tls_session_cache_database", "service qmgr (qmgr)",
+    (DEBIAN_MAIN, DEBIAN_MASTER, ["biff", "smtp_tls_session_cache_database", "service qmgr (qmgr)",
                                   "service maildrop (pipe)", "service postlog (postlogd)"]),
     (VIRTUAL_MAIN, VIRTUAL_MASTER, ["virtual_mailbox_maps", "smtpd_milters", "content_filter (-o of service smtp)",
                                     "smtpd_sasl_path", "service smtp-amavis (smtp)"]),
-    (NULL_MAIN, NULL_MASTER, ["relayhost", "local_transport"]),
+    (NULL_MAIN, NULL_MASTER, ["service pickup (pickup)"]),
 ], ids=["debian", "virtual", "null"])
 def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
     done = check(tmp_path / "etc", tls, main, master)
@@ -189,6 +193,19 @@ def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
     assert "error: " not in done.stdout
     for name in said:
         assert f"note: accepted, not used yet: {name}\n" in done.stdout, name
+
+
+@pytest.mark.parametrize("line,sentence", [
+    ("virtual_alias_maps = mysql:/etc/postfix/mysql-aliases.cf", 'the table type "mysql" is not supported yet; there are: hash'),
+    ("transport_maps = hash:/etc/postfix/nowhere", "nowhere: No such file"),
+    ("transport_maps = pcre:{ {/a/ b}, {/(/ c} }", "line 2: error in regex"),
+    ("relay_domains = /etc/postfix/no-such-list", "no-such-list: No such file"),
+])
+def test_a_table_that_cannot_be_used_is_refused(tmp_path, tls, line, sentence):
+    done = check(tmp_path / "etc", tls, DEBIAN_MAIN + line + "\n", DEBIAN_MASTER)
+    assert done.returncode == 78
+    assert f"error: {line.split()[0]}: " in done.stdout
+    assert sentence in done.stdout
 
 
 def test_what_would_silently_weaken_a_server_is_a_warning(tmp_path, tls):

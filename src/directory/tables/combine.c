@@ -133,8 +133,8 @@ static int next_item(struct str *rest, struct str *item_r)
 
 static int syntax(const struct opening *o, const char *what, struct err *err)
 {
-	return err_set(err, ERR_SYNTAX, "", "%.*s: say %.*s:{ %s, %s }", STR_ARG(str_sub(o->spec, 0, 60)), STR_ARG(o->type),
-		       what, what);
+	return err_set(err, ERR_SYNTAX, "", "%.*s: say %.*s:{ %s, %s }", STR_ARG(str_sub(o->spec, 0, 60)),
+		       STR_ARG(o->type), what, what);
 }
 
 static struct table *open_several(const struct opening *o, const struct table_ops *ops, struct err *err)

@@ -1,5 +1,5 @@
-/* See files.h. The memory file: for each file {u32 length of the path, u64 length of the contents, path, contents}; it is
- * mapped, not copied. */
+/* See files.h. The memory file: for each file {u32 length of the path, u64 length of the contents, path, contents}; it
+ * is mapped, not copied. */
 #include "directory/tables/files.h"
 #include "base/mem.h"
 #include "base/vec.h"
@@ -66,8 +66,8 @@ static struct file *find(const struct table_files *f, struct str path)
 /* Not blocking, so that a FIFO under the name does not stop the system; and only what is a file. */
 static int read_disk(struct table_files *f, struct file *file)
 {
-	char *path = file->path.ptr[0] == '/' ? str_dup(file->path)
-					      : mem_printf("%s/%.*s", f->base, STR_ARG(file->path));
+	char *path =
+		file->path.ptr[0] == '/' ? str_dup(file->path) : mem_printf("%s/%.*s", f->base, STR_ARG(file->path));
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
 	ssize_t len = -1;

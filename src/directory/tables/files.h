@@ -16,7 +16,8 @@ void table_files_free(struct table_files **f);
 /* The contents of a path: read from the disk the first time, unless the files came by table_files_open(). A file that
  * others than root may write is read all the same, as Postfix does: its directory says who may. */
 int table_files_read(struct table_files *f, struct str path, struct str *contents_r, struct err *err) WARN_UNUSED;
-/* `for (size_t at = 0; table_files_next(f, &at, &path);)`: every path that was asked for, also what could not be read. */
+/* `for (size_t at = 0; table_files_next(f, &at, &path);)`: every path that was asked for, also what could not be read.
+ */
 bool table_files_next(const struct table_files *f, size_t *at, struct str *path_r);
 /* Gives the memory of the contents back; what was read can be named, and no longer read. */
 void table_files_drop(struct table_files *f);

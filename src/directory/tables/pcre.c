@@ -1,5 +1,5 @@
-/* pcre: Perl's expressions, by libpcre2 (pcre_table(5)). Without its compiler to machine code: no jail of ours lets memory
- * be written and run. */
+/* pcre: Perl's expressions, by libpcre2 (pcre_table(5)). Without its compiler to machine code: no jail of ours lets
+ * memory be written and run. */
 #include "directory/tables/rules.h"
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -67,8 +67,7 @@ static void take_groups(const struct rule *r, struct str key, pcre2_match_data *
 	for (groups_r->n = 0; groups_r->n <= r->groups && groups_r->n < n; groups_r->n++) {
 		PCRE2_SIZE from = v[2 * groups_r->n], to = v[2 * groups_r->n + 1];
 
-		groups_r->v[groups_r->n] =
-			from == PCRE2_UNSET || to < from ? STR_NULL : str_sub(key, from, to - from);
+		groups_r->v[groups_r->n] = from == PCRE2_UNSET || to < from ? STR_NULL : str_sub(key, from, to - from);
 	}
 }
 
@@ -94,8 +93,7 @@ static int match(const struct rule *r, const void *pattern, struct str key, stru
 	return err_set(err, ERR_TEMP, "4.3.0", "%s", (const char *)why);
 }
 
-static const struct rule_type type = {
-	.compile = compile, .groups = groups_of, .free = free_rule, .match = match};
+static const struct rule_type type = {.compile = compile, .groups = groups_of, .free = free_rule, .match = match};
 
 struct table *table_open_pcre(const struct opening *o, struct err *err)
 {

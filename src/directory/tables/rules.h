@@ -35,15 +35,17 @@ struct rule_groups {
 #define RULE_NEVER 2
 
 struct rule_type {
-	/* Takes the pattern off the front of *rest, whatever stands behind it left there. -1 with err's text alone: file
-	 * and line are put in front of it. */
+	/* Takes the pattern off the front of *rest, whatever stands behind it left there. -1 with err's text alone:
+	 * file and line are put in front of it. */
 	int (*compile)(struct rules *rules, struct rule *r, struct str *rest, struct err *err);
-	unsigned (*groups)(const struct rule *r); /* how many parentheses the pattern has; NULL: results are plain text */
+	unsigned (*groups)(
+		const struct rule *r); /* how many parentheses the pattern has; NULL: results are plain text */
 	void (*free)(struct rule *r);
 	/* 1, 0 or -1 of pattern against key, without regard to `negated`; RULE_NEVER: neither this nor its opposite. */
 	int (*match)(const struct rule *r, const void *pattern, struct str key, struct rule_groups *groups_r,
 		     struct err *err);
-	bool (*key)(struct str key, struct arena *arena, struct str *prepared_r); /* false: matches nothing; may be NULL */
+	bool (*key)(struct str key, struct arena *arena,
+		    struct str *prepared_r); /* false: matches nothing; may be NULL */
 };
 
 struct table *rules_open(const struct opening *o, const struct rule_type *type, struct err *err);

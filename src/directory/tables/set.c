@@ -372,7 +372,7 @@ int maps_find(const struct table_set *s, struct str list, struct str key, bool p
 
 struct matching {
 	const struct table_set *set;
-	struct str name;	       /* or NULL with address */
+	struct str name; /* or NULL with address */
 	const struct net_addr *address;
 	unsigned flags;
 	struct arena *arena;

@@ -1,11 +1,11 @@
 /* directory/tables/set - all tables that the configuration names, open, and looking things up in lists of them.
  *
- * Made whole at each reload (and when a file has changed), then read-only: any number of threads. A parameter's value is
- * given as text, as it stands in the configuration: each table in it is found by its text. Which processes may ask for a
- * table is decided by the parameters that name it: see ROLES in set.c.
+ * Made whole at each reload (and when a file has changed), then read-only: any number of threads. A parameter's value
+ * is given as text, as it stands in the configuration: each table in it is found by its text. Which processes may ask
+ * for a table is decided by the parameters that name it: see ROLES in set.c.
  *
- * Results: 1 found (or matched), 0 not, -1 with ERR_TEMP: a table failed, and nobody knows. An empty value is an error, as
- * in Postfix: what is not there shall not be listed. */
+ * Results: 1 found (or matched), 0 not, -1 with ERR_TEMP: a table failed, and nobody knows. An empty value is an error,
+ * as in Postfix: what is not there shall not be listed. */
 #ifndef DIRECTORY_TABLES_SET_H
 #define DIRECTORY_TABLES_SET_H
 

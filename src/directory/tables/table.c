@@ -8,17 +8,17 @@ static const struct {
 	const char *name;
 	table_open_fn *open;
 } types[] = {
-	{"hash", table_open_text},     {"btree", table_open_text},   {"lmdb", table_open_text},
-	{"cdb", table_open_text},      {"dbm", table_open_text},     {"sdbm", table_open_text},
-	{"texthash", table_open_text}, {"regexp", table_open_regexp}, {"pcre", table_open_pcre},
-	{"cidr", table_open_cidr},     {"inline", table_open_inline}, {"static", table_open_static},
-	{"fail", table_open_fail},     {"unionmap", table_open_union}, {"pipemap", table_open_pipe},
-	{"randmap", table_open_random}, {"unix", table_open_unix},    {"sqlite", table_open_sqlite},
+	{"hash", table_open_text},	{"btree", table_open_text},	{"lmdb", table_open_text},
+	{"cdb", table_open_text},	{"dbm", table_open_text},	{"sdbm", table_open_text},
+	{"texthash", table_open_text},	{"regexp", table_open_regexp},	{"pcre", table_open_pcre},
+	{"cidr", table_open_cidr},	{"inline", table_open_inline},	{"static", table_open_static},
+	{"fail", table_open_fail},	{"unionmap", table_open_union}, {"pipemap", table_open_pipe},
+	{"randmap", table_open_random}, {"unix", table_open_unix},	{"sqlite", table_open_sqlite},
 };
 
 /* Types of Postfix that wait for their turn: the sentence must not read as if they were a spelling mistake. */
-static const char *const not_yet[] = {"mysql",	 "pgsql",   "ldap", "memcache", "socketmap", "tcp",
-				      "mongodb", "environ", "nis",  "nisplus",	"netinfo",   "internal", "debug"};
+static const char *const not_yet[] = {"mysql",	 "pgsql", "ldap",    "memcache", "socketmap", "tcp",  "mongodb",
+				      "environ", "nis",	  "nisplus", "netinfo",	 "internal",  "debug"};
 
 static void list_types(struct buf *out)
 {
@@ -49,8 +49,8 @@ static struct table *open_at(struct str spec, const struct table_source *source,
 	while (str_starts(spec, STR("proxy:")))
 		spec = str_skip(spec, 6);
 	if (depth > TABLE_DEPTH_MAX) {
-		err_set(err, ERR_LIMIT, "", "%.*s: tables inside of tables, more than %d", STR_ARG(str_sub(spec, 0, 60)),
-			TABLE_DEPTH_MAX);
+		err_set(err, ERR_LIMIT, "", "%.*s: tables inside of tables, more than %d",
+			STR_ARG(str_sub(spec, 0, 60)), TABLE_DEPTH_MAX);
 		return NULL;
 	}
 	if (!str_split(spec, ':', &o.type, &o.name) || o.type.len == 0 || o.name.len == 0) {
@@ -278,7 +278,7 @@ int table_rules_text(const struct opening *o, struct arena *arena, struct str *t
 	}
 	*text_r = arena_str(arena, buf_str(&text));
 	buf_release(&text);
-	return rest.len > 0 ? err_set(err, ERR_SYNTAX, "", "%.*s: a brace is not closed",
-				      STR_ARG(str_sub(o->spec, 0, 60)))
-			    : 0;
+	return rest.len > 0
+		       ? err_set(err, ERR_SYNTAX, "", "%.*s: a brace is not closed", STR_ARG(str_sub(o->spec, 0, 60)))
+		       : 0;
 }

@@ -4,14 +4,15 @@
  * A table is made whole from bytes that somebody else has read, and never changes: a changed file is a new table.
  * It is for any number of threads at once. No table opens, asks or remembers anything at look-up.
  *
- * Types: hash btree lmdb cdb dbm sdbm (all read the text that postmap(1) would compile: no database is needed), texthash,
- * regexp (regexp_table(5)), pcre (pcre_table(5)), cidr (cidr_table(5)), inline, static, fail, unionmap, pipemap, randmap,
- * sqlite (sqlite_table(5), a copy of the database as it was when the table was opened), unix (passwd.byname and
- * group.byname, from the files, not from NSS), and proxy: in front of any of them, which changes nothing.
+ * Types: hash btree lmdb cdb dbm sdbm (all read the text that postmap(1) would compile: no database is needed),
+ * texthash, regexp (regexp_table(5)), pcre (pcre_table(5)), cidr (cidr_table(5)), inline, static, fail, unionmap,
+ * pipemap, randmap, sqlite (sqlite_table(5), a copy of the database as it was when the table was opened), unix
+ * (passwd.byname and group.byname, from the files, not from NSS), and proxy: in front of any of them, which changes
+ * nothing.
  *
  * What Postfix warns of and skips, is warned of and skipped: a line without a value, a key that comes twice (the first
- * one counts). What would leave a hole in a rule set is an error with file and line: an expression that does not compile,
- * a network that is none, an `if` without `endif`. */
+ * one counts). What would leave a hole in a rule set is an error with file and line: an expression that does not
+ * compile, a network that is none, an `if` without `endif`. */
 #ifndef DIRECTORY_TABLES_TABLE_H
 #define DIRECTORY_TABLES_TABLE_H
 
@@ -37,8 +38,8 @@ struct table_source {
 struct table *table_open(struct str spec, const struct table_source *source, struct err *err);
 void table_free(struct table **t);
 
-/* Looks one key up. 1 with *value_r (in the arena, or as long as the table), 0: not there, -1 with ERR_TEMP: nobody knows
- * now, which is never "not there". */
+/* Looks one key up. 1 with *value_r (in the arena, or as long as the table), 0: not there, -1 with ERR_TEMP: nobody
+ * knows now, which is never "not there". */
 int table_find(const struct table *t, struct str key, struct arena *arena, struct str *value_r,
 	       struct err *err) WARN_UNUSED;
 /* Keys are compared as a whole: so parts of an address may be looked up in it. Tables of patterns (regexp, pcre, cidr)

@@ -1,8 +1,8 @@
 /* hash, btree, lmdb, texthash ...: "key whitespace value" lines (postmap(1)), or "name: value" (aliases(5)); and unix.
  *
- * All keys and values lie behind one another in one block, each ended by NUL; an open hash table of 32-bit offsets leads
- * into it. 100,000 lines of 40 bytes cost 5 MB and no pointer. Nobody who can fill a table can
- * make its keys collide: the hash has a seed of the moment. */
+ * All keys and values lie behind one another in one block, each ended by NUL; an open hash table of 32-bit offsets
+ * leads into it. 100,000 lines of 40 bytes cost 5 MB and no pointer. Nobody who can fill a table can make its keys
+ * collide: the hash has a seed of the moment. */
 #include "base/clock.h"
 #include "config/cf_lines.h"
 #include "directory/tables/private.h"
@@ -147,7 +147,8 @@ static int alias_line(struct text_build *b, struct buf *line, unsigned number, s
 	}
 	key = str_trim(str_sub(buf_str(line), 0, kept));
 	if (quoted)
-		return table_error(b->o, number, err, "a '\"' has no partner in \"%.*s\"", STR_ARG(str_sub(text, 0, 60)));
+		return table_error(b->o, number, err, "a '\"' has no partner in \"%.*s\"",
+				   STR_ARG(str_sub(text, 0, 60)));
 	if (n == text.len || text.ptr[n] != ':' || key.len == 0) {
 		table_warn(b->o, number, "need name:value pair");
 		return 0;
@@ -209,8 +210,7 @@ static void text_free(void *data)
 	free(x);
 }
 
-static const struct table_ops text_ops = {
-	.find = text_find, .each = text_each, .bytes = text_bytes, .free = text_free};
+static const struct table_ops text_ops = {.find = text_find, .each = text_each, .bytes = text_bytes, .free = text_free};
 
 /* No more memory is kept than what the table holds. */
 static struct table *finish(struct text_build *b)
