@@ -270,6 +270,7 @@ static int follow(struct view *v, bool claim, struct mailbox_info *info_r, uint3
 			close(reply.snapshot_fd);
 		pthread_mutex_lock(&s->lock);
 		shared_set_keywords(s, reply.keywords.v, reply.keywords.n);
+		s->deleted = false;
 		complete = shared_whole(s) && s->modseq >= reply.info.highestmodseq;
 		/* Nobody followed for a moment, and something happened in it. */
 		if (shared_whole(s) && !complete)
@@ -296,7 +297,8 @@ static void unfollow(struct view *v)
 {
 	struct store_view_close req = {v->session, v->shared->account, v->shared->mailbox};
 
-	if (v->generation == rpc_channel_generation(v->client->channel))
+	/* Of a mailbox that is gone the store has forgotten all views, and perhaps been told of a new one since. */
+	if (!view_gone(v) && v->generation == rpc_channel_generation(v->client->channel))
 		(void)rpc_send(v->client->channel, &STORE_VIEW_CLOSE, &req);
 }
 

@@ -41,6 +41,8 @@ struct fixture {
 	pthread_cond_t cond;
 	struct note notes[200];
 	size_t note_count, life; /* life: count when this store began */
+	bool hold;		 /* the next grant is answered by the test */
+	struct rpc_request *held;
 };
 
 #define STORE_TAKES 1000 /* bytes, and no more */
@@ -98,7 +100,15 @@ static void store_handle(void *ctx, struct rpc_request *req)
 		rpc_refuse(req, &err);
 		return;
 	}
-	rpc_answer(req, &ok);
+	pthread_mutex_lock(&f->lock);
+	if (f->hold && req->number == STORE_GRANT.number) {
+		f->hold = false;
+		f->held = req;
+		req = NULL;
+	}
+	pthread_mutex_unlock(&f->lock);
+	if (req)
+		rpc_answer(req, &ok);
 }
 
 static void *run_store(void *arg)
@@ -717,6 +727,38 @@ static void a_store_that_comes_back_is_told_again(void **state)
 	assert_int_equal(seen, f->alice | f->bob);
 }
 
+/* Else the other log-ins of the account would be told that their mailbox is gone. */
+static void a_session_that_ends_while_the_store_is_told_of_it_touches_no_other(void **state)
+{
+	struct fixture *f = *state;
+	struct store_ok ok = {0};
+	struct dir_session_end end = {0};
+	struct dir_auth answer;
+	struct rpc_reply hold;
+	struct note first, n;
+	size_t before;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	store_stop(f);
+	before = notes(f);
+	f->hold = true;
+	store_start(f);
+	first = note_at(f, before);
+	assert_int_equal(first.number, STORE_GRANT.number);
+	end.session = first.session;
+	assert_int_equal(rpc_send(first.session == 42 ? f->smtpd : f->access, &DIR_SESSION_END, &end), 0);
+	assert_int_equal(note_at(f, before + 1).number, STORE_RELEASE.number);
+	rpc_answer(f->held, &ok);
+	for (size_t i = 2, grants = 0, releases = 0; grants + releases < 2; i++) {
+		n = note_at(f, before + i);
+		grants += n.number == STORE_GRANT.number && n.session != first.session;
+		releases += n.number == STORE_RELEASE.number && n.session == first.session;
+		assert_int_equal(grants + releases, i - 1); /* and no STORE_REVOKE */
+	}
+}
+
 static struct dir_resolved admit_as(struct fixture *f, uint64_t session, const char *address, uint64_t size,
 				    struct rpc_reply *hold)
 {
@@ -875,6 +917,7 @@ int main(void)
 		T(disabling_a_user_revokes_him),
 		T(a_changed_password_ends_log_ins_but_not_deliveries),
 		T(a_store_that_comes_back_is_told_again),
+		T(a_session_that_ends_while_the_store_is_told_of_it_touches_no_other),
 		T(the_stores_word_on_the_size_comes_with_the_answer),
 		T(nothing_stale_is_answered_once_a_change_was_acknowledged),
 		T(a_changed_configuration_is_asked_again),
