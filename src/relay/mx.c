@@ -93,18 +93,245 @@ static int loops_back(const struct nexthop *n, struct err *err)
 	return err_set(err, ERR_PERM, "5.4.6", "mail for %.*s loops back to myself", STR_ARG(n->host));
 }
 
-int mx_find(struct dns_client *dns, const struct mx_self *self, const struct conf *conf, const struct nexthop *n,
+struct finder {
+	const struct mx_dns *dns;
+	const struct mx_self *self;
+	const struct conf *conf;
+	const struct nexthop *n;
+	struct arena *arena;
+	bool loop_check, temporary, met_self;
+	unsigned self_preference;
+	struct str why; /* of what is temporary */
+	struct {
+		struct mx_host *v;
+		size_t n, cap;
+	} hosts;
+};
+
+static int not_found(struct str name, const char *type, bool temporary, struct str why, struct err *err)
+{
+	if (temporary)
+		return err_set(err, ERR_TEMP, "4.4.3",
+			       "Host or domain name not found. Name service error for name=%.*s type=%s: %.*s",
+			       STR_ARG(name), type, STR_ARG(why.len > 0 ? why : STR("Host not found, try again")));
+	return err_set(err, ERR_PERM, "5.4.4",
+		       "Host or domain name not found. Name service error for name=%.*s type=%s: Host not found",
+		       STR_ARG(name), type);
+}
+
+/* DNS_TEMP, whatever kept us from an answer. */
+static void ask(struct finder *f, struct str name, enum dns_type type, struct dns_answer *answer)
+{
+	struct err err = ERR_NONE;
+
+	*answer = (struct dns_answer){.status = DNS_TEMP, .why = STR("there is no name service")};
+	if (f->dns->lookup == NULL)
+		return;
+	if (f->dns->lookup(f->dns->ctx, name, type, f->arena, answer, &err) < 0)
+		*answer = (struct dns_answer){.status = DNS_TEMP, .why = arena_str(f->arena, str_from(err.text))};
+	/* A forged answer is none. */
+	if (answer->status == DNS_BOGUS)
+		answer->status = DNS_TEMP;
+}
+
+static bool uses(const struct conf *conf, struct str protocol)
+{
+	struct str list = conf->inet_protocols, item;
+
+	while (conf_list_next(&list, &item))
+		if (str_ieq(item, STR("all")) || str_ieq(item, protocol))
+			return true;
+	return false;
+}
+
+static void add_addresses(struct finder *f, struct str name, unsigned preference, bool mx_secure, enum dns_type type)
+{
+	struct dns_answer answer;
+
+	if (!uses(f->conf, type == DNS_A ? STR("ipv4") : STR("ipv6")))
+		return;
+	ask(f, name, type, &answer);
+	if (answer.status == DNS_TEMP) {
+		f->temporary = true;
+		f->why = answer.why;
+	}
+	for (size_t i = 0; answer.status == DNS_OK && i < answer.n; i++) {
+		struct mx_host host = {
+			.name = name,
+			.addr = answer.v[i].address,
+			.preference = preference,
+			.order = f->conf->smtp_randomize_addresses ? random_u64() : f->hosts.n,
+			.secure = mx_secure && answer.secure,
+			.tlsa_base = answer.secure ? answer.canonical : STR(""),
+		};
+
+		if (host.addr.any.sa_family == AF_INET)
+			host.addr.v4.sin_port = htons(f->n->port);
+		else
+			host.addr.v6.sin6_port = htons(f->n->port);
+		if (f->loop_check && mx_is_self(f->self, f->conf, &host.addr)) {
+			if (!f->met_self || preference < f->self_preference)
+				f->self_preference = preference;
+			f->met_self = true;
+		}
+		vec_push_arena(f->arena, &f->hosts, host);
+	}
+}
+
+static void add_host(struct finder *f, struct str name, unsigned preference, bool mx_secure)
+{
+	add_addresses(f, name, preference, mx_secure, DNS_A);
+	add_addresses(f, name, preference, mx_secure, DNS_AAAA);
+}
+
+static int by_preference_only(const void *a, const void *b)
+{
+	const struct dns_record *x = a, *y = b;
+
+	return (x->preference > y->preference) - (x->preference < y->preference);
+}
+
+/* Preferred ones first, and no more than can be used; those as good as the last one belong to it, because one of them
+ * may be ourselves. */
+static void add_mx_hosts(struct finder *f, const struct dns_answer *mx)
+{
+	size_t limit = (size_t)f->conf->smtp_mx_address_limit, count = mx->n < MX_HOSTS_MAX ? mx->n : MX_HOSTS_MAX;
+	unsigned last = 0;
+
+	qsort(mx->v, mx->n, sizeof(*mx->v), by_preference_only);
+	for (size_t i = 0; i < count; i++) {
+		struct net_addr literal;
+
+		if (limit > 0 && f->hosts.n >= limit && mx->v[i].preference != last)
+			break;
+		last = mx->v[i].preference;
+		/* An MX names a host; addresses are seen there (RFC 5321 5.1), and led to forged ones. */
+		if (mx->v[i].name.len > 0 && !net_addr_parse(mx->v[i].name, 0, &literal))
+			add_host(f, mx->v[i].name, last, mx->secure);
+	}
+}
+
+/* ---- order ---- */
+
+static int family_rank(const struct mx_host *h, int preference)
+{
+	int wanted = preference == 1 ? AF_INET : AF_INET6;
+
+	return preference == 0 || h->addr.any.sa_family == wanted ? 0 : 1;
+}
+
+static int by_rank(const void *a, const void *b, void *ctx)
+{
+	const struct mx_host *x = a, *y = b;
+	int preference = *(const int *)ctx, family;
+
+	if (x->preference != y->preference)
+		return x->preference < y->preference ? -1 : 1;
+	family = family_rank(x, preference) - family_rank(y, preference);
+	return family != 0 ? family : (x->order > y->order) - (x->order < y->order);
+}
+
+/* Of the addresses that the limit leaves one is of the other protocol, where there are both: a host whose IPv6 does not
+ * work must not hide its IPv4. */
+static void balance(struct mx_host *v, size_t n, size_t limit)
+{
+	sa_family_t family = n > 0 ? v[0].addr.any.sa_family : AF_UNSPEC;
+
+	for (size_t i = 1; i < n; i++) {
+		if (v[i].addr.any.sa_family == family)
+			continue;
+		if (i >= limit) {
+			struct mx_host other = v[i];
+
+			v[i] = v[limit - 1];
+			v[limit - 1] = other;
+		}
+		return;
+	}
+}
+
+/* RFC 5321 5.1: hosts no better than ourselves would send it here again. */
+static int finish(struct finder *f, struct mx_list *list, struct err *err)
+{
+	int preference = f->conf->smtp_address_preference;
+	size_t limit = (size_t)f->conf->smtp_mx_address_limit, n = 0;
+
+	for (size_t i = 0; i < f->hosts.n; i++)
+		if (!f->met_self || f->hosts.v[i].preference < f->self_preference)
+			f->hosts.v[n++] = f->hosts.v[i];
+	if (n == 0)
+		return f->met_self ? loops_back(f->n, err) : -1;
+	qsort_r(f->hosts.v, n, sizeof(*f->hosts.v), by_rank, &preference);
+	if (limit > 1 && n > limit && f->conf->smtp_balance_inet_protocols)
+		balance(f->hosts.v, n, limit);
+	list->v = f->hosts.v;
+	list->n = limit > 0 && n > limit ? limit : n;
+	return 0;
+}
+
+static int find_literal(struct finder *f, struct mx_list *list, struct err *err)
+{
+	if (f->loop_check && mx_is_self(f->self, f->conf, &f->n->addr))
+		return loops_back(f->n, err);
+	list->v = ARENA_NEW(f->arena, struct mx_host);
+	list->v[0] = (struct mx_host){.name = f->n->host, .addr = f->n->addr, .tlsa_base = STR("")};
+	list->n = 1;
+	return 0;
+}
+
+static int find_host(struct finder *f, bool mx_secure, struct mx_list *list, struct err *err)
+{
+	add_host(f, f->n->host, 0, mx_secure);
+	if (f->hosts.n == 0)
+		return not_found(f->n->host, "A", f->temporary, f->why, err);
+	return finish(f, list, err);
+}
+
+static bool is_null_mx(const struct dns_answer *mx)
+{
+	return mx->n == 1 && mx->v[0].name.len == 0;
+}
+
+static int find_mx(struct finder *f, struct mx_list *list, struct err *err)
+{
+	struct dns_answer mx;
+
+	ask(f, f->n->host, DNS_MX, &mx);
+	if (mx.status == DNS_NXDOMAIN)
+		return not_found(f->n->host, "MX", false, STR(""), err);
+	if (mx.status == DNS_TEMP && !f->conf->ignore_mx_lookup_error)
+		return not_found(f->n->host, "MX", true, mx.why, err);
+	list->mx_secure = mx.secure;
+	if (mx.status != DNS_OK)
+		return find_host(f, mx.secure, list, err);
+	if (is_null_mx(&mx)) /* RFC 7505 */
+		return err_set(err, ERR_PERM, "5.1.10", "Domain %.*s does not accept mail (nullMX)",
+			       STR_ARG(f->n->host));
+	add_mx_hosts(f, &mx);
+	if (f->hosts.n == 0 && !f->temporary && f->conf->smtp_defer_if_no_mx_address_found)
+		return err_set(err, ERR_TEMP, "4.4.4", "no MX host for %.*s has a valid address record",
+			       STR_ARG(f->n->host));
+	if (f->hosts.n == 0 && !f->temporary)
+		return err_set(err, ERR_PERM, "5.4.4", "no MX host for %.*s has a valid address record",
+			       STR_ARG(f->n->host));
+	if (f->hosts.n == 0)
+		return not_found(f->n->host, "A", true, f->why, err);
+	return finish(f, list, err);
+}
+
+int mx_find(const struct mx_dns *dns, const struct mx_self *self, const struct conf *conf, const struct nexthop *n,
 	    bool loop_check, struct arena *arena, struct mx_list *list_r, struct err *err)
 {
-	(void)dns;
+	struct finder f = {.dns = dns,
+			   .self = self,
+			   .conf = conf,
+			   .n = n,
+			   .arena = arena,
+			   .loop_check = loop_check,
+			   .why = STR("")};
+
 	*list_r = (struct mx_list){.domain = n->host};
-	if (!n->literal)
-		return err_set(err, ERR_TEMP, "4.4.3",
-			       "Host or domain name not found: name service error for name=%.*s", STR_ARG(n->host));
-	if (loop_check && mx_is_self(self, conf, &n->addr))
-		return loops_back(n, err);
-	list_r->v = ARENA_NEW(arena, struct mx_host);
-	list_r->v[0] = (struct mx_host){.name = n->host, .addr = n->addr, .tlsa_base = STR("")};
-	list_r->n = 1;
-	return 0;
+	if (n->literal)
+		return find_literal(&f, list_r, err);
+	return n->no_mx ? find_host(&f, true, list_r, err) : find_mx(&f, list_r, err);
 }

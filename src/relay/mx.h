@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "config/conf.h"
+#include "dns/client.h"
 
 #define MX_HOSTS_MAX 100 /* of one destination; of more, the preferred ones count */
 
@@ -26,6 +27,7 @@ struct mx_host {
 	struct str name; /* as the MX says it; of a literal the address */
 	struct net_addr addr;
 	unsigned preference;
+	uint64_t order;	      /* among equals */
 	bool secure;	      /* MX and address were proven by DNSSEC */
 	struct str tlsa_base; /* canonical name of the host, where that is secure; else "" */
 };
@@ -37,7 +39,12 @@ struct mx_list {
 	struct str domain; /* canonical */
 };
 
-struct dns_client;
+/* dns_lookup() of the process dns, or a test's own. */
+struct mx_dns {
+	int (*lookup)(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
+		      struct err *err);
+	void *ctx;
+};
 struct mx_self; /* the addresses of this machine */
 
 struct mx_self *mx_self_new(void);
@@ -46,7 +53,7 @@ bool mx_is_self(const struct mx_self *s, const struct conf *conf, const struct n
 
 /* Finds the hosts of a nexthop. loop_check: hosts that are ourselves end the list (RFC 5321 5.1), and an empty one is
  * an error. err: ERR_PERM or ERR_TEMP, with code and text as Postfix has them. Lives in the arena. Blocks. */
-int mx_find(struct dns_client *dns, const struct mx_self *self, const struct conf *conf, const struct nexthop *n,
+int mx_find(const struct mx_dns *dns, const struct mx_self *self, const struct conf *conf, const struct nexthop *n,
 	    bool loop_check, struct arena *arena, struct mx_list *list_r, struct err *err) WARN_UNUSED;
 
 #endif

@@ -10,7 +10,7 @@
 #include "config/params.h"
 #include "os/fd.h"
 #include "relay/cache.h"
-#include "relay/smtp.h"
+#include "relay/smtp_tls.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -20,10 +20,18 @@ struct remote {
 	struct remote_env env;
 	struct mx_self *self;
 	struct conn_cache *cache;
-	pthread_mutex_t lock;	       /* the two below */
+	struct mx_dns dns;
+	pthread_mutex_t lock; /* the three below */
+	SSL_CTX *tls;
 	struct conf *lmtp_base, *lmtp; /* remote_conf_lmtp(lmtp_base) == lmtp */
 	int stop_fd;		       /* eventfd: readable once remote_stop() was called */
 };
+
+static int ask_dns(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
+		   struct err *err)
+{
+	return dns_lookup(ctx, name, type, arena, answer_r, err);
+}
 
 struct remote *remote_new(const struct remote_env *env)
 {
@@ -34,6 +42,11 @@ struct remote *remote_new(const struct remote_env *env)
 	pthread_mutex_init(&r->lock, NULL);
 	r->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r->cache = conn_cache_new();
+	if (env->dns_lookup != NULL)
+		r->dns = (struct mx_dns){.lookup = env->dns_lookup, .ctx = env->dns_ctx};
+	else if (env->dns != NULL)
+		r->dns = (struct mx_dns){.lookup = ask_dns, .ctx = env->dns};
+	r->tls = smtpc_tls_context_new(&(struct remote_tls_files){.ca_pem = STR("")}, NULL);
 	return r;
 }
 
@@ -45,6 +58,7 @@ void remote_free(struct remote **r)
 	mx_self_free(&(*r)->self);
 	conf_unref(&(*r)->lmtp_base);
 	conf_unref(&(*r)->lmtp);
+	SSL_CTX_free((*r)->tls);
 	pthread_mutex_destroy(&(*r)->lock);
 	fd_close(&(*r)->stop_fd);
 	free(*r);
@@ -57,6 +71,42 @@ void remote_stop(struct remote *r)
 
 	(void)!write(r->stop_fd, &one, sizeof(one));
 	conn_cache_clear(r->cache);
+}
+
+int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err)
+{
+	SSL_CTX *ctx = smtpc_tls_context_new(files, err), *before;
+
+	if (ctx == NULL)
+		return -1;
+	pthread_mutex_lock(&r->lock);
+	before = r->tls;
+	r->tls = ctx;
+	pthread_mutex_unlock(&r->lock);
+	SSL_CTX_free(before);
+	return 0;
+}
+
+SSL_CTX *smtpc_tls_context(const struct smtpc_try *t)
+{
+	SSL_CTX *ctx;
+
+	pthread_mutex_lock(&t->remote->lock);
+	ctx = t->remote->tls;
+	if (ctx != NULL)
+		SSL_CTX_up_ref(ctx);
+	pthread_mutex_unlock(&t->remote->lock);
+	return ctx;
+}
+
+const struct mx_dns *smtpc_dns(const struct smtpc_try *t)
+{
+	return &t->remote->dns;
+}
+
+const struct remote_env *smtpc_env(const struct smtpc_try *t)
+{
+	return &t->remote->env;
 }
 
 /* ---- the configuration of LMTP ---- */
@@ -162,6 +212,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	c->conf = t->conf;
 	c->lmtp = t->job->lmtp;
 	conn_name(c, host, n->port);
+	t->tls_failed = false;
 	if (fd >= 0)
 		return c;
 	smtpc_note(t, false, STR("4.4.1"),
@@ -176,10 +227,17 @@ static struct str cache_key(const struct smtpc_try *t, const struct nexthop *n)
 {
 	char text[NET_ADDR_TEXT];
 	struct remote_job *job = t->job;
+	const struct smtpc_tls_policy *p = t->policy;
+	/* A certificate may have been matched with the nexthop. */
+	struct str matched = p->level > TLS_LEVEL_ENCRYPT ? t->nexthop : STR("");
 
-	return arena_printf(job->arena, "%.*s|%d|%.*s|%s|%u|%d|%.*s|%.*s|%.*s|%.*s", STR_ARG(job->transport), job->lmtp,
-			    STR_ARG(t->host->name), n->path ? "" : net_addr_text(&t->host->addr, text), n->port,
-			    t->no_tls, STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
+	return arena_printf(job->arena,
+			    "%.*s|%d|%.*s|%s|%u|%d|%d|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s",
+			    STR_ARG(job->transport), job->lmtp, STR_ARG(t->host->name),
+			    n->path ? "" : net_addr_text(&t->host->addr, text), n->port, (int)p->level, t->effective,
+			    STR_ARG(p->match), STR_ARG(p->protocols), STR_ARG(p->ciphers), STR_ARG(p->servername),
+			    STR_ARG(matched), STR_ARG(t->login), STR_ARG(t->conf->smtp_discard_ehlo_keywords),
+			    STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
 			    STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")));
 }
 
@@ -280,6 +338,12 @@ static bool try_host(struct smtpc_try *t, const struct nexthop *n)
 		return true;
 	}
 	c = conn_ready(t, n, &greeted);
+	/* Opportunistic: a server whose TLS does not work is spoken with as one that has none. */
+	if (c == NULL && t->tls_failed && t->effective == TLS_LEVEL_MAY) {
+		t->no_tls = true;
+		c = conn_ready(t, n, &greeted);
+		t->no_tls = false;
+	}
 	t->job->connect_us += clock_us() - from;
 	if (greeted)
 		t->job->site = SITE_OK;
@@ -296,7 +360,7 @@ static int find_hosts(struct smtpc_try *t, const struct nexthop *n, struct mx_li
 	struct arena *arena = t->job->arena;
 
 	if (!n->path)
-		return mx_find(t->remote->env.dns, t->remote->self, t->conf, n, t->loop_check, arena, list, err);
+		return mx_find(&t->remote->dns, t->remote->self, t->conf, n, t->loop_check, arena, list, err);
 	*list = (struct mx_list){.v = ARENA_NEW(arena, struct mx_host), .n = 1};
 	list->v[0] = (struct mx_host){.name = t->conf->myhostname, .tlsa_base = STR("")};
 	return 0;
@@ -329,8 +393,12 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 			t->job->site = SITE_OK;
 		return;
 	}
+	if (smtpc_tls_policy_find(t) < 0)
+		return;
 	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {
 		t->host = &list.v[i];
+		if (smtpc_tls_host(t, n.port) < 0 || smtpc_sasl_find(t) < 0)
+			continue;
 		t->final = last && (i + 1 == list.n || (limit > 0 && sessions + 1 >= limit));
 		sessions += try_host(t, &n);
 		if (limit > 0 && sessions >= limit)
@@ -399,6 +467,8 @@ void remote_deliver(struct remote *r, struct remote_job *job)
 		.mta = STR(""),
 		.said = STR(""),
 		.relay = STR("none"),
+		.login = STR(""),
+		.password = STR(""),
 	};
 
 	job_clear(job);
@@ -407,6 +477,7 @@ void remote_deliver(struct remote *r, struct remote_job *job)
 		try_all(&t);
 	else
 		smtpc_note(&t, false, STR("4.3.5"), str_from(err.text), NULL, false);
+	smtpc_sasl_forget(&t);
 	settle_rest(&t);
 	conf_unref(&conf);
 }

@@ -14,9 +14,9 @@
 
 #include "config/conf.h"
 #include "deliver/content.h"
+#include "dns/client.h"
 #include "queue/schema.h"
 
-struct dns_client;
 struct remote;
 
 struct remote_rcpt {
@@ -67,6 +67,10 @@ struct remote_job {
 /* How names and tables are asked; all may be NULL (address literals are reached, nothing is configured). */
 struct remote_env {
 	struct dns_client *dns;
+	/* In place of `dns`, for tests: dns_lookup() of their own. */
+	int (*dns_lookup)(void *ctx, struct str name, enum dns_type type, struct arena *arena,
+			  struct dns_answer *answer_r, struct err *err);
+	void *dns_ctx;
 	/* The value of `key` in the tables that `parameter` names: 1 found, 0 not, -1 with err (try again later). */
 	int (*lookup)(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
 		      struct err *err);
@@ -76,6 +80,13 @@ struct remote_env {
 /* Before the jail: looks at the addresses of this machine. env is copied. */
 struct remote *remote_new(const struct remote_env *env);
 void remote_free(struct remote **r);
+/* Files that the configuration names: certificates that are trusted (smtp_tls_CAfile, smtp_tls_CApath), our own chain
+ * and key; contents, each "" for none. For connections made from now on. -1 with err: they cannot be used, and what was
+ * there stays. */
+struct remote_tls_files {
+	struct str ca_pem, chain_pem, key_pem;
+};
+int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err) WARN_UNUSED;
 /* Hands the job's message to its recipients. Blocks. Every recipient has an outcome afterwards. */
 void remote_deliver(struct remote *r, struct remote_job *job);
 /* The system stops: waits under way end at once, but for those behind the end of data. Any thread. */

@@ -65,6 +65,7 @@ struct smtpc_conn {
 	uint64_t size_limit; /* of SIZE; 0: none */
 	char auth_mechanisms[512];
 	bool authenticated;
+	bool says_esmtp; /* the greeting did */
 	bool tls_verified;
 	char tls_text[128];
 
@@ -132,7 +133,13 @@ struct smtpc_try {
 	bool no_tls;		    /* its hand-shake failed, and the policy is may: without, now */
 	bool loop_check;	    /* port 25: a server that says our own name is ourselves */
 	const struct mx_host *host; /* the one spoken with */
-	const struct smtpc_tls_policy *policy;
+	const struct smtpc_tls_policy *policy; /* smtp_tls.h */
+	int effective;			       /* enum tls_level at this host */
+	const struct dns_record *tlsa;	       /* of this host, proven */
+	size_t tlsa_count;
+	bool tls_failed; /* its hand-shake */
+	struct str password;
+	struct str login; /* user name for this host, or "": part of what connections are shared by */
 	/* Why not everybody has an outcome yet: the last word of the hosts tried. */
 	struct str code, text, mta, said, relay;
 	bool permanent; /* 5xx, for all who have no outcome */
@@ -150,18 +157,10 @@ struct str smtpc_said(const struct smtpc_try *t, const struct smtpc_conn *c, con
 int smtpc_hello(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
 /* EHLO, HELO or LHLO alone. Results as smtpc_hello(). */
 int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
-/* smtp_tls.c: how TLS is used with this nexthop, and the hand-shake. */
-struct smtpc_tls_policy;
-/* The policy for a host of the destination, found once a destination. NULL: noted, nothing can be sent now. */
-const struct smtpc_tls_policy *smtpc_tls_policy(struct smtpc_try *t);
-/* Says the same of two policies only if connections may be shared between them. */
-struct str smtpc_tls_policy_key(const struct smtpc_tls_policy *p);
-enum smtpc_tls_want { SMTP_TLS_NONE, SMTP_TLS_MAY, SMTP_TLS_MUST };
-enum smtpc_tls_want smtpc_tls_want(const struct smtpc_try *t);
-/* Results as smtpc_hello(). */
-int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
-
-/* smtp_sasl.c: log-in, if there is a password for this host. Results as smtpc_hello(). */
+/* smtp_sasl.c: whom to log in as at t->host. -1: noted; the host cannot be tried now. */
+int smtpc_sasl_find(struct smtpc_try *t) WARN_UNUSED;
+void smtpc_sasl_forget(struct smtpc_try *t);
+/* Log-in, if there is a password for this host. Results as smtpc_hello(). */
 int smtpc_sasl_login(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
 /* One transaction with all recipients without an outcome. 1: the connection may be used again; 0: it may not; -1: it is
  * broken. *began_r: some command of it was answered. What can be tried at another host has no outcome yet. */

@@ -1,7 +1,7 @@
 /* From the connection to the point where mail may be sent: greeting, EHLO (HELO, LHLO), STARTTLS and EHLO again,
  * log-in. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 3207; RFC 2033. */
 #include "base/clock.h"
-#include "relay/smtp.h"
+#include "relay/smtp_tls.h"
 
 struct str smtpc_said(const struct smtpc_try *t, const struct smtpc_conn *c, const char *command)
 {
@@ -133,7 +133,7 @@ int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c)
 	const struct conf *conf = c->conf;
 
 	c->features = 0;
-	if (c->lmtp || !conf->smtp_never_send_ehlo) {
+	if (c->lmtp || (!conf->smtp_never_send_ehlo && (conf->smtp_always_send_ehlo || c->says_esmtp))) {
 		struct str name = c->lmtp ? conf->lmtp_lhlo_name : conf->smtp_helo_name;
 
 		if (hello_command(c, c->lmtp ? "LHLO" : "EHLO", name) < 0)
@@ -160,6 +160,7 @@ static int greeting(struct smtpc_try *t, struct smtpc_conn *c)
 	c->where = "receiving the initial server greeting";
 	if (smtpc_read_reply(c, c->conf->smtp_helo_timeout) < 0)
 		return -1;
+	c->says_esmtp = str_ifind(buf_str(&c->reply.lines), STR("ESMTP")) >= 0;
 	if (c->reply.code / 100 == 2)
 		return 1;
 	return refused(t, c, !c->conf->smtp_skip_5xx_greeting);
@@ -169,10 +170,10 @@ static int secure(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	int rc;
 
-	if (t->no_tls || smtpc_tls_want(t) == SMTP_TLS_NONE)
+	if (t->no_tls || t->effective == TLS_LEVEL_NONE)
 		return 1;
 	if (!(c->features & SMTP_STARTTLS)) {
-		if (smtpc_tls_want(t) == SMTP_TLS_MAY)
+		if (t->effective == TLS_LEVEL_MAY)
 			return 1;
 		smtpc_note(t, false, STR("4.7.4"),
 			   arena_printf(t->job->arena, "TLS is required, but was not offered by host %s", c->peer), c,
@@ -181,7 +182,7 @@ static int secure(struct smtpc_try *t, struct smtpc_conn *c)
 	}
 	rc = smtpc_tls_start(t, c);
 	/* What was said before TLS is forgotten (RFC 3207 4.2). */
-	return rc == 1 ? smtpc_ehlo(t, c) : rc;
+	return rc == 1 && c->ssl != NULL ? smtpc_ehlo(t, c) : rc;
 }
 
 int smtpc_hello(struct smtpc_try *t, struct smtpc_conn *c)

@@ -1,9 +1,237 @@
-/* Log-in at servers. */
-#include "relay/smtp.h"
+/* Log-in at servers (RFC 4954, SASL_README): SCRAM, CRAM-MD5 and PLAIN by GNU SASL, LOGIN by hand.
+ *
+ * The password is looked up before a host is connected to, because whom we log in as is part of what a connection may
+ * be shared by. It lives as long as the try, and is wiped. */
+#include "base/encode.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "relay/smtp_tls.h"
+#include <gsasl.h>
+
+/* What a mechanism is not, in the words of smtp_sasl_security_options; preferred ones first. */
+struct mechanism {
+	const char *name;
+	bool plaintext, active, dictionary, one_way;
+	bool first; /* the client begins */
+};
+static const struct mechanism mechanisms[] = {
+	{"SCRAM-SHA-256", .first = true},
+	{"SCRAM-SHA-1", .first = true},
+	{"CRAM-MD5", .active = true, .dictionary = true, .one_way = true},
+	{"PLAIN", .plaintext = true, .active = true, .dictionary = true, .one_way = true, .first = true},
+	{"LOGIN", .plaintext = true, .active = true, .dictionary = true, .one_way = true},
+};
+
+/* ---- who we are there ---- */
+
+static int lookup(struct smtpc_try *t, struct str key, struct str *value_r, struct err *err)
+{
+	const struct remote_env *env = smtpc_env(t);
+
+	if (key.len == 0)
+		return 0;
+	return env->lookup(env->lookup_ctx, STR("smtp_sasl_password_maps"), key, t->job->arena, value_r, err);
+}
+
+void smtpc_sasl_forget(struct smtpc_try *t)
+{
+	if (t->password.len > 0)
+		mem_wipe((void *)(uintptr_t)t->password.ptr, t->password.len);
+	t->login = t->password = STR("");
+}
+
+int smtpc_sasl_find(struct smtpc_try *t)
+{
+	struct err err = ERR_NONE;
+	struct str value;
+	int rc = 0;
+
+	smtpc_sasl_forget(t);
+	if (!t->conf->smtp_sasl_auth_enable || t->conf->smtp_sasl_password_maps.len == 0 ||
+	    smtpc_env(t)->lookup == NULL)
+		return 0;
+	if (t->conf->smtp_sender_dependent_authentication)
+		rc = lookup(t, t->job->sender, &value, &err);
+	if (rc == 0)
+		rc = lookup(t, t->host->name, &value, &err);
+	if (rc == 0)
+		rc = lookup(t, t->nexthop_full, &value, &err);
+	if (rc == 1) {
+		if (!str_split(value, ':', &t->login, &t->password))
+			t->password = STR("");
+		return 0;
+	}
+	if (rc == 0)
+		return 0;
+	smtpc_note(t, false, STR("4.7.0"), arena_printf(t->job->arena, "smtp_sasl_password_maps: %s", err.text), NULL,
+		   false);
+	return -1;
+}
+
+/* ---- which mechanism ---- */
+
+static bool has_word(struct str list, struct str word)
+{
+	struct str item;
+
+	while (str_token(&list, " \t,", &item))
+		if (str_ieq(item, word))
+			return true;
+	return false;
+}
+
+static bool is_allowed(const struct smtpc_conn *c, const struct mechanism *m)
+{
+	const struct conf *conf = c->conf;
+	struct str options = c->ssl != NULL ? conf->smtp_sasl_tls_security_options : conf->smtp_sasl_security_options;
+
+	if (!has_word(str_from(c->auth_mechanisms), str_from(m->name)))
+		return false;
+	if (conf->smtp_sasl_mechanism_filter.len > 0 && !has_word(conf->smtp_sasl_mechanism_filter, str_from(m->name)))
+		return false;
+	return !(m->plaintext && has_word(options, STR("noplaintext"))) &&
+	       !(m->active && has_word(options, STR("noactive"))) &&
+	       !(m->dictionary && has_word(options, STR("nodictionary"))) &&
+	       !(m->one_way && has_word(options, STR("mutual_auth")));
+}
+
+static const struct mechanism *choose(const struct smtpc_conn *c)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mechanisms); i++)
+		if (is_allowed(c, &mechanisms[i]))
+			return &mechanisms[i];
+	return NULL;
+}
+
+/* ---- the exchange ---- */
+
+static int fail(struct smtpc_try *t, struct smtpc_conn *c, const char *why, bool replied)
+{
+	bool soft = t->conf->smtp_sasl_auth_soft_bounce || !replied || c->reply.code / 100 != 5;
+	struct str said = replied ? smtpc_reply_text(&c->reply, t->job->arena) : str_from(why);
+
+	smtpc_note(
+		t, !soft, soft ? STR("4.7.8") : STR("5.7.8"),
+		arena_printf(t->job->arena, "SASL authentication failed; server %s said: %.*s", c->peer, STR_ARG(said)),
+		c, replied);
+	log_warning("SASL authentication failed; server %s said: %.*s", c->peer, STR_ARG(said));
+	return 0;
+}
+
+static int send_line(struct smtpc_conn *c, const char *line)
+{
+	int rc;
+
+	c->where = "sending AUTH";
+	smtpc_put(c, "%s", line);
+	rc = smtpc_read_reply(c, c->conf->smtp_helo_timeout);
+	return rc;
+}
+
+/* 1 logged in, 0 refused (noted), -1 I/O. */
+static int done(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	if (c->reply.code / 100 != 2)
+		return fail(t, c, "", true);
+	c->authenticated = true;
+	return 1;
+}
+
+static int login(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const struct str words[] = {t->login, t->password};
+
+	if (send_line(c, "AUTH LOGIN") < 0)
+		return -1;
+	for (size_t i = 0; i < 2 && c->reply.code == 334; i++) {
+		struct buf line;
+		int rc;
+
+		buf_init(&line, 20000);
+		base64_encode(&line, words[i]);
+		rc = send_line(c, line.ptr);
+		mem_wipe(line.ptr, line.len);
+		buf_release(&line);
+		if (rc < 0)
+			return -1;
+	}
+	return done(t, c);
+}
+
+/* The challenge of a 334, or "". Lives in the reply. */
+static char *challenge(struct smtpc_try *t, const struct smtpc_conn *c)
+{
+	return arena_strz(t->job->arena, str_trim(buf_str(&c->reply.lines)));
+}
+
+static int exchange(struct smtpc_try *t, struct smtpc_conn *c, const struct mechanism *m, Gsasl_session *session)
+{
+	char *out = NULL;
+	int step = GSASL_NEEDS_MORE, rc;
+	struct str line = arena_printf(t->job->arena, "AUTH %s", m->name);
+
+	if (m->first) {
+		step = gsasl_step64(session, NULL, &out);
+		if (step != GSASL_OK && step != GSASL_NEEDS_MORE)
+			return fail(t, c, gsasl_strerror(step), false);
+		line = arena_printf(t->job->arena, "AUTH %s %s", m->name, out != NULL && *out ? out : "=");
+		gsasl_free(out);
+	}
+	rc = send_line(c, line.ptr);
+	mem_wipe((void *)(uintptr_t)line.ptr, line.len);
+	while (rc == 0 && c->reply.code == 334) {
+		out = NULL;
+		step = gsasl_step64(session, challenge(t, c), &out);
+		if (step != GSASL_OK && step != GSASL_NEEDS_MORE) {
+			/* "*" cancels (RFC 4954 4). */
+			if (send_line(c, "*") < 0)
+				return -1;
+			return fail(t, c, gsasl_strerror(step), false);
+		}
+		rc = send_line(c, out != NULL ? out : "");
+		gsasl_free(out);
+	}
+	if (rc < 0)
+		return -1;
+	/* A server that cannot show that it knows the password, too, is another one (RFC 5802 5). */
+	if (c->reply.code / 100 == 2 && !m->one_way && step != GSASL_OK)
+		return fail(t, c, "log-in accepted without proof of the password", false);
+	return done(t, c);
+}
+
+static int with_gsasl(struct smtpc_try *t, struct smtpc_conn *c, const struct mechanism *m)
+{
+	struct arena *arena = t->job->arena;
+	char *password = arena_strz(arena, t->password);
+	Gsasl_session *session = NULL;
+	Gsasl *sasl = NULL;
+	int rc;
+
+	if (gsasl_init(&sasl) != GSASL_OK)
+		return fail(t, c, "SASL is not available", false);
+	if (gsasl_client_start(sasl, m->name, &session) == GSASL_OK) {
+		gsasl_property_set(session, GSASL_AUTHID, arena_strz(arena, t->login));
+		gsasl_property_set(session, GSASL_PASSWORD, password);
+		gsasl_property_set(session, GSASL_SERVICE, "smtp");
+		gsasl_property_set(session, GSASL_HOSTNAME, c->host);
+		rc = exchange(t, c, m, session);
+		gsasl_finish(session);
+	} else {
+		rc = fail(t, c, "the mechanism is not available", false);
+	}
+	gsasl_done(sasl);
+	mem_wipe(password, t->password.len);
+	return rc;
+}
 
 int smtpc_sasl_login(struct smtpc_try *t, struct smtpc_conn *c)
 {
-	(void)t;
-	(void)c;
-	return 1;
+	const struct mechanism *m;
+
+	if (t->login.len == 0 || !(c->features & SMTP_AUTH))
+		return 1;
+	m = choose(c);
+	if (m == NULL)
+		return fail(t, c, "no mechanism available", false);
+	return strcmp(m->name, "LOGIN") == 0 ? login(t, c) : with_gsasl(t, c, m);
 }

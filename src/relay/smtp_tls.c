@@ -1,13 +1,542 @@
-/* TLS with servers. */
-#include "relay/smtp.h"
+/* TLS with servers: what is asked of a destination (TLS_README, RFC 7672), the hand-shake (RFC 3207), and whether the
+ * other side is who it has to be.
+ *
+ *	none        no TLS
+ *	may         TLS where it is offered; without where its hand-shake fails
+ *	encrypt     TLS, whoever it is
+ *	fingerprint the certificate, or its key, is one of those named
+ *	verify      it is trusted, and carries a name of smtp_tls_verify_cert_match
+ *	secure      the same with smtp_tls_secure_cert_match: names that DNS did not choose
+ *	dane        TLSA records, where DNSSEC proves them; else as may
+ *	dane-only   TLSA records, or nothing is sent */
+#include "relay/smtp_tls.h"
+#include "base/clock.h"
+#include "base/encode.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/vec.h"
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
 
-enum smtpc_tls_want smtpc_tls_want(const struct smtpc_try *t)
+/* ---- the context ---- */
+
+static int tls_error(struct err *err, const char *what)
 {
-	return t->conf->smtp_tls_security_level <= 1 ? SMTP_TLS_NONE : SMTP_TLS_MUST;
+	char text[160] = "unknown reason";
+	unsigned long code = ERR_peek_last_error();
+
+	if (code)
+		ERR_error_string_n(code, text, sizeof(text));
+	ERR_clear_error();
+	return err_set(err, ERR_PERM, "", "%s: %s", what, text);
+}
+
+static BIO *memory_bio(struct str pem)
+{
+	return BIO_new_mem_buf(pem.ptr, (int)pem.len);
+}
+
+/* Every certificate that can be read is trusted; what is between them is not. */
+static int add_trusted(SSL_CTX *ctx, struct str pem, struct err *err)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	BIO *bio;
+	X509 *cert;
+	size_t count = 0;
+
+	if (pem.len == 0)
+		return 0;
+	bio = memory_bio(pem);
+	while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		X509_STORE_add_cert(store, cert);
+		X509_free(cert);
+		count++;
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return count > 0 ? 0 : err_set(err, ERR_PERM, "", "smtp_tls_CAfile: there is no certificate in it");
+}
+
+static int add_own(SSL_CTX *ctx, struct str chain, struct str key, struct err *err)
+{
+	BIO *bio;
+	X509 *cert;
+	EVP_PKEY *private;
+	int ok;
+
+	if (chain.len == 0)
+		return 0;
+	bio = memory_bio(chain);
+	cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	ok = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
+	X509_free(cert);
+	while (ok && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+		ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
+	BIO_free(bio);
+	if (!ok)
+		return tls_error(err, "smtp_tls_cert_file");
+	ERR_clear_error();
+	bio = memory_bio(key);
+	private = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+	BIO_free(bio);
+	ok = private != NULL && SSL_CTX_use_PrivateKey(ctx, private) == 1 && SSL_CTX_check_private_key(ctx) == 1;
+	EVP_PKEY_free(private);
+	return ok ? 0 : tls_error(err, "smtp_tls_key_file");
+}
+
+SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err *err)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+
+	if (ctx == NULL) {
+		tls_error(err, "TLS");
+		return NULL;
+	}
+	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+				      SSL_MODE_AUTO_RETRY | SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL); /* the result is looked at, the hand-shake goes on */
+	/* Servers that close without a farewell are many; where a message ends SMTP says itself. */
+	SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	if (SSL_CTX_dane_enable(ctx) != 1 || add_trusted(ctx, files->ca_pem, err) < 0 ||
+	    add_own(ctx, files->chain_pem, files->key_pem, err) < 0) {
+		SSL_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+/* ---- policies ---- */
+
+static const char *const level_names[] = {"none",   "may",    "encrypt", "fingerprint",
+					  "verify", "secure", "dane",	 "dane-only"};
+
+static bool level_parse(struct str text, enum tls_level *level_r)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
+		if (str_ieq(text, str_from(level_names[i]))) {
+			*level_r = (enum tls_level)i;
+			return true;
+		}
+	return false;
+}
+
+static void policy_default(const struct conf *conf, enum tls_level level, struct smtpc_tls_policy *p)
+{
+	*p = (struct smtpc_tls_policy){
+		.level = level,
+		.protocols = level > TLS_LEVEL_MAY ? conf->smtp_tls_mandatory_protocols : conf->smtp_tls_protocols,
+		.ciphers = conf->smtp_tls_cipherlist,
+		.match = STR(""),
+		.servername = conf->smtp_tls_servername,
+	};
+	if (level == TLS_LEVEL_FINGERPRINT)
+		p->match = conf->smtp_tls_fingerprint_cert_match;
+	else if (level == TLS_LEVEL_VERIFY)
+		p->match = conf->smtp_tls_verify_cert_match;
+	else if (level == TLS_LEVEL_SECURE)
+		p->match = conf->smtp_tls_secure_cert_match;
+}
+
+/* "secure match=nexthop:dot-nexthop protocols=>=TLSv1.2 servername=hostname". Several match= add up. */
+static bool policy_parse(struct smtpc_try *t, struct str text, struct smtpc_tls_policy *p)
+{
+	struct str word, name, value, match = STR("");
+	enum tls_level level;
+
+	if (!str_token(&text, " \t,", &word) || !level_parse(word, &level))
+		return false;
+	policy_default(t->conf, level, p);
+	while (str_token(&text, " \t,", &word)) {
+		if (!str_split(word, '=', &name, &value))
+			return false;
+		if (str_ieq(name, STR("match")))
+			match = arena_printf(t->job->arena, "%.*s %.*s", STR_ARG(match), STR_ARG(value));
+		else if (str_ieq(name, STR("protocols")))
+			p->protocols = value;
+		else if (str_ieq(name, STR("servername")))
+			p->servername = value;
+		else if (!str_ieq(name, STR("ciphers")) && !str_ieq(name, STR("exclude")))
+			return false;
+	}
+	if (match.len > 0)
+		p->match = match;
+	return true;
+}
+
+/* The nexthop as given, then for a domain its parents. */
+static int policy_lookup(struct smtpc_try *t, struct str *value_r, struct err *err)
+{
+	const struct remote_env *env = smtpc_env(t);
+	struct str key = t->nexthop_full, name = STR("smtp_tls_policy_maps");
+	int rc;
+
+	if (t->conf->smtp_tls_policy_maps.len == 0 || env->lookup == NULL)
+		return 0;
+	rc = env->lookup(env->lookup_ctx, name, key, t->job->arena, value_r, err);
+	if (rc != 0 || !str_eq(t->nexthop, t->nexthop_full))
+		return rc;
+	while (rc == 0) {
+		ptrdiff_t dot = str_chr(str_skip(key, 1), '.');
+
+		if (dot < 0)
+			return 0;
+		key = str_skip(key, (size_t)dot + 1);
+		rc = env->lookup(env->lookup_ctx, name, key, t->job->arena, value_r, err);
+	}
+	return rc;
+}
+
+int smtpc_tls_policy_find(struct smtpc_try *t)
+{
+	struct smtpc_tls_policy *p = ARENA_NEW(t->job->arena, struct smtpc_tls_policy);
+	enum tls_level level = (enum tls_level)t->conf->smtp_tls_security_level;
+	struct err err = ERR_NONE;
+	struct str value;
+	int rc = policy_lookup(t, &value, &err);
+
+	if (rc < 0) {
+		smtpc_note(t, false, STR("4.7.5"), arena_printf(t->job->arena, "smtp_tls_policy_maps: %s", err.text),
+			   NULL, false);
+		return -1;
+	}
+	if (rc == 0) {
+		policy_default(t->conf, level, p);
+	} else if (!policy_parse(t, value, p)) {
+		smtpc_note(t, false, STR("4.7.5"),
+			   arena_printf(t->job->arena,
+					"client TLS configuration problem: \"%.*s\" for %.*s is no policy",
+					STR_ARG(str_sub(value, 0, 100)), STR_ARG(t->nexthop_full)),
+			   NULL, false);
+		return -1;
+	}
+	t->policy = p;
+	return 0;
+}
+
+/* ---- DANE ---- */
+
+/* RFC 7672 3.1: only 2 (trust anchor) and 3 (end entity) are of use. */
+static bool is_usable(const struct dns_record *r)
+{
+	return (r->usage == 2 || r->usage == 3) && r->selector <= 1 && r->matching <= 2 && r->data.len > 0;
+}
+
+static int no_dane(struct smtpc_try *t, const char *why)
+{
+	if (t->policy->level == TLS_LEVEL_DANE) {
+		t->effective = TLS_LEVEL_MAY;
+		return 0;
+	}
+	smtpc_note(t, false, STR("4.7.5"),
+		   arena_printf(t->job->arena, "no usable DANE records for %.*s: %s", STR_ARG(t->host->name), why),
+		   NULL, false);
+	return -1;
+}
+
+int smtpc_tls_host(struct smtpc_try *t, uint16_t port)
+{
+	struct arena *arena = t->job->arena;
+	struct dns_answer answer;
+	struct err err = ERR_NONE;
+	struct str name;
+
+	t->effective = t->policy->level;
+	t->tlsa = NULL;
+	t->tlsa_count = 0;
+	if (t->policy->level < TLS_LEVEL_DANE)
+		return 0;
+	if (!t->host->secure || t->host->tlsa_base.len == 0)
+		return no_dane(t, "its addresses are not secured by DNSSEC");
+	name = arena_printf(arena, "_%u._tcp.%.*s", port, STR_ARG(t->host->tlsa_base));
+	if (smtpc_dns(t)->lookup(smtpc_dns(t)->ctx, name, DNS_TLSA, arena, &answer, &err) < 0 ||
+	    answer.status == DNS_TEMP || answer.status == DNS_BOGUS) {
+		/* RFC 7672 2.1.1: who can make the answer vanish must not make the protection vanish. */
+		smtpc_note(t, false, STR("4.7.5"),
+			   arena_printf(arena, "TLSA lookup error for %.*s: %.*s", STR_ARG(name),
+					STR_ARG(err.text[0] ? str_from(err.text) : answer.why)),
+			   NULL, false);
+		return -1;
+	}
+	if (answer.status != DNS_OK || !answer.secure)
+		return no_dane(t, "there is no TLSA record that DNSSEC proves");
+	t->tlsa = answer.v;
+	t->tlsa_count = answer.n;
+	return 0;
+}
+
+/* ---- certificates ---- */
+
+static struct str match_name(const struct smtpc_try *t, struct str item)
+{
+	if (str_ieq(item, STR("hostname")))
+		return t->host->name;
+	if (str_ieq(item, STR("nexthop")))
+		return t->nexthop;
+	if (str_ieq(item, STR("dot-nexthop")))
+		return arena_printf(t->job->arena, ".%.*s", STR_ARG(t->nexthop));
+	return item;
+}
+
+/* RFC 6125 names, wildcards for one label; ".example.com" stands for what is below it. */
+static bool cert_has_name(struct smtpc_try *t, X509 *cert)
+{
+	struct str list = t->policy->match, item;
+
+	while (str_token(&list, " \t,:", &item)) {
+		struct str name = match_name(t, item);
+		char *text = arena_strz(t->job->arena, name);
+		struct net_addr literal;
+
+		if (net_addr_parse(name, 0, &literal) ? X509_check_ip_asc(cert, text, 0) == 1
+						      : X509_check_host(cert, text, name.len, 0, NULL) == 1)
+			return true;
+	}
+	return false;
+}
+
+static bool fingerprint_is(struct str want, const unsigned char *digest, unsigned size)
+{
+	size_t n = 0;
+	struct buf hex;
+	bool same = true;
+
+	buf_init(&hex, 200);
+	hex_encode(&hex, str_of(digest, size));
+	for (size_t i = 0; i < want.len && same; i++) {
+		if (want.ptr[i] == ':')
+			continue;
+		same = n < hex.len && ascii_lower(want.ptr[i]) == hex.ptr[n];
+		n++;
+	}
+	same = same && n == hex.len;
+	buf_release(&hex);
+	return same;
+}
+
+static bool cert_has_fingerprint(struct smtpc_try *t, X509 *cert)
+{
+	const EVP_MD *md = EVP_get_digestbyname(arena_strz(t->job->arena, t->conf->smtp_tls_fingerprint_digest));
+	unsigned char of_cert[EVP_MAX_MD_SIZE], of_key[EVP_MAX_MD_SIZE], *spki = NULL;
+	unsigned cert_size = 0, key_size = 0;
+	struct str list = t->policy->match, item;
+	int spki_size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &spki);
+	bool found = false;
+
+	if (md != NULL && spki_size > 0 && X509_digest(cert, md, of_cert, &cert_size) == 1 &&
+	    EVP_Digest(spki, (size_t)spki_size, of_key, &key_size, md, NULL) == 1)
+		while (!found && str_token(&list, " \t,|", &item))
+			found = fingerprint_is(item, of_cert, cert_size) || fingerprint_is(item, of_key, key_size);
+	OPENSSL_free(spki);
+	return found;
+}
+
+static bool is_dane(const struct smtpc_try *t)
+{
+	return t->effective >= TLS_LEVEL_DANE && t->tlsa_count > 0;
+}
+
+static bool dane_is_usable(const struct smtpc_try *t)
+{
+	for (size_t i = 0; i < t->tlsa_count; i++)
+		if (is_usable(&t->tlsa[i]))
+			return true;
+	return false;
+}
+
+/* NULL: it is who it has to be. */
+static const char *peer_problem(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	X509 *cert = SSL_get0_peer_certificate(c->ssl);
+	long result = SSL_get_verify_result(c->ssl);
+
+	c->tls_verified = false;
+	if (t->effective <= TLS_LEVEL_ENCRYPT || (is_dane(t) && !dane_is_usable(t)))
+		return NULL; /* RFC 7672 2.2: records of no use ask for TLS, and for no more */
+	if (cert == NULL)
+		return "Server certificate not presented";
+	if (t->effective == TLS_LEVEL_FINGERPRINT) {
+		c->tls_verified = cert_has_fingerprint(t, cert);
+		return c->tls_verified ? NULL : "Server certificate fingerprint not verified";
+	}
+	if (result != X509_V_OK)
+		return is_dane(t) ? "Server certificate does not match its TLSA records"
+				  : "Server certificate not trusted";
+	c->tls_verified = is_dane(t) ? SSL_get0_dane_authority(c->ssl, NULL, NULL) >= 0 : cert_has_name(t, cert);
+	return c->tls_verified ? NULL : "Server certificate not verified";
+}
+
+/* ---- the hand-shake ---- */
+
+static int protocol_number(struct str name)
+{
+	static const struct {
+		struct str name;
+		int number;
+	} known[] = {{STR("TLSv1"), TLS1_VERSION},
+		     {STR("TLSv1.1"), TLS1_1_VERSION},
+		     {STR("TLSv1.2"), TLS1_2_VERSION},
+		     {STR("TLSv1.3"), TLS1_3_VERSION}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (str_ieq(name, known[i].name))
+			return known[i].number;
+	return 0;
+}
+
+/* ">=TLSv1.2", "<=TLSv1.3", and the older "!SSLv3", which no OpenSSL of today speaks. */
+static void set_protocols(SSL *ssl, struct str list)
+{
+	struct str item;
+
+	while (str_token(&list, " \t,:", &item)) {
+		int number = protocol_number(str_skip(item, 2));
+
+		if (str_starts(item, STR(">=")) && number)
+			SSL_set_min_proto_version(ssl, number);
+		else if (str_starts(item, STR("<=")) && number)
+			SSL_set_max_proto_version(ssl, number);
+	}
+}
+
+static struct str servername(const struct smtpc_try *t)
+{
+	struct str name = t->policy->servername;
+
+	if (is_dane(t))
+		return t->host->tlsa_base;
+	if (str_ieq(name, STR("hostname")))
+		return t->host->name;
+	return str_ieq(name, STR("nexthop")) ? t->nexthop : name;
+}
+
+static bool set_dane(struct smtpc_try *t, SSL *ssl)
+{
+	struct arena *arena = t->job->arena;
+
+	if (!is_dane(t))
+		return true;
+	if (SSL_dane_enable(ssl, arena_strz(arena, t->host->tlsa_base)) <= 0)
+		return false;
+	SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS); /* RFC 7672 3.1.1 */
+	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	SSL_add1_host(ssl, arena_strz(arena, t->host->name));
+	SSL_add1_host(ssl, arena_strz(arena, t->nexthop));
+	for (size_t i = 0; i < t->tlsa_count; i++) {
+		const struct dns_record *r = &t->tlsa[i];
+
+		if (is_usable(r) && SSL_dane_tlsa_add(ssl, r->usage, r->selector, r->matching,
+						      (const unsigned char *)r->data.ptr, r->data.len) < 0)
+			return false;
+	}
+	return true;
+}
+
+static bool prepare(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	struct arena *arena = t->job->arena;
+	SSL_CTX *ctx = smtpc_tls_context(t);
+	struct net_addr literal;
+	struct str name = servername(t);
+
+	c->ssl = ctx != NULL ? SSL_new(ctx) : NULL;
+	SSL_CTX_free(ctx);
+	if (c->ssl == NULL || SSL_set_fd(c->ssl, c->fd) != 1)
+		return false;
+	set_protocols(c->ssl, t->policy->protocols);
+	SSL_set_verify_depth(c->ssl, (int)t->conf->smtp_tls_scert_verifydepth);
+	if (t->policy->ciphers.len > 0 && SSL_set_cipher_list(c->ssl, arena_strz(arena, t->policy->ciphers)) != 1)
+		return false;
+	if (name.len > 0 && !net_addr_parse(name, 0, &literal))
+		SSL_set_tlsext_host_name(c->ssl, arena_strz(arena, name));
+	return set_dane(t, c->ssl);
+}
+
+static void take_summary(struct smtpc_conn *c)
+{
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
+	int bits = 0, used = SSL_CIPHER_get_bits(cipher, &bits);
+
+	snprintf(c->tls_text, sizeof(c->tls_text), "%s with cipher %s (%d/%d bits)", SSL_get_version(c->ssl),
+		 SSL_CIPHER_get_name(cipher), used, bits);
+}
+
+static void log_connection(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const char *trust = c->tls_verified				 ? "Verified"
+			    : SSL_get0_peer_certificate(c->ssl) == NULL	 ? "Anonymous"
+			    : SSL_get_verify_result(c->ssl) == X509_V_OK ? "Trusted"
+									 : "Untrusted";
+
+	if (t->conf->smtp_tls_loglevel > 0)
+		log_info("%s TLS connection established to %s: %s", trust, c->relay, c->tls_text);
+}
+
+/* The hand-shake failed. With the policy may the same host is tried without (RFC 7435: better than never). */
+static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	struct err err = ERR_NONE;
+
+	if (c->io_error == SMTP_IO_TIMEOUT || c->io_error == SMTP_IO_STOP)
+		return -1;
+	if (ERR_peek_last_error() != 0)
+		tls_error(&err, "Cannot start TLS");
+	else
+		err_set(&err, ERR_TEMP, "", "Cannot start TLS: handshake failure");
+	smtpc_failed(c, SMTP_IO_LOST);
+	log_info("SSL_connect error to %s: %s", c->relay, err.text);
+	smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
+	t->tls_failed = true;
+	return 0;
+}
+
+static int start(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const char *problem;
+
+	c->where = "performing the TLS handshake";
+	if (!prepare(t, c)) {
+		struct err err = ERR_NONE;
+
+		tls_error(&err, "client TLS configuration problem");
+		smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
+		return smtpc_failed(c, SMTP_IO_LOST), 0;
+	}
+	if (smtpc_handshake(c, clock_ms() + c->conf->smtp_starttls_timeout) < 0)
+		return handshake_failed(t, c);
+	take_summary(c);
+	problem = peer_problem(t, c);
+	log_connection(t, c);
+	if (problem == NULL)
+		return 1;
+	smtpc_note(t, false, STR("4.7.5"), str_from(problem), c, false);
+	return 0;
 }
 
 int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c)
 {
-	smtpc_note(t, false, STR("4.7.5"), STR("TLS is required, but not available"), c, false);
-	return 0;
+	if (c->conf->smtp_tls_wrappermode && !c->lmtp)
+		return start(t, c);
+	c->where = "sending STARTTLS";
+	smtpc_put(c, "STARTTLS");
+	if (smtpc_read_reply(c, c->conf->smtp_starttls_timeout) < 0)
+		return -1;
+	if (c->reply.code / 100 != 2) {
+		if (t->effective == TLS_LEVEL_MAY && c->reply.code != 421)
+			return 1; /* still in plaintext */
+		smtpc_note(t, false, STR("4.7.4"),
+			   arena_printf(t->job->arena, "TLS is required, but host %s refused to start TLS: %.*s",
+					c->peer, STR_ARG(smtpc_reply_text(&c->reply, t->job->arena))),
+			   c, true);
+		return 0;
+	}
+	/* What came in front of TLS was not protected by it (CVE-2011-0411). */
+	if (c->in_at < c->in_len) {
+		smtpc_failed(c, SMTP_IO_PROTOCOL);
+		smtpc_note(t, false, STR("4.7.5"), STR("Cannot start TLS: the server did not wait for it"), c, false);
+		t->tls_failed = true;
+		return 0;
+	}
+	return start(t, c);
 }

@@ -1,0 +1,39 @@
+/* relay/smtp_tls - TLS levels, and whether a server is who it has to be. See smtp_tls.c for the levels. */
+#ifndef RELAY_SMTP_TLS_H
+#define RELAY_SMTP_TLS_H
+
+#include "relay/smtp.h"
+
+/* In the order of smtp_tls_security_level's words. */
+enum tls_level {
+	TLS_LEVEL_NONE,
+	TLS_LEVEL_MAY,
+	TLS_LEVEL_ENCRYPT,
+	TLS_LEVEL_FINGERPRINT,
+	TLS_LEVEL_VERIFY,
+	TLS_LEVEL_SECURE,
+	TLS_LEVEL_DANE,
+	TLS_LEVEL_DANE_ONLY,
+};
+
+struct smtpc_tls_policy {
+	enum tls_level level;
+	struct str protocols, ciphers, match, servername;
+};
+
+/* What connections are made from. NULL with err. */
+SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err *err);
+/* The try's policy: smtp_tls_policy_maps, or the parameters. -1: noted; the destination cannot be tried now. */
+int smtpc_tls_policy_find(struct smtpc_try *t) WARN_UNUSED;
+/* Its effective level at t->host, TLSA records included. -1: noted; the host cannot be tried now. */
+int smtpc_tls_host(struct smtpc_try *t, uint16_t port) WARN_UNUSED;
+/* STARTTLS (or, with smtp_tls_wrappermode, none), hand-shake, and the certificate. 1: go on (in TLS when c->ssl is
+ * set); 0: not with this host (noted; t->tls_failed: the hand-shake was it); -1: I/O. */
+int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
+
+/* remote.c: the context in use (the caller's reference, or NULL), and what the remote was made with. */
+SSL_CTX *smtpc_tls_context(const struct smtpc_try *t);
+const struct mx_dns *smtpc_dns(const struct smtpc_try *t);
+const struct remote_env *smtpc_env(const struct smtpc_try *t);
+
+#endif

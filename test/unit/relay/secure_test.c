@@ -1,0 +1,612 @@
+/* TLS levels and log-in of the SMTP client, and the way from a nexthop to hosts. */
+#include "base/encode.h"
+#include "relay/mx.h"
+#include "remote_stand.h"
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#define MAIL	 "C: MAIL\nS: 250 Ok\nC: RCPT\nS: 250 Ok\nC: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n"
+#define STARTTLS HELLO "S: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nTLS\n"
+#define AGAIN	 "C: EHLO\nS: 250 mx\n"
+
+/* ---- a certificate ---- */
+
+static EVP_PKEY *key;
+static X509 *cert;
+static char pem[4000], fingerprint[100];
+
+static void add_extension(int nid, const char *value)
+{
+	X509V3_CTX ctx;
+	X509_EXTENSION *e;
+
+	X509V3_set_ctx_nodb(&ctx);
+	X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
+	e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
+	X509_add_ext(cert, e, -1);
+	X509_EXTENSION_free(e);
+}
+
+static int make_certificate(void **state)
+{
+	unsigned char digest[32];
+	struct buf hex;
+	BIO *bio;
+
+	key = EVP_EC_gen("P-256");
+	cert = X509_new();
+	X509_set_version(cert, 2);
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
+	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 36000);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1,
+				   -1, 0);
+	X509_set_issuer_name(cert, X509_get_subject_name(cert));
+	X509_set_pubkey(cert, key);
+	add_extension(NID_subject_alt_name, "DNS:mx.remote.test,DNS:remote.test");
+	add_extension(NID_basic_constraints, "CA:TRUE");
+	X509_sign(cert, key, EVP_sha256());
+	bio = BIO_new(BIO_s_mem());
+	PEM_write_bio_X509(bio, cert);
+	pem[BIO_read(bio, pem, sizeof(pem) - 1)] = '\0';
+	BIO_free(bio);
+	X509_digest(cert, EVP_sha256(), digest, NULL);
+	buf_init(&hex, 100);
+	hex_encode(&hex, str_of(digest, sizeof(digest)));
+	snprintf(fingerprint, sizeof(fingerprint), "%s", hex.ptr);
+	buf_release(&hex);
+	server.tls = SSL_CTX_new(TLS_server_method());
+	SSL_CTX_use_certificate(server.tls, cert);
+	SSL_CTX_use_PrivateKey(server.tls, key);
+	return setup(state);
+}
+
+static int drop_certificate(void **state)
+{
+	SSL_CTX_free(server.tls);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return teardown(state);
+}
+
+/* ---- names and tables ---- */
+
+static bool trusted;
+static struct {
+	const char *name;
+	enum dns_type type;
+	enum dns_status status;
+	bool secure;
+	const char *values; /* "10 mx.remote.test" | "127.0.0.1" | "3 0 1 cert" */
+} zone[10];
+static const char *password_table, *policy_table;
+static char asked[1000];
+
+static void add_value(struct str item, enum dns_type type, struct arena *a, struct dns_record *r)
+{
+	struct str number, rest;
+	uint32_t preference = 0;
+
+	*r = (struct dns_record){.type = type, .name = STR(""), .data = STR("")};
+	if (type == DNS_MX) {
+		str_split(item, ' ', &number, &rest);
+		(void)!str_to_u32(number, &preference);
+		r->preference = (uint16_t)preference;
+		r->name = arena_str(a, rest);
+	} else if (type == DNS_TLSA) {
+		unsigned char *der = NULL;
+		int size = i2d_X509(cert, &der);
+		unsigned char digest[32];
+
+		X509_digest(cert, EVP_sha256(), digest, NULL);
+		if (str_eq(item, STR("wrong")))
+			digest[0] ^= 1;
+		(void)size;
+		r->usage = str_eq(item, STR("pkix")) ? 1 : 3;
+		r->selector = 0;
+		r->matching = 1;
+		r->data = arena_str(a, str_of(digest, 32));
+		OPENSSL_free(der);
+	} else if (!net_addr_parse(item, 0, &r->address)) {
+		abort();
+	}
+}
+
+static int fake_dns(void *ctx, struct str name, enum dns_type type, struct arena *a, struct dns_answer *answer,
+		    struct err *err)
+{
+	size_t used = strlen(asked);
+
+	(void)ctx;
+	(void)err;
+	snprintf(asked + used, sizeof(asked) - used, "%.*s/%d ", STR_ARG(name), type);
+	*answer = (struct dns_answer){.status = DNS_NODATA, .canonical = arena_str(a, name), .why = STR("")};
+	for (size_t i = 0; i < ARRAY_SIZE(zone) && zone[i].name != NULL; i++) {
+		struct str rest = str_from(zone[i].values), item;
+
+		if (!str_ieq(name, str_from(zone[i].name)) || type != zone[i].type)
+			continue;
+		answer->status = zone[i].status;
+		answer->secure = zone[i].secure;
+		answer->v = ARENA_ARRAY(a, struct dns_record, 200);
+		while (answer->status == DNS_OK && str_token(&rest, ",", &item))
+			add_value(item, type, a, &answer->v[answer->n++]);
+	}
+	return 0;
+}
+
+/* "key=value;key=value" */
+static int fake_lookup(void *ctx, struct str parameter, struct str name, struct arena *a, struct str *value_r,
+		       struct err *err)
+{
+	const char *table = str_eq(parameter, STR("smtp_tls_policy_maps")) ? policy_table : password_table;
+	struct str rest = str_from(table), item, k, v;
+
+	(void)ctx;
+	if (table != NULL && strcmp(table, "down") == 0)
+		return err_set(err, ERR_TEMP, "4.3.0", "table is away");
+	while (str_token(&rest, ";", &item))
+		if (str_split(item, '=', &k, &v) && str_ieq(k, name)) {
+			*value_r = arena_str(a, v);
+			return 1;
+		}
+	return 0;
+}
+
+static void zone_clear(void)
+{
+	memset(zone, 0, sizeof(zone));
+	asked[0] = '\0';
+	password_table = policy_table = NULL;
+}
+
+static void trust(bool yes)
+{
+	struct remote_tls_files files = {.ca_pem = yes ? str_from(pem) : STR("")};
+	struct err err = ERR_NONE;
+
+	trusted = yes;
+	assert_int_equal(remote_tls_files(remote, &files, &err), 0);
+}
+
+/* Mail for a host of DNS, at the scripted server's port. */
+static void to_host(const char *host)
+{
+	job.nexthop = arena_printf(&arena, "%s:%u", host, server.port);
+}
+
+/* ---- TLS ---- */
+
+static void tls_is_used_where_it_is_offered(void **state)
+{
+	(void)state;
+	zone_clear();
+	begin(STARTTLS AGAIN MAIL, "", "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	assert_true(str_starts(job.tls, STR("TLSv1.3 with cipher ")));
+	end();
+}
+
+static void a_hand_shake_that_fails_means_plaintext_only_at_may(void **state)
+{
+	static const char garbage[] =
+		HELLO "S: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nS: no TLS here\nNEXT\n" HELLO "S: 250 STARTTLS\n" MAIL;
+
+	(void)state;
+	zone_clear();
+	begin(garbage, "", "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	assert_int_equal(job.tls.len, 0);
+	end();
+	begin(HELLO "S: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nS: no TLS here\nHANG\n",
+	      "smtp_tls_security_level = encrypt\n", "b@r.test");
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.5", "Cannot start TLS");
+	end();
+}
+
+static void levels_decide_what_is_sent_to_whom(void **state)
+{
+	static const char refused[] = STARTTLS "HANG\n", taken[] = STARTTLS AGAIN MAIL,
+			  not_offered[] = HELLO "S: 250 SIZE\nC: QUIT\n",
+			  no[] = HELLO "S: 250 STARTTLS\nC: STARTTLS\nS: 454 no\nC: QUIT\n";
+	const struct {
+		const char *level, *script;
+		bool trusted;
+		const char *text; /* NULL: delivered */
+	} cases[] = {
+		{"encrypt", taken, false, NULL},
+		{"encrypt", not_offered, false, "TLS is required, but was not offered"},
+		{"encrypt", no, false, "refused to start TLS: 454 no"},
+		{"verify", refused, false, "Server certificate not trusted"},
+		{"verify", taken, true, NULL},
+		{"secure", taken, true, NULL},
+		{"verify\nsmtp_tls_verify_cert_match = other.test", refused, true, "Server certificate not verified"},
+		{"secure\nsmtp_tls_secure_cert_match = dot-nexthop", taken, true, NULL},
+		{"secure\nsmtp_tls_secure_cert_match = .other.test", refused, true, "Server certificate not verified"},
+		{"fingerprint", refused, false, "fingerprint not verified"},
+		{"none", HELLO "S: 250 STARTTLS\n" MAIL, false, NULL},
+		{"dane-only", NULL, true, "no usable DANE records"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char more[300];
+
+		zone_clear();
+		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
+		zone[1].name = "mx.remote.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		trust(cases[i].trusted);
+		snprintf(more, sizeof(more), "smtp_tls_security_level = %s\n", cases[i].level);
+		begin(cases[i].script ? cases[i].script : "CLOSE\n", more, "b@r.test");
+		to_host("remote.test");
+		deliver();
+		if (cases[i].text == NULL)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, cases[i].text);
+		assert_int_equal(server.body.len > 0, cases[i].text == NULL);
+		end();
+	}
+}
+
+static void a_named_fingerprint_is_taken(void **state)
+{
+	char more[300];
+
+	(void)state;
+	zone_clear();
+	snprintf(more, sizeof(more),
+		 "smtp_tls_security_level = fingerprint\nsmtp_tls_fingerprint_cert_match = 00:11 %s\n", fingerprint);
+	begin(STARTTLS AGAIN MAIL, more, "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	end();
+}
+
+static void dane_needs_proven_records_and_holds_to_them(void **state)
+{
+	static const char refused[] = STARTTLS "HANG\n", taken[] = STARTTLS AGAIN MAIL,
+			  plain[] = HELLO "S: 250 SIZE\n" MAIL, stopped[] = HELLO "S: 250 SIZE\nC: QUIT\n";
+	const struct {
+		bool mx_secure, a_secure, tlsa_secure;
+		enum dns_status status;
+		const char *tlsa, *script, *text;
+	} cases[] = {
+		{true, true, true, DNS_OK, "right", taken, NULL},
+		{true, true, true, DNS_OK, "wrong", refused, "does not match its TLSA records"},
+		{true, true, true, DNS_OK, "wrong,right", taken, NULL},
+		{true, true, true, DNS_OK, "right", stopped, "TLS is required, but was not offered"},
+		{true, true, true, DNS_OK, "pkix", taken, NULL}, /* of no use: TLS, and no more */
+		{true, true, false, DNS_OK, "wrong", plain, NULL},
+		{false, true, true, DNS_OK, "wrong", plain, NULL},
+		{true, false, true, DNS_OK, "wrong", plain, NULL},
+		{true, true, true, DNS_NODATA, "", plain, NULL},
+		{true, true, true, DNS_TEMP, "", NULL, "TLSA lookup error"},
+		{true, true, true, DNS_BOGUS, "", NULL, "TLSA lookup error"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char name[100];
+
+		zone_clear();
+		begin(cases[i].script ? cases[i].script : "CLOSE\n", "smtp_tls_security_level = dane\n", "b@r.test");
+		snprintf(name, sizeof(name), "_%u._tcp.mx.remote.test", server.port);
+		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
+		zone[0].secure = cases[i].mx_secure;
+		zone[1].name = "mx.remote.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		zone[1].secure = cases[i].a_secure;
+		zone[2].name = name, zone[2].type = DNS_TLSA, zone[2].values = cases[i].tlsa;
+		zone[2].secure = cases[i].tlsa_secure, zone[2].status = cases[i].status;
+		to_host("remote.test");
+		deliver();
+		if (cases[i].text == NULL)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, cases[i].text);
+		end();
+	}
+}
+
+static void a_policy_of_the_table_stands_before_the_parameter(void **state)
+{
+	(void)state;
+	zone_clear();
+	zone[0].name = "a.remote.test", zone[0].type = DNS_A, zone[0].values = "127.0.0.1";
+	begin(HELLO "S: 250 SIZE\nC: QUIT\n", "smtp_tls_policy_maps = hash:x\n", "b@r.test");
+	to_host("[a.remote.test]");
+	policy_table = arena_printf(&arena, "[a.remote.test]:%u=encrypt", server.port).ptr;
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.4", "TLS is required, but was not offered");
+	end();
+	begin("CLOSE\n", "smtp_tls_policy_maps = hash:x\n", "b@r.test");
+	policy_table = "down";
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.5", "table is away");
+	end();
+	begin("CLOSE\n", "smtp_tls_policy_maps = hash:x\n", "b@r.test");
+	policy_table = arena_printf(&arena, "%.*s=sometimes", STR_ARG(job.nexthop)).ptr;
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.5", "is no policy");
+	end();
+}
+
+/* ---- log-in ---- */
+
+#define LOGIN "smtp_sasl_auth_enable = yes\nsmtp_sasl_password_maps = hash:x\n"
+
+static void we_log_in_where_there_is_a_password(void **state)
+{
+	static const struct {
+		const char *offer, *dialogue, *more;
+	} cases[] = {
+		{"PLAIN LOGIN", "C: AUTH PLAIN AG1lAHNlOmNyZXQ=\nS: 235 Ok\n", "smtp_sasl_security_options =\n"},
+		{"LOGIN",
+		 "C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: bWU=\nS: 334 UGFzc3dvcmQ6\nC: c2U6Y3JldA==\nS: 235 Ok\n",
+		 "smtp_sasl_security_options =\n"},
+		{"CRAM-MD5 PLAIN",
+		 "C: AUTH CRAM-MD5\nS: 334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+\n"
+		 "C: bWUg\nS: 235 Ok\n",
+		 ""},
+		{"PLAIN LOGIN CRAM-MD5", "C: AUTH PLAIN\nS: 235 Ok\n",
+		 "smtp_sasl_security_options = noanonymous\nsmtp_sasl_mechanism_filter = plain\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char script[1000], more[500];
+
+		zone_clear();
+		password_table = "127.0.0.1=me:se:cret";
+		snprintf(script, sizeof(script), HELLO "S: 250 AUTH %s\n%s" MAIL, cases[i].offer, cases[i].dialogue);
+		snprintf(more, sizeof(more), LOGIN "%s", cases[i].more);
+		begin(script, more, "b@r.test");
+		deliver();
+		is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		end();
+	}
+}
+
+static void a_refused_log_in_waits_or_fails_as_configured(void **state)
+{
+	(void)state;
+	zone_clear();
+	password_table = "127.0.0.1=me:secret";
+	begin(HELLO "S: 250 AUTH PLAIN\nC: AUTH PLAIN\nS: 535 5.7.8 no\nC: QUIT\n",
+	      LOGIN "smtp_sasl_security_options =\n", "b@r.test");
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.8", "SASL authentication failed; server 127.0.0.1[127.0.0.1] said: 535 5.7.8 no");
+	end();
+	begin(HELLO "S: 250 AUTH PLAIN\nC: AUTH PLAIN\nS: 535 5.7.8 no\nC: QUIT\n",
+	      LOGIN "smtp_sasl_security_options =\nsmtp_sasl_auth_soft_bounce = no\n", "b@r.test");
+	deliver();
+	is(0, OUTCOME_FAILED, "5.7.8", "535 5.7.8 no");
+	end();
+	/* No clear text without TLS by default. */
+	begin(HELLO "S: 250 AUTH PLAIN LOGIN\nC: QUIT\n", LOGIN, "b@r.test");
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.7.8", "no mechanism available");
+	end();
+}
+
+static void senders_have_passwords_of_their_own(void **state)
+{
+	(void)state;
+	zone_clear();
+	password_table = "127.0.0.1=me:x;a@example.test=you:y";
+	begin(HELLO "S: 250 AUTH PLAIN\nC: AUTH PLAIN AHlvdQB5\nS: 235 Ok\n" MAIL,
+	      LOGIN "smtp_sasl_security_options =\nsmtp_sender_dependent_authentication = yes\n", "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	end();
+}
+
+/* ---- where a nexthop is ---- */
+
+static struct mx_list list;
+
+static int find(const char *nexthop, const char *more, struct err *err)
+{
+	static const struct mx_dns dns = {.lookup = fake_dns};
+	struct mx_self *self = mx_self_new();
+	struct nexthop n;
+	int rc;
+
+	configure(more);
+	*err = ERR_NONE;
+	rc = nexthop_parse(str_from(nexthop), 25, false, &n, err);
+	if (rc == 0)
+		rc = mx_find(&dns, self, conf, &n, n.port == 25, &arena, &list, err);
+	mx_self_free(&self);
+	conf_unref(&conf);
+	return rc;
+}
+
+static bool host_is(size_t i, const char *name, const char *address)
+{
+	char text[NET_ADDR_TEXT];
+
+	return i < list.n && str_eq(list.v[i].name, str_from(name)) &&
+	       strcmp(net_addr_text(&list.v[i].addr, text), address) == 0 && net_addr_port(&list.v[i].addr) == 25;
+}
+
+static void hosts_come_in_the_order_of_their_preference(void **state)
+{
+	unsigned first[2] = {0};
+	struct err err;
+
+	(void)state;
+	zone_clear();
+	zone[0].name = "r.test", zone[0].type = DNS_MX, zone[0].values = "20 c.test,10 a.test,10 b.test,5 192.0.2.9";
+	zone[1].name = "a.test", zone[1].type = DNS_A, zone[1].values = "192.0.2.1";
+	zone[2].name = "b.test", zone[2].type = DNS_A, zone[2].values = "192.0.2.2";
+	zone[3].name = "c.test", zone[3].type = DNS_A, zone[3].values = "192.0.2.3";
+	zone[4].name = "c.test", zone[4].type = DNS_AAAA, zone[4].values = "2001:db8::3";
+	for (int i = 0; i < 50; i++) {
+		arena_init(&arena);
+		assert_int_equal(find("r.test", "smtp_address_preference = ipv6\n", &err), 0);
+		assert_int_equal(list.n, 4);
+		first[host_is(0, "b.test", "192.0.2.2")]++;
+		assert_true(host_is(2, "c.test", "2001:db8::3") && host_is(3, "c.test", "192.0.2.3"));
+		arena_release(&arena);
+	}
+	assert_true(first[0] > 5 && first[1] > 5);
+	arena_init(&arena);
+	assert_int_equal(find("r.test", "inet_protocols = ipv6\n", &err), 0);
+	assert_int_equal(list.n, 1);
+	assert_int_equal(find("r.test", "smtp_mx_address_limit = 3\nsmtp_randomize_addresses = no\n", &err), 0);
+	assert_true(list.n == 3 && host_is(0, "a.test", "192.0.2.1") && host_is(2, "c.test", "2001:db8::3"));
+	arena_release(&arena);
+}
+
+static void what_dns_cannot_tell_waits_and_what_it_denies_fails(void **state)
+{
+	static const struct {
+		enum dns_status mx, a;
+		const char *mx_values, *more;
+		enum err_kind kind;
+		const char *code, *text;
+	} cases[] = {
+		{DNS_NXDOMAIN, DNS_NXDOMAIN, "", "", ERR_PERM, "5.4.4", "type=MX: Host not found"},
+		{DNS_TEMP, DNS_OK, "", "", ERR_TEMP, "4.4.3", "Host not found, try again"},
+		{DNS_BOGUS, DNS_OK, "", "", ERR_TEMP, "4.4.3", "type=MX"},
+		{DNS_TEMP, DNS_OK, "", "ignore_mx_lookup_error = yes\n", ERR_OK, "", ""},
+		{DNS_NODATA, DNS_OK, "", "", ERR_OK, "", ""},
+		{DNS_NODATA, DNS_NODATA, "", "", ERR_PERM, "5.4.4", "type=A: Host not found"},
+		{DNS_NODATA, DNS_TEMP, "", "", ERR_TEMP, "4.4.3", "type=A"},
+		{DNS_OK, DNS_OK, "0 ", "", ERR_PERM, "5.1.10", "nullMX"},
+		{DNS_OK, DNS_NODATA, "10 r.test", "", ERR_PERM, "5.4.4", "no MX host for r.test"},
+		{DNS_OK, DNS_NODATA, "10 r.test", "smtp_defer_if_no_mx_address_found = yes\n", ERR_TEMP, "4.4.4",
+		 "no MX host"},
+		{DNS_OK, DNS_TEMP, "10 r.test", "", ERR_TEMP, "4.4.3", "type=A"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err;
+
+		zone_clear();
+		zone[0].name = "r.test", zone[0].type = DNS_MX, zone[0].values = cases[i].mx_values;
+		zone[0].status = cases[i].mx;
+		zone[1].name = "r.test", zone[1].type = DNS_A, zone[1].values = "192.0.2.1";
+		zone[1].status = cases[i].a;
+		arena_init(&arena);
+		assert_int_equal(find("r.test", cases[i].more, &err), cases[i].kind == ERR_OK ? 0 : -1);
+		assert_int_equal(err.kind, cases[i].kind);
+		assert_string_equal(err.code, cases[i].code);
+		if (strstr(err.text, cases[i].text) == NULL)
+			fail_msg("case %zu: %s", i, err.text);
+		arena_release(&arena);
+	}
+}
+
+static void mail_does_not_come_back_to_ourselves(void **state)
+{
+	struct err err;
+
+	(void)state;
+	zone_clear();
+	zone[0].name = "r.test", zone[0].type = DNS_MX, zone[0].values = "10 a.test,20 us.test,20 b.test,30 c.test";
+	zone[1].name = "a.test", zone[1].type = DNS_A, zone[1].values = "192.0.2.1";
+	zone[2].name = "us.test", zone[2].type = DNS_A, zone[2].values = "198.51.100.7";
+	zone[3].name = "b.test", zone[3].type = DNS_A, zone[3].values = "192.0.2.2";
+	zone[4].name = "c.test", zone[4].type = DNS_A, zone[4].values = "192.0.2.3";
+	arena_init(&arena);
+	assert_int_equal(find("r.test", "proxy_interfaces = 198.51.100.7\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "a.test", "192.0.2.1"));
+	zone[1].values = "127.0.0.1";
+	assert_int_equal(find("r.test", "", &err), -1);
+	assert_string_equal(err.code, "5.4.6");
+	assert_string_equal(err.text, "mail for r.test loops back to myself");
+	assert_int_equal(find("[127.0.0.1]", "", &err), -1);
+	assert_int_equal(find("[0.0.0.0]", "", &err), -1);
+	assert_int_equal(find("[127.0.0.1]:2525", "", &err), 0);
+	arena_release(&arena);
+}
+
+static void nexthops_are_read_as_postfix_writes_them(void **state)
+{
+	static const struct {
+		const char *text, *host;
+		unsigned port;
+		bool no_mx, literal;
+	} good[] = {
+		{"a.test", "a.test", 25, false, false},
+		{"a.test:26", "a.test", 26, false, false},
+		{"[a.test]", "a.test", 25, true, false},
+		{"[a.test]:submission", "a.test", 587, true, false},
+		{"[192.0.2.1]:26", "192.0.2.1", 26, true, true},
+		{"[2001:db8::1]", "2001:db8::1", 25, true, true},
+		{"[IPv6:2001:db8::1]:26", "2001:db8::1", 26, true, true},
+		{"inet:a.test:26", "a.test", 26, false, false},
+		{"a.test.", "a.test", 25, false, false},
+	};
+	static const char *const bad[] = {"",	     "[",	 "[]",		 "[a.test",  "[a.test]x", "[a.test]:",
+					  "a.test:", "a.test:0", "a.test:99999", "a.test:x", ":25"};
+	struct err err = ERR_NONE;
+	struct nexthop n;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(nexthop_parse(str_from(good[i].text), 25, false, &n, &err), 0);
+		assert_true(str_eq(n.host, str_from(good[i].host)));
+		assert_int_equal(n.port, good[i].port);
+		assert_int_equal(n.no_mx, good[i].no_mx);
+		assert_int_equal(n.literal, good[i].literal);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (nexthop_parse(str_from(bad[i]), 25, false, &n, &err) == 0)
+			fail_msg("%s is taken", bad[i]);
+	assert_int_equal(nexthop_parse(STR("unix:/a/b"), 24, true, &n, &err), 0);
+	assert_true(n.path);
+}
+
+/* The next host gets what the first one could not take, and no more. */
+static void the_next_host_is_tried_for_who_is_left(void **state)
+{
+	struct scripted second = {.tls = server.tls};
+	char more[200];
+
+	(void)state;
+	zone_clear();
+	scripted_start(&second, HELLO
+		       "S: 250 PIPELINING\nC: MAIL\nC: RCPT TO:<c@r.test>\nC: DATA\nS: 250 Ok\nS: 250 Ok\nS: 354 go\n"
+		       "DATA\nS: 250 second\nC: QUIT\n");
+	snprintf(more, sizeof(more), "smtp_fallback_relay = [127.0.0.1]:%u\n", second.port);
+	begin(PIPED "C: MAIL\nC: RCPT\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 250 Ok\nS: 451 4.2.0 later\nS: 354 go\nDATA\nS: "
+		    "250 first\nC: QUIT\n",
+	      more, "b@r.test c@r.test");
+	deliver();
+	scripted_stop(&second);
+	assert_string_equal(second.wrong, "");
+	is(0, OUTCOME_DELIVERED, "2.0.0", "first");
+	is(1, OUTCOME_DELIVERED, "2.0.0", "second");
+	scripted_release(&second);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tls_is_used_where_it_is_offered),
+		cmocka_unit_test(a_hand_shake_that_fails_means_plaintext_only_at_may),
+		cmocka_unit_test(levels_decide_what_is_sent_to_whom),
+		cmocka_unit_test(a_named_fingerprint_is_taken),
+		cmocka_unit_test(dane_needs_proven_records_and_holds_to_them),
+		cmocka_unit_test(a_policy_of_the_table_stands_before_the_parameter),
+		cmocka_unit_test(we_log_in_where_there_is_a_password),
+		cmocka_unit_test(a_refused_log_in_waits_or_fails_as_configured),
+		cmocka_unit_test(senders_have_passwords_of_their_own),
+		cmocka_unit_test(hosts_come_in_the_order_of_their_preference),
+		cmocka_unit_test(what_dns_cannot_tell_waits_and_what_it_denies_fails),
+		cmocka_unit_test(mail_does_not_come_back_to_ourselves),
+		cmocka_unit_test(nexthops_are_read_as_postfix_writes_them),
+		cmocka_unit_test(the_next_host_is_tried_for_who_is_left),
+	};
+
+	remote_env = (struct remote_env){.dns_lookup = fake_dns, .lookup = fake_lookup};
+	return cmocka_run_group_tests(tests, make_certificate, drop_certificate);
+}
