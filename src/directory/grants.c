@@ -239,29 +239,53 @@ static struct message message_of(const struct session *s, const struct grant *gr
 	};
 }
 
-static struct grant *find_grant(struct grants *g, struct key key, uint64_t account)
+static struct grant *grant_of(struct session *s, uint64_t account)
 {
-	struct session *s = map_get(g->sessions, KEY_STR(key));
-
 	for (size_t i = 0; s && i < s->grants.n; i++)
 		if (s->grants.v[i].account == account)
 			return &s->grants.v[i];
 	return NULL;
 }
 
-static void account_tell_anew(struct grants *g, uint64_t account);
-
-/* The store has acknowledged it: the grant is marked. False when it is gone meanwhile: the store must not keep it. */
-static bool told(struct grants *g, const struct message *m, uint64_t generation)
+static struct grant *find_grant(struct grants *g, struct key key, uint64_t account)
 {
+	return grant_of(map_get(g->sessions, KEY_STR(key)), account);
+}
+
+static void account_tell_anew(struct grants *g, uint64_t account);
+static uint64_t peer_of(struct grants *g, uint64_t tag);
+
+/* Under the lock. The session of a message on its way; its front end may have come meanwhile (sessions_claim). */
+static struct session *session_of(struct grants *g, const struct message *m)
+{
+	struct session *s = map_get(g->sessions, KEY_STR(m->key));
+	struct key key = {0, m->key.session};
+
+	if (s)
+		return s;
+	key.peer = peer_of(g, m->grant.peer_tag);
+	return map_get(g->sessions, KEY_STR(key));
+}
+
+enum standing { STANDS, ENDED, TAKEN_BACK };
+
+/* The store has acknowledged it: the grant is marked. If it is gone meanwhile, the store must not keep it: with a
+ * session that has ended it is released again, which touches nobody else; what was taken back is the caller's to undo.
+ */
+static enum standing told(struct grants *g, const struct message *m, uint64_t generation)
+{
+	struct session *s;
 	struct grant *grant;
 
 	pthread_mutex_lock(&g->lock);
-	grant = find_grant(g, m->key, m->grant.account);
+	s = session_of(g, m);
+	grant = grant_of(s, m->grant.account);
 	if (grant && grant->rights == m->grant.rights)
 		grant->told = generation;
 	pthread_mutex_unlock(&g->lock);
-	return grant != NULL;
+	if (!s)
+		release_send(g, m->grant.peer_tag, m->grant.session);
+	return grant ? STANDS : s ? TAKEN_BACK : ENDED;
 }
 
 /* Sends and frees the message. verdict_r (or NULL): as grants_add(). */
@@ -287,7 +311,7 @@ static void tell(struct grants *g, struct message *m, struct err *verdict_r)
 		log_warning("cannot tell the store about account %llu: %s", (unsigned long long)account, err.text);
 	if (rc < 0 && verdict_r)
 		err_set(verdict_r, ERR_TEMP, "4.3.0", "the store did not say");
-	if (rc == 0 && !told(g, m, generation))
+	if (rc == 0 && told(g, m, generation) == TAKEN_BACK)
 		account_tell_anew(g, account);
 	free(m->path);
 	m->path = NULL;
@@ -536,7 +560,7 @@ static void errand_over(void *ctx, const void *reply, const struct err *err)
 	struct grants *g = e->g;
 	bool known = reply || (e->message.grant.admit && grants_is_verdict(err)), settle = false;
 
-	if (known && !told(g, &e->message, e->generation)) {
+	if (known && told(g, &e->message, e->generation) == TAKEN_BACK) {
 		pthread_mutex_lock(&g->lock);
 		vec_push(&g->unsettled, e->message.grant.account);
 		pthread_mutex_unlock(&g->lock);

@@ -22,13 +22,16 @@ struct resolver {
 		struct item *v;
 		size_t n, cap;
 	} items;
-	VEC(uint64_t) expanded; /* ids of aliases */
+	VEC(uint64_t) expanded;	   /* ids of aliases */
+	VEC(struct str) rewritten; /* addresses that tables had an answer for */
 	struct str asked;
 	bool alias_seen, disabled_seen, loop_seen;
+	bool relay_seen; /* the address asked for is one that is relayed for */
+	bool foreign;	 /* its domain is no business of ours */
 };
 
 /* What looking one address up has found. */
-enum finding { FOUND_NOTHING, FOUND_REMOTE, FOUND_USER, FOUND_ALIAS, FOUND_DISABLED, FOUND_RESERVED };
+enum finding { FOUND_NOTHING, FOUND_REMOTE, FOUND_RELAY, FOUND_USER, FOUND_ALIAS, FOUND_DISABLED, FOUND_RESERVED };
 struct found {
 	enum finding what;
 	struct address_row row;
@@ -94,26 +97,67 @@ static int find_in_domain(struct resolver *r, const struct address_key *key, str
 	return 0;
 }
 
+/* 1, 0, -1: in mydestination? */
+static int is_local_domain(const struct resolver *r, struct str domain, struct err *err)
+{
+	const struct finder *t = r->rules->finder;
+
+	if (domain_in_list(domain, r->rules->local_domains, r->arena))
+		return 1;
+	return t ? list_match(t->set, r->rules->local_domains, domain, 0, t->arena, err) : 0;
+}
+
+/* No account domain and not mydestination: an alias domain, one that is relayed for, or anybody's. */
+static int find_elsewhere(struct resolver *r, struct str address, struct found *f, struct err *err)
+{
+	const struct finder *t = r->rules->finder;
+	struct str local = address_split(address).local, value;
+	int rc;
+
+	f->what = FOUND_REMOTE;
+	if (t == NULL)
+		return 0;
+	rc = list_match(t->set, t->conf->virtual_alias_domains, f->domain, 0, t->arena, err);
+	if (rc != 0) {
+		f->what = FOUND_NOTHING; /* the tables did not know it */
+		return rc < 0 ? -1 : 0;
+	}
+	rc = list_match(t->set, t->conf->relay_domains, f->domain,
+			LIST_DOMAINS | list_parent_style(t->conf, STR("relay_domains")), t->arena, err);
+	if (rc <= 0)
+		return rc;
+	/* user%elsewhere@domain: who knows what the next host makes of it. */
+	if (!t->conf->allow_untrusted_routing &&
+	    (str_chr(local, '@') >= 0 || str_chr(local, '%') >= 0 || str_chr(local, '!') >= 0))
+		return 0;
+	rc = t->conf->relay_recipient_maps.len
+		     ? find_address(t, t->conf->relay_recipient_maps, address, FIND_DEFAULT, 0, &value, NULL, err)
+		     : 1;
+	if (rc >= 0)
+		f->what = rc > 0 ? FOUND_RELAY : FOUND_NOTHING;
+	return rc < 0 ? -1 : 0;
+}
+
 static int find(struct resolver *r, struct str address, struct found *f, struct err *err)
 {
 	struct address a = address_split(address);
 	struct address_key key;
 	bool enabled = false;
 	uint64_t id;
-	int rc;
+	int rc, local;
 
 	*f = (struct found){.what = FOUND_NOTHING};
 	if (!domain_normalize(a.domain, r->arena, &f->domain)) {
 		f->what = FOUND_REMOTE; /* an address literal, say */
+		f->domain = STR_NULL;
 		return 0;
 	}
 	rc = domain_row(r->db, f->domain, &id, &enabled, err);
 	if (rc < 0)
 		return -1;
-	if (rc == 0 && !domain_in_list(f->domain, r->rules->local_domains, r->arena)) {
-		f->what = FOUND_REMOTE;
-		return 0;
-	}
+	local = rc == 0 ? is_local_domain(r, f->domain, err) : 1;
+	if (local <= 0)
+		return local < 0 ? -1 : find_elsewhere(r, address, f, err);
 	if (!address_key(address, false, r->arena, &key))
 		return 0;
 	if (rc == 0) {
@@ -228,14 +272,145 @@ static int add_alias(struct resolver *r, const struct found *f, unsigned depth, 
 	return 0;
 }
 
+/* ---- aliases in tables ---- */
+
+/* The next element of an alias' value: commas separate, quotes keep them (aliases(5)). */
+static bool next_member(struct str *rest, struct str *member_r)
+{
+	bool quoted = false;
+	size_t n = 0;
+
+	while (rest->len > 0 && (rest->ptr[0] == ',' || ascii_space(rest->ptr[0])))
+		*rest = str_skip(*rest, 1);
+	for (; n < rest->len && (quoted || (rest->ptr[n] != ',' && !ascii_space(rest->ptr[n]))); n++) {
+		if (rest->ptr[n] == '\\' && n + 1 < rest->len)
+			n++;
+		else if (rest->ptr[n] == '"')
+			quoted = !quoted;
+	}
+	*member_r = str_sub(*rest, 0, n);
+	*rest = str_skip(*rest, n);
+	return n > 0;
+}
+
+/* Commands, files and lists of addresses in files: whoever wrote one counts on it, so the mail waits. */
+static int check_member(const struct resolver *r, struct str member, struct err *err)
+{
+	struct str plain = member.ptr[0] == '"' ? str_skip(member, 1) : member;
+	const char *what = str_starts(plain, STR("|"))		  ? "a command"
+			   : str_starts(plain, STR("/"))	  ? "a file"
+			   : str_istarts(plain, STR(":include:")) ? "a list in a file"
+								  : NULL;
+
+	if (what == NULL)
+		return 0;
+	return err_set(err, ERR_TEMP, "4.3.5", "the alias %.*s leads to %s, which is not supported yet: %.*s",
+		       STR_ARG(r->asked), what, STR_ARG(str_sub(plain, 0, 100)));
+}
+
+/* A member as an address: "@domain" is the same user there, a name alone one of $myorigin; extensions are handed on. */
+static struct str member_address(const struct resolver *r, struct str member, struct str local, struct str ext)
+{
+	const struct conf *conf = r->rules->finder->conf;
+	struct address a;
+
+	if (member.ptr[0] == '\\') /* \user: not through .forward, of which we have none */
+		member = str_skip(member, 1);
+	a = address_split(member);
+	if (a.domain.len == 0)
+		a.domain = conf->myorigin;
+	if (a.local.len == 0)
+		a.local = local;
+	if (ext.len > 0 && r->rules->delimiter.len > 0)
+		a.local = arena_printf(r->arena, "%.*s%c%.*s", STR_ARG(a.local), r->rules->delimiter.ptr[0],
+				       STR_ARG(ext));
+	return arena_printf(r->arena, "%.*s@%.*s", STR_ARG(a.local), STR_ARG(a.domain));
+}
+
+static int add_members(struct resolver *r, struct item from, struct str value, struct str ext, struct err *err)
+{
+	struct str member, local = address_split(from.address).local;
+
+	r->alias_seen = true;
+	if (from.depth >= r->rules->recursion_limit)
+		return err_set(err, ERR_TEMP, "4.6.1",
+			       "aliases for %.*s are nested deeper than virtual_alias_recursion_limit",
+			       STR_ARG(r->asked));
+	while (next_member(&value, &member)) {
+		struct item item = {.depth = from.depth + 1};
+
+		if (check_member(r, member, err) < 0)
+			return -1;
+		item.address = member_address(r, member, local, ext);
+		vec_push_arena(r->arena, &r->items, item);
+	}
+	return 0;
+}
+
+/* Each address is rewritten once: one that leads to itself stays what it is, besides what else it leads to. */
+static bool rewritten_before(struct resolver *r, struct str address)
+{
+	for (size_t i = 0; i < r->rewritten.n; i++)
+		if (str_ieq(r->rewritten.v[i], address))
+			return true;
+	return false;
+}
+
+/* A name in mydestination, in alias_maps. */
+static int find_alias(const struct resolver *r, struct str address, struct str *value_r, struct str *ext_r,
+		      struct err *err)
+{
+	const struct finder *t = r->rules->finder;
+	struct address a = address_split(address), local = {.local = a.local};
+	struct str key;
+	int rc;
+
+	if (t->conf->alias_maps.len == 0 || !domain_normalize(a.domain, r->arena, &key))
+		return 0;
+	rc = is_local_domain(r, key, err);
+	return rc <= 0 ? rc
+		       : find_address(t, t->conf->alias_maps, address_str(r->arena, &local), 0, 0, value_r, ext_r, err);
+}
+
+/* virtual_alias_maps, and alias_maps for mydestination. 1: expanded, 0: not there, -1. */
+static int expand_by_tables(struct resolver *r, struct item item, struct err *err)
+{
+	const struct finder *t = r->rules->finder;
+	struct str value, ext = STR("");
+	bool propagate = r->rules->propagate;
+	int rc;
+
+	if (t == NULL || rewritten_before(r, item.address))
+		return 0;
+	rc = find_address(t, t->conf->virtual_alias_maps, item.address, FIND_DEFAULT, 0, &value, &ext, err);
+	if (rc == 0) {
+		propagate = r->rules->propagate_aliases;
+		rc = find_alias(r, item.address, &value, &ext, err);
+	}
+	if (rc <= 0)
+		return rc;
+	vec_push_arena(r->arena, &r->rewritten, item.address);
+	return add_members(r, item, value, propagate ? ext : STR(""), err) < 0 ? -1 : 1;
+}
+
+/* ---- one address ---- */
+
 static int resolve_item(struct resolver *r, struct item item, struct err *err)
 {
 	struct found f;
+	int rc = expand_by_tables(r, item, err);
 
-	if (find(r, item.address, &f, err) < 0)
+	if (rc < 0 || find(r, item.address, &f, err) < 0)
 		return -1;
+	if (item.depth == 0) {
+		r->foreign = f.what == FOUND_REMOTE;
+		r->relay_seen = f.what == FOUND_RELAY;
+	}
+	if (rc > 0)
+		return 0;
 	switch (f.what) {
 	case FOUND_REMOTE:
+	case FOUND_RELAY:
 		add_target(r, NULL, arena_str(r->arena, item.address), STR_NULL);
 		return 0;
 	case FOUND_USER:
@@ -267,10 +442,12 @@ static int classify(struct resolver *r, struct err *err)
 			return err_set(err, ERR_TEMP, "4.4.6", "the alias %.*s leads only to itself",
 				       STR_ARG(r->asked));
 		r->out->class = r->disabled_seen ? RCPT_DISABLED : RCPT_UNKNOWN;
+	} else if (r->foreign) {
+		r->out->class = RCPT_REMOTE; /* where a table leads it is for those who may relay */
 	} else if (remote == 0) {
 		r->out->class = RCPT_LOCAL;
 	} else {
-		r->out->class = r->alias_seen ? RCPT_MIXED : RCPT_REMOTE;
+		r->out->class = r->alias_seen || !r->relay_seen ? RCPT_MIXED : RCPT_RELAY;
 	}
 	return 0;
 }

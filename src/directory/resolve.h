@@ -1,23 +1,28 @@
 /* directory/resolve - where mail for an address goes.
  *
- * Order of look-up (as Postfix's virtual(5)): user+extension@domain, user@domain, @domain. An alias is expanded
- * until only users and remote addresses are left, each named once. `postmaster` and `abuse` of every domain of
- * ours lead somewhere even if nobody said where (RFC 5321 4.5.1, RFC 2142): to the domain's first administrator,
- * else to its first user, else to those of the whole system. */
+ * First the tables of virtual_alias_maps are asked, for every address. Then, in an account domain, the database, in the
+ * order of Postfix's virtual(5): user+extension@domain, user@domain, @domain; in mydestination alias_maps; in
+ * relay_domains relay_recipient_maps, if there are any. An alias is expanded until only users and remote addresses are
+ * left, each named once. `postmaster` and `abuse` of every domain of ours lead somewhere even if nobody said where (RFC
+ * 5321 4.5.1, RFC 2142): to the domain's first administrator, else to its first user, else to those of the whole
+ * system. */
 #ifndef DIRECTORY_RESOLVE_H
 #define DIRECTORY_RESOLVE_H
 
 #include "directory/accounts.h"
 #include "directory/schema.h"
+#include "directory/tables/find.h"
 
 struct resolve_rules {
-	struct str delimiter;	   /* recipient_delimiter: any of these characters */
-	bool propagate;		   /* an alias hands the extension on */
-	unsigned recursion_limit;  /* aliases behind one another */
-	unsigned expansion_limit;  /* addresses looked at for one recipient */
-	struct str default_domain; /* of <postmaster> */
-	struct str local_domains;  /* mydestination: ours besides those of the database, but only for postmaster
-				      and abuse; a list as conf_list_next() walks it */
+	struct str delimiter;	     /* recipient_delimiter: any of these characters */
+	bool propagate;		     /* an alias hands the extension on */
+	unsigned recursion_limit;    /* aliases behind one another */
+	unsigned expansion_limit;    /* addresses looked at for one recipient */
+	struct str default_domain;   /* of <postmaster> */
+	struct str local_domains;    /* mydestination: ours besides those of the database, but only for postmaster
+					and abuse and what is in alias_maps; a list as conf_list_next() walks it */
+	bool propagate_aliases;	     /* one of alias_maps hands the extension on, too */
+	const struct finder *finder; /* look-up tables; NULL: none are asked */
 };
 
 struct resolved_target {

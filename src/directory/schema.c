@@ -6,6 +6,8 @@ RPC_DEFINE(dir_target, DIR_TARGET_FIELDS)
 RPC_DEFINE(dir_resolved, DIR_RESOLVED_FIELDS)
 RPC_DEFINE(dir_route, DIR_ROUTE_FIELDS)
 RPC_DEFINE(dir_routed, DIR_ROUTED_FIELDS)
+RPC_DEFINE(dir_lookup, DIR_LOOKUP_FIELDS)
+RPC_DEFINE(dir_found, DIR_FOUND_FIELDS)
 RPC_DEFINE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
 RPC_DEFINE(dir_mechanism_list, DIR_MECHANISM_LIST_FIELDS)
 RPC_DEFINE(dir_auth_start, DIR_AUTH_START_FIELDS)
@@ -28,7 +30,8 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_SENDER, 7, &dir_sender_type, &dir_allowed_type, false)                                                   \
 	F(DIR_SESSION_END, 8, &dir_session_end_type, NULL, false)                                                      \
 	F(DIR_CHANGED, 9, &dir_ok_type, NULL, false)                                                                   \
-	F(DIR_ROUTE, 10, &dir_route_type, &dir_routed_type, false)
+	F(DIR_ROUTE, 10, &dir_route_type, &dir_routed_type, false)                                                     \
+	F(DIR_LOOKUP, 11, &dir_lookup_type, &dir_found_type, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};

@@ -19,6 +19,7 @@ enum rcpt_class {
 	RCPT_REMOTE,        /* the domain is not ours */
 	RCPT_UNKNOWN,       /* the domain is ours, the user is not: 550 5.1.1 */
 	RCPT_DISABLED,      /* the user exists and takes no mail: 550 5.2.1 */
+	RCPT_RELAY,         /* relay_domains: one target, elsewhere; anybody may send to it */
 };
 
 #define DIR_RESOLVE_FIELDS(F, S) \
@@ -52,6 +53,30 @@ RPC_DECLARE(dir_route, DIR_ROUTE_FIELDS)
 	F(S, bytes, nexthop)      /* domain, [host]:port, ...; transport's own syntax */ \
 	F(S, bytes, recipient)    /* as it is to be sent */
 RPC_DECLARE(dir_routed, DIR_ROUTED_FIELDS)
+
+/* ---- look-up tables ---- */
+/* What the key is, and so in which order it and its parts are asked for. */
+enum dir_lookup_how {
+	LOOKUP_KEY,	       /* a key, as it is */
+	LOOKUP_PART,	       /* the same, but a part of what is looked for: not for tables of patterns */
+	LOOKUP_ADDRESS,	       /* user+ext@domain, user@domain, user+ext and user if local, @domain (canonical(5)) */
+	LOOKUP_DOMAIN,	       /* the name, then .parent or, by parent_domain_matches_subdomains, parent */
+	LOOKUP_ACCESS_ADDRESS, /* user@domain, domain, parents, user@ (access(5)) */
+	LOOKUP_ACCESS_NAME,    /* a host name and its parents (access(5)) */
+	LOOKUP_ACCESS_CLIENT,  /* an IP address and its networks (access(5)) */
+	LOOKUP_NETWORKS,       /* an IP address in a list like mynetworks, /files and tables in it included */
+};
+
+/* parameter: what the tables are for, see src/directory/tables/set.c; "smtpd_restrictions" for those in lists of
+ * restrictions. A process may ask for the parameters of its own work only. */
+#define DIR_LOOKUP_FIELDS(F, S)                                   \
+	F(S, bytes, parameter)                                    \
+	F(S, bytes, list)         /* the tables, if they are not the value of the parameter in main.cf: of a service's -o */ \
+	F(S, u8, how)                                             \
+	F(S, bytes, key)
+RPC_DECLARE(dir_lookup, DIR_LOOKUP_FIELDS)
+#define DIR_FOUND_FIELDS(F, S) F(S, u8, found) F(S, bytes, value)
+RPC_DECLARE(dir_found, DIR_FOUND_FIELDS)
 
 /* ---- log-in ---- */
 #define DIR_MECHANISMS_FIELDS(F, S) F(S, u8, tls) F(S, u8, loopback) F(S, bytes, service)
@@ -110,7 +135,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE;
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

@@ -72,14 +72,35 @@ int work_grant(struct work *w, const struct grant_ask *ask, const struct account
 	return 0;
 }
 
-/* May the account send as the address? Mail to it must reach that account and nobody else. */
+struct finder work_finder(const struct work *w)
+{
+	return (struct finder){.set = w->tables, .conf = w->conf, .arena = &w->req->arena};
+}
+
+/* smtpd_sender_login_maps: who owns the address, log-in names with commas or blanks between. 1: somebody does. */
+static int sender_owners(const struct finder *f, struct str address, const struct account *account, bool *owned_r,
+			 struct err *err)
+{
+	struct address login = address_split(account->address);
+	struct str owners, owner;
+	int rc = find_address(f, f->conf->smtpd_sender_login_maps, address, FIND_DEFAULT, 0, &owners, NULL, err);
+
+	while (rc > 0 && str_token(&owners, ", \t\r\n", &owner))
+		*owned_r |= account->active &&
+			    (str_ieq(owner, account->address) ||
+			     (str_ieq(owner, login.local) && str_ieq(login.domain, f->conf->auth_default_domain)));
+	return rc;
+}
+
+/* May the account send as the address? A table says so, or mail to it reaches that account and nobody else. */
 static void handle_sender(struct work *w)
 {
 	const struct dir_sender *ask = w->req->msg;
-	struct resolve_rules rules = resolve_rules_of(w->conf);
+	struct finder finder = work_finder(w);
+	struct resolve_rules rules = resolve_rules_of(w->conf, &finder);
 	struct dir_allowed answer = {0};
 	struct err err = ERR_NONE;
-	struct account account;
+	struct account account = {0};
 	struct resolved r;
 	int found = user_get(w->db, ask->account, &w->req->arena, &account, &err);
 
@@ -90,9 +111,17 @@ static void handle_sender(struct work *w)
 	if (ask->address.len == 0) {
 		answer.allowed = found > 0 && account.active;
 	} else {
-		answer.known = r.class != RCPT_REMOTE && r.class != RCPT_UNKNOWN;
-		answer.allowed = found > 0 && account.active && r.class == RCPT_LOCAL && r.targets.n == 1 &&
-				 r.targets.v[0].account == ask->account;
+		bool owned = false;
+		int listed = sender_owners(&finder, ask->address, &account, &owned, &err);
+
+		if (listed < 0) {
+			rpc_refuse(w->req, &err);
+			return;
+		}
+		answer.known =
+			listed > 0 || (r.class != RCPT_REMOTE && r.class != RCPT_UNKNOWN && r.class != RCPT_RELAY);
+		answer.allowed = owned || (found > 0 && account.active && r.class == RCPT_LOCAL && r.targets.n == 1 &&
+					   r.targets.v[0].account == ask->account);
 	}
 	rpc_answer(w->req, &answer);
 }
@@ -111,6 +140,7 @@ static const struct {
 	{&DIR_RESOLVE, service_resolve, SMTPD | RELAY},
 	{&DIR_SENDER, handle_sender, SMTPD},
 	{&DIR_ROUTE, service_route, SMTPD | RELAY},
+	{&DIR_LOOKUP, service_lookup, SMTPD | RELAY},
 	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
 	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
 	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},

@@ -71,11 +71,14 @@ void service_granted(struct directory_service *s, bool stale);
 int work_grant(struct work *w, const struct grant_ask *ask, const struct account *account, struct err *verdict_r,
 	       struct err *err) WARN_UNUSED;
 
-struct resolve_rules resolve_rules_of(const struct conf *conf);
+struct resolve_rules resolve_rules_of(const struct conf *conf, const struct finder *finder);
+/* For look-ups of this request. */
+struct finder work_finder(const struct work *w);
 void service_resolve(struct work *w);
 /* On the loop thread: true when it took the request. */
 bool service_resolve_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_route(struct work *w);
+void service_lookup(struct work *w);
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);
 void service_auth_plain(struct work *w);

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "directory/service_private.h"
 
-struct resolve_rules resolve_rules_of(const struct conf *conf)
+struct resolve_rules resolve_rules_of(const struct conf *conf, const struct finder *finder)
 {
 	struct resolve_rules rules = {
 		.delimiter = conf->recipient_delimiter,
@@ -14,12 +14,14 @@ struct resolve_rules resolve_rules_of(const struct conf *conf)
 		.expansion_limit = (unsigned)conf->virtual_alias_expansion_limit,
 		.default_domain = conf->auth_default_domain,
 		.local_domains = conf->mydestination,
+		.finder = finder,
 	};
 	struct str rest = conf->propagate_unmatched_extensions, item;
 
-	while (conf_list_next(&rest, &item))
-		if (str_ieq(item, STR("virtual")))
-			rules.propagate = true;
+	while (conf_list_next(&rest, &item)) {
+		rules.propagate |= str_ieq(item, STR("virtual"));
+		rules.propagate_aliases |= str_ieq(item, STR("alias"));
+	}
 	return rules;
 }
 
@@ -125,7 +127,8 @@ void service_resolve(struct work *w)
 	const struct dir_resolve *ask = w->req->msg;
 	struct grant_ask grant = grant_for(ask, w->peer, grants_epoch(w->service->grants));
 	uint64_t state = resolve_cache_state(w->service->cache);
-	struct resolve_rules rules = resolve_rules_of(w->conf);
+	struct finder finder = work_finder(w);
+	struct resolve_rules rules = resolve_rules_of(w->conf, &finder);
 	struct dir_resolved answer = {0};
 	struct err err = ERR_NONE, verdict = ERR_NONE;
 	struct resolved r;

@@ -151,8 +151,8 @@ void rpc_server_after(struct rpc_server *s, int64_t delay_ms, void (*fn)(void *c
 void rpc_server_on_idle(struct rpc_server *s, void (*fn)(void *ctx), void *ctx);
 
 /* Both end the request's life. Any thread. Descriptors in reply stay the caller's. A refusal with ERR_DENIED is logged
- * with the peer's name. rpc_answer() is false when nobody will have this answer, because the peer is gone, or because it
- * could not be put together and a refusal went instead. */
+ * with the peer's name. rpc_answer() is false when nobody will have this answer, because the peer is gone, or because
+ * it could not be put together and a refusal went instead. */
 bool rpc_answer(struct rpc_request *req, const void *reply);
 void rpc_refuse(struct rpc_request *req, const struct err *err);
 /* A request that handle_early took goes to the threads after all. Any thread, until rpc_server_free(). */
@@ -160,6 +160,9 @@ void rpc_defer(struct rpc_request *req);
 /* Sends an event. Any thread. Returns -1 (and sends nothing) when the peer's unsent bytes exceed 1 MB: the
  * server never waits for a peer; the service marks the gap and fills it later. */
 int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg);
+/* The same however much is unsent: for what is small, seldom, and must come before the answers behind it (a gap).
+ * A peer that has no room even for this is cut off. */
+void rpc_event_anyway(struct rpc_peer *p, const struct rpc_call *event, const void *msg);
 
 /* Told, for all servers of the process, of each peer that was closed because it broke the rules of the wire. Before the
  * first peer; runs on a loop thread. */

@@ -370,18 +370,33 @@ void rpc_refuse(struct rpc_request *req, const struct err *err)
 	request_free(req);
 }
 
-int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg)
+static int event_send(struct rpc_peer *p, const struct rpc_call *event, const void *msg, size_t unsent_max)
 {
 	int result = -1;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->closed && peer_unsent(p) <= UNSENT_EVENT_MAX &&
+	if (!p->closed && peer_unsent(p) <= unsent_max &&
 	    frame_append(p, event->number, 0, -1, event->request, msg, NULL) == 0) {
 		peer_send_soon(p);
 		result = 0;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return result;
+}
+
+int rpc_event(struct rpc_peer *p, const struct rpc_call *event, const void *msg)
+{
+	return event_send(p, event, msg, UNSENT_EVENT_MAX);
+}
+
+void rpc_event_anyway(struct rpc_peer *p, const struct rpc_call *event, const void *msg)
+{
+	if (event_send(p, event, msg, UNSENT_HARD) == 0)
+		return;
+	pthread_mutex_lock(&p->lock);
+	if (!p->closed)
+		shutdown(p->fd, SHUT_RDWR);
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- reading ---- */

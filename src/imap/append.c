@@ -127,6 +127,21 @@ static const char *code_of(const struct err *err)
 	return err->kind == ERR_NOT_FOUND ? "[TRYCREATE] " : imap_err_code(err);
 }
 
+/* Before the literal has come. A session without its log-in ends: what it would send is not waited for. */
+static enum next refuse(struct imap_session *s, const struct err *err)
+{
+	if (imap_login_gone(err))
+		return imap_reply_err(s, err);
+	return imap_refuse_literal(s, "NO %s%s", code_of(err), err->text);
+}
+
+static enum next refuse_after(struct imap_session *s, const struct err *err)
+{
+	if (err->kind == ERR_NOT_FOUND)
+		return imap_reply(s, "NO [TRYCREATE] %s", err->text);
+	return imap_reply_err(s, err);
+}
+
 static int spill(struct session *io, void *arg, struct err *err)
 {
 	struct imap_session *s = imap_of(io);
@@ -199,7 +214,7 @@ enum next imap_cmd_append(struct imap_session *s, struct imap_parser *p)
 	if (max > 0 && a->size > max)
 		return imap_refuse_literal(s, "NO [TOOBIG] The message is larger than message_size_limit");
 	if (find_target(s, a, &err) < 0 || check_room(s, a, &err) < 0)
-		return imap_refuse_literal(s, "NO %s%s", code_of(&err), err.text);
+		return refuse(s, &err);
 	return collect(s, a);
 }
 
@@ -325,9 +340,9 @@ enum next imap_append_tail(struct imap_session *s, struct str line)
 		return unexpected_tail(s);
 	s->mode = IMAP_MODE_COMMAND;
 	if (a->err.kind != ERR_OK)
-		next = imap_reply(s, "NO %s%s", code_of(&a->err), a->err.text);
+		next = refuse_after(s, &a->err);
 	else if (commit(s, a, &uidvalidity, &uid, &err) < 0)
-		next = imap_reply(s, "NO %s%s", code_of(&err), err.text);
+		next = refuse_after(s, &err);
 	else if (uid == 0)
 		next = imap_reply(s, "OK Append completed.");
 	else

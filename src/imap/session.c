@@ -117,11 +117,15 @@ const char *imap_err_code(const struct err *err)
 	return "";
 }
 
+bool imap_login_gone(const struct err *err)
+{
+	return err->kind == ERR_DENIED && err->code[0] == '4';
+}
+
 enum next imap_reply_err(struct imap_session *s, const struct err *err)
 {
-	/* The log-in itself is gone: revoked, or forgotten by a directory and a store that were both started anew.
-	 * Only another log-in helps, and clients make one when the connection ends. */
-	if (err->kind == ERR_DENIED && err->code[0] == '4') {
+	/* Only another log-in helps, and clients make one when the connection ends. */
+	if (imap_login_gone(err)) {
 		(void)!imap_reply(s, "NO [UNAVAILABLE] %s", err->text);
 		return imap_bye(s, "Please log in again");
 	}

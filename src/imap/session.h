@@ -114,6 +114,8 @@ enum next imap_reply(struct imap_session *s, const char *fmt, ...) PRINTF_LIKE(2
 enum next imap_bad(struct imap_session *s, const struct imap_parser *p);
 /* NO with a response code of RFC 5530. */
 enum next imap_reply_err(struct imap_session *s, const struct err *err);
+/* The log-in itself is gone: revoked, or forgotten by a directory and a store that were both started anew. */
+bool imap_login_gone(const struct err *err);
 const char *imap_err_code(const struct err *err);	      /* "[OVERQUOTA] " or "" */
 enum next imap_bye(struct imap_session *s, const char *text); /* "* BYE text", NEXT_CLOSE */
 /* The deadline of commands and answers, before log-in and behind it. */

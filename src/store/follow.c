@@ -1,8 +1,9 @@
-/* follow - which peer watches which mailbox, and telling them. A peer that does not read gets a gap instead. */
+/* follow - which peer watches which mailbox, and telling them.
+ *
+ * A peer that does not read gets one gap instead of events, in the place of the first that it missed: so the answers
+ * behind it find a view that knows it is old. No more is told until the peer has taken a snapshot. */
 #include "base/fatal.h"
 #include "store/service_private.h"
-
-#define GAP_RETRY_MS 100
 
 struct follow_key {
 	uint64_t account, mailbox;
@@ -147,33 +148,27 @@ static bool has_gap(const struct followed *f, uint64_t peer)
 	return false;
 }
 
-static int send_to(struct store_service *svc, uint64_t peer, const struct store_changes *msg)
+static void tell_peer(struct store_service *svc, struct followed *f, uint64_t peer, const struct store_changes *msg)
 {
+	const struct store_changes gap = {.account = f->account, .mailbox = f->mailbox, .gap = 1};
 	struct peer *p = map_get_u64(svc->peers, peer);
 
-	return p ? rpc_event(p->rpc, &STORE_CHANGES, msg) : 0;
+	if (!p || rpc_event(p->rpc, &STORE_CHANGES, msg) == 0)
+		return;
+	vec_push(&f->gaps, peer);
+	rpc_event_anyway(p->rpc, &STORE_CHANGES, &gap);
 }
 
-static void retry_gaps(void *ctx)
+void follow_snapshot_taken(struct store_service *svc, struct peer *p, uint64_t account, uint32_t mailbox)
 {
-	struct store_service *svc = ctx;
-	struct str key;
-	void *value;
-	bool more = false;
+	struct followed *f = follow_get(svc, account, mailbox);
 
-	for (size_t at = 0; map_next(svc->followed, &at, &key, &value);) {
-		struct followed *f = value;
-		struct store_changes msg = {.account = f->account, .mailbox = f->mailbox, .gap = 1};
-
-		for (size_t i = f->gaps.n; i-- > 0;) {
-			if (send_to(svc, f->gaps.v[i], &msg) == 0)
-				vec_remove(&f->gaps, i);
-			else
-				more = true;
+	for (size_t i = 0; f && i < f->gaps.n; i++) {
+		if (f->gaps.v[i] == p->id) {
+			vec_remove(&f->gaps, i);
+			return;
 		}
 	}
-	if (more)
-		timer_once(svc, TIMER_GAPS, GAP_RETRY_MS, retry_gaps);
 }
 
 static void tell(struct store_service *svc, struct followed *f, const struct store_changes *msg)
@@ -184,12 +179,8 @@ static void tell(struct store_service *svc, struct followed *f, const struct sto
 
 		for (size_t j = 0; j < i && !told; j++)
 			told = f->followers.v[j].peer == peer;
-		if (told || has_gap(f, peer))
-			continue;
-		if (send_to(svc, peer, msg) < 0) {
-			vec_push(&f->gaps, peer);
-			timer_once(svc, TIMER_GAPS, GAP_RETRY_MS, retry_gaps);
-		}
+		if (!told && !has_gap(f, peer))
+			tell_peer(svc, f, peer, msg);
 	}
 }
 
@@ -226,8 +217,12 @@ void follow_revoke(struct store_service *svc, uint64_t account)
 
 		if (f->account != account)
 			continue;
-		for (size_t i = 0; i < f->followers.n; i++)
-			(void)send_to(svc, f->followers.v[i].peer, &msg);
+		for (size_t i = 0; i < f->followers.n; i++) {
+			struct peer *p = map_get_u64(svc->peers, f->followers.v[i].peer);
+
+			if (p)
+				rpc_event_anyway(p->rpc, &STORE_CHANGES, &msg);
+		}
 		followed_free(svc, f);
 	}
 }

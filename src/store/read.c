@@ -88,6 +88,8 @@ static int view_fill(struct opening *o, struct store_view *out, struct err *err)
 		out->keywords.v[out->keywords.n++].name = arena_str(&o->req->arena, m->keywords[i]);
 	if (msg->want_snapshot && snapshot(a, m, &o->req->arena, out, err) < 0)
 		return -1;
+	if (msg->want_snapshot)
+		follow_snapshot_taken(o->svc, peer, o->account, msg->mailbox);
 	if (msg->claim_recent)
 		claim_recent(o->svc, a, m);
 	follow_open(o->svc, peer, msg->session, o->account, msg->mailbox, msg->claim_recent);

@@ -31,7 +31,7 @@ struct followed {
 	uint64_t account;
 	uint32_t mailbox;
 	VEC(struct follower) followers;
-	VEC(uint64_t) gaps; /* peers to which events were lost */
+	VEC(uint64_t) gaps; /* peers that missed events and have taken no snapshot since */
 };
 
 struct blob_ref {
@@ -80,7 +80,6 @@ struct post_list {
 };
 
 enum {
-	TIMER_GAPS,
 	TIMER_PARKED,
 	TIMER_CONFIRM,
 	TIMER_PROJECT,
@@ -257,6 +256,8 @@ void mailbox_uidlist_head(struct txn *t, struct account *a, struct mailbox *m);
 void follow_open(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox,
 		 bool claim);
 void follow_close(struct store_service *svc, struct peer *p, uint64_t session, uint64_t account, uint32_t mailbox);
+/* The peer has what it missed: events go on. */
+void follow_snapshot_taken(struct store_service *svc, struct peer *p, uint64_t account, uint32_t mailbox);
 void follow_session_end(struct store_service *svc, uint64_t peer, uint64_t session); /* session 0 with all: */
 void follow_peer_end(struct store_service *svc, uint64_t peer);
 void follow_revoke(struct store_service *svc, uint64_t account);

@@ -232,7 +232,7 @@ static bool base_in_order(const struct view_base *b)
 	return true;
 }
 
-int shared_install(struct shared *s, const struct store_view *reply, unsigned stale, struct err *err)
+int shared_install(struct shared *s, const struct store_view *reply, unsigned lost, struct err *err)
 {
 	struct view_base *b = base_from_reply(reply, err);
 	size_t kept = 0;
@@ -244,7 +244,7 @@ int shared_install(struct shared *s, const struct store_view *reply, unsigned st
 		return err_set(err, ERR_TEMP, "4.3.0", "the store's snapshot is malformed");
 	}
 	pthread_mutex_lock(&s->lock);
-	if (s->base && s->stale == 0 && s->modseq >= reply->info.highestmodseq) {
+	if (s->base && s->covered >= lost && s->modseq >= reply->info.highestmodseq) {
 		pthread_mutex_unlock(&s->lock);
 		view_base_unref(&b); /* another thread was first, and events went on from there */
 		return 0;
@@ -262,8 +262,8 @@ int shared_install(struct shared *s, const struct store_view *reply, unsigned st
 	if (s->modseq < reply->info.highestmodseq)
 		s->modseq = reply->info.highestmodseq;
 	s->uidvalidity = reply->info.uidvalidity;
-	if (s->stale == stale)
-		s->stale = 0;
+	if (s->covered < lost)
+		s->covered = lost;
 	pthread_mutex_unlock(&s->lock);
 	return 0;
 }
@@ -286,7 +286,7 @@ static void log_trim(struct shared *s)
 		shared_renew(s, 0);
 		s->epoch++;
 	} else {
-		s->stale++;
+		s->lost++;
 	}
 	s->log_first += s->log.n;
 	s->log.n = 0;
@@ -301,7 +301,7 @@ static void apply_event(struct shared *s, const struct store_changes *event)
 	if (event->modseq > s->modseq)
 		s->modseq = event->modseq;
 	if (event->gap)
-		s->stale++;
+		s->lost++;
 	if (event->deleted)
 		s->deleted = true;
 	log_trim(s);
@@ -333,7 +333,7 @@ void shared_all_stale(struct store_client *c)
 		struct shared *s = value;
 
 		pthread_mutex_lock(&s->lock);
-		s->stale++;
+		s->lost++;
 		wake_all(s);
 		pthread_mutex_unlock(&s->lock);
 	}

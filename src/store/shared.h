@@ -46,7 +46,9 @@ struct shared {
 	uint64_t epoch;
 	uint64_t modseq; /* highest heard of */
 	uint32_t uidvalidity;
-	unsigned stale; /* not 0: events were lost; bumped at each loss */
+	unsigned lost;	  /* how often events were lost; only rises */
+	unsigned covered; /* `lost` when the base was asked for: the base and the log are whole while the two are equal
+			   */
 	bool deleted;
 	struct keyword_list *keywords;
 	VEC(struct view *) views;
@@ -82,9 +84,14 @@ void shared_leave(struct shared **s);
 void shared_changes(struct store_client *c, const struct store_changes *event);
 /* The link came up again: nothing that was heard before can be trusted to be complete. */
 void shared_all_stale(struct store_client *c);
-/* Takes a snapshot that was asked for while `stale` had the value given. Returns -1 when it is malformed.
+/* Takes a snapshot that was asked for while `lost` had the value given. Returns -1 when it is malformed.
  * reply->snapshot_fd stays the caller's. Takes the lock. */
-int shared_install(struct shared *s, const struct store_view *reply, unsigned stale, struct err *err) WARN_UNUSED;
+int shared_install(struct shared *s, const struct store_view *reply, unsigned lost, struct err *err) WARN_UNUSED;
+/* Under the lock: nothing is missing from what the base and the log hold together. */
+static inline bool shared_whole(const struct shared *s)
+{
+	return s->base && s->covered == s->lost;
+}
 /* Under the lock: the keyword list of a reply or event. */
 void shared_set_keywords(struct shared *s, const struct store_name *names, size_t count);
 /* Under the lock: makes a new base at the end of the log when the old one is far behind. */

@@ -22,7 +22,7 @@ struct view {
 	struct session_ref wake;
 	bool claims;
 	uint32_t recent_from; /* UIDs from here are \Recent here */
-	uint64_t generation;  /* of the channel, when the store was last told of this view */
+	uint64_t generation;  /* of the channel, when the store was last told of this view; 0: it may not know it */
 	uint32_t uidvalidity;
 	char *name;
 	atomic_bool pending;
@@ -212,7 +212,7 @@ static void rebase(struct view *v)
 	if (v->gone.n + v->changed.n + v->added.n <= DELTA_MAX)
 		return;
 	pthread_mutex_lock(&s->lock);
-	if (v->held.n == 0 && s->stale == 0 && v->epoch == s->epoch && v->seen == s->log_first + s->log.n) {
+	if (v->held.n == 0 && shared_whole(s) && v->epoch == s->epoch && v->seen == s->log_first + s->log.n) {
 		shared_renew(s, 0);
 		view_base_unref(&v->base);
 		v->base = view_base_ref(s->base);
@@ -225,10 +225,22 @@ static void rebase(struct view *v)
 
 /* ---- opening and closing ---- */
 
+/* The store knows the view now. It counts opens: one too many goes back at once. Which process answered is only known
+ * when there was but one meanwhile: else the next sync tells it again. */
+static void note_told(struct view *v, uint64_t generation)
+{
+	struct store_view_close extra = {v->session, v->shared->account, v->shared->mailbox};
+
+	if (rpc_channel_generation(v->client->channel) != generation)
+		generation = 0;
+	else if (v->generation == generation)
+		(void)rpc_send(v->client->channel, &STORE_VIEW_CLOSE, &extra);
+	v->generation = generation;
+}
+
 /* Tells the store of this view (again), and takes a snapshot unless the process follows the mailbox already and
  * has missed nothing. */
-static int follow(struct view *v, bool claim, bool told, struct mailbox_info *info_r, uint32_t *recent_r,
-		  struct err *err)
+static int follow(struct view *v, bool claim, struct mailbox_info *info_r, uint32_t *recent_r, struct err *err)
 {
 	struct shared *s = v->shared;
 
@@ -236,37 +248,33 @@ static int follow(struct view *v, bool claim, bool told, struct mailbox_info *in
 		struct store_view_open req = {.session = v->session, .account = s->account, .mailbox = s->mailbox};
 		struct store_view reply;
 		struct rpc_reply hold;
+		uint64_t generation = rpc_channel_generation(v->client->channel);
 		bool complete;
-		unsigned stale;
+		unsigned lost;
 		int rc = 0;
 
 		pthread_mutex_lock(&s->lock);
-		stale = s->stale;
-		req.want_snapshot = !s->base || stale;
+		lost = s->lost;
+		req.want_snapshot = !shared_whole(s);
 		pthread_mutex_unlock(&s->lock);
 		req.claim_recent = claim && attempt == 0;
 		rpc_reply_init(&hold);
-		v->generation = rpc_channel_generation(v->client->channel);
 		if (store_call(v->client, &STORE_VIEW_OPEN, &req, &reply, &hold, err) < 0) {
 			rpc_reply_release(&hold);
 			return -1;
 		}
-		if (told) {
-			/* The store counts opens: one too many goes back at once. */
-			struct store_view_close extra = {v->session, s->account, s->mailbox};
-			(void)rpc_send(v->client->channel, &STORE_VIEW_CLOSE, &extra);
-		}
-		told = true;
+		note_told(v, generation);
 		if (req.want_snapshot)
-			rc = shared_install(s, &reply, stale, err);
+			rc = shared_install(s, &reply, lost, err);
 		if (reply.snapshot_fd >= 0)
 			close(reply.snapshot_fd);
 		pthread_mutex_lock(&s->lock);
 		shared_set_keywords(s, reply.keywords.v, reply.keywords.n);
-		complete = s->base && s->stale == 0 && s->modseq >= reply.info.highestmodseq;
+		s->deleted = false;
+		complete = shared_whole(s) && s->modseq >= reply.info.highestmodseq;
 		/* Nobody followed for a moment, and something happened in it. */
-		if (s->base && s->stale == 0 && !complete)
-			s->stale++;
+		if (shared_whole(s) && !complete)
+			s->lost++;
 		pthread_mutex_unlock(&s->lock);
 		v->uidvalidity = reply.info.uidvalidity;
 		if (info_r && attempt == 0) {
@@ -289,7 +297,8 @@ static void unfollow(struct view *v)
 {
 	struct store_view_close req = {v->session, v->shared->account, v->shared->mailbox};
 
-	if (v->generation == rpc_channel_generation(v->client->channel))
+	/* Of a mailbox that is gone the store has forgotten all views, and perhaps been told of a new one since. */
+	if (!view_gone(v) && v->generation == rpc_channel_generation(v->client->channel))
 		(void)rpc_send(v->client->channel, &STORE_VIEW_CLOSE, &req);
 }
 
@@ -321,7 +330,7 @@ int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32
 	pthread_mutex_lock(&v->shared->lock);
 	vec_push(&v->shared->views, v);
 	pthread_mutex_unlock(&v->shared->lock);
-	if (follow(v, claim_recent, false, info_r, &recent, err) < 0) {
+	if (follow(v, claim_recent, info_r, &recent, err) < 0) {
 		view_close(&v);
 		return -1;
 	}
@@ -531,7 +540,7 @@ static bool collect(struct view *v, struct sync *sync)
 
 	atomic_store(&v->pending, false);
 	pthread_mutex_lock(&s->lock);
-	ok = s->base && s->stale == 0;
+	ok = shared_whole(s);
 	if (ok) {
 		if (v->epoch != s->epoch) {
 			shared_renew(s, 0);
@@ -555,10 +564,9 @@ static bool refill(struct view *v)
 {
 	struct mailbox_info info = {0};
 	uint32_t recent, validity = v->uidvalidity;
-	bool told = v->generation == rpc_channel_generation(v->client->channel);
 	struct err err = ERR_NONE;
 
-	if (follow(v, v->claims, told, &info, &recent, &err) == 0) {
+	if (follow(v, v->claims, &info, &recent, &err) == 0) {
 		if (v->uidvalidity == validity)
 			return true;
 		atomic_store(&v->gone_for_good, true);

@@ -42,7 +42,8 @@ class Delivery:
     def __init__(self):
         self.acked = False          # answered with 2xx at least once
         self.doubt = False          # sent at least once without an answer
-        self.deaf = False           # the client did not listen to an answer: two copies are allowed (RFC 1047)
+        self.deaf = 0               # how often the client did not listen to an answer: each allows one copy more (RFC 1047)
+        self.tries = []             # (time, by which service, what came of it): told when there are too many
 
 
 class World:
@@ -205,11 +206,14 @@ class Sender(Client):
                 s.send(text.replace(b"\r\n.", b"\r\n..") + b".\r\n")
                 if self.rng.random() < 0.02:
                     for _, d in taken:
-                        d.deaf = d.doubt = True
+                        d.deaf += 1
+                        d.doubt = True
+                    self.tried(taken, "did not listen")
                     return waiting
                 for user, d in taken if self.service == "lmtp" else [(None, None)]:
                     code, answer = s.getreply()
                     self.temporary(code, answer)
+                    self.tried([(user, d)] if d else taken, f"{code} {answer}")
                     for who in ([(user, d)] if d else taken):
                         if code == 250:
                             who[1].acked = True
@@ -221,13 +225,18 @@ class Sender(Client):
         except LOST as e:
             if sent:
                 self.world.tell("sent, no answer")
+                self.tried(waiting, repr(e))
                 for _, d in waiting:
                     d.doubt = True
-                    d.deaf |= isinstance(e, TimeoutError)
+                    d.deaf += isinstance(e, TimeoutError)
             return waiting
         except smtplib.SMTPResponseException as e:
             self.temporary(e.smtp_code, e.smtp_error)
             return waiting
+
+    def tried(self, deliveries, outcome):
+        for _, d in deliveries:
+            d.tries.append((time.strftime("%H:%M:%S"), self.service, outcome))
 
     def envelope(self, s, waiting):
         code, answer = s.mail(self.login or "sender@elsewhere.test")

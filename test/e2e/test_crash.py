@@ -431,7 +431,7 @@ def test_when_directory_and_store_die_at_once_sessions_are_told_to_go(faulty):
     """Nobody is left who knows the log-ins: who had them hears BYE, soon, and can log in again."""
     send_until_accepted(faulty, "n1")
     idle = Idle(faulty, "bob@example.test")
-    selected, plain = faulty.imap("bob@example.test"), faulty.imap("bob@example.test")
+    selected, plain, appender = [faulty.imap("bob@example.test") for _ in range(3)]
     selected.select()
     for pid in [faulty.pid_of("directory"), faulty.pid_of("store")]:
         os.kill(pid, signal.SIGKILL)
@@ -441,11 +441,17 @@ def test_when_directory_and_store_die_at_once_sessions_are_told_to_go(faulty):
             command()
         except (imaplib.IMAP4.abort, OSError):
             pass
+    try:
+        status, data = appender.append("INBOX", None, None, b"Subject: x\r\n\r\nx\r\n")
+        assert status == "NO" and b"[UNAVAILABLE]" in data[0], data
+    except (imaplib.IMAP4.abort, OSError):
+        pass
     while idle.box.readline():
         pass                            # until the end of the connection
     assert time.monotonic() - begin < 25
-    with pytest.raises((imaplib.IMAP4.abort, OSError)):
-        plain.noop()
+    for box in (plain, appender):
+        with pytest.raises((imaplib.IMAP4.abort, OSError)):
+            box.noop()
     send_until_accepted(faulty, "n2")
     assert subjects(faulty, "bob@example.test") == {"n1": 1, "n2": 1}
 

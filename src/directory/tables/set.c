@@ -324,11 +324,14 @@ bool table_set_next(const struct table_set *s, size_t *at, const char **paramete
 bool table_set_may_read(const struct table_set *s, struct str list, enum process_role role)
 {
 	struct str item;
+	bool negated;
 
 	while (conf_list_next(&list, &item)) {
-		const struct entry *e = map_get(s->tables, item);
+		const struct entry *e;
 
-		if (e == NULL || !(e->roles & ROLE(role)))
+		item = without_not(item, &negated);
+		e = is_table(item) ? map_get(s->tables, item) : NULL;
+		if (is_table(item) && (e == NULL || !(e->roles & ROLE(role))))
 			return false;
 	}
 	return true;

@@ -29,7 +29,7 @@ bool table_set_next(const struct table_set *s, size_t *at, const char **paramete
 
 /* May the process of that role look things up in the parameter of that name? */
 bool table_set_may_ask(enum process_role role, struct str parameter);
-/* Is every table in the list open, and open to that role? */
+/* Is every table in the list open, and open to that role? Elements that are no tables are nobody's secret. */
 bool table_set_may_read(const struct table_set *s, struct str list, enum process_role role);
 
 /* ---- looking up: `list` is "type:name, type:name" ---- */

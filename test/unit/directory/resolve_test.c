@@ -12,6 +12,8 @@ struct fixture {
 	struct arena arena;
 	struct err err;
 	struct resolve_rules rules;
+	struct finder finder;
+	struct table_files *files;
 	struct resolved r;
 	uint64_t alice, bob;
 };
@@ -61,8 +63,13 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
+	struct conf *conf = (struct conf *)(uintptr_t)f->finder.conf;
+	struct table_set *set = (struct table_set *)(uintptr_t)f->finder.set;
 	char cmd[128];
 
+	conf_unref(&conf);
+	table_set_unref(&set);
+	table_files_free(&f->files);
 	db_close(&f->db);
 	arena_release(&f->arena);
 	snprintf(cmd, sizeof(cmd), "rm -rf %s", f->dir);
@@ -294,6 +301,104 @@ static void odd_addresses_are_unknown(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- look-up tables ---- */
+
+static void use_tables(struct fixture *f, const char *main_cf)
+{
+	struct conf *conf = conf_parse(str_from(main_cf), "main.cf", NULL, &f->err);
+	struct table_set *set = table_set_new();
+
+	if (conf == NULL)
+		fail_msg("%s", f->err.text);
+	f->files = table_files_new(f->dir);
+	if (table_set_add(set, conf, f->files, NULL, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	f->finder = (struct finder){.set = set, .conf = conf, .arena = &f->arena};
+	f->rules.finder = &f->finder;
+	f->rules.local_domains = conf->mydestination;
+}
+
+static void tables_of_aliases_lead_to_users(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f,
+		   "mydestination = mail.example.test, inline:{more.test=x}\nmyorigin = "
+		   "example.test\nrecipient_delimiter = +\n"
+		   "virtual_alias_domains = alias.test\n"
+		   "virtual_alias_maps = inline:{ {info@example.test = alice}, {both@alias.test = alice@example.test, "
+		   "bob@example.test}, {@all.example.test = @example.test}, {self@example.test = self@example.test, "
+		   "bob@example.test}, {chain@alias.test = both@alias.test}, {out@alias.test = x@elsewhere.test}, "
+		   "{a@foreign.test = alice@example.test}, {alice@example.test = alice@example.test} }\n"
+		   "alias_maps = inline:{ {root = bob}, {pipe = |/bin/false}, {file = /var/mail/x}, "
+		   "{list = :include:/etc/list}, {ext = alice} }\n");
+	leads_to(f, "info@example.test", "Alice@example.test", "");
+	leads_to(f, "info+tag@example.test", "Alice@example.test", "tag");
+	leads_to(f, "alice+x@example.test", "Alice@example.test", "x");
+	assert_int_equal(class_of(f, "both@alias.test"), RCPT_LOCAL);
+	assert_int_equal(f->r.targets.n, 2);
+	assert_int_equal(class_of(f, "chain@alias.test"), RCPT_LOCAL);
+	assert_int_equal(f->r.targets.n, 2);
+	assert_int_equal(class_of(f, "nobody@alias.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "out@alias.test"), RCPT_MIXED);
+	leads_to(f, "root@mail.example.test", "bob@example.test", "");
+	leads_to(f, "root@more.test", "bob@example.test", "");
+	leads_to(f, "ext+x@mail.example.test", "Alice@example.test", "");
+	f->rules.propagate_aliases = true;
+	leads_to(f, "ext+x@mail.example.test", "Alice@example.test", "x");
+	assert_int_equal(class_of(f, "nobody@mail.example.test"), RCPT_UNKNOWN);
+	/* What a table leads elsewhere is not opened to strangers by it. */
+	leads_to(f, "a@foreign.test", "Alice@example.test", "");
+	assert_int_equal(f->r.class, RCPT_REMOTE);
+	leads_to(f, "self@example.test", "bob@example.test", "");
+}
+
+static void what_an_alias_cannot_do_yet_waits_with_a_sentence(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const names[] = {"pipe", "file", "list", "quoted"};
+
+	use_tables(
+		f,
+		"mydestination = mail.example.test\nalias_maps = inline:{ {pipe = |/bin/false}, {file = /var/mail/x}, "
+		"{list = :include:/etc/list}, {quoted = \"|/bin/cat x\"} }\n");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char address[64];
+
+		snprintf(address, sizeof(address), "%s@mail.example.test", names[i]);
+		assert_int_equal(class_of(f, address), 0);
+		assert_int_equal(f->err.kind, ERR_TEMP);
+		assert_non_null(strstr(f->err.text, "not supported yet"));
+	}
+}
+
+static void relay_domains_are_open_to_whom_they_list(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f,
+		   "mydestination =\nrelay_domains = relay.test\nrelay_recipient_maps = inline:{ {u@relay.test = x}, "
+		   "{@any.relay.test = x} }\n");
+	assert_int_equal(class_of(f, "u@relay.test"), RCPT_RELAY);
+	assert_int_equal(f->r.targets.n, 1);
+	assert_int_equal(f->r.targets.v[0].account, 0);
+	assert_int_equal(class_of(f, "v@relay.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "v@any.relay.test"), RCPT_RELAY);
+	assert_int_equal(class_of(f, "u%elsewhere.test@relay.test"), RCPT_REMOTE);
+	assert_int_equal(class_of(f, "elsewhere.test!u@relay.test"), RCPT_REMOTE);
+	assert_int_equal(class_of(f, "u@elsewhere.test@relay.test"), RCPT_REMOTE);
+	assert_int_equal(class_of(f, "u@elsewhere.test"), RCPT_REMOTE);
+}
+
+static void a_table_that_fails_is_not_an_unknown_user(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f, "mydestination =\nvirtual_alias_domains =\nvirtual_alias_maps = fail:x\n");
+	assert_int_equal(class_of(f, "alice@example.test"), 0);
+	assert_int_equal(f->err.kind, ERR_TEMP);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -310,6 +415,10 @@ int main(void)
 		T(postmaster_without_any_user_comes_again_later),
 		T(a_broken_database_is_never_an_unknown_user),
 		T(odd_addresses_are_unknown),
+		cmocka_unit_test_setup_teardown(tables_of_aliases_lead_to_users, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_an_alias_cannot_do_yet_waits_with_a_sentence, setup, teardown),
+		cmocka_unit_test_setup_teardown(relay_domains_are_open_to_whom_they_list, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_table_that_fails_is_not_an_unknown_user, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

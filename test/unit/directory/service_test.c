@@ -2,6 +2,7 @@
 #include "../test/unit/directory/scram_client.h"
 #include "config/roles.h"
 #include "directory/accounts.h"
+#include "directory/client.h"
 #include "directory/schema.h"
 #include "directory/service.h"
 #include "os/fd.h"
@@ -40,6 +41,8 @@ struct fixture {
 	pthread_cond_t cond;
 	struct note notes[200];
 	size_t note_count, life; /* life: count when this store began */
+	bool hold;		 /* the next grant is answered by the test */
+	struct rpc_request *held;
 };
 
 #define STORE_TAKES 1000 /* bytes, and no more */
@@ -97,7 +100,15 @@ static void store_handle(void *ctx, struct rpc_request *req)
 		rpc_refuse(req, &err);
 		return;
 	}
-	rpc_answer(req, &ok);
+	pthread_mutex_lock(&f->lock);
+	if (f->hold && req->number == STORE_GRANT.number) {
+		f->hold = false;
+		f->held = req;
+		req = NULL;
+	}
+	pthread_mutex_unlock(&f->lock);
+	if (req)
+		rpc_answer(req, &ok);
 }
 
 static void *run_store(void *arg)
@@ -524,6 +535,117 @@ static struct dir_allowed may_send(struct fixture *f, uint64_t account, const ch
 	return answer;
 }
 
+/* The answer of DIR_LOOKUP: its value in the arena; "-" not there, else how it was refused. */
+static const char *looked_up(struct fixture *f, struct rpc_channel *by, const char *parameter, const char *list,
+			     enum dir_lookup_how how, const char *key)
+{
+	struct dir_lookup ask = {
+		.parameter = str_from(parameter), .list = str_from(list), .how = (uint8_t)how, .key = str_from(key)};
+	struct err err = ERR_NONE;
+	struct str value;
+	int rc = directory_ask(by, &ask, &f->arena, &value, &err);
+
+	if (rc < 0)
+		return err.kind == ERR_DENIED ? "denied" : err.kind == ERR_TEMP ? "temporary" : "refused";
+	return rc > 0 ? arena_strz(&f->arena, value) : "-";
+}
+
+static void use_tables(struct fixture *f, const char *main_cf)
+{
+	struct table_files *files = table_files_new(f->dir);
+	struct table_set *set = table_set_new();
+	struct conf *conf = conf_parse(str_from(main_cf), "main.cf", NULL, &f->err);
+
+	if (!conf || table_set_add(set, conf, files, NULL, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	directory_service_reload(f->service, conf, set);
+	conf_unref(&conf);
+	table_set_unref(&set);
+	table_files_free(&files);
+}
+
+static const char with_tables[] =
+	"mydestination =\nsmtp_tls_policy_maps = inline:{ {[mx.test]:25 = encrypt}, {.up.test = may} }\n"
+	"smtp_sasl_password_maps = inline:{mx.test=user:secret}\n"
+	"smtp_generic_maps = fail:x\ntransport_maps = inline:{ {t.test = lmtp:unix:/x} }\n"
+	"mynetworks = 192.0.2.0/24\n"
+	"smtpd_client_restrictions = check_client_access inline:{ {192.0.2 = REJECT} {bad.test = DEFER} }\n"
+	"smtpd_sender_restrictions = check_sender_access inline:{ {spam.test = REJECT}, {joe@ = DISCARD}, {a@b.test = "
+	"OK} }\n";
+#define CLIENTS "inline:{ {192.0.2 = REJECT} {bad.test = DEFER} }"
+#define SENDERS "inline:{ {spam.test = REJECT}, {joe@ = DISCARD}, {a@b.test = OK} }"
+
+static void tables_answer_each_kind_of_question(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 9, PROCESS_RELAY);
+	struct dir_routed route;
+	struct str value;
+
+	use_tables(f, with_tables);
+	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_KEY, "[MX.test]:25"), "encrypt");
+	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_KEY, "mx.test"), "-");
+	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_DOMAIN, "a.up.test"), "may");
+	assert_int_equal(
+		directory_lookup(relay, STR("smtp_sasl_password_maps"), STR("mx.test"), &f->arena, &value, &f->err), 1);
+	assert_true(str_eq(value, STR("user:secret")));
+	assert_string_equal(looked_up(f, relay, "smtp_generic_maps", "", LOOKUP_KEY, "a"), "temporary");
+	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "192.0.2.1"), "");
+	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "203.0.113.8"), "-");
+	assert_string_equal(looked_up(f, f->smtpd, "smtpd_restrictions", CLIENTS, LOOKUP_ACCESS_CLIENT, "192.0.2.77"),
+			    "REJECT");
+	assert_string_equal(looked_up(f, f->smtpd, "smtpd_restrictions", CLIENTS, LOOKUP_ACCESS_NAME, "very.bad.test"),
+			    "DEFER");
+	assert_string_equal(
+		looked_up(f, f->smtpd, "smtpd_restrictions", SENDERS, LOOKUP_ACCESS_ADDRESS, "x@sub.spam.test"),
+		"REJECT");
+	assert_string_equal(
+		looked_up(f, f->smtpd, "smtpd_restrictions", SENDERS, LOOKUP_ACCESS_ADDRESS, "Joe@other.test"),
+		"DISCARD");
+	assert_string_equal(looked_up(f, f->smtpd, "smtpd_restrictions", SENDERS, LOOKUP_ACCESS_ADDRESS, "A@B.test"),
+			    "OK");
+	assert_int_equal(directory_route(relay, STR(""), STR("u@t.test"), &f->arena, &route, &f->err), 0);
+	assert_true(str_eq(route.transport, STR("lmtp")) && str_eq(route.nexthop, STR("unix:/x")));
+	assert_int_equal(directory_route(relay, STR(""), STR("u@bad..test"), &f->arena, &route, &f->err), -1);
+	assert_int_equal(f->err.kind, ERR_PERM);
+	rpc_channel_free(&relay);
+}
+
+/* A captured process must not read passwords under another parameter's name. */
+static void tables_answer_only_those_whose_work_they_are(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 9, PROCESS_RELAY);
+
+	use_tables(f, with_tables);
+	assert_string_equal(looked_up(f, f->smtpd, "smtp_sasl_password_maps", "", LOOKUP_KEY, "mx.test"), "denied");
+	assert_string_equal(
+		looked_up(f, f->smtpd, "smtpd_restrictions", "inline:{mx.test=user:secret}", LOOKUP_KEY, "mx.test"),
+		"denied");
+	assert_string_equal(
+		looked_up(f, f->smtpd, "mynetworks", "!inline:{mx.test=user:secret}", LOOKUP_NETWORKS, "192.0.2.1"),
+		"denied");
+	assert_string_equal(looked_up(f, relay, "transport_maps", "", LOOKUP_KEY, "t.test"), "denied");
+	assert_string_equal(looked_up(f, relay, "smtpd_restrictions", SENDERS, LOOKUP_KEY, "a@b.test"), "denied");
+	assert_string_equal(looked_up(f, f->access, "mynetworks", "", LOOKUP_NETWORKS, "192.0.2.1"), "denied");
+	rpc_channel_free(&relay);
+}
+
+static void a_table_says_who_owns_a_sender(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f, "mydomain = example.test\nmydestination =\nsmtpd_sender_login_maps = inline:{ "
+		      "{news@other.test = bob@example.test, alice@example.test}, {@short.test = alice} }\n");
+	assert_true(may_send(f, f->alice, "news@other.test").allowed);
+	assert_true(may_send(f, f->bob, "News@other.test").allowed);
+	assert_true(may_send(f, f->alice, "any@short.test").allowed);
+	assert_false(may_send(f, f->bob, "any@short.test").allowed);
+	assert_true(may_send(f, f->bob, "any@short.test").known);
+	assert_true(may_send(f, f->bob, "bob@example.test").allowed);
+	assert_false(may_send(f, f->bob, "x@elsewhere.test").known);
+}
+
 static void senders_own_what_leads_to_them_alone(void **state)
 {
 	struct fixture *f = *state;
@@ -603,6 +725,38 @@ static void a_store_that_comes_back_is_told_again(void **state)
 		seen |= n.account;
 	}
 	assert_int_equal(seen, f->alice | f->bob);
+}
+
+/* Else the other log-ins of the account would be told that their mailbox is gone. */
+static void a_session_that_ends_while_the_store_is_told_of_it_touches_no_other(void **state)
+{
+	struct fixture *f = *state;
+	struct store_ok ok = {0};
+	struct dir_session_end end = {0};
+	struct dir_auth answer;
+	struct rpc_reply hold;
+	struct note first, n;
+	size_t before;
+
+	assert_int_equal(login(f, f->access, "imap", "alice@example.test", "pencil", &answer), AUTH_OK);
+	resolve_as(f, 42, "alice@example.test", &hold);
+	rpc_reply_release(&hold);
+	store_stop(f);
+	before = notes(f);
+	f->hold = true;
+	store_start(f);
+	first = note_at(f, before);
+	assert_int_equal(first.number, STORE_GRANT.number);
+	end.session = first.session;
+	assert_int_equal(rpc_send(first.session == 42 ? f->smtpd : f->access, &DIR_SESSION_END, &end), 0);
+	assert_int_equal(note_at(f, before + 1).number, STORE_RELEASE.number);
+	rpc_answer(f->held, &ok);
+	for (size_t i = 2, grants = 0, releases = 0; grants + releases < 2; i++) {
+		n = note_at(f, before + i);
+		grants += n.number == STORE_GRANT.number && n.session != first.session;
+		releases += n.number == STORE_RELEASE.number && n.session == first.session;
+		assert_int_equal(grants + releases, i - 1); /* and no STORE_REVOKE */
+	}
 }
 
 static struct dir_resolved admit_as(struct fixture *f, uint64_t session, const char *address, uint64_t size,
@@ -757,9 +911,13 @@ int main(void)
 		T(an_aborted_exchange_is_gone),
 		T(mechanisms_with_and_without_tls),
 		T(senders_own_what_leads_to_them_alone),
+		T(tables_answer_each_kind_of_question),
+		T(tables_answer_only_those_whose_work_they_are),
+		T(a_table_says_who_owns_a_sender),
 		T(disabling_a_user_revokes_him),
 		T(a_changed_password_ends_log_ins_but_not_deliveries),
 		T(a_store_that_comes_back_is_told_again),
+		T(a_session_that_ends_while_the_store_is_told_of_it_touches_no_other),
 		T(the_stores_word_on_the_size_comes_with_the_answer),
 		T(nothing_stale_is_answered_once_a_change_was_acknowledged),
 		T(a_changed_configuration_is_asked_again),

@@ -1,5 +1,6 @@
 /* Views: stable until synced, in the order that IMAP wants, through gaps and a new store process. */
 #include "harness.h"
+#include "store/shared.h"
 
 static struct store_box box;
 static uint32_t inbox;
@@ -267,6 +268,92 @@ static void views_survive_a_new_store_process(void **state)
 	view_close(&b);
 }
 
+static void install(struct shared *s, uint32_t flags, uint64_t modseq, unsigned lost)
+{
+	struct view_entry e = {.uid = 1, .flags = flags, .modseq = modseq};
+	struct store_view reply = {.snapshot_fd = -1, .count = 1, .snapshot = str_of((const char *)&e, sizeof(e))};
+	struct err err = ERR_NONE;
+
+	reply.info.highestmodseq = modseq;
+	assert_int_equal(shared_install(s, &reply, lost, &err), 0);
+}
+
+/* Two threads ask after the same loss; before the second installs what it got, events are lost again. */
+static void a_snapshot_that_comes_late_hides_no_later_loss(void **state)
+{
+	struct shared *s = shared_join(box.client, 7, inbox);
+	struct store_changes gap = {.account = 7, .mailbox = inbox, .gap = 1};
+	unsigned asked;
+
+	(void)state;
+	install(s, 0, 5, s->lost);
+	assert_true(shared_whole(s));
+	shared_all_stale(box.client);
+	asked = s->lost;
+	install(s, FLAG_SEEN, 6, asked);
+	assert_true(shared_whole(s));
+	shared_changes(box.client, &gap);
+	install(s, 0, 5, asked);
+	assert_false(shared_whole(s));
+	assert_int_equal(s->base->entries[0].flags, FLAG_SEEN);
+	install(s, FLAG_FLAGGED, 7, s->lost);
+	assert_true(shared_whole(s));
+	assert_int_equal(s->base->entries[0].flags, FLAG_FLAGGED);
+	shared_leave(&s);
+}
+
+static void *answer_flag(void *asker)
+{
+	struct uid_range range = {1, 1};
+	struct store_op op = {.kind = OP_FLAGS,
+			      .mailbox = inbox,
+			      .uids = {&range, 1},
+			      .mode = FLAGS_SET,
+			      .flags = FLAG_FLAGGED,
+			      .unchangedsince = UINT64_MAX};
+	struct rpc_reply hold;
+
+	box_op(asker, 2, 7, op, &hold);
+	rpc_reply_release(&hold);
+	return NULL;
+}
+
+/* A front end that does not read for a while gets a gap for the events it has no room for, before the answer. */
+static void after_the_answer_a_view_knows_the_change_even_behind_a_gap(void **state)
+{
+	struct store_box second = box, *asker = &second;
+	struct mailbox_info info;
+	struct err err = ERR_NONE;
+	struct view *v;
+	pthread_t thread;
+	int front[2];
+
+	(void)state;
+	append(2000);
+	second.client = store_client_new(NULL);
+	assert_int_equal(fd_socketpair(front), 0);
+	store_service_add_peer(box.svc, front[0], FRONT_TAG, false, true);
+	rpc_channel_attach(store_client_channel(second.client), front[1]);
+	assert_int_equal(view_open(second.client, 2, 7, inbox, false, (struct session_ref){0}, &v, &info, &err), 0);
+	pthread_mutex_lock(&second.client->lock); /* its reader stops at the next event */
+	for (unsigned i = 0; i < 80; i++)
+		set_flags(1, 2000, FLAGS_SET, i % 2 ? 0 : FLAG_SEEN, NULL);
+	assert_int_equal(pthread_create(&thread, NULL, answer_flag, asker), 0);
+	box_mailbox(&box, 1, 7, "INBOX"); /* answered when what was committed before is durable */
+	set_flags(2, 2, FLAGS_SET, FLAG_ANSWERED, NULL);
+	pthread_mutex_unlock(&second.client->lock);
+	pthread_join(thread, NULL);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_at(v, 1).flags, FLAG_FLAGGED);
+	/* And events come again. */
+	set_flags(3, 3, FLAGS_SET, FLAG_DELETED, NULL);
+	answer_flag(asker);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_at(v, 3).flags, FLAG_DELETED);
+	view_close(&v);
+	store_client_free(&second.client);
+}
+
 /* For ThreadSanitizer above all: sessions on threads of their own, all changing, all looking. */
 static void *session_thread(void *arg)
 {
@@ -321,11 +408,17 @@ static void sessions_on_many_threads_agree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_view_changes_only_when_synced),	   T(expunged_messages_stay_until_they_may_be_told),
-		T(keywords_are_told_before_they_are_used), T(recent_belongs_to_the_first_who_selects),
-		T(many_changes_fold_into_new_bases),	   T(a_large_snapshot_travels_as_a_file),
-		T(a_deleted_mailbox_ends_its_views),	   T(views_survive_a_new_store_process),
+		T(a_view_changes_only_when_synced),
+		T(expunged_messages_stay_until_they_may_be_told),
+		T(keywords_are_told_before_they_are_used),
+		T(recent_belongs_to_the_first_who_selects),
+		T(many_changes_fold_into_new_bases),
+		T(a_large_snapshot_travels_as_a_file),
+		T(a_deleted_mailbox_ends_its_views),
+		T(views_survive_a_new_store_process),
 		T(sessions_on_many_threads_agree),
+		T(a_snapshot_that_comes_late_hides_no_later_loss),
+		T(after_the_answer_a_view_knows_the_change_even_behind_a_gap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

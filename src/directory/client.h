@@ -1,0 +1,21 @@
+/* directory/client - asking the process `directory` about routes and look-up tables, from a thread that may wait.
+ *
+ * All return 0 or more, or -1 with err: ERR_TEMP when a table or the directory failed, which never means "not there".
+ * What is given out lives in the arena. Thread-safe. */
+#ifndef DIRECTORY_CLIENT_H
+#define DIRECTORY_CLIENT_H
+
+#include "directory/schema.h"
+
+/* What the tables of a parameter say to a key: 1, 0 not there, -1. ctx: struct rpc_channel of the directory; so it
+ * serves as a callback. */
+int directory_lookup(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
+		     struct err *err) WARN_UNUSED;
+/* The same for any question. */
+int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, struct arena *arena, struct str *value_r,
+		  struct err *err) WARN_UNUSED;
+/* By which transport, and where next. 0 or -1; ERR_PERM: the recipient is no address. */
+int directory_route(struct rpc_channel *directory, struct str sender, struct str recipient, struct arena *arena,
+		    struct dir_routed *route_r, struct err *err) WARN_UNUSED;
+
+#endif
