@@ -1,5 +1,6 @@
 /* cmd - the table of commands, and what they have in common. */
 #include "cmd/cmd.h"
+#include "cmd/sendmail.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/map.h"
@@ -195,33 +196,62 @@ static int global_options(struct cmd *c, int argc, char **argv, const char **dir
 	return at;
 }
 
-/* Programs of Postfix that this one is when it is called by their name. */
+static int run_postmap(const char *name, const char *dir, int argc, char **argv)
+{
+	(void)name;
+	(void)dir;
+	return postmap_main(argc, argv);
+}
+
+/* The names by which programs of a mail system are called; what is behind them is theirs alone. */
 static const struct {
 	const char *name;
-	int (*run)(int argc, char **argv);
+	int (*run)(const char *name, const char *dir, int argc, char **argv);
 } by_name[] = {
-	{"postmap", postmap_main},
-	{"postalias", postmap_main},
-	{"newaliases", postmap_main},
+	{"sendmail", sendmail_main},
+	{"mailq", sendmail_main},
+	{"postmap", run_postmap},
+	{"postalias", run_postmap},
+	{"newaliases", run_postmap},
 };
+
+static int run_by_name(const char *name, const char *dir, int argc, char **argv)
+{
+	const char *slash = strrchr(name, '/');
+	char *instance;
+	int status;
+
+	name = slash ? slash + 1 : name;
+	for (size_t i = 0; i < ARRAY_SIZE(by_name); i++) {
+		if (strcmp(by_name[i].name, name) != 0)
+			continue;
+		log_init("postrider");
+		instance = absolute(dir && *dir ? dir : INSTANCE_DIR_DEFAULT);
+		status = by_name[i].run(by_name[i].name, instance, argc, argv);
+		free(instance);
+		return fflush(stdout) != 0 && status == EX_OK ? EX_IOERR : status;
+	}
+	return -1;
+}
 
 int cmd_main(int argc, char **argv)
 {
 	const char *dir = getenv("POSTRIDER_CONFIG");
 	const struct cmd_entry *e;
 	struct cmd c = {0};
-	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
-	int at, status;
+	int at, status = argc > 0 ? run_by_name(argv[0], dir, argc, argv) : -1;
 	char *instance;
 
-	for (size_t i = 0; argc > 0 && i < ARRAY_SIZE(by_name); i++)
-		if (strcmp(slash ? slash + 1 : argv[0], by_name[i].name) == 0)
-			return by_name[i].run(argc, argv);
+	if (status >= 0)
+		return status;
 	at = global_options(&c, argc, argv, &dir);
 	if (at < 0)
 		return -at - 1;
 	if (at == argc)
 		return help(stderr);
+	status = run_by_name(argv[at], dir, argc - at, argv + at);
+	if (status >= 0)
+		return status;
 	e = find(argv[at]);
 	if (e == NULL)
 		return cmd_error(EX_USAGE, "there is no command \"%s\"; see postrider --help", argv[at]);

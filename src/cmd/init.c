@@ -37,6 +37,9 @@ static const char main_cf_text[] =
 	"myhostname = %s\n"
 	"mydomain = %s\n"
 	"\n"
+	"# What an address without a domain means, as local programs (cron, sendmail) write it: root is root@%s.\n"
+	"myorigin = $mydomain\n"
+	"\n"
 	"# Mail for alice+anything@... goes to alice@...\n"
 	"recipient_delimiter = +\n"
 	"\n"
@@ -91,6 +94,7 @@ static void write_master_cf(struct init *in)
 			snprintf(service, sizeof(service), "%s%s", l->host, l->name);
 		buf_addf(b, "%-24s inet  n       -      y      -      -       %s\n%s", service, l->command, l->options);
 	}
+	buf_addf(b, "%-24s unix  n       -      y      60     1       pickup\n", "pickup");
 }
 
 static int write_file(struct init *in, const char *name, const struct buf *text, mode_t mode)
@@ -202,7 +206,7 @@ static int make_directory(struct init *in, const char *name, mode_t mode)
 			rc = err_errno(&in->err, "cannot create the directory %s", path);
 		*p = '/';
 	}
-	if (rc == 0 && mkdir(path, mode) < 0) {
+	if (rc == 0 && mkdir(path, mode & 0777) < 0) {
 		if (errno != EEXIST)
 			rc = err_errno(&in->err, "cannot create the directory %s", path);
 	} else if (rc == 0 && chmod(path, mode) < 0) {
@@ -219,6 +223,8 @@ static int make_directories(struct init *in)
 		mode_t mode;
 	} dirs[] = {{NULL, 0755},	    {"tls", 0755},	   {INSTANCE_DIRECTORY_DIR, 0700},
 		    {INSTANCE_SPOOL, 0755}, {INSTANCE_MAIL, 0700}, {INSTANCE_RUN, 0755},
+		    {INSTANCE_SPOOL "/" INSTANCE_PUBLIC, 0755}, {INSTANCE_SPOOL "/" INSTANCE_MAILDROP, 01733},
+		    {INSTANCE_SPOOL "/" INSTANCE_CORRUPT, 0700},
 		    {"log", 0755}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
@@ -229,15 +235,19 @@ static int make_directories(struct init *in)
 
 /* ---- database and certificate ---- */
 
-/* The domain, and abuse@ for the postmaster (RFC 2142 4), who is the first user until an alias says otherwise. */
+/* The domain, and abuse@ and root@ for the postmaster (RFC 2142 4; cron writes to root), who is the first user until an
+ * alias says otherwise. */
 static int fill_database(struct init *in, struct db *db)
 {
+	struct str root = arena_printf(&in->arena, "root@%s", in->domain);
 	struct str target = arena_printf(&in->arena, "postmaster@%s", in->domain);
 	struct str abuse = arena_printf(&in->arena, "abuse@%s", in->domain);
 
 	if (domain_add(db, str_from(in->domain), STR_NULL, &in->err) < 0 && in->err.kind != ERR_EXISTS)
 		return -1;
 	if (alias_add(db, abuse, &target, 1, &in->err) < 0 && in->err.kind != ERR_EXISTS)
+		return -1;
+	if (alias_add(db, root, &target, 1, &in->err) < 0 && in->err.kind != ERR_EXISTS)
 		return -1;
 	return 0;
 }
@@ -323,7 +333,7 @@ static int prepare(struct init *in, const char *domain, const char *host)
 		return -1;
 	}
 	free(default_host);
-	buf_addf(&in->main_cf, main_cf_text, in->host, in->domain, in->dir, in->dir, in->dir, in->dir, in->dir);
+	buf_addf(&in->main_cf, main_cf_text, in->host, in->domain, in->domain, in->dir, in->dir, in->dir, in->dir, in->dir);
 	write_master_cf(in);
 	in->conf = conf_parse(buf_str(&in->main_cf), INSTANCE_MAIN_CF, NULL, &in->err);
 	return in->conf ? 0 : -1;

@@ -5,6 +5,9 @@
  *   DIR/tls/cert.pem, tls/key.pem   written by init
  *   queue_directory/store           journal, index, spool of the store   (default DIR/spool/...)
  *   queue_directory/queue           journal and deferred contents of the queue
+ *   queue_directory/maildrop        what sendmail(1) keeps while nobody answers (everybody may write, nobody may look)
+ *   queue_directory/corrupt         files of maildrop that cannot be taken
+ *   queue_directory/public/pickup   the socket of local submission
  *   queue_directory/empty           the chroot of every jailed process
  *   virtual_mailbox_base            the mail, one Maildir an account     (default DIR/mail)
  *   DIR/run/control                 the control socket of master
@@ -25,6 +28,10 @@
 #define INSTANCE_SPOOL_STORE   "store" /* below queue_directory */
 #define INSTANCE_SPOOL_QUEUE   "queue" /* below queue_directory */
 #define INSTANCE_SPOOL_EMPTY   "empty" /* below queue_directory */
+#define INSTANCE_MAILDROP    "maildrop"
+#define INSTANCE_CORRUPT     "corrupt"
+#define INSTANCE_PUBLIC	       "public"
+#define INSTANCE_PICKUP	       "public/pickup"
 #define INSTANCE_MAIL	       "mail"
 #define INSTANCE_RUN	       "run"
 #define INSTANCE_CONTROL       "run/control"

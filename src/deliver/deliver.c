@@ -476,3 +476,27 @@ void deliver_confirm(const struct deliver_env *env, const struct delivery_done *
 	if (!done->queued_only)
 		store_confirm_delivery(env->store, done->id, done->accounts.v, done->accounts.n);
 }
+
+/* ---- from a program of this machine ---- */
+
+int deliver_submit(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+		   struct err *err)
+{
+	struct err why = ERR_NONE;
+
+	*queue_id_r = STR("");
+	mark_loops(d);
+	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) &&
+	    d->content.place != CONTENT_QUEUE &&
+	    content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 && store_attempt(env, d, &why) > 0) {
+		if (d->content.place == CONTENT_STORE)
+			content_taken(&d->content);
+		return DELIVER_STORED;
+	}
+	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
+		return DELIVER_QUEUED;
+	log_warning("%.*s: cannot be kept now: %s", STR_ARG(d->queue_id), why.text);
+	if (why.kind == ERR_FULL)
+		return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
+	return err_set(err, ERR_TEMP, "4.3.0", "Error: queue file write error");
+}

@@ -69,6 +69,11 @@ enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
  * the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
 int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 		   struct err *err) WARN_UNUSED;
+/* The same for a message that nobody is there to be refused: whom the store does not take now or ever, and whoever is
+ * DEFERRED because he is not the store's, goes to the queue, from where relay delivers or bounces. -1 with err, nothing
+ * written: nobody can take it now. */
+int deliver_submit(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
+		   struct err *err) WARN_UNUSED;
 struct delivery_key {
 	uint8_t id[DELIVERY_ID_SIZE];
 };

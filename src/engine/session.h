@@ -69,6 +69,8 @@ struct session_ref session_ref(struct session *s);
 const struct net_addr *session_peer(struct session *s);
 const struct net_addr *session_local(struct session *s);
 const char *session_peer_text(struct session *s); /* "192.0.2.1", "unix" */
+/* Who connected to a UNIX socket, as the kernel knows it (SO_PEERCRED). False for other sockets. */
+bool session_peer_uid(struct session *s, uint32_t *uid_r);
 /* Open connections of this one's client (its address, of IPv6 the /64) to this service, itself included; counted
  * when it was connected. 0 for a UNIX socket. */
 unsigned session_client_count(const struct session *s);

@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 
+#include <sys/socket.h>
+
 void *session_state(struct session *s)
 {
 	return s->state;
@@ -46,6 +48,17 @@ unsigned session_client_count(const struct session *s)
 const char *session_peer_text(struct session *s)
 {
 	return s->peer_text;
+}
+
+bool session_peer_uid(struct session *s, uint32_t *uid_r)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (s->peer.len != 0 || getsockopt(s->fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0 || len != sizeof(who))
+		return false;
+	*uid_r = (uint32_t)who.uid;
+	return true;
 }
 
 void session_break(struct session *s)

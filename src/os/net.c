@@ -218,20 +218,30 @@ static int unix_address(const char *path, struct sockaddr_un *a, int *dir_r, str
 	return 0;
 }
 
-int net_connect_unix(const char *path, struct err *err)
+static int connect_unix(const char *path, int type, struct err *err)
 {
 	struct sockaddr_un a;
 	int dir, fd;
 
 	if (unix_address(path, &a, &dir, err) < 0)
 		return -1;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
 		err_errno(err, "cannot connect to %s", path);
 		fd_close(&fd);
 	}
 	fd_close(&dir);
 	return fd;
+}
+
+int net_connect_unix(const char *path, struct err *err)
+{
+	return connect_unix(path, SOCK_STREAM, err);
+}
+
+int net_connect_unix_now(const char *path, struct err *err)
+{
+	return connect_unix(path, SOCK_STREAM | SOCK_NONBLOCK, err);
 }
 
 int net_listen_unix(const char *path, unsigned mode, int backlog, struct err *err)

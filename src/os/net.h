@@ -40,5 +40,7 @@ int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err)
 int net_listen_unix(const char *path, unsigned mode, int backlog, struct err *err) WARN_UNUSED;
 /* A connection to it. Both take paths of any length. */
 int net_connect_unix(const char *path, struct err *err) WARN_UNUSED;
+/* The same, but when too many others wait to be accepted this one does not (EAGAIN). The socket is non-blocking. */
+int net_connect_unix_now(const char *path, struct err *err) WARN_UNUSED;
 
 #endif

@@ -258,6 +258,8 @@ static int add_sockets(scmp_filter_ctx filter, unsigned allow)
 	TRY(add_if(filter, SCMP_SYS(sendto), 3, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0));
 	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
 		TRY(add_if_both(filter, SCMP_SYS(setsockopt), 1, SOL_SOCKET, 2, ends[i]));
+	/* Who is at the other end of a UNIX socket. */
+	TRY(add_if_both(filter, SCMP_SYS(getsockopt), 1, SOL_SOCKET, 2, SO_PEERCRED));
 	return add_if_both(filter, SCMP_SYS(setsockopt), 1, IPPROTO_TCP, 2, TCP_NODELAY);
 }
 

@@ -10,6 +10,7 @@
 #include "relay/remote.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #define CF_MAX	  ((size_t)1 << 20)
@@ -18,7 +19,7 @@
 
 int bundle_role_of(struct str command)
 {
-	if (str_eq(command, STR("smtpd")) || str_eq(command, STR("lmtp")))
+	if (str_eq(command, STR("smtpd")) || str_eq(command, STR("lmtp")) || str_eq(command, STR("pickup")))
 		return PROCESS_SMTPD;
 	if (str_eq(command, STR("imap")) || str_eq(command, STR("pop3")))
 		return PROCESS_ACCESS;
@@ -28,7 +29,14 @@ int bundle_role_of(struct str command)
 static bool ours(const struct master_service *s)
 {
 	/* In Postfix a unix service "lmtp" or "smtp" is a client; only listeners are front ends. */
+	if (str_eq(s->command, STR("pickup")))
+		return s->type != SERVICE_INET;
 	return s->type == SERVICE_INET && bundle_role_of(s->command) != 0;
+}
+
+bool bundle_is_listener(const struct master_service *s)
+{
+	return ours(s);
 }
 
 /* ---- files ---- */
@@ -218,6 +226,37 @@ static int check_lmtp(const struct conf *c, struct err *err)
 	return result;
 }
 
+/* Who may submit, by number, as the kernel will name him: a jail has no names. */
+static void add_submitters(struct bundle *b)
+{
+	struct conf *conf = conf_parse(b->wire.main_cf, INSTANCE_MAIN_CF, NULL, NULL);
+	struct str list = conf ? conf->authorized_submit_users : STR(""), item;
+	struct buf text;
+
+	if (conf == NULL || !conf_is_set(conf, STR("authorized_submit_users"))) {
+		conf_unref(&conf);
+		return;
+	}
+	buf_init(&text, CF_MAX);
+	buf_add_str(&text, b->wire.main_cf);
+	buf_addz(&text, "\nauthorized_submit_users =");
+	while (conf_list_next(&list, &item)) {
+		bool deny = str_starts(item, STR("!"));
+		struct str name = str_skip(item, deny);
+		const struct passwd *pw = getpwnam(arena_strz(&b->arena, name));
+
+		if (pw != NULL)
+			buf_addf(&text, " %s%u", deny ? "!" : "", (unsigned)pw->pw_uid);
+		else
+			buf_addf(&text, " %.*s", STR_ARG(item));
+	}
+	buf_addz(&text, "\n");
+	if (!buf_failed(&text))
+		b->wire.main_cf = arena_str(&b->arena, buf_str(&text));
+	buf_release(&text);
+	conf_unref(&conf);
+}
+
 struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
 {
 	struct bundle *b = bundle_new();
@@ -229,6 +268,7 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	if (read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
 	    read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0) {
 		add_hostname(b);
+		add_submitters(b);
 		result = parse(b, dir, warnings, err);
 	}
 	if (result == 0)

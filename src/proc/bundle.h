@@ -41,7 +41,9 @@ struct table_files *bundle_read_tables(const struct bundle *b, const char *dir, 
 struct table_set *bundle_tables(const struct bundle *b, struct table_files *files, struct buf *warnings,
 				struct err *err);
 
-/* The type inet service of that name, or NULL. */
+/* It listens, and a process of ours serves it: type inet, or local submission (pickup). */
+bool bundle_is_listener(const struct master_service *s);
+/* The listener of that name, or NULL. */
 const struct master_service *bundle_service(const struct bundle *b, struct str name);
 /* main.cf with the service's -o on top. The caller's reference; NULL with err. */
 struct conf *bundle_service_conf(const struct bundle *b, const struct master_service *s, struct err *err);

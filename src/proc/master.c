@@ -72,6 +72,7 @@ static void serving(struct master *m)
 	log_info("started -- version %.*s, instance %s%s", STR_ARG(m->bundle->conf->mail_version), m->dir,
 		 m->privileged ? "" : "; without root: one account for all processes, no chroot");
 	leave_terminal(m);
+	pickup_open(m);
 	if (m->ready_fd >= 0 && write(m->ready_fd, &byte, 1) < 0)
 		log_debug("nobody waits for the start");
 	fd_close(&m->ready_fd);
@@ -391,6 +392,18 @@ static void take_signals(struct master *m)
 
 /* ---- start of master itself ---- */
 
+static void make_spool(const char *spool, const char *name, mode_t mode)
+{
+	char *path = mem_printf("%s/%s", spool, name);
+	struct stat st;
+
+	/* mkdir() leaves out what the mask says, and the sticky bit is the point here. */
+	if ((mkdir(path, mode) < 0 && errno != EEXIST) || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) ||
+	    ((st.st_mode & 07777) != mode && st.st_uid == geteuid() && chmod(path, mode) < 0))
+		die(EX_CANTCREAT, "cannot make the directory %s: %s", path, strerror(errno));
+	free(path);
+}
+
 static void make_directory(const char *path, mode_t mode)
 {
 	if (mkdir(path, mode) < 0 && errno != EEXIST)
@@ -405,6 +418,9 @@ static void make_directories(const struct master *m, const struct bundle *b)
 	make_directory(run, 0755);
 	make_directory(spool, 0755);
 	make_directory(empty, 0755);
+	make_spool(spool, INSTANCE_PUBLIC, 0755);
+	make_spool(spool, INSTANCE_MAILDROP, 01733);
+	make_spool(spool, INSTANCE_CORRUPT, 0700);
 	free(run);
 	free(spool);
 	free(empty);

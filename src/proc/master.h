@@ -76,6 +76,7 @@ struct master {
 	struct child children[PROCESS_ROLES];
 	struct rpc_channel *callees[PROCESS_ROLES]; /* store, queue, directory: master's own calls */
 	VEC(struct listening *) sockets;
+	struct pickup *pickup; /* NULL until everything serves */
 	VEC(struct rpc_request *) stop_waiters;
 	VEC(struct rpc_request *) status_waiters;
 	uint64_t next_serial, reloads;
@@ -113,6 +114,14 @@ void listening_import(struct master *m);
 void control_open(struct master *m);
 void control_answer_status(struct master *m);
 void control_answer_stopped(struct master *m);
+
+/* ---- master_pickup.c ---- */
+/* The maildrop directory: what waits there is handed to smtpd, now and whenever something comes. */
+void pickup_open(struct master *m);
+void pickup_dropped(struct master *m, const struct proc_dropped *d);
+/* smtpd is gone, and with it what it had under way; or is ready again. */
+void pickup_lost(struct master *m);
+void pickup_again(struct master *m);
 
 /* ---- master_log.c ---- */
 int master_log_open(struct master *m, const struct conf *conf, struct err *err) WARN_UNUSED;

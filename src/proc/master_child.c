@@ -169,6 +169,8 @@ static void on_ready(struct child *c, struct proc_packet *packet)
 	if (c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS)
 		follow_file_size(c); /* of a reload while it started */
 	master_child_ready(c);
+	if (c->role == PROCESS_SMTPD)
+		pickup_again(c->master);
 }
 
 static void on_state(struct child *c, struct proc_packet *packet)
@@ -245,6 +247,14 @@ static void on_report(struct child *c, struct proc_packet *packet)
 	}
 }
 
+static void on_dropped(struct child *c, struct proc_packet *packet)
+{
+	struct proc_dropped d;
+
+	if (c->role == PROCESS_SMTPD && proc_unpack(packet, &proc_dropped_type, &d, NULL) == 0)
+		pickup_dropped(c->master, &d);
+}
+
 static void on_control(void *ctx, int fd)
 {
 	struct child *c = ctx;
@@ -268,6 +278,8 @@ static void on_control(void *ctx, int fd)
 		on_note(c, &packet);
 	else if (packet.number == PROC_REPORT)
 		on_report(c, &packet);
+	else if (packet.number == PROC_DROPPED)
+		on_dropped(c, &packet);
 	proc_packet_release(&packet);
 }
 
@@ -475,6 +487,8 @@ void child_ended(struct child *c, int status)
 	c->pid = 0;
 	c->ready = false;
 	c->sessions = 0;
+	if (c->role == PROCESS_SMTPD)
+		pickup_lost(m);
 	if (c->probe) {
 		struct proc_note note = {.text = STR("killed")};
 

@@ -1,6 +1,7 @@
 /* master_listen - listening sockets: opened once, kept by master, lent to the front ends. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "config/instance.h"
 #include "os/fd.h"
 #include "os/net.h"
 #include "proc/master.h"
@@ -66,12 +67,45 @@ static int open_loopback(struct master *m, const struct master_service *s, bool 
 	return 0;
 }
 
+/* Local submission: everybody may connect, the kernel says who he is. The name is without the directory: a restart finds
+ * it by that. */
+static int open_local(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
+		      struct err *err)
+{
+	char *address = mem_printf("unix:" INSTANCE_PUBLIC "/%.*s", STR_ARG(s->name)), *directory, *path;
+	struct listening *l = find(m, s->name, address);
+	int fd;
+
+	if (l == NULL && open) {
+		directory = bundle_queue_directory(b, m->dir);
+		path = mem_printf("%s/%s", directory, address + strlen("unix:"));
+		fd = net_listen_unix(path, 0666, LISTEN_BACKLOG, err);
+		free(path);
+		free(directory);
+		if (fd < 0) {
+			free(address);
+			return err_context(err, "service %.*s", STR_ARG(s->name));
+		}
+		l = NEW(struct listening);
+		*l = (struct listening){.service = str_dup(s->name), .address = mem_strdup(address), .fd = fd};
+		vec_push(&m->sockets, l);
+	}
+	if (l != NULL) {
+		l->role = (enum process_role)bundle_role_of(s->command);
+		l->wanted = true;
+	}
+	free(address);
+	return 0;
+}
+
 /* inet_interfaces: all, loopback-only, or addresses; for a service that names no host itself. */
 static int open_service(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
 			struct err *err)
 {
 	struct str rest = b->conf->inet_interfaces, host;
 
+	if (s->type != SERVICE_INET)
+		return open_local(m, b, s, open, err);
 	if (s->host.len)
 		return open_one(m, s, s->host, open, err);
 	while (conf_list_next(&rest, &host)) {
@@ -94,7 +128,7 @@ static int open_all(struct master *m, const struct bundle *b, bool open, struct 
 	for (size_t i = 0; i < b->master_cf.count; i++) {
 		const struct master_service *s = &b->master_cf.services[i];
 
-		if (s->type == SERVICE_INET && bundle_role_of(s->command) != 0 && open_service(m, b, s, open, err) < 0)
+		if (bundle_is_listener(s) && open_service(m, b, s, open, err) < 0)
 			return -1;
 	}
 	return 0;

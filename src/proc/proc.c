@@ -225,6 +225,29 @@ static int on_peer(struct proc_packet *packet, struct err *err)
 	return 0;
 }
 
+static int on_drop(struct proc_packet *packet, struct err *err)
+{
+	struct proc_drop d;
+
+	if (proc_unpack(packet, &proc_drop_type, &d, err) < 0)
+		return -1;
+	if (hooks.drop) {
+		hooks.drop(hooks.ctx, &d);
+	} else {
+		fd_close(&d.file);
+		fd_close(&d.conn);
+	}
+	return 0;
+}
+
+void proc_dropped(struct str name, uint8_t result, struct str text)
+{
+	struct proc_dropped d = {.name = name, .result = result, .text = text};
+
+	if (proc_send(PROC_CONTROL_FD, PROC_DROPPED, &proc_dropped_type, &d) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+}
+
 static int on_ask(void)
 {
 	struct proc_state state = {.sessions = hooks.sessions ? hooks.sessions(hooks.ctx) : 0};
@@ -291,6 +314,8 @@ static int handle(struct proc_packet *packet, const struct proc *p, struct err *
 		return on_stop(packet, err);
 	case PROC_ASK:
 		return on_ask();
+	case PROC_DROP:
+		return on_drop(packet, err);
 #ifdef POSTRIDER_TEST
 	case PROC_PROBE:
 		return on_probe(packet, err);

@@ -27,6 +27,7 @@ struct proc_hooks {
 	void (*listen)(void *ctx, struct str service, int fd); /* takes over fd */
 	void (*peer)(void *ctx, int fd, uint64_t tag);	       /* takes over fd: somebody who will call us */
 	int (*reload)(void *ctx, struct bundle *b, struct err *err);
+	void (*drop)(void *ctx, const struct proc_drop *d); /* takes over the descriptors; proc_dropped() answers */
 	uint64_t (*sessions)(void *ctx);
 	void (*stop)(void *ctx, int64_t grace_ms); /* the loop returns soon */
 	void *ctx;
@@ -50,6 +51,13 @@ void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c);
 void proc_serve(struct proc *p, const struct proc_hooks *hooks);
 /* The loop has returned: the process is about to end in good order. */
 void proc_done(struct proc *p);
+
+/* What became of a file of the maildrop. Any thread. */
+void proc_dropped(struct str name, uint8_t result, struct str text);
+
+/* ---- pickup.c ---- */
+/* The hook of smtpd: feeds the file through the socket of local submission, on a thread of its own. */
+void pickup_drop(void *ctx, const struct proc_drop *d);
 
 /* The process files. Each returns an exit status. */
 int proc_smtpd(struct proc *p);

@@ -19,6 +19,7 @@ enum proc_message {
 	PROC_STOP,
 	PROC_ASK,   /* wants a PROC_STATE */
 	PROC_PROBE, /* test builds only: try what the jail forbids; wants a PROC_PROBED */
+	PROC_DROP,  /* a file of the maildrop; wants a PROC_DROPPED */
 	/* child to master */
 	PROC_READY = 32, /* jailed, and serving from now on */
 	PROC_STATE,
@@ -26,6 +27,7 @@ enum proc_message {
 	PROC_REFUSED, /* a reload's configuration cannot be used; the old one stays */
 	PROC_REPORT,  /* a peer broke the rules of its channel, as none of ours does that is still ours */
 	PROC_MISSING, /* has no channel to a callee */
+	PROC_DROPPED,
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. tables: one of directory/tables/files.h; for everybody but
@@ -58,6 +60,13 @@ RPC_DECLARE(proc_report, PROC_REPORT_FIELDS)
 /* The callee's role, and how many channels to it have come so far: a newer one may be on its way. */
 #define PROC_MISSING_FIELDS(F, S) F(S, u32, role) F(S, u64, count)
 RPC_DECLARE(proc_missing, PROC_MISSING_FIELDS)
+
+/* uid: the file's owner. conn: a connection to the socket of local submission. */
+#define PROC_DROP_FIELDS(F, S) F(S, bytes, name) F(S, u32, uid) F(S, fd, file) F(S, fd, conn)
+RPC_DECLARE(proc_drop, PROC_DROP_FIELDS)
+/* result: enum submit_result (smtp/submit.h); text: why not. */
+#define PROC_DROPPED_FIELDS(F, S) F(S, bytes, name) F(S, u8, result) F(S, bytes, text)
+RPC_DECLARE(proc_dropped, PROC_DROPPED_FIELDS)
 
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)

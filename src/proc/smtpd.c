@@ -12,11 +12,18 @@ static bool wrapper(const struct conf *conf)
 	return conf->smtpd_tls_wrappermode;
 }
 
+static bool no_wrapper(const struct conf *conf)
+{
+	(void)conf;
+	return false;
+}
+
 int proc_smtpd(struct proc *p)
 {
 	static struct smtp_server server;
 	static const struct frontend_protocol protocols[] = {
-		{"smtpd", &smtp_protocol, wrapper, &server}, {"lmtp", &lmtp_protocol, wrapper, &server}, {0}};
+		{"smtpd", &smtp_protocol, wrapper, &server}, {"lmtp", &lmtp_protocol, wrapper, &server},
+		{"pickup", &local_protocol, no_wrapper, &server}, {0}};
 	struct frontend *f;
 	struct proc_hooks hooks;
 
@@ -41,6 +48,7 @@ int proc_smtpd(struct proc *p)
 
 	/* services: listening sockets come from master */
 	hooks = frontend_hooks(f);
+	hooks.drop = pickup_drop;
 	proc_serve(p, &hooks);
 
 	/* loop */

@@ -5,7 +5,7 @@
 #include "os/fault.h"
 #include "smtp/smtp.h"
 
-static void delivery_fill(struct smtp_session *c, struct delivery *d)
+void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 {
 	struct smtp_mail *m = &c->mail;
 
@@ -37,7 +37,7 @@ static void delivery_fill(struct smtp_session *c, struct delivery *d)
 /* Our answer leaves now; the store may forget the delivery once it has left. Before the transaction's grants
  * end: an unconfirmed delivery of a session that is gone looks to the store like a client that never heard us,
  * and an equal message from elsewhere like its second try. */
-static void answer_sent(struct smtp_session *c, const struct delivery *d, int how)
+void smtp_answer_sent(struct smtp_session *c, const struct delivery *d, int how)
 {
 	delivery_done_take(&c->unconfirmed, d);
 	/* What relay delivers under our id, relay confirms. */
@@ -50,7 +50,7 @@ static void answer_sent(struct smtp_session *c, const struct delivery *d, int ho
 }
 
 /* The whole message is refused: one reply, in LMTP one for each recipient. */
-static enum next refuse_all(struct smtp_session *c, int code, const struct err *err)
+enum next smtp_refuse_all(struct smtp_session *c, int code, const struct err *err)
 {
 	size_t more = c->lmtp && c->mail.rcpts.n > 0 ? c->mail.rcpts.n - 1 : 0;
 	struct err why = *err;
@@ -70,7 +70,7 @@ static enum next refuse_all(struct smtp_session *c, int code, const struct err *
 
 /* ---- SMTP ------------------------------------------------------------------------------------------------ */
 
-static void log_taken(struct smtp_session *c, struct delivery *d, int how, struct str queued_as)
+void smtp_log_taken(struct smtp_session *c, struct delivery *d, int how, struct str queued_as)
 {
 	struct str text = arena_printf(&c->mail.arena, "queued as %.*s", STR_ARG(queued_as));
 	struct log_gather gather;
@@ -96,16 +96,16 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 
 	c->mail.content = d->content;
 	if (how < 0)
-		return refuse_all(c, smtp_code_of(550, &err), &err);
+		return smtp_refuse_all(c, smtp_code_of(550, &err), &err);
 	FAULT_POINT("smtpd.delivered");
-	log_taken(c, d, how, queued_as);
+	smtp_log_taken(c, d, how, queued_as);
 	c->errors = c->junk = 0;
 	if (chunk_size >= 0)
 		smtp_reply(c, 250, "2.0.0", "Ok: %lld bytes queued as %.*s", (long long)chunk_size, STR_ARG(id));
 	else
 		smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));
 	if (how == DELIVER_STORED || d->held_count > 0)
-		answer_sent(c, d, how);
+		smtp_answer_sent(c, d, how);
 	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }
@@ -169,7 +169,7 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 	/* Not confirmed while something was put off: the client comes again with the same bytes, and those who
 	 * have them must not get them twice. */
 	if (all_done)
-		answer_sent(c, d, DELIVER_STORED);
+		smtp_answer_sent(c, d, DELIVER_STORED);
 	smtp_mail_reset(c);
 	return NEXT_UNIT;
 }
@@ -180,12 +180,14 @@ enum next smtp_accept(struct smtp_session *c, int64_t chunk_size)
 	struct err err = ERR_NONE;
 	int code;
 
+	if (c->local)
+		return smtp_accept_local(c, chunk_size);
 	c->mail.data_us = clock_us();
 	if (smtp_body_end(c, &code, &err) < 0)
-		return refuse_all(c, code, &err);
-	delivery_fill(c, &d);
+		return smtp_refuse_all(c, code, &err);
+	smtp_delivery_fill(c, &d);
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
-		return refuse_all(c, 451, &err);
+		return smtp_refuse_all(c, 451, &err);
 	smtp_log_message(c, &d);
 	return c->lmtp ? accept_lmtp(c, &d) : accept_smtp(c, &d, chunk_size);
 }

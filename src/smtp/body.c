@@ -15,6 +15,8 @@ void smtp_body_begin(struct smtp_session *c)
 		.submission = smtp_is_submission(c),
 	};
 
+	if (c->local)
+		smtp_local_limits(c, &limits);
 	smtp_filter_init(&c->mail.filter, &limits, &c->mail.arena);
 	c->mail.filtering = true;
 }

@@ -45,7 +45,7 @@ static int bdat_check(struct smtp_session *c, const struct bdat_args *bdat, int 
 	if (!c->mail.open)
 		return err_set(err, ERR_PERM, "5.5.1", "Error: need MAIL command");
 	*code_r = 554;
-	if (c->mail.rcpts.n == 0)
+	if (c->local ? !smtp_local_ready(c) : c->mail.rcpts.n == 0)
 		return err_set(err, ERR_PERM, "5.5.1", "Error: no valid recipients");
 	if (!c->mail.chunking && smtp_policy_data(c, code_r, err) < 0) {
 		smtp_log_reject(c, "BDAT", *code_r, err, STR(""));

@@ -13,7 +13,7 @@ enum next smtp_cmd_data(struct smtp_session *c, struct str args)
 		return smtp_reply(c, 503, "5.5.1", "Error: need RCPT command");
 	if (c->mail.chunking)
 		return smtp_reply(c, 503, "5.5.1", "Error: DATA after BDAT");
-	if (c->mail.rcpts.n == 0)
+	if (c->local ? !smtp_local_ready(c) : c->mail.rcpts.n == 0)
 		return smtp_reply(c, 554, "5.5.1", "Error: no valid recipients");
 	if (smtp_policy_data(c, &code, &err) < 0) {
 		smtp_log_reject(c, "DATA", code, &err, STR(""));

@@ -34,6 +34,10 @@ enum next smtp_cmd_mail(struct smtp_session *c, struct str args)
 										 : 501,
 				      &err);
 	}
+	if (c->local) {
+		c->mail.local.sender = address_str(&c->mail.arena, &mail.sender);
+		smtp_local_complete(c, &mail.sender);
+	}
 	sender = address_str(&c->mail.arena, &mail.sender);
 	return mail_check(c, &mail, sender);
 }

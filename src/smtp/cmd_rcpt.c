@@ -147,14 +147,16 @@ enum next smtp_cmd_rcpt(struct smtp_session *c, struct str args)
 		return smtp_reply(c, 503, "5.5.1", "Error: need MAIL command");
 	if (c->mail.chunking)
 		return smtp_reply(c, 503, "5.5.1", "Error: RCPT after BDAT");
-	if (c->mail.rcpts.n >= (size_t)c->conf->smtpd_recipient_limit)
+	if (!c->local && c->mail.rcpts.n >= (size_t)c->conf->smtpd_recipient_limit)
 		return smtp_reply(c, 452, "4.5.3", "Error: too many recipients");
-	if (smtp_rcpt_parse(args, c->conf->strict_rfc821_envelopes, c->mail.args.smtputf8, &c->mail.arena, &rcpt,
-			    &err) < 0)
+	if (smtp_rcpt_parse(args, c->conf->strict_rfc821_envelopes && !c->local, c->mail.args.smtputf8, &c->mail.arena,
+			    &rcpt, &err) < 0) {
+		smtp_local_spoil(c);
 		return smtp_reply_err(c,
 				      err.kind == ERR_PERM			 ? 555
 				      : str_eq(str_from(err.code), STR("5.6.7")) ? 553
 										 : 501,
 				      &err);
-	return rcpt_run(c, &rcpt);
+	}
+	return c->local ? smtp_local_rcpt(c, &rcpt) : rcpt_run(c, &rcpt);
 }

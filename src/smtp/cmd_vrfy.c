@@ -3,6 +3,8 @@
 
 enum next smtp_cmd_vrfy(struct smtp_session *c, struct str args)
 {
+	if (c->local && args.len > 0)
+		return smtp_local_vrfy(c, args);
 	if (c->conf->disable_vrfy_command)
 		return smtp_reply(c, 502, "5.5.1", "VRFY command is disabled");
 	if (args.len == 0)

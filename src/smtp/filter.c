@@ -18,12 +18,14 @@ void smtp_filter_init(struct smtp_filter *f, const struct smtp_filter_limits *li
 {
 	*f = (struct smtp_filter){.limits = *limits, .arena = arena, .state = FILTER_BOL, .in_header = true};
 	buf_init(&f->line, limits->line_max + 2 * HEADER_SLICE);
+	buf_init(&f->held, limits->line_max + 2 * HEADER_SLICE);
 	f->message_id = STR("");
 }
 
 void smtp_filter_release(struct smtp_filter *f)
 {
 	buf_release(&f->line);
+	buf_release(&f->held);
 }
 
 void smtp_filter_chunk(struct smtp_filter *f, uint64_t count)
@@ -38,6 +40,8 @@ static void refuse(struct smtp_filter *f, enum smtp_filter_refusal why)
 	if (f->refused == FILTER_OK)
 		f->refused = why;
 	buf_clear(&f->line);
+	buf_clear(&f->held);
+	f->held_name = 0;
 }
 
 /* ---- the header layer ------------------------------------------------------------------------------------ */
@@ -89,6 +93,8 @@ static bool see_field(struct smtp_filter *f, struct str line, size_t name_len)
 			f->message_id = arena_str(f->arena, str_sub(value, 0, MESSAGE_ID_LOG_MAX));
 	} else if (f->limits.submission && (str_ieq(name, STR("Bcc")) || str_ieq(name, STR("Resent-Bcc"))))
 		return false;
+	else if (f->limits.local && (str_ieq(name, STR("Return-Path")) || str_ieq(name, STR("Content-Length"))))
+		return false;
 	return true;
 }
 
@@ -99,6 +105,52 @@ static void see_continuation(struct smtp_filter *f, struct str line)
 		f->message_id = arena_str(f->arena, str_sub(str_trim(line), 0, MESSAGE_ID_LOG_MAX));
 }
 
+/* What the bytes of the stored form are on the wire. */
+static uint64_t wire_length(struct str stored)
+{
+	uint64_t n = stored.len;
+
+	for (size_t i = 0; i < stored.len; i++)
+		n += stored.ptr[i] == '\n';
+	return n;
+}
+
+static bool is_address_field(struct str name)
+{
+	static const char *const names[] = {"From", "To",	 "Cc",	      "Bcc",
+					    "Sender", "Reply-To", "Errors-To", "Apparently-To",
+					    "Return-Receipt-To", "Disposition-Notification-To", "Mail-Followup-To"};
+
+	if (str_istarts(name, STR("Resent-")))
+		name = str_skip(name, 7);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_ieq(name, str_from(names[i])))
+			return true;
+	return false;
+}
+
+/* The field is whole: as limits.field wants it. A Bcc is shown to it, and goes. */
+static void held_flush(struct smtp_filter *f, struct buf *out)
+{
+	struct str field = buf_str(&f->held), name = str_sub(field, 0, f->held_name);
+	bool drop = f->limits.submission && (str_ieq(name, STR("Bcc")) || str_ieq(name, STR("Resent-Bcc")));
+	struct buf changed;
+
+	if (f->held_name == 0)
+		return;
+	buf_init(&changed, 4 * f->held.max);
+	f->limits.field(f->limits.field_ctx, name, field, &changed);
+	if (drop || (changed.len > 0 && !buf_failed(&changed))) {
+		f->wire_size -= wire_length(field);
+		field = drop ? STR("") : buf_str(&changed);
+		f->wire_size += wire_length(field);
+	}
+	buf_add_str(out, field);
+	buf_release(&changed);
+	buf_clear(&f->held);
+	f->held_name = 0;
+}
+
 /* One whole line of the header, with its LF (the very last line of a message may come without). */
 static void header_line(struct smtp_filter *f, struct str line, struct buf *out)
 {
@@ -106,6 +158,8 @@ static void header_line(struct smtp_filter *f, struct str line, struct buf *out)
 	bool continuation = f->fields > 0 && line.len > 0 && ascii_blank(line.ptr[0]);
 
 	f->dropping = f->dropping && continuation;
+	if (!continuation)
+		held_flush(f, out);
 	f->header_size += line.len;
 	f->field_size = continuation ? f->field_size + line.len : line.len;
 	if (f->field_size > f->limits.line_max) {
@@ -118,15 +172,24 @@ static void header_line(struct smtp_filter *f, struct str line, struct buf *out)
 	} else if (continuation) {
 		see_continuation(f, line);
 		if (!f->dropping)
-			buf_add_str(out, line);
+			buf_add_str(f->held_name > 0 ? &f->held : out, line);
 	} else if (name_len > 0) {
 		if (++f->fields > f->limits.field_max) {
 			refuse(f, FILTER_HEADER_COUNT);
 			return;
 		}
+		if (f->limits.field != NULL && is_address_field(str_sub(line, 0, name_len))) {
+			(void)see_field(f, line, name_len);
+			f->held_name = name_len;
+			buf_add_str(&f->held, line);
+			return;
+		}
 		f->dropping = !see_field(f, line, name_len);
 		if (!f->dropping)
 			buf_add_str(out, line);
+	} else if (f->limits.local && f->fields == 0 && f->header_size == line.len &&
+		   (str_starts(line, STR("From ")) || str_starts(line, STR(">From ")))) {
+		f->wire_size -= wire_length(line);
 	} else if (f->fields == 0 && (str_starts(line, STR("From ")) || str_starts(line, STR(">From ")))) {
 		/* The separator line of an mbox: kept, as a field. */
 		f->fields++;
@@ -306,5 +369,7 @@ void smtp_filter_finish(struct smtp_filter *f, struct buf *out)
 	header_drain(f, out);
 	if (f->in_header && f->refused == FILTER_OK && f->line.len > 0)
 		header_line(f, str_of(f->line.ptr, f->line.len), out);
+	if (f->refused == FILTER_OK)
+		held_flush(f, out);
 	buf_release(&f->line);
 }

@@ -20,6 +20,11 @@ struct smtp_filter_limits {
 	size_t header_max;    /* the whole header */
 	unsigned field_max;   /* header fields */
 	bool submission;      /* remove Bcc */
+	bool local;	      /* of a program of this machine: the line of an mbox in front goes, too */
+	/* May be NULL. Each whole address field passes here with its line ends: what it puts into `out` stands in its
+	 * place, nothing leaves it as it is. */
+	void (*field)(void *ctx, struct str name, struct str field, struct buf *out);
+	void *field_ctx;
 };
 
 enum smtp_filter_refusal {
@@ -48,6 +53,8 @@ struct smtp_filter {
 	bool in_header;
 	bool dropping;	 /* continuation lines of a removed field follow */
 	struct buf line; /* the physical line under way */
+	struct buf held; /* the field under way, for limits.field */
+	size_t held_name; /* length of its name; 0: none is held */
 	size_t header_size, field_size;
 	unsigned fields;
 	enum smtp_filter_refusal refused;

@@ -6,7 +6,7 @@
 
 static const char *const command_names[CMD_COUNT] = {
 	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data",    "bdat",
-	"rset", "noop", "vrfy", "etrn",	    "quit", "help", "expn", "unknown",
+	"rset", "noop", "vrfy", "etrn",	    "quit", "help", "expn", "xuser", "xlocal", "unknown",
 };
 
 void smtp_log(struct smtp_session *c, const char *fmt, ...)
@@ -30,19 +30,22 @@ void smtp_log_auth_failed(struct smtp_session *c, struct str why, struct str use
 	       STR_ARG(c->auth_mechanism), STR_ARG(why), user.len > 0 ? ", sasl_username=" : "", STR_ARG(user));
 }
 
-void smtp_log_client(struct smtp_session *c)
-{
-	if (c->user.len > 0)
-		smtp_log(c, "%.*s: client=%.*s, sasl_method=%.*s, sasl_username=%.*s", STR_ARG(c->mail.queue_id),
-			 STR_ARG(c->client), STR_ARG(c->method), STR_ARG(c->user));
-	else
-		smtp_log(c, "%.*s: client=%.*s", STR_ARG(c->mail.queue_id), STR_ARG(c->client));
-}
-
 /* An address can be longer than a line of the log: 255 bytes of escapes and a domain of U-labels. */
 static struct str shown(struct str address)
 {
 	return str_sub(address, 0, 400);
+}
+
+void smtp_log_client(struct smtp_session *c)
+{
+	if (c->local)
+		smtp_log(c, "%.*s: uid=%u from=<%.*s>", STR_ARG(c->mail.queue_id), c->uid,
+			 STR_ARG(shown(c->mail.local.sender)));
+	else if (c->user.len > 0)
+		smtp_log(c, "%.*s: client=%.*s, sasl_method=%.*s, sasl_username=%.*s", STR_ARG(c->mail.queue_id),
+			 STR_ARG(c->client), STR_ARG(c->method), STR_ARG(c->user));
+	else
+		smtp_log(c, "%.*s: client=%.*s", STR_ARG(c->mail.queue_id), STR_ARG(c->client));
 }
 
 void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient)

@@ -57,7 +57,7 @@ int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
 
-	if (c->lmtp)
+	if (c->lmtp || c->local)
 		return 0;
 	/* With CHUNKING a client may pipeline whatever it likes (RFC 3030 4.2), so only DATA can be improper. */
 	r.pipelining = c->command == CMD_DATA && session_input_pending(c->s);
@@ -72,7 +72,7 @@ bool smtp_offers_tls(struct smtp_session *c)
 	struct tls_context *tls;
 	bool offers;
 
-	if (session_is_tls(c->s) || c->conf->smtpd_tls_security_level == LEVEL_NONE)
+	if (c->local || session_is_tls(c->s) || c->conf->smtpd_tls_security_level == LEVEL_NONE)
 		return false;
 	tls = service_tls(c->service);
 	offers = tls != NULL;
@@ -82,7 +82,7 @@ bool smtp_offers_tls(struct smtp_session *c)
 
 bool smtp_tls_is_missing(struct smtp_session *c)
 {
-	return !c->lmtp && c->conf->smtpd_tls_security_level == LEVEL_ENCRYPT && !session_is_tls(c->s);
+	return !c->lmtp && !c->local && c->conf->smtpd_tls_security_level == LEVEL_ENCRYPT && !session_is_tls(c->s);
 }
 
 bool smtp_rejects_bare_lf(struct smtp_session *c)
@@ -90,6 +90,8 @@ bool smtp_rejects_bare_lf(struct smtp_session *c)
 	struct buf mode;
 	bool yes;
 
+	if (c->local)
+		return false;
 	buf_init(&mode, 64);
 	yes = conf_text(c->conf, STR("smtpd_forbid_bare_newline"), &mode) && str_ieq(buf_str(&mode), STR("reject"));
 	buf_release(&mode);

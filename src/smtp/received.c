@@ -32,6 +32,13 @@ static void add_received(struct smtp_session *c, struct buf *out)
 {
 	char literal[NET_ADDR_TEXT], with[24];
 
+	if (c->local) {
+		buf_addf(out, "Received: by %.*s (%.*s, from userid %u)\n\tid %.*s; ", STR_ARG(c->conf->myhostname),
+			 STR_ARG(c->conf->mail_name), c->uid, STR_ARG(c->mail.queue_id));
+		date_write(out, clock_wall(), 0);
+		buf_addz(out, " (UTC)\n");
+		return;
+	}
 	buf_addz(out, "Received: from ");
 	add_helo(out, c->helo);
 	buf_addf(out, " (%.*s [%s])\n", STR_ARG(c->client_name), net_addr_literal(session_peer(c->s), literal));
@@ -77,7 +84,9 @@ static void complete(struct smtp_session *c, struct delivery *d)
 	if (!f->has_date)
 		d->added_date = date_value(&c->mail.arena);
 	if (!f->has_from)
-		d->added_from = c->user.len > 0 ? c->user : c->mail.sender;
+		d->added_from = c->local	 ? smtp_local_from(c)
+				: c->user.len > 0 ? c->user
+						  : c->mail.sender;
 	if (!f->has_message_id)
 		d->added_message_id = message_id_value(c);
 }

@@ -18,5 +18,6 @@ struct smtp_server {
 
 extern const struct protocol smtp_protocol; /* smtpd: 25, and with -o also 587 and 465 */
 extern const struct protocol lmtp_protocol; /* RFC 2033 */
+extern const struct protocol local_protocol; /* sendmail(1) of this machine, over a UNIX socket: see smtp/local.c */
 
 #endif

@@ -13,7 +13,7 @@
 
 /* IN_CLEAR: also where smtpd_tls_security_level is encrypt (RFC 3207 4). BDAT is among them because its bytes follow
  * whatever is said; it has no transaction to add to. */
-enum { FOR_SMTP = 1, FOR_LMTP = 2, JUNK = 4, IN_CLEAR = 8 };
+enum { FOR_SMTP = 1, FOR_LMTP = 2, JUNK = 4, IN_CLEAR = 8, FOR_LOCAL = 16 };
 
 static const struct command {
 	const char *name;
@@ -21,29 +21,33 @@ static const struct command {
 	smtp_command_fn *fn;
 	unsigned flags;
 } commands[] = {
-	{"HELO", CMD_HELO, smtp_cmd_helo, FOR_SMTP | IN_CLEAR},
-	{"EHLO", CMD_EHLO, smtp_cmd_ehlo, FOR_SMTP | IN_CLEAR},
+	{"HELO", CMD_HELO, smtp_cmd_helo, FOR_LOCAL | FOR_SMTP | IN_CLEAR},
+	{"EHLO", CMD_EHLO, smtp_cmd_ehlo, FOR_LOCAL | FOR_SMTP | IN_CLEAR},
 	{"LHLO", CMD_LHLO, smtp_cmd_lhlo, FOR_LMTP | IN_CLEAR},
 	{"STARTTLS", CMD_STARTTLS, smtp_cmd_starttls, FOR_SMTP | FOR_LMTP | IN_CLEAR},
 	{"AUTH", CMD_AUTH, smtp_cmd_auth, FOR_SMTP},
-	{"MAIL", CMD_MAIL, smtp_cmd_mail, FOR_SMTP | FOR_LMTP},
-	{"RCPT", CMD_RCPT, smtp_cmd_rcpt, FOR_SMTP | FOR_LMTP},
-	{"DATA", CMD_DATA, smtp_cmd_data, FOR_SMTP | FOR_LMTP},
-	{"BDAT", CMD_BDAT, smtp_cmd_bdat, FOR_SMTP | FOR_LMTP | IN_CLEAR},
-	{"RSET", CMD_RSET, smtp_cmd_rset, FOR_SMTP | FOR_LMTP | JUNK},
-	{"NOOP", CMD_NOOP, smtp_cmd_noop, FOR_SMTP | FOR_LMTP | JUNK | IN_CLEAR},
-	{"VRFY", CMD_VRFY, smtp_cmd_vrfy, FOR_SMTP | FOR_LMTP | JUNK},
+	{"MAIL", CMD_MAIL, smtp_cmd_mail, FOR_LOCAL | FOR_SMTP | FOR_LMTP},
+	{"RCPT", CMD_RCPT, smtp_cmd_rcpt, FOR_LOCAL | FOR_SMTP | FOR_LMTP},
+	{"DATA", CMD_DATA, smtp_cmd_data, FOR_LOCAL | FOR_SMTP | FOR_LMTP},
+	{"BDAT", CMD_BDAT, smtp_cmd_bdat, FOR_LOCAL | FOR_SMTP | FOR_LMTP | IN_CLEAR},
+	{"RSET", CMD_RSET, smtp_cmd_rset, FOR_LOCAL | FOR_SMTP | FOR_LMTP | JUNK},
+	{"NOOP", CMD_NOOP, smtp_cmd_noop, FOR_LOCAL | FOR_SMTP | FOR_LMTP | JUNK | IN_CLEAR},
+	{"VRFY", CMD_VRFY, smtp_cmd_vrfy, FOR_LOCAL | FOR_SMTP | FOR_LMTP | JUNK},
 	{"ETRN", CMD_ETRN, smtp_cmd_etrn, FOR_SMTP | JUNK},
-	{"QUIT", CMD_QUIT, smtp_cmd_quit, FOR_SMTP | FOR_LMTP | IN_CLEAR},
-	{"HELP", CMD_HELP, smtp_cmd_help, FOR_SMTP | FOR_LMTP | JUNK},
+	{"QUIT", CMD_QUIT, smtp_cmd_quit, FOR_LOCAL | FOR_SMTP | FOR_LMTP | IN_CLEAR},
+	{"HELP", CMD_HELP, smtp_cmd_help, FOR_LOCAL | FOR_SMTP | FOR_LMTP | JUNK},
 	{"EXPN", CMD_EXPN, smtp_cmd_expn, FOR_SMTP | FOR_LMTP | JUNK},
+	{"XUSER", CMD_XUSER, smtp_cmd_xuser, FOR_LOCAL},
+	{"XLOCAL", CMD_XLOCAL, smtp_cmd_xlocal, FOR_LOCAL},
 };
 
 static const struct command *command_find(const struct smtp_session *c, struct str verb)
 {
+	unsigned wanted = c->local ? FOR_LOCAL : c->lmtp ? FOR_LMTP : FOR_SMTP;
+
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		if (str_ieq(verb, str_from(commands[i].name)))
-			return commands[i].flags & (c->lmtp ? FOR_LMTP : FOR_SMTP) ? &commands[i] : NULL;
+			return commands[i].flags & wanted ? &commands[i] : NULL;
 	return NULL;
 }
 
@@ -109,6 +113,11 @@ static void name_client(struct smtp_session *c)
 	const struct net_addr *peer = session_peer(c->s);
 
 	/* Names of clients come from DNS; this process asks none. Loopback needs no asking. */
+	if (c->local) {
+		c->client_name = STR("localhost");
+		c->client = arena_printf(&c->arena, "localhost[uid %u]", c->uid);
+		return;
+	}
 	c->client_name = peer->len == 0 || net_addr_is_loopback(peer) ? STR("localhost") : STR("unknown");
 	c->client = arena_printf(&c->arena, "%.*s[%s]", STR_ARG(c->client_name), session_peer_text(c->s));
 }
@@ -143,7 +152,9 @@ static bool smtp_admit(struct session *s)
 	return admitted;
 }
 
-static enum next open_any(struct session *s, bool lmtp)
+enum dialect { DIALECT_SMTP, DIALECT_LMTP, DIALECT_LOCAL };
+
+static enum next open_any(struct session *s, enum dialect dialect)
 {
 	struct smtp_session *c = state(s);
 
@@ -154,7 +165,8 @@ static enum next open_any(struct session *s, bool lmtp)
 	c->env = (struct deliver_env){.store = c->server->store,
 				      .queue = queue_client_channel(c->server->queue),
 				      .queue_client = c->server->queue};
-	c->lmtp = lmtp;
+	c->lmtp = dialect == DIALECT_LMTP;
+	c->local = dialect == DIALECT_LOCAL;
 	c->where = "CONNECT";
 	c->helo = c->user = c->method = STR("");
 	arena_init(&c->arena);
@@ -163,8 +175,15 @@ static enum next open_any(struct session *s, bool lmtp)
 	c->mail.content = CONTENT_NONE;
 	c->mail.sender = c->mail.queue_id = STR("");
 	name_log(c);
-	name_client(c);
 	session_set_timeout(s, c->conf->smtpd_timeout);
+	if (c->local) {
+		if (!smtp_local_open(c))
+			return NEXT_CLOSE;
+		name_client(c);
+		smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
+		return NEXT_UNIT;
+	}
+	name_client(c);
 	smtp_log(c, "connect from %.*s", STR_ARG(c->client));
 	c->greeted = true;
 	smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
@@ -173,12 +192,17 @@ static enum next open_any(struct session *s, bool lmtp)
 
 static enum next smtp_open(struct session *s)
 {
-	return open_any(s, false);
+	return open_any(s, DIALECT_SMTP);
 }
 
 static enum next lmtp_open(struct session *s)
 {
-	return open_any(s, true);
+	return open_any(s, DIALECT_LMTP);
+}
+
+static enum next local_open(struct session *s)
+{
+	return open_any(s, DIALECT_LOCAL);
 }
 
 static ssize_t smtp_frame(struct session *s, struct str in, size_t *scanned)
@@ -269,11 +293,12 @@ static void smtp_close(struct session *s)
 {
 	struct smtp_session *c = state(s);
 
-	if (!c->greeted)
+	if (!c->greeted && !c->local)
 		return;
-	if (!c->ending)
+	if (!c->ending && (!c->local || c->mail.queue_id.len > 0))
 		smtp_log(c, "lost connection after %s from %.*s", c->where, STR_ARG(c->client));
-	smtp_log_disconnect(c);
+	if (!c->local)
+		smtp_log_disconnect(c);
 	smtp_session_forget(c);
 	if (c->confirm_pending)
 		deliver_unheard(&c->env, &c->unconfirmed);
@@ -294,3 +319,4 @@ static void smtp_close(struct session *s)
 
 const struct protocol smtp_protocol = PROTOCOL("smtp", smtp_open);
 const struct protocol lmtp_protocol = PROTOCOL("lmtp", lmtp_open);
+const struct protocol local_protocol = PROTOCOL("local", local_open);

@@ -6,6 +6,7 @@
 #ifndef SMTP_SMTP_H
 #define SMTP_SMTP_H
 
+#include "base/map.h"
 #include "base/vec.h"
 #include "config/service.h"
 #include "deliver/deliver.h"
@@ -36,6 +37,8 @@ enum smtp_command {
 	CMD_QUIT,
 	CMD_HELP,
 	CMD_EXPN,
+	CMD_XUSER,
+	CMD_XLOCAL,
 	CMD_UNKNOWN,
 	CMD_COUNT
 };
@@ -45,6 +48,29 @@ struct smtp_rcpt {
 	struct str given;
 	size_t *targets; /* indexes into smtp_mail.targets */
 	size_t target_count;
+};
+
+/* A recipient of a local submission: resolved when the data is whole. */
+struct smtp_local_rcpt {
+	struct str address; /* with a domain, quoted where needed */
+	struct str lookup;  /* the same as the directory wants it */
+	uint32_t notify;
+	struct str orcpt;
+};
+
+/* What a local submission says beside MAIL and RCPT (XLOCAL). */
+struct smtp_local {
+	bool extract;	      /* sendmail -t: recipients stand in the header, too */
+	bool gateway;	      /* sendmail -G: the header stays as it is */
+	bool again;	      /* the same may have been taken before */
+	struct str full_name; /* sendmail -F */
+	struct str token;     /* names the submission among those of the user; "" */
+	struct str sender;    /* as given */
+	bool resent;	      /* the header has Resent- fields, whose recipients count */
+	bool too_many;
+	bool spoiled; /* a part of it was refused: then all is */
+	struct map *seen; /* of targets: key to index plus one; NULL: none yet */
+	VEC(struct smtp_local_rcpt) rcpts, header, header_resent;
 };
 
 struct smtp_mail {
@@ -65,6 +91,7 @@ struct smtp_mail {
 	bool filtering;
 	struct smtp_filter filter;
 	struct content content;
+	struct smtp_local local;
 	uint64_t discard; /* bytes of a refused chunk still to come */
 	struct {
 		int code;
@@ -83,6 +110,9 @@ struct smtp_session {
 	const char *log_cleanup, *log_qmgr, *log_virtual; /* the names under which Postfix logs these lines */
 	struct deliver_env env;
 	bool lmtp;
+	bool local;   /* a program of this machine, over a UNIX socket */
+	uint32_t uid; /* that it runs as */
+	bool dropped; /* it comes from the maildrop directory */
 	struct arena arena;
 	struct str client;	/* "unknown[192.0.2.1]" */
 	struct str client_name; /* "unknown" */
@@ -110,7 +140,7 @@ struct smtp_session {
 typedef enum next smtp_command_fn(struct smtp_session *c, struct str args);
 smtp_command_fn smtp_cmd_helo, smtp_cmd_ehlo, smtp_cmd_lhlo, smtp_cmd_starttls, smtp_cmd_auth, smtp_cmd_mail,
 	smtp_cmd_rcpt, smtp_cmd_data, smtp_cmd_bdat, smtp_cmd_rset, smtp_cmd_noop, smtp_cmd_vrfy, smtp_cmd_etrn,
-	smtp_cmd_quit, smtp_cmd_help, smtp_cmd_expn;
+	smtp_cmd_quit, smtp_cmd_help, smtp_cmd_expn, smtp_cmd_xuser, smtp_cmd_xlocal;
 
 /* ---- reply.c ---- */
 /* One reply line "code dsn text"; dsn may be "" (greetings). The class of dsn is made to fit the code; controls
@@ -164,6 +194,33 @@ bulk_spill_fn smtp_body_spill;
 struct str smtp_received(struct smtp_session *c, struct delivery *d);
 /* The data is whole: decide, deliver, answer, end the transaction. chunk_size: of the last BDAT, -1 for DATA. */
 enum next smtp_accept(struct smtp_session *c, int64_t chunk_size);
+
+/* ---- accept.c, for local_accept.c ---- */
+void smtp_delivery_fill(struct smtp_session *c, struct delivery *d);
+enum next smtp_refuse_all(struct smtp_session *c, int code, const struct err *err);
+void smtp_log_taken(struct smtp_session *c, struct delivery *d, int how, struct str queued_as);
+void smtp_answer_sent(struct smtp_session *c, const struct delivery *d, int how);
+
+/* ---- local.c, local_header.c, local_accept.c: sendmail(1) ---- */
+/* Everybody on this machine may connect; who it is says the kernel. False: he may not submit (a reply was written). */
+bool smtp_local_open(struct smtp_session *c);
+/* An address without a domain is one of $myorigin. */
+void smtp_local_complete(const struct smtp_session *c, struct address *a);
+enum next smtp_local_rcpt(struct smtp_session *c, const struct rcpt_args *rcpt);
+/* The limits of the filter, as local mail needs them. */
+void smtp_local_limits(struct smtp_session *c, struct smtp_filter_limits *limits);
+/* The data may come: there are recipients, or will be. */
+bool smtp_local_ready(struct smtp_session *c);
+/* VRFY: sendmail -bv may know. */
+enum next smtp_local_vrfy(struct smtp_session *c, struct str args);
+void smtp_local_spoil(struct smtp_session *c);
+void smtp_local_reset(struct smtp_session *c);
+/* The value of a missing From: field. Lives in the transaction's arena. */
+struct str smtp_local_from(struct smtp_session *c);
+enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size);
+/* A header field with addresses without domain gets $myorigin: the field as it shall be goes to out, nothing when it is
+ * good as it is. Pure. */
+void smtp_local_field(struct str name, struct str field, struct str origin, struct buf *out);
 
 /* ---- bulk handlers ---- */
 enum next smtp_data_bulk(struct smtp_session *c);

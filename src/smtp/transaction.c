@@ -68,6 +68,7 @@ void smtp_mail_reset(struct smtp_session *c)
 
 	if (m->filtering)
 		smtp_filter_release(&m->filter);
+	smtp_local_reset(c);
 	content_drop(&m->content, &c->env);
 	session_bulk_drop(c->s);
 	if (m->granted) {
@@ -103,7 +104,7 @@ void smtp_session_forget(struct smtp_session *c)
 
 bool smtp_is_submission(const struct smtp_session *c)
 {
-	return c->user.len > 0 || c->conf->always_add_missing_headers;
+	return c->user.len > 0 || (c->local && !c->mail.local.gateway) || c->conf->always_add_missing_headers;
 }
 
 const char *smtp_with(struct smtp_session *c, char out[24])

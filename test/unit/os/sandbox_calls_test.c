@@ -72,7 +72,7 @@ static const int for_all[] = {SYS_read,
 };
 /* Allowed with some arguments: tried one by one below. */
 static const int compared[] = {SYS_mmap,      SYS_mprotect, SYS_clone,	 SYS_tgkill,	 SYS_prctl,
-			       SYS_prlimit64, SYS_fcntl,    SYS_sendmsg, SYS_setsockopt, SYS_clone3};
+			       SYS_prlimit64, SYS_fcntl,    SYS_sendmsg, SYS_setsockopt, SYS_getsockopt, SYS_clone3};
 static const int for_accept[] = {SYS_accept4,	  SYS_recvfrom,	      SYS_sendto,	  SYS_getpeername,
 				 SYS_getsockname, SYS_timerfd_create, SYS_timerfd_settime};
 static const int for_files[] = {SYS_openat,    SYS_newfstatat, SYS_getdents64,	    SYS_fchdir,	      SYS_mkdirat,
@@ -308,6 +308,8 @@ static int try_arguments(unsigned allow, long unused)
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_LOCK_FILTER, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_MARK, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_NODELAY, 0, 0, 0}, serves},
+		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERCRED, 0, 0, 0}, serves},
+		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERGROUPS, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_ULP, 0, 0, 0}, false},
 		/* what is open, not what has a name */

@@ -1,0 +1,15 @@
+/* sendmail - what the files of sendmail(1) share, and the way in for who is called by another name than postrider. */
+#ifndef CMD_SENDMAIL_H
+#define CMD_SENDMAIL_H
+
+#include "cmd/submission.h"
+
+/* `name`: sendmail, mailq or newaliases. dir: the instance unless -C names another. argv[0] is not looked at. Returns
+ * the exit status. */
+int sendmail_main(const char *name, const char *dir, int argc, char **argv);
+/* -bv: says where mail for each would go, and mails it to the caller. status: of finding out who he is. */
+int sendmail_verify(struct submission *s, int status, int count, char **rcpts);
+/* The queue's commands by their verb. id, site: or NULL. */
+int sendmail_queue(const char *dir, const char *verb, const char *id, const char *site);
+
+#endif

@@ -1,0 +1,120 @@
+/* The end of the data of a local submission: who its recipients are, and then all of it is taken, or nothing. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "os/fault.h"
+#include "smtp/smtp.h"
+#include <openssl/evp.h>
+
+/* The same submission again has the same id. Who has no token (sendmail -bs) has no second try either. */
+static void delivery_id(struct smtp_session *c)
+{
+	struct str token = c->mail.local.token, text;
+	unsigned char hash[EVP_MAX_MD_SIZE];
+	unsigned int len = 0;
+
+	if (token.len == 0)
+		return;
+	text = arena_printf(&c->mail.arena, "sendmail %u %.*s", c->uid, STR_ARG(token));
+	if (EVP_Digest(text.ptr, text.len, hash, &len, EVP_sha256(), NULL) == 1 && len >= DELIVERY_ID_SIZE)
+		memcpy(c->mail.id, hash, DELIVERY_ID_SIZE);
+}
+
+/* Whom two addresses lead to gets one copy. */
+static void target_add(struct smtp_session *c, const struct delivery_rcpt *add)
+{
+	struct smtp_mail *m = &c->mail;
+	struct str key = arena_printf(&m->arena, "%llu %.*s", (unsigned long long)add->account, STR_ARG(add->address));
+
+	for (size_t i = 0; i < key.len; i++)
+		((char *)(uintptr_t)key.ptr)[i] = ascii_lower(key.ptr[i]);
+	if (m->local.seen == NULL)
+		m->local.seen = map_new();
+	if (map_get(m->local.seen, key) != NULL)
+		return;
+	vec_push_arena(&m->arena, &m->targets, *add);
+	m->targets.v[m->targets.n - 1].index = (uint32_t)m->targets.n - 1;
+	map_set(m->local.seen, key, (void *)(uintptr_t)m->targets.n);
+}
+
+/* Accounts of ours are served at once. Everybody else is the queue's: relay finds the way, or bounces. */
+static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *rcpt)
+{
+	struct dir_resolve ask = {.session = c->mail.grant, .address = rcpt->lookup};
+	struct delivery_rcpt add = {.orcpt = rcpt->orcpt, .notify = rcpt->notify, .original = rcpt->address};
+	struct dir_resolved found;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+
+	c->mail.granted = true;
+	rpc_reply_init(&hold);
+	if (smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &err) == 0 && found.class == RCPT_LOCAL &&
+	    found.targets.n > 0) {
+		for (size_t i = 0; i < found.targets.n; i++) {
+			add.account = found.targets.v[i].account;
+			add.address = arena_str(&c->mail.arena, found.targets.v[i].address);
+			target_add(c, &add);
+		}
+	} else {
+		add.address = rcpt->address;
+		add.state = DELIVERY_DEFERRED;
+		err_set(&add.err, ERR_TEMP, "4.0.0", "not tried yet");
+		target_add(c, &add);
+	}
+	rpc_reply_release(&hold);
+}
+
+static int rcpts_resolve(struct smtp_session *c, int *code_r, struct err *err)
+{
+	struct smtp_local *l = &c->mail.local;
+	size_t more = l->resent ? l->header_resent.n : l->header.n;
+
+	*code_r = 554;
+	if (l->rcpts.n + more == 0)
+		return err_set(err, ERR_PERM, "5.5.4", "No recipient addresses found in message header");
+	if (l->too_many || l->rcpts.n + more > 50000)
+		return err_set(err, ERR_PERM, "5.5.3", "More than 50000 recipients");
+	for (size_t i = 0; i < l->rcpts.n; i++)
+		rcpt_resolve(c, &l->rcpts.v[i]);
+	for (size_t i = 0; i < more; i++)
+		rcpt_resolve(c, l->resent ? &l->header_resent.v[i] : &l->header.v[i]);
+	return 0;
+}
+
+/* What may come again is not confirmed: a file of the maildrop that a crash brings back, a submission whose first half
+ * is in the queue while this one went to the store. The store forgets it by itself after maximal_queue_lifetime. */
+static bool may_come_again(const struct smtp_session *c)
+{
+	return c->dropped || c->mail.local.again;
+}
+
+enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size)
+{
+	struct delivery d;
+	struct str queued_as, id;
+	struct err err = ERR_NONE;
+	int code, how;
+
+	c->mail.data_us = clock_us();
+	if (smtp_body_end(c, &code, &err) < 0 || rcpts_resolve(c, &code, &err) < 0)
+		return smtp_refuse_all(c, code, &err);
+	delivery_id(c);
+	smtp_delivery_fill(c, &d);
+	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
+		return smtp_refuse_all(c, 451, &err);
+	d.fingerprint = STR(""); /* the id alone says what is the same */
+	id = arena_str(&c->mail.arena, d.queue_id);
+	smtp_log_message(c, &d);
+	how = deliver_submit(&c->env, &d, &c->mail.arena, &queued_as, &err);
+	c->mail.content = d.content;
+	if (how < 0)
+		return smtp_refuse_all(c, smtp_code_of(550, &err), &err);
+	FAULT_POINT("smtpd.delivered");
+	smtp_log_taken(c, &d, how, queued_as);
+	c->errors = c->junk = 0;
+	(void)chunk_size;
+	smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));
+	if (how == DELIVER_STORED && !may_come_again(c))
+		smtp_answer_sent(c, &d, how);
+	smtp_mail_reset(c);
+	return NEXT_UNIT;
+}
