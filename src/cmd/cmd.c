@@ -1,9 +1,10 @@
 /* cmd - the table of commands, and what they have in common. */
 #include "cmd/cmd.h"
-#include "cmd/sendmail.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/map.h"
+#include "cmd/queue.h"
+#include "cmd/sendmail.h"
 #include "config/instance.h"
 #include <limits.h>
 #include <stdarg.h>
@@ -56,8 +57,19 @@ const struct cmd_entry cmd_table[] = {
 	 "there\n"
 	 "  set ADDRESS [TARGET ...] [--enable | --disable]\n"
 	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS"},
-	{"queue", cmd_queue, "list | show ID | flush [ID] | delete ID|ALL [--json]",
-	 "The messages that wait to be delivered."},
+	{"queue", cmd_queue, "list | show | flush | hold | release | requeue | delete ... [--json]",
+	 "The messages that wait to be delivered.\n"
+	 "  list [CHOICE] [--by-destination | --by-age]   as mailq, or counted as qshape does\n"
+	 "  show ID                       envelope, header, and why it waits\n"
+	 "  flush [CHOICE]                try again now: all, unless chosen\n"
+	 "  hold CHOICE; release CHOICE   not at all, until it is released\n"
+	 "  requeue CHOICE                as if it had just come\n"
+	 "  delete CHOICE                 nobody is told\n"
+	 "CHOICE: ID ..., ALL, or what must all be so:\n"
+	 "  --sender ADDRESS, --recipient ADDRESS    or @DOMAIN; <> is the null sender\n"
+	 "  --destination DOMAIN\n"
+	 "  --older AGE, --younger AGE               90, 15m, 2h, 5d, 1w\n"
+	 "  --state active | deferred | hold"},
 	{"dns", cmd_dns, "lookup NAME [TYPE] [--json]",
 	 "What the running system gets when it asks the DNS: the records, whether DNSSEC proves them, and why not.\n"
 	 "TYPE is A (the default), AAAA, MX, CNAME, TXT, PTR, SRV or TLSA; of an address its PTR is asked for.\n"
@@ -213,6 +225,9 @@ static const struct {
 	{"postmap", run_postmap},
 	{"postalias", run_postmap},
 	{"newaliases", run_postmap},
+	{"postqueue", postqueue_main},
+	{"postsuper", postsuper_main},
+	{"postcat", postcat_main},
 };
 
 static int run_by_name(const char *name, const char *dir, int argc, char **argv)

@@ -221,9 +221,14 @@ static int make_directories(struct init *in)
 	static const struct {
 		const char *name;
 		mode_t mode;
-	} dirs[] = {{NULL, 0755},	    {"tls", 0755},	   {INSTANCE_DIRECTORY_DIR, 0700},
-		    {INSTANCE_SPOOL, 0755}, {INSTANCE_MAIL, 0700}, {INSTANCE_RUN, 0755},
-		    {INSTANCE_SPOOL "/" INSTANCE_PUBLIC, 0755}, {INSTANCE_SPOOL "/" INSTANCE_MAILDROP, 01733},
+	} dirs[] = {{NULL, 0755},
+		    {"tls", 0755},
+		    {INSTANCE_DIRECTORY_DIR, 0700},
+		    {INSTANCE_SPOOL, 0755},
+		    {INSTANCE_MAIL, 0700},
+		    {INSTANCE_RUN, 0755},
+		    {INSTANCE_SPOOL "/" INSTANCE_PUBLIC, 0755},
+		    {INSTANCE_SPOOL "/" INSTANCE_MAILDROP, 01733},
 		    {INSTANCE_SPOOL "/" INSTANCE_CORRUPT, 0700},
 		    {"log", 0755}};
 
@@ -333,7 +338,8 @@ static int prepare(struct init *in, const char *domain, const char *host)
 		return -1;
 	}
 	free(default_host);
-	buf_addf(&in->main_cf, main_cf_text, in->host, in->domain, in->domain, in->dir, in->dir, in->dir, in->dir, in->dir);
+	buf_addf(&in->main_cf, main_cf_text, in->host, in->domain, in->domain, in->dir, in->dir, in->dir, in->dir,
+		 in->dir);
 	write_master_cf(in);
 	in->conf = conf_parse(buf_str(&in->main_cf), INSTANCE_MAIN_CF, NULL, &in->err);
 	return in->conf ? 0 : -1;

@@ -2,9 +2,10 @@
  * sendmail(1) treats them. Any user may call it; it has no rights of its own.
  *
  * It says what to do by its exit status (sysexits.h), and on stderr when that is not 0. */
+#include "cmd/sendmail.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "cmd/sendmail.h"
+#include "cmd/map.h"
 #include "cmd/submission.h"
 #include "config/instance.h"
 #include "os/net.h"
@@ -37,8 +38,9 @@ static int set_mode(struct options *o, const char *value)
 	static const struct {
 		char letter;
 		enum mode mode;
-	} modes[] = {{'m', MODE_ENQUEUE}, {'s', MODE_SMTP},    {'v', MODE_VERIFY},  {'p', MODE_MAILQ}, {'i', MODE_ALIASES},
-		     {'d', MODE_DAEMON},  {'l', MODE_DAEMON}, {'h', MODE_NOTHING}, {'H', MODE_NOTHING}};
+	} modes[] = {{'m', MODE_ENQUEUE}, {'s', MODE_SMTP},    {'v', MODE_VERIFY},
+		     {'p', MODE_MAILQ},	  {'i', MODE_ALIASES}, {'d', MODE_DAEMON},
+		     {'l', MODE_DAEMON},  {'h', MODE_NOTHING}, {'H', MODE_NOTHING}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
 		if (value[0] == modes[i].letter) {
@@ -329,6 +331,14 @@ static int serve_smtp(struct options *o)
 	return EX_OK;
 }
 
+static int newaliases(const struct options *o)
+{
+	char name[] = "newaliases", *argv[] = {name, NULL};
+
+	setenv("MAIL_CONFIG", o->s.dir, 1);
+	return postmap_main(1, argv);
+}
+
 static int run(struct options *o, int count, char **rest)
 {
 	switch (o->mode) {
@@ -341,8 +351,8 @@ static int run(struct options *o, int count, char **rest)
 	case MODE_FLUSH:
 		return sendmail_queue(o->s.dir, "flush", o->flush_id, o->flush_site);
 	case MODE_ALIASES:
+		return newaliases(o);
 	case MODE_NOTHING:
-		/* Tables are read as text, and again when they change: there is no database to make. */
 		return EX_OK;
 	case MODE_DAEMON:
 		return sendmail_queue(o->s.dir, "start", NULL, NULL);

@@ -4,8 +4,8 @@
 
 int sendmail_queue(const char *dir, const char *verb, const char *id, const char *site)
 {
-	char *argv[] = {mem_strdup(verb), mem_strdup(id ? id : site ? site : ""), NULL};
-	struct cmd c = {.dir = dir, .argc = id || site ? 2 : 1, .argv = argv, .name = "queue"};
+	char *argv[] = {mem_strdup(verb), mem_strdup(id ? id : "--destination"), mem_strdup(site ? site : ""), NULL};
+	struct cmd c = {.dir = dir, .argc = id ? 2 : site ? 3 : 1, .argv = argv, .name = "queue"};
 	int status;
 
 	if (strcmp(verb, "start") == 0) {
@@ -17,5 +17,6 @@ int sendmail_queue(const char *dir, const char *verb, const char *id, const char
 	}
 	free(argv[0]);
 	free(argv[1]);
+	free(argv[2]);
 	return status;
 }

@@ -28,7 +28,9 @@ static int ask(struct submission *s, FILE *in, int fd, struct buf *report, struc
 		if (dprintf(fd, "VRFY %.*s\r\n", STR_ARG(address)) < 0 || !reply(in, line, sizeof(line)))
 			return err_set(err, ERR_TEMP, "", "the mail system ended the connection");
 		buf_addf(report, "%.*s: %s: %s\n", STR_ARG(address),
-			 line[0] == '2' ? "deliverable" : line[0] == '4' ? "unknown for now" : "undeliverable",
+			 line[0] == '2'	  ? "deliverable"
+			 : line[0] == '4' ? "unknown for now"
+					  : "undeliverable",
 			 strlen(line) > 4 ? line + 4 : line);
 	}
 	return 0;

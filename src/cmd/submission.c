@@ -158,6 +158,7 @@ static size_t take(struct submission *s, struct reader *r, struct str in, int *s
 
 		if (c == '\n' && r->held > 0) {
 			r->ended = true;
+			r->held = 0;
 			return 1;
 		}
 		if ((c == '.' && r->held == 0) || (c == '\r' && r->held == 1)) {
@@ -364,7 +365,8 @@ int submission_send(struct submission *s)
 			return EX_OK;
 		if (result == SUBMIT_NEVER)
 			return refused(&why);
-		/* Nobody there; or a refusal that holds for a while. Only an end without a word is worth another try. */
+		/* Nobody there; or a refusal that holds for a while. Only an end without a word is worth another try.
+		 */
 		if (why.sys != 0 || (why.kind == ERR_TEMP && ascii_digit(why.text[0])))
 			break;
 		/* It may have been taken: with this word the store is not told to forget it. */

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "config/instance.h"
 #include "directory/schema.h"
+#include "os/fd.h"
 #include "os/net.h"
 #include "proc/master.h"
 #include <errno.h>
@@ -115,6 +116,8 @@ static void *pass_thread(void *arg)
 		rpc_refuse(p->req, &err);
 	else
 		rpc_answer(p->req, reply);
+	if (p->call == &QUEUE_READ && err.kind == ERR_OK)
+		fd_close(&((struct queue_message *)reply)->body_fd);
 	rpc_reply_release(&hold);
 	free(reply);
 	free(p);
@@ -198,6 +201,8 @@ static void handle(void *ctx, struct rpc_request *req)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_ACT, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_DNS_LOOKUP.number)
 		pass_on(m, req, PROCESS_DNS, &DNS_LOOKUP, DNS_TIMEOUT_MS);
+	else if (req->number == CONTROL_QUEUE_READ.number)
+		pass_on(m, req, PROCESS_QUEUE, &QUEUE_READ, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_DIR_CHANGED.number)
 		on_directory_changed(m, req);
 #ifdef POSTRIDER_TEST

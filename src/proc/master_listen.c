@@ -67,8 +67,8 @@ static int open_loopback(struct master *m, const struct master_service *s, bool 
 	return 0;
 }
 
-/* Local submission: everybody may connect, the kernel says who he is. The name is without the directory: a restart finds
- * it by that. */
+/* Local submission: everybody may connect, the kernel says who he is. The name is without the directory: a restart
+ * finds it by that. */
 static int open_local(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
 		      struct err *err)
 {

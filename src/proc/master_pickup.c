@@ -39,10 +39,10 @@ struct pickup {
 	struct master *master;
 	int dir, corrupt, notify;
 	char *socket;
-	VEC(char *) names;	/* of the last look, from the end on */
-	struct map *under_way;	/* name: smtpd has it */
-	struct map *told;	/* name: cannot be taken, and that was said */
-	struct map *removed;	/* name: taken, but it could not be removed */
+	VEC(char *) names;	    /* of the last look, from the end on */
+	struct map *under_way;	    /* name: smtpd has it */
+	struct map *told;	    /* name: cannot be taken, and that was said */
+	struct map *removed;	    /* name: taken, but it could not be removed */
 	bool look_due, soon, dirty; /* dirty: removals are not synced yet */
 };
 
@@ -172,7 +172,8 @@ static void set_aside(struct pickup *p, const char *name, struct str why)
 	if (renameat(p->dir, name, p->corrupt, name) < 0)
 		told_once(p, name, strerror(errno));
 	else
-		log_error("maildrop/%s cannot be taken: %.*s; kept as " INSTANCE_CORRUPT "/%s", name, STR_ARG(why), name);
+		log_error("maildrop/%s cannot be taken: %.*s; kept as " INSTANCE_CORRUPT "/%s", name, STR_ARG(why),
+			  name);
 }
 
 void pickup_dropped(struct master *m, const struct proc_dropped *d)

@@ -1,5 +1,5 @@
-/* pickup - smtpd's side of the maildrop: master opens the files, which is all it does with them; here, in the jail, their
- * bytes go through the same socket and the same code as those of a sendmail(1) that found the system running. */
+/* pickup - smtpd's side of the maildrop: master opens the files, which is all it does with them; here, in the jail,
+ * their bytes go through the same socket and the same code as those of a sendmail(1) that found the system running. */
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/fd.h"
@@ -21,10 +21,10 @@ static void *feed(void *arg)
 	struct err why = ERR_NONE;
 	char head[40];
 	int64_t size = fd_size(d->file);
-	struct submit_dialogue dialogue = {.head = str_of(head, (size_t)snprintf(head, sizeof(head), "XUSER %u\r\n",
-										   d->uid)),
-					   .fd = d->file,
-					   .file_size = size > 0 ? (uint64_t)size : 0};
+	struct submit_dialogue dialogue = {
+		.head = str_of(head, (size_t)snprintf(head, sizeof(head), "XUSER %u\r\n", d->uid)),
+		.fd = d->file,
+		.file_size = size > 0 ? (uint64_t)size : 0};
 	enum submit_result result = submit_run(d->conn, &dialogue, IDLE_MS, &why);
 
 	/* Nothing was said against it, all of it was read, and it did not come to an end: it has none. */

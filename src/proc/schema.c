@@ -31,7 +31,8 @@ RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 	F(CONTROL_DIR_CHANGED, 9, &control_ok_type, &control_ok_type)                                                  \
 	F(CONTROL_PROBE, 10, &control_probe_type, &proc_note_type)                                                     \
 	F(CONTROL_DNS_LOOKUP, 20, &dns_question_type, &dns_reply_type)                                                 \
-	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type)
+	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type) \
+	F(CONTROL_QUEUE_READ, 22, &queue_id_type, &queue_message_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

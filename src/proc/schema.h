@@ -106,12 +106,13 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_STORE_FSCK    store_fsck       store_report       relayed to store
  *      CONTROL_QUEUE_LIST    queue_list       queue_listed       relayed to queue
  *      CONTROL_QUEUE_ACT     queue_act        queue_acted        relayed to queue
+ *      CONTROL_QUEUE_READ    queue_id         queue_message      relayed to queue
  *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
  *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
  *      CONTROL_TABLES        control_ok       control_ok         the files of look-up tables are read again
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */
 extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
-	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_DIR_CHANGED, CONTROL_PROBE,
+	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_QUEUE_READ, CONTROL_DIR_CHANGED, CONTROL_PROBE,
 	CONTROL_DNS_LOOKUP, CONTROL_TABLES;
 extern const struct rpc_call CONTROL_CALLS[];
 

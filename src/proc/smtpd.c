@@ -6,6 +6,7 @@
 #include "queue/client.h"
 #include "smtp/server.h"
 #include <sysexits.h>
+#include <unistd.h>
 
 static bool wrapper(const struct conf *conf)
 {
@@ -21,13 +22,15 @@ static bool no_wrapper(const struct conf *conf)
 int proc_smtpd(struct proc *p)
 {
 	static struct smtp_server server;
-	static const struct frontend_protocol protocols[] = {
-		{"smtpd", &smtp_protocol, wrapper, &server}, {"lmtp", &lmtp_protocol, wrapper, &server},
-		{"pickup", &local_protocol, no_wrapper, &server}, {0}};
+	static const struct frontend_protocol protocols[] = {{"smtpd", &smtp_protocol, wrapper, &server},
+							     {"lmtp", &lmtp_protocol, wrapper, &server},
+							     {"pickup", &local_protocol, no_wrapper, &server},
+							     {0}};
 	struct frontend *f;
 	struct proc_hooks hooks;
 
 	/* account, jail */
+	server.owner_uid = (uint32_t)getuid();
 	tls_init();
 	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
 				      .chroot_dir = p->empty_directory,

@@ -27,6 +27,8 @@ static int list_one(void *ctx, struct str key, struct str value)
 	m.m.body_fd = -1;
 	m.m.summary = m.m.prefix = STR_NULL;
 	l->bytes += value.len;
+	l->listed.states.v[l->listed.states.n++] =
+		(struct queue_state){.due = m.due, .active = queue_is_claimed(l->q, m.m.id)};
 	l->listed.messages.v[l->listed.messages.n++] = m.m;
 	return l->listed.messages.n == l->max || l->bytes > LIST_BYTES;
 }
@@ -50,6 +52,7 @@ void queue_handle_list(struct queue_service *q, struct rpc_request *req)
 		key[first.len++] = 0;
 	}
 	l.listed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, l.max);
+	l.listed.states.v = ARENA_ARRAY(&req->arena, struct queue_state, l.max);
 	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0)
 		rpc_refuse(req, &err);
 	else
@@ -89,8 +92,15 @@ static int check_act(struct queue_service *q, const struct queue_act *r, struct 
 	struct queued m;
 	int rc;
 
-	if (r->action != QUEUE_DELETE && r->action != QUEUE_FLUSH)
+	if (r->action < QUEUE_DELETE || r->action > QUEUE_REQUEUE)
 		return err_set(err, ERR_SYNTAX, "5.5.4", "an unknown action");
+	for (size_t i = 0; i < r->ids.n; i++) {
+		rc = message_get(q, r->ids.v[i].id, all->arena, &m, NULL);
+		if (rc > 0)
+			vec_push_arena(all->arena, &all->ids, r->ids.v[i].id);
+	}
+	if (r->ids.n > 0)
+		return 0;
 	if (r->id.len == 0)
 		return kvlog_range(q->k, STR("M"), STR("N"), false, all_one, all, err);
 	rc = message_get(q, r->id, all->arena, &m, err);

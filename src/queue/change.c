@@ -313,7 +313,7 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
 		change_end(c, &m.m, false);
-	else if (change_put(c, m.m.id, deferred ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
+	else if (change_put(c, m.m.id, deferred && m.due < QUEUE_HELD ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
 		return -1;
 	for (size_t i = 0; i < r->bounces.n; i++)
 		if (r->bounces.v[i].rcpts.n && change_add(c, &r->bounces.v[i], STR(""), bounce, err) < 0)
@@ -357,12 +357,19 @@ void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_act
 		change_free(c);
 		return;
 	}
+	/* Each of these is for what is in its own state. */
+	if ((action == QUEUE_FLUSH && m.due >= QUEUE_HELD) || (action == QUEUE_RELEASE && m.due < QUEUE_HELD)) {
+		change_free(c);
+		return;
+	}
+	for (size_t i = 0; i < m.m.rcpts.n && action == QUEUE_REQUEUE; i++)
+		m.m.rcpts.v[i].attempts = 0;
 	change_unschedule(c, &m);
 	c->ended = action == QUEUE_DELETE;
 	c->ended_delivery = m.m.delivery_id;
 	if (c->ended)
 		change_end(c, &m.m, true);
-	else if (change_put(c, m.m.id, (uint64_t)clock_wall(), &m.m, &value, &err) < 0)
+	else if (change_put(c, m.m.id, action == QUEUE_HOLD ? QUEUE_HELD : (uint64_t)clock_wall(), &m.m, &value, &err) < 0)
 		log_error("%s: %s", c->id, err.text);
 	if (change_commit(c, &err) < 0) {
 		log_error("%s: %s", c->id, err.text);

@@ -20,6 +20,13 @@ static bool is_claimed(struct queue_service *q, struct str id)
 	return map_get(q->claims, id) != NULL;
 }
 
+bool queue_is_claimed(struct queue_service *q, struct str id)
+{
+	const void *holder = map_get(q->claims, id);
+
+	return holder && holder != NOBODY;
+}
+
 static void *holder_of(const struct rpc_peer *peer)
 {
 	return (void *)(uintptr_t)(rpc_peer_id(peer) + 1);

@@ -21,6 +21,7 @@ RPC_DEFINE(queue_blob, QUEUE_BLOB_FIELDS)
 RPC_DEFINE(queue_blob_finish, QUEUE_BLOB_FINISH_FIELDS)
 RPC_DEFINE(queue_ok, QUEUE_OK_FIELDS)
 RPC_DEFINE(queue_list, QUEUE_LIST_FIELDS)
+RPC_DEFINE(queue_state, QUEUE_STATE_FIELDS)
 RPC_DEFINE(queue_listed, QUEUE_LISTED_FIELDS)
 RPC_DEFINE(queue_act, QUEUE_ACT_FIELDS)
 RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
@@ -38,7 +39,8 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_ACT, 8, &queue_act_type, &queue_acted_type)                                                            \
 	F(QUEUE_HEARD, 9, &queue_heard_type, NULL)                                                                     \
 	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
-	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)
+	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
+	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

@@ -99,19 +99,26 @@ RPC_DECLARE(queue_blob_finish, QUEUE_BLOB_FINISH_FIELDS)
 #define QUEUE_OK_FIELDS(F, S) F(S, u8, unused)
 RPC_DECLARE(queue_ok, QUEUE_OK_FIELDS)
 
-/* Administrator: envelopes without contents, oldest first, from `after` on. */
+/* QUEUE_READ (queue_id) answers a queue_message with its contents: body, or body_fd.
+ * Administrator: envelopes without contents, oldest first, from `after` on. */
 #define QUEUE_LIST_FIELDS(F, S) F(S, bytes, after) F(S, u32, max)
 RPC_DECLARE(queue_list, QUEUE_LIST_FIELDS)
-#define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message)
+/* Beside each message: when it is due (QUEUE_HELD and later: never by itself), and whether somebody has it in hand. */
+#define QUEUE_HELD 0x7fffffffffffull
+#define QUEUE_STATE_FIELDS(F, S) F(S, u64, due) F(S, u8, active)
+RPC_DECLARE(queue_state, QUEUE_STATE_FIELDS)
+#define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, states, queue_state)
 RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
-enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH };   /* id "": all */
-#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id)
+/* id "": all; `ids`: these, as far as they are there. FLUSH: due now, but for what is held. HOLD: not tried until it is
+ * released. RELEASE: of what is held. REQUEUE: as if it had just come, held or not. */
+enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
+#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 #define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
-	QUEUE_LIST, QUEUE_ACT, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN;
+	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

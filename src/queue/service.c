@@ -147,6 +147,7 @@ static const struct {
 	{&QUEUE_KNOWN, queue_handle_known, SMTPD},
 	{&QUEUE_LIST, queue_handle_list, MASTER},
 	{&QUEUE_ACT, queue_handle_act, MASTER},
+	{&QUEUE_READ, queue_handle_read, MASTER},
 };
 
 static void handle(void *ctx, struct rpc_request *req)

@@ -164,6 +164,8 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req);
 void queue_handle_claim(struct queue_service *q, struct rpc_request *req);
 void queue_handle_list(struct queue_service *q, struct rpc_request *req);
 void queue_handle_act(struct queue_service *q, struct rpc_request *req);
+void queue_handle_read(struct queue_service *q, struct rpc_request *req); /* read.c */
+bool queue_is_claimed(struct queue_service *q, struct str id);
 /* The peer began the blob: nobody else may finish, use or drop it. */
 bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);
 void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);

@@ -117,9 +117,17 @@ static uint64_t wire_length(struct str stored)
 
 static bool is_address_field(struct str name)
 {
-	static const char *const names[] = {"From", "To",	 "Cc",	      "Bcc",
-					    "Sender", "Reply-To", "Errors-To", "Apparently-To",
-					    "Return-Receipt-To", "Disposition-Notification-To", "Mail-Followup-To"};
+	static const char *const names[] = {"From",
+					    "To",
+					    "Cc",
+					    "Bcc",
+					    "Sender",
+					    "Reply-To",
+					    "Errors-To",
+					    "Apparently-To",
+					    "Return-Receipt-To",
+					    "Disposition-Notification-To",
+					    "Mail-Followup-To"};
 
 	if (str_istarts(name, STR("Resent-")))
 		name = str_skip(name, 7);

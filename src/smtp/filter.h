@@ -51,9 +51,9 @@ struct smtp_filter {
 
 	/* header layer */
 	bool in_header;
-	bool dropping;	 /* continuation lines of a removed field follow */
-	struct buf line; /* the physical line under way */
-	struct buf held; /* the field under way, for limits.field */
+	bool dropping;	  /* continuation lines of a removed field follow */
+	struct buf line;  /* the physical line under way */
+	struct buf held;  /* the field under way, for limits.field */
 	size_t held_name; /* length of its name; 0: none is held */
 	size_t header_size, field_size;
 	unsigned fields;

@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "msg/header.h"
 #include "smtp/smtp.h"
-#include <unistd.h>
 
 #define TOKEN_MAX     64
 #define FULL_NAME_MAX 200
@@ -70,11 +69,16 @@ enum next smtp_cmd_xuser(struct smtp_session *c, struct str args)
 	uint32_t uid;
 
 	str_split(args, ' ', &number, &more);
-	if ((c->uid != 0 && c->uid != (uint32_t)getuid()) || c->dropped)
-		return smtp_reply(c, 550, "5.7.1", "Error: not for you to say");
+	if ((c->uid != 0 && c->uid != c->server->owner_uid) || c->dropped) {
+		/* Nor is what comes behind it: it was to be said in another name. */
+		c->ending = true;
+		smtp_reply(c, 550, "5.7.1", "Error: not for you to say");
+		return NEXT_CLOSE;
+	}
 	if (!str_to_u32(number, &uid))
 		return smtp_reply(c, 501, "5.5.4", "Syntax: XUSER uid");
 	c->uid = uid;
+	c->client = arena_printf(&c->arena, "localhost[uid %u]", uid);
 	c->dropped = true;
 	if (refuse_user(c))
 		return NEXT_CLOSE;

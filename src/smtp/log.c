@@ -5,8 +5,8 @@
 #include <stdarg.h>
 
 static const char *const command_names[CMD_COUNT] = {
-	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data",    "bdat",
-	"rset", "noop", "vrfy", "etrn",	    "quit", "help", "expn", "xuser", "xlocal", "unknown",
+	"helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt",  "data",   "bdat",	  "rset",
+	"noop", "vrfy", "etrn", "quit",	    "help", "expn", "xuser", "xlocal", "unknown",
 };
 
 void smtp_log(struct smtp_session *c, const char *fmt, ...)

@@ -14,10 +14,11 @@ struct smtp_server {
 	struct rpc_channel *directory; /* calls of directory/schema.h */
 	struct queue_client *queue;
 	struct dns_client *dns;
+	uint32_t owner_uid; /* of the instance: who started it */
 };
 
-extern const struct protocol smtp_protocol; /* smtpd: 25, and with -o also 587 and 465 */
-extern const struct protocol lmtp_protocol; /* RFC 2033 */
+extern const struct protocol smtp_protocol;  /* smtpd: 25, and with -o also 587 and 465 */
+extern const struct protocol lmtp_protocol;  /* RFC 2033 */
 extern const struct protocol local_protocol; /* sendmail(1) of this machine, over a UNIX socket: see smtp/local.c */
 
 #endif

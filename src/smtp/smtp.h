@@ -68,7 +68,7 @@ struct smtp_local {
 	struct str sender;    /* as given */
 	bool resent;	      /* the header has Resent- fields, whose recipients count */
 	bool too_many;
-	bool spoiled; /* a part of it was refused: then all is */
+	bool spoiled;	  /* a part of it was refused: then all is */
 	struct map *seen; /* of targets: key to index plus one; NULL: none yet */
 	VEC(struct smtp_local_rcpt) rcpts, header, header_resent;
 };

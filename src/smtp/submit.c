@@ -24,6 +24,7 @@ struct pump {
 	bool write_end; /* everything is sent, or nobody takes more */
 	struct buf in;
 	int last, refused; /* codes; 0: none */
+	bool queued;	   /* the last reply says that the message is taken */
 	bool quit;
 	struct err text, *why;
 };
@@ -92,10 +93,14 @@ static void take_reply(struct pump *p, struct str line)
 		return;
 	}
 	p->last = (int)code;
+	p->queued = code == 250 && str_find(line, STR("queued as ")) >= 0;
 	if (p->refused != 0)
 		return;
-	err_set(&p->text, code < 500 ? ERR_TEMP : code == 552 ? ERR_LIMIT : ERR_PERM, "", "%.*s",
-		STR_ARG(str_skip(line, 4)));
+	err_set(&p->text,
+		code < 500    ? ERR_TEMP
+		: code == 552 ? ERR_LIMIT
+			      : ERR_PERM,
+		"", "%.*s", STR_ARG(str_skip(line, 4)));
 	if (code >= 400)
 		p->refused = (int)code;
 }
@@ -154,7 +159,11 @@ static enum submit_result verdict(const struct pump *p, bool in_time, struct err
 		err_set(why, ERR_TEMP, "", "the mail system does not answer");
 		return SUBMIT_LATER;
 	}
-	if (!p->quit || p->last != 250) {
+	if (p->quit && !p->queued) {
+		err_set(why, ERR_SYNTAX, "", "it is no message as sendmail writes it");
+		return SUBMIT_NEVER;
+	}
+	if (!p->quit) {
 		err_set(why, p->sent == p->total && p->write_end && p->last != 0 ? ERR_LOST : ERR_TEMP, "",
 			"the mail system ended the connection");
 		return SUBMIT_LATER;

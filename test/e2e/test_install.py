@@ -147,7 +147,9 @@ def test_make_install_under_a_destination(tmp_path, variables, prefix):
     unit = open(f"{destination}/lib/systemd/system/postrider.service").read()
     assert f"ExecStart={prefix}/sbin/postrider -c /etc/postrider run\n" in unit and "@" not in unit
     listed = sorted(os.path.relpath(os.path.join(base, f), destination) for base, _, files in os.walk(destination) for f in files)
-    assert len(listed) == 5, listed
+    names = [f"{prefix[1:]}/sbin/{n}" for n in ("sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat")]
+    assert set(names) < set(listed) and all(os.readlink(f"{destination}/{n}") == "postrider" for n in names)
+    assert len(listed) == 17, listed
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
