@@ -61,7 +61,7 @@ static int query(struct postmap *p, const struct table *t, struct str key, bool 
 	arena_init(&arena);
 	rc = table_find(t, key, &arena, &value, &err);
 	if (rc > 0 && with_key)
-		printf("%.*s\t%.*s\n", STR_ARG(key), STR_ARG(value));
+		printf("%.*s%s\t%.*s\n", STR_ARG(key), p->m.aliases ? ":" : "", STR_ARG(value));
 	else if (rc > 0)
 		printf("%.*s\n", STR_ARG(value));
 	else if (rc < 0)

@@ -182,11 +182,13 @@ static int fill_mynetworks(struct conf *c, struct err *err)
 	while (conf_list_next(&rest, &item)) {
 		struct net_cidr net;
 
-		if (item.ptr[0] == '/' || (str_chr(item, ':') >= 0 && str_chr(item, '[') < 0)) {
-			err_set(err, ERR_SYNTAX, "",
-				"\"%.*s\" is neither an address nor a network (tables are not read here)",
-				STR_ARG(str_sub(item, 0, 60)));
-			return where(c, STR("mynetworks"), err);
+		struct str plain = item;
+
+		while (plain.len > 0 && plain.ptr[0] == '!')
+			plain = str_skip(plain, 1);
+		if (plain.len > 0 && (plain.ptr[0] == '/' || (plain.ptr[0] != '[' && str_chr(plain, ':') > 0))) {
+			c->mynetworks_tables = true;
+			continue;
 		}
 		if (nets.n == NETWORKS_MAX)
 			err_set(err, ERR_LIMIT, "", "more than %d networks", NETWORKS_MAX);

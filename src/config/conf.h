@@ -30,6 +30,7 @@ struct conf {
 	/* Derived, checked at build. */
 	struct net_cidr *mynetworks_list;
 	size_t mynetworks_count;
+	bool mynetworks_tables; /* there are tables or files in it: only directory knows who is in them */
 	struct conf_private *p; /* names and texts as given, reference count */
 };
 

@@ -1,6 +1,9 @@
 /* The restriction language. One function a restriction, one table of names. See policy.h. */
 #include "policy/policy.h"
 #include "base/log.h"
+#include "base/mem.h"
+#include "policy/access.h"
+#include <stdio.h>
 
 /* What a restriction says of a request; on POLICY_REFUSE with the reply in code_r and err. */
 typedef enum policy_verdict restriction_fn(const struct policy_request *r, int *code_r, struct err *err);
@@ -44,10 +47,29 @@ static enum policy_verdict do_defer(const struct policy_request *r, int *code_r,
 		      "Try again later");
 }
 
+static enum policy_verdict lookup_failed(const struct policy_request *r, const struct err *why, int *code_r,
+					 struct err *err)
+{
+	log_warning("%.*s: %s", STR_ARG(r->client_name), why->text);
+	*code_r = 451;
+	err_set(err, ERR_TEMP, "4.3.0", "<%.*s>: Temporary lookup failure",
+		STR_ARG(r->recipient != NULL ? r->recipient_text : r->client_name));
+	return POLICY_REFUSE;
+}
+
 static enum policy_verdict do_permit_mynetworks(const struct policy_request *r, int *code_r, struct err *err)
 {
-	(void)code_r, (void)err;
-	return permit_if(conf_in_mynetworks(r->conf, r->client));
+	char address[NET_ADDR_TEXT];
+	struct dir_lookup ask = {.parameter = STR("mynetworks"), .list = r->conf->mynetworks, .how = LOOKUP_NETWORKS};
+	struct err why = ERR_NONE;
+	struct str value;
+	int rc;
+
+	if (!r->conf->mynetworks_tables || r->lookup == NULL)
+		return permit_if(!r->conf->mynetworks_tables && conf_in_mynetworks(r->conf, r->client));
+	ask.key = str_from(net_addr_text(r->client, address));
+	rc = r->lookup(r->ctx, &ask, &value, &why);
+	return rc < 0 ? lookup_failed(r, &why, code_r, err) : permit_if(rc > 0);
 }
 
 static enum policy_verdict do_permit_sasl(const struct policy_request *r, int *code_r, struct err *err)
@@ -266,7 +288,7 @@ static const struct {
 	{"sleep", true},
 };
 
-enum kind { END, RESTRICTION, WARN_IF_REJECT, NOT_YET, UNKNOWN };
+enum kind { END, RESTRICTION, ACCESS, CLASS, WARN_IF_REJECT, NOT_YET, UNKNOWN };
 
 static const struct restriction *find(struct str name)
 {
@@ -291,63 +313,247 @@ static bool is_class(const struct conf *conf, struct str name)
 	return found;
 }
 
-static bool is_not_yet(const struct conf *conf, struct str name, bool *argument_r)
+static bool is_not_yet(struct str name, bool *argument_r)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(not_yet); i++)
 		if (str_ieq(name, str_from(not_yet[i].name))) {
 			*argument_r = not_yet[i].argument;
 			return true;
 		}
-	/* check_client_access hash:/etc/postfix/access; the table alone means the access map of the list's own stage.
-	 */
+	/* check_client_mx_access hash:/etc/postfix/access and others that ask the DNS first. */
 	*argument_r = str_starts(name, STR("check_")) && str_ends(name, STR("_access"));
-	return *argument_r || str_chr(name, ':') > 0 || is_class(conf, name);
+	return *argument_r;
+}
+
+/* check_..._access type:name, by what is looked up. */
+static const struct {
+	const char *name;
+	enum policy_stage stage;
+} access_checks[] = {
+	{"check_client_access", STAGE_CLIENT},
+	{"check_helo_access", STAGE_HELO},
+	{"check_sender_access", STAGE_SENDER},
+	{"check_recipient_access", STAGE_RECIPIENT},
+};
+
+/* An element of a list. */
+struct element {
+	struct str name;
+	const struct restriction *rule; /* RESTRICTION */
+	struct str table;		/* ACCESS: its tables */
+	enum policy_stage stage;	/* ACCESS: what is looked up; 0: what the list is about */
+};
+
+static bool is_table(struct str name)
+{
+	return str_chr(name, ':') > 0;
+}
+
+static bool is_access(struct str *list, struct element *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(access_checks); i++)
+		if (str_ieq(e->name, str_from(access_checks[i].name))) {
+			e->stage = access_checks[i].stage;
+			return conf_list_next(list, &e->table) && is_table(e->table);
+		}
+	e->table = e->name;
+	return is_table(e->name);
 }
 
 /* Takes the next element, with its argument, off the list. */
-static enum kind next_element(const struct conf *conf, struct str *list, struct str *name_r,
-			      const struct restriction **rule_r)
+static enum kind next_element(const struct conf *conf, struct str *list, struct element *e)
 {
 	bool argument = false;
 	struct str skipped;
 
-	if (!conf_list_next(list, name_r))
+	*e = (struct element){.name = STR_NULL};
+
+	if (!conf_list_next(list, &e->name))
 		return END;
-	if (str_ieq(*name_r, STR("warn_if_reject")))
+	if (str_ieq(e->name, STR("warn_if_reject")))
 		return WARN_IF_REJECT;
-	*rule_r = find(*name_r);
-	if (*rule_r != NULL)
+	e->rule = find(e->name);
+	if (e->rule != NULL)
 		return RESTRICTION;
-	if (!is_not_yet(conf, *name_r, &argument))
+	if (is_access(list, e))
+		return ACCESS;
+	if (is_class(conf, e->name))
+		return CLASS;
+	if (!is_not_yet(e->name, &argument))
 		return UNKNOWN;
 	if (argument)
 		(void)conf_list_next(list, &skipped);
 	return NOT_YET;
 }
 
-enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err)
-{
-	const struct restriction *rule;
-	bool only_warn = false;
-	enum kind kind;
-	struct str name;
+/* ---- access tables -------------------------------------------------------------------------------------- */
 
-	while ((kind = next_element(r->conf, &list, &name, &rule)) != END) {
-		enum policy_verdict verdict = POLICY_DUNNO;
+static enum policy_verdict eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
+				   struct err *err);
+
+/* Asks for one key, however its parts are to be looked up. 1, 0, -1. An empty key is not there. */
+static int ask(const struct policy_request *r, struct str table, enum dir_lookup_how how, struct str key,
+	       struct str *value_r, struct err *err)
+{
+	struct dir_lookup lookup = {
+		.parameter = STR("smtpd_restrictions"), .list = table, .how = (uint8_t)how, .key = key};
+
+	if (r->lookup == NULL || key.len == 0)
+		return 0;
+	return r->lookup(r->ctx, &lookup, value_r, err);
+}
+
+static int ask_address(const struct policy_request *r, struct str table, const struct address *a, struct str text,
+		       struct str *value_r, struct err *err)
+{
+	if (a == NULL)
+		return 0;
+	if (a->local.len == 0 && a->domain.len == 0)
+		return ask(r, table, LOOKUP_KEY, r->conf->smtpd_null_access_lookup_key, value_r, err);
+	return ask(r, table, LOOKUP_ACCESS_ADDRESS, text, value_r, err);
+}
+
+/* What the table says of the client, the HELO name, the sender or the recipient; *what_r: that, for the reply. */
+static int ask_table(const struct policy_request *r, const struct element *e, struct str *what_r, const char **kind_r,
+		     struct str *value_r, struct err *err)
+{
+	char address[NET_ADDR_TEXT];
+
+	switch (e->stage ? e->stage : r->stage) {
+	case STAGE_CLIENT:
+		*what_r = r->client_name;
+		*kind_r = "Client host rejected";
+		return ask(r, e->table, LOOKUP_ACCESS_CLIENT, str_from(net_addr_text(r->client, address)), value_r,
+			   err);
+	case STAGE_HELO:
+		*what_r = r->helo;
+		*kind_r = "Helo command rejected";
+		return ask(r, e->table, LOOKUP_ACCESS_NAME, r->helo, value_r, err);
+	case STAGE_SENDER:
+		*what_r = r->sender_text;
+		*kind_r = "Sender address rejected";
+		return ask_address(r, e->table, r->sender, r->sender_text, value_r, err);
+	case STAGE_RECIPIENT:
+	case STAGE_DATA:
+		break;
+	}
+	*what_r = r->recipient_text;
+	*kind_r = "Recipient address rejected";
+	return ask_address(r, e->table, r->recipient, r->recipient_text, value_r, err);
+}
+
+static enum policy_verdict refuse_access(const struct access_action *a, struct str what, const char *kind, int *code_r,
+					 struct err *err)
+{
+	bool reject = a->kind == ACCESS_REJECT;
+	char dsn[12], *text = str_dup(a->text.len ? a->text : reject ? STR("Access denied") : STR("Try again later"));
+
+	snprintf(dsn, sizeof(dsn), "%.*s", STR_ARG(a->dsn.len ? a->dsn : reject ? STR("5.7.1") : STR("4.7.1")));
+	*code_r = a->code ? a->code : reject ? 554 : 450;
+	refuse(code_r, err, *code_r, dsn, kind, what, text);
+	free(text);
+	return POLICY_REFUSE;
+}
+
+static enum policy_verdict eval_access(const struct policy_request *r, const struct element *e, unsigned depth,
+				       int *code_r, struct err *err)
+{
+	struct access_action a;
+	struct err why = ERR_NONE;
+	const char *kind;
+	struct str value, what;
+	int rc = ask_table(r, e, &what, &kind, &value, &why);
+
+	if (rc <= 0)
+		return rc < 0 ? lookup_failed(r, &why, code_r, err) : POLICY_DUNNO;
+	a = access_parse(value);
+	switch (a.kind) {
+	case ACCESS_OK:
+		return POLICY_PERMIT;
+	case ACCESS_DUNNO:
+		return POLICY_DUNNO;
+	case ACCESS_WARN:
+		log_info("NOQUEUE: %s: %.*s: <%.*s>: %.*s", str_ieq(a.word, STR("WARN")) ? "warn" : "info",
+			 STR_ARG(r->client_name), STR_ARG(what), STR_ARG(a.text));
+		return POLICY_DUNNO;
+	case ACCESS_REJECT:
+	case ACCESS_DEFER:
+		return refuse_access(&a, what, kind, code_r, err);
+	case ACCESS_UNSUPPORTED:
+		log_warning("%.*s: the action %.*s is not supported yet: mail has to wait", STR_ARG(e->table),
+			    STR_ARG(a.word));
+		*code_r = 451;
+		err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
+		return POLICY_REFUSE;
+	case ACCESS_RESTRICTIONS:
+		break;
+	}
+	return eval_at(a.text, r, depth + 1, code_r, err);
+}
+
+static enum policy_verdict eval_class(const struct policy_request *r, struct str name, unsigned depth, int *code_r,
+				      struct err *err)
+{
+	enum policy_verdict verdict = POLICY_DUNNO;
+	struct buf list;
+
+	buf_init(&list, 65536);
+	if (conf_text(r->conf, name, &list))
+		verdict = eval_at(buf_str(&list), r, depth + 1, code_r, err);
+	buf_release(&list);
+	return verdict;
+}
+
+/* ---- walking a list -------------------------------------------------------------------------------------- */
+
+#define DEPTH_MAX 20 /* lists in tables and classes */
+
+static enum policy_verdict eval_element(const struct policy_request *r, enum kind kind, const struct element *e,
+					unsigned depth, int *code_r, struct err *err)
+{
+	switch (kind) {
+	case RESTRICTION:
+		return e->rule->fn(r, code_r, err);
+	case ACCESS:
+		return eval_access(r, e, depth, code_r, err);
+	case CLASS:
+		return eval_class(r, e->name, depth, code_r, err);
+	case UNKNOWN:
+		/* policy_check() keeps this from happening, but not in tables; the safe side all the same. */
+		log_warning("unknown restriction \"%.*s\"", STR_ARG(str_sub(e->name, 0, 80)));
+		*code_r = 451;
+		err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
+		return POLICY_REFUSE;
+	case NOT_YET:
+	case WARN_IF_REJECT:
+	case END:
+		break;
+	}
+	return POLICY_DUNNO;
+}
+
+static enum policy_verdict eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
+				   struct err *err)
+{
+	bool only_warn = false;
+	struct element e;
+	enum kind kind;
+
+	if (depth > DEPTH_MAX) {
+		log_warning("restrictions lead to one another in a circle");
+		*code_r = 451;
+		err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
+		return POLICY_REFUSE;
+	}
+	while ((kind = next_element(r->conf, &list, &e)) != END) {
+		enum policy_verdict verdict;
 
 		if (kind == WARN_IF_REJECT) {
 			only_warn = true;
 			continue;
 		}
-		if (kind == UNKNOWN) {
-			/* policy_check() keeps this from happening; the safe side all the same. */
-			*code_r = 451;
-			err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
-			return POLICY_REFUSE;
-		}
-		if (kind == RESTRICTION)
-			verdict = rule->fn(r, code_r, err);
-		if (verdict == POLICY_REFUSE && only_warn)
+		verdict = eval_element(r, kind, &e, depth, code_r, err);
+		if (verdict == POLICY_REFUSE && only_warn && kind != UNKNOWN)
 			log_info("NOQUEUE: reject_warning: %.*s: %d %s %s", STR_ARG(r->client_name), *code_r, err->code,
 				 err->text);
 		else if (verdict != POLICY_DUNNO)
@@ -355,6 +561,11 @@ enum policy_verdict policy_eval(struct str list, const struct policy_request *r,
 		only_warn = false;
 	}
 	return POLICY_DUNNO;
+}
+
+enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err)
+{
+	return eval_at(list, r, 0, code_r, err);
 }
 
 /* ---- the configuration ----------------------------------------------------------------------------------- */
@@ -378,14 +589,14 @@ static void lists_of(const struct conf *conf, struct named_list lists[LISTS])
 
 static int list_check(const struct conf *conf, const struct named_list *l, struct err *err)
 {
-	const struct restriction *rule;
-	struct str list = l->list, name;
+	struct str list = l->list;
+	struct element e;
 	enum kind kind;
 
-	while ((kind = next_element(conf, &list, &name, &rule)) != END)
+	while ((kind = next_element(conf, &list, &e)) != END)
 		if (kind == UNKNOWN)
 			return err_set(err, ERR_PERM, "", "%s: unknown or unsupported restriction \"%.*s\"", l->name,
-				       STR_ARG(name));
+				       STR_ARG(e.name));
 	return 0;
 }
 
@@ -393,15 +604,14 @@ void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char
 			void *ctx)
 {
 	struct named_list lists[LISTS];
-	const struct restriction *rule;
+	struct element e;
 	enum kind kind;
-	struct str name;
 
 	lists_of(conf, lists);
 	for (size_t i = 0; i < LISTS; i++)
-		while ((kind = next_element(conf, &lists[i].list, &name, &rule)) != END)
+		while ((kind = next_element(conf, &lists[i].list, &e)) != END)
 			if (kind == NOT_YET)
-				f(ctx, lists[i].name, name);
+				f(ctx, lists[i].name, e.name);
 }
 
 /* Something in the list ends every stranger's relaying: Postfix refuses to start without it, too. */
@@ -409,18 +619,17 @@ static bool guards_relaying(const struct conf *conf, struct str list)
 {
 	static const char *const guards[] = {"reject", "defer", "reject_unauth_destination",
 					     "defer_unauth_destination"};
-	const struct restriction *rule;
 	bool only_warn = false;
+	struct element e;
 	enum kind kind;
-	struct str name;
 
-	while ((kind = next_element(conf, &list, &name, &rule)) != END) {
+	while ((kind = next_element(conf, &list, &e)) != END) {
 		if (kind == RESTRICTION && !only_warn) {
 			for (size_t i = 0; i < ARRAY_SIZE(guards); i++)
-				if (str_ieq(name, str_from(guards[i])))
+				if (str_ieq(e.name, str_from(guards[i])))
 					return true;
 			/* All that stands behind is never reached. */
-			if (str_ieq(name, STR("permit")))
+			if (str_ieq(e.name, STR("permit")))
 				return false;
 		}
 		only_warn = kind == WARN_IF_REJECT;

@@ -13,6 +13,8 @@
 #include "msg/address.h"
 
 enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
+/* Whose list it is: what "type:name" alone in it is asked about. */
+enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA };
 
 /* What is known when a list is evaluated. Strings are borrowed. */
 struct policy_request {
@@ -31,6 +33,10 @@ struct policy_request {
 	/* Asks directory whether sasl_user may send as sender (DIR_SENDER); called at most once a list.
 	 * 0 with the answer, or -1: nobody knows now. */
 	int (*sender_owned)(void *ctx, struct dir_allowed *allowed_r, struct err *err);
+	/* Asks directory what look-up tables say (DIR_LOOKUP). 1 with the value, 0, or -1: nobody knows now. NULL:
+	 * there are no tables. The value lives as long as the request. */
+	int (*lookup)(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err);
+	enum policy_stage stage;
 	void *ctx;
 };
 

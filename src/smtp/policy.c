@@ -14,6 +14,24 @@ static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *er
 	return result;
 }
 
+/* The value lives as long as the mail. */
+static int lookup(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err)
+{
+	struct smtp_session *c = ctx;
+	struct dir_found found;
+	struct rpc_reply hold;
+	int result;
+
+	rpc_reply_init(&hold);
+	result = smtp_directory(c, &DIR_LOOKUP, ask, &found, &hold, err);
+	if (result == 0 && found.found) {
+		*value_r = arena_str(&c->mail.arena, found.value);
+		result = 1;
+	}
+	rpc_reply_release(&hold);
+	return result;
+}
+
 static struct policy_request request_of(struct smtp_session *c)
 {
 	return (struct policy_request){
@@ -26,6 +44,7 @@ static struct policy_request request_of(struct smtp_session *c)
 		.sasl_user = c->user,
 		.tls = session_is_tls(c->s),
 		.sender_owned = sender_owned,
+		.lookup = lookup,
 		.ctx = c,
 	};
 }
@@ -35,6 +54,8 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 		     int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
+	static const enum policy_stage stages[] = {STAGE_CLIENT,    STAGE_HELO,	     STAGE_SENDER,
+						   STAGE_RECIPIENT, STAGE_RECIPIENT, STAGE_RECIPIENT};
 	const struct str lists[] = {
 		c->conf->smtpd_client_restrictions,
 		c->conf->smtpd_helo_restrictions,
@@ -47,9 +68,11 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	r.recipient = rcpt;
 	r.recipient_text = text;
 	r.recipient_class = class;
-	for (size_t i = c->lmtp ? ARRAY_SIZE(lists) - 1 : 0; i < ARRAY_SIZE(lists); i++)
+	for (size_t i = c->lmtp ? ARRAY_SIZE(lists) - 1 : 0; i < ARRAY_SIZE(lists); i++) {
+		r.stage = stages[i];
 		if (policy_eval(lists[i], &r, code_r, err) == POLICY_REFUSE)
 			return -1;
+	}
 	return 0;
 }
 
@@ -60,6 +83,7 @@ int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 	if (c->lmtp || c->local)
 		return 0;
 	/* With CHUNKING a client may pipeline whatever it likes (RFC 3030 4.2), so only DATA can be improper. */
+	r.stage = STAGE_DATA;
 	r.pipelining = c->command == CMD_DATA && session_input_pending(c->s);
 	return policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }

@@ -10,6 +10,8 @@ int smtp_code_of(int code, const struct err *err)
 		return code == 550 && str_eq(str_from(err->code), STR("5.2.2")) ? 552 : code;
 	if (err->kind == ERR_FULL)
 		return 452;
+	if (code >= 400 && code < 500) /* the administrator's own choice: 450, 454, 421 */
+		return code;
 	return err_is_temp(err) || err->code[0] == '4' ? 451 : code;
 }
 

@@ -212,10 +212,9 @@ def test_what_would_silently_weaken_a_server_is_a_warning(tmp_path, tls):
     found = json.loads(check(tmp_path / "etc", tls, VIRTUAL_MAIN, VIRTUAL_MASTER, "--json").stdout)
     assert found["ok"]
     warnings = [f["text"] for f in found["findings"] if f["level"] == "warning"]
-    for restriction, where in (("reject_rbl_client", "smtpd_client_restrictions"), ("check_client_access", "smtpd_client_restrictions"),
+    for restriction, where in (("reject_rbl_client", "smtpd_client_restrictions"),
                                ("reject_unknown_sender_domain", "smtpd_sender_restrictions"),
-                               ("check_policy_service", "smtpd_recipient_restrictions"),
-                               ("check_recipient_access", "smtpd_recipient_restrictions")):
+                               ("check_policy_service", "smtpd_recipient_restrictions")):
         text = f"accepted, but refuses and permits nobody yet: {restriction} in {where}"
         assert warnings.count(text) == 1, text
     assert any("unknown parameter" in w and "smtpd_recipent_limit" in w for w in warnings), "a slip of the pen"

@@ -129,12 +129,36 @@ static int map_line(struct text_build *b, struct buf *line, unsigned number, str
 	return 0;
 }
 
+/* As postalias writes them: "one, two", whatever blanks there were; what is in quotes stays. */
+static void tidy_members(struct str value, struct buf *out)
+{
+	bool quoted = false, blank = false;
+
+	for (size_t i = 0; i < value.len; i++) {
+		char c = value.ptr[i];
+
+		if (!quoted && ascii_space(c)) {
+			blank = true;
+			continue;
+		}
+		if (blank && c != ',' && out->len > 0)
+			buf_addc(out, ' ');
+		blank = !quoted && c == ',';
+		buf_addc(out, c);
+		if (c == '\\' && i + 1 < value.len)
+			buf_addc(out, value.ptr[++i]);
+		else if (c == '"')
+			quoted = !quoted;
+	}
+}
+
 /* aliases(5): the name may be quoted and is kept without quotes; the colon may stand behind blanks. */
 static int alias_line(struct text_build *b, struct buf *line, unsigned number, struct err *err)
 {
 	struct str text = buf_str(line), key, value;
 	bool quoted = false;
 	size_t n = 0, kept = 0;
+	struct buf members;
 
 	for (; n < text.len && (quoted || (text.ptr[n] != ':' && text.ptr[n] != '#')); n++) {
 		if (text.ptr[n] == '"') {
@@ -160,7 +184,10 @@ static int alias_line(struct text_build *b, struct buf *line, unsigned number, s
 	}
 	if (!b->o->source->case_kept)
 		fold_in_place(line, kept);
-	add(b, key, value, number);
+	buf_init(&members, TABLE_LINE_MAX);
+	tidy_members(value, &members);
+	add(b, key, buf_str(&members), number);
+	buf_release(&members);
 	return 0;
 }
 

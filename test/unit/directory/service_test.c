@@ -568,7 +568,7 @@ static const char with_tables[] =
 	"mydestination =\nsmtp_tls_policy_maps = inline:{ {[mx.test]:25 = encrypt}, {.up.test = may} }\n"
 	"smtp_sasl_password_maps = inline:{mx.test=user:secret}\n"
 	"smtp_generic_maps = fail:x\ntransport_maps = inline:{ {t.test = lmtp:unix:/x} }\n"
-	"mynetworks = 192.0.2.0/24\n"
+	"mynetworks = 192.0.2.0/24, cidr:{ {198.51.100.0/24 yes} }, inline:{ {203.0.113.9 = yes} }\n"
 	"smtpd_client_restrictions = check_client_access inline:{ {192.0.2 = REJECT} {bad.test = DEFER} }\n"
 	"smtpd_sender_restrictions = check_sender_access inline:{ {spam.test = REJECT}, {joe@ = DISCARD}, {a@b.test = "
 	"OK} }\n";
@@ -591,6 +591,8 @@ static void tables_answer_each_kind_of_question(void **state)
 	assert_true(str_eq(value, STR("user:secret")));
 	assert_string_equal(looked_up(f, relay, "smtp_generic_maps", "", LOOKUP_KEY, "a"), "temporary");
 	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "192.0.2.1"), "");
+	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "198.51.100.7"), "");
+	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "203.0.113.9"), "");
 	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "203.0.113.8"), "-");
 	assert_string_equal(looked_up(f, f->smtpd, "smtpd_restrictions", CLIENTS, LOOKUP_ACCESS_CLIENT, "192.0.2.77"),
 			    "REJECT");

@@ -25,15 +25,30 @@ static int owned(void *ctx, struct dir_allowed *allowed_r, struct err *err)
 }
 
 struct ask {
-	const char *client, *user, *owns;
+	const char *client, *user, *owns, *conf;
 	enum rcpt_class class;
+	enum policy_stage stage;
+	const char *says; /* what every table says; NULL: nothing, "!": it fails */
 };
+
+static struct buf asked; /* "TABLE how key; " for each look-up */
+
+static int lookup(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err)
+{
+	const struct ask *a = ctx;
+
+	buf_addf(&asked, "%.*s %u %.*s;", STR_ARG(ask->list), ask->how, STR_ARG(ask->key));
+	if (a->says && a->says[0] == '!')
+		return err_set(err, ERR_TEMP, "4.3.0", "the table fails");
+	*value_r = str_from(a->says);
+	return a->says != NULL;
+}
 
 /* "permit", "dunno", or the reply. */
 static const char *eval(const char *list, struct ask ask)
 {
 	static char text[400];
-	struct conf *conf = conf_of("mynetworks = 127.0.0.0/8, 192.0.2.0/24\n");
+	struct conf *conf = conf_of(ask.conf ? ask.conf : "mynetworks = 127.0.0.0/8, 192.0.2.0/24\n");
 	struct address sender = {STR("a"), STR("b.example")}, rcpt = {STR("x"), STR("y.example")};
 	struct net_addr client;
 	struct policy_request r = {
@@ -54,10 +69,18 @@ static const char *eval(const char *list, struct ask ask)
 	enum policy_verdict verdict;
 	int code = 0;
 
+	if (ask.says || ask.conf) {
+		r.lookup = lookup;
+		r.ctx = &ask;
+	}
+	r.stage = ask.stage;
+	buf_clear(&asked);
 	assert_true(net_addr_parse(str_from(ask.client ? ask.client : "198.51.100.1"), 1, &client));
 	verdict = policy_eval(str_from(list), &r, &code, &err);
 	conf_unref(&conf);
-	if (verdict == POLICY_REFUSE)
+	if (verdict == POLICY_REFUSE && ask.says)
+		snprintf(text, sizeof(text), "%d %s %s", code, err.code, err.text);
+	else if (verdict == POLICY_REFUSE)
 		snprintf(text, sizeof(text), "%d %s", code, err.code);
 	return verdict == POLICY_DUNNO ? "dunno" : verdict == POLICY_PERMIT ? "permit" : text;
 }
@@ -160,7 +183,6 @@ static void what_decides_nothing_yet_is_named(void **state)
 	buf_init(&out, 1000);
 	policy_each_unused(conf, name_unused, &out);
 	assert_string_equal(out.ptr, "smtpd_client_restrictions:reject_rbl_client "
-				     "smtpd_client_restrictions:hash:/etc/postfix/access "
 				     "smtpd_recipient_restrictions:check_policy_service ");
 	buf_release(&out);
 	conf_unref(&conf);
@@ -169,10 +191,96 @@ static void what_decides_nothing_yet_is_named(void **state)
 static void what_decides_nothing_yet_lets_the_next_decide(void **state)
 {
 	(void)state;
-	assert_string_equal(eval("reject_rbl_client permit, check_client_access hash:/x reject", (struct ask){0}),
+	assert_string_equal(eval("reject_rbl_client permit, check_client_mx_access hash:/x reject", (struct ask){0}),
 			    "554 5.7.1");
 	assert_string_equal(eval("warn_if_reject reject_unknown_client_hostname, reject", (struct ask){0}),
 			    "554 5.7.1");
+}
+
+/* ---- access(5) ---- */
+
+static void actions_of_access_tables(void **state)
+{
+	static const struct {
+		const char *says, *verdict;
+	} cases[] = {
+		{"OK", "permit"},
+		{"ok", "permit"},
+		{"1234", "permit"},
+		{"DUNNO", "dunno"},
+		{"WARN look here", "dunno"},
+		{"INFO just so", "dunno"},
+		{"REJECT", "554 5.7.1 <a@b.example>: Sender address rejected: Access denied"},
+		{"reject 5.1.8 no such domain", "554 5.1.8 <a@b.example>: Sender address rejected: no such domain"},
+		{"DEFER", "450 4.7.1 <a@b.example>: Sender address rejected: Try again later"},
+		{"DEFER_IF_PERMIT wait", "450 4.7.1 <a@b.example>: Sender address rejected: wait"},
+		{"550 5.7.26 not you", "550 5.7.26 <a@b.example>: Sender address rejected: not you"},
+		{"421 later", "421 4.7.1 <a@b.example>: Sender address rejected: later"},
+		{"HOLD", "451 4.3.5 Server configuration error"},
+		{"PREPEND X-A: b", "451 4.3.5 Server configuration error"},
+		{"reject_non_fqdn_sender, permit", "permit"},
+		{"reject_unlisted_recipient", "dunno"},
+		{"no_such_thing", "451 4.3.5 Server configuration error"},
+		/* A table that leads to itself ends. */
+		{"check_sender_access hash:/s", "451 4.3.5 Server configuration error"},
+		{"!", "451 4.3.0 <x@y.example>: Temporary lookup failure"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *verdict = eval("check_sender_access hash:/s", (struct ask){.says = cases[i].says});
+
+		if (strcmp(verdict, cases[i].verdict) != 0)
+			fail_msg("%s: expected \"%s\", got \"%s\"", cases[i].says, cases[i].verdict, verdict);
+	}
+}
+
+static void each_check_asks_for_what_it_is_about(void **state)
+{
+	(void)state;
+	eval("check_client_access hash:/a, check_helo_access hash:/b, check_sender_access hash:/c, "
+	     "check_recipient_access hash:/d",
+	     (struct ask){.says = "DUNNO"});
+	assert_string_equal(asked.ptr,
+			    "hash:/a 6 198.51.100.1;hash:/b 5 client;hash:/c 4 a@b.example;hash:/d 4 x@y.example;");
+	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_CLIENT});
+	assert_string_equal(asked.ptr, "hash:/a 6 198.51.100.1;");
+	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_RECIPIENT});
+	assert_string_equal(asked.ptr, "hash:/a 4 x@y.example;");
+	assert_string_equal(eval("warn_if_reject check_sender_access hash:/a, permit", (struct ask){.says = "REJECT"}),
+			    "permit");
+}
+
+static void classes_are_lists_of_their_own(void **state)
+{
+	static const char conf[] = "smtpd_restriction_classes = strict, circle\nstrict = reject_non_fqdn_sender, "
+				   "check_sender_access hash:/s, reject\ncircle = circle\n";
+
+	(void)state;
+	assert_string_equal(eval("strict", (struct ask){.conf = conf, .says = "OK"}), "permit");
+	assert_string_equal(eval("strict, permit", (struct ask){.conf = conf, .says = "DUNNO"}),
+			    "554 5.7.1 <x@y.example>: Recipient address rejected: Access denied");
+	assert_string_equal(eval("circle", (struct ask){.conf = conf, .says = "OK"}),
+			    "451 4.3.5 Server configuration error");
+}
+
+static void mynetworks_with_tables_are_directorys(void **state)
+{
+	static const char conf[] = "mynetworks = !192.0.2.1, hash:/n, 192.0.2.0/24\n";
+
+	(void)state;
+	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf, .says = ""}), "permit");
+	assert_string_equal(asked.ptr, "!192.0.2.1, hash:/n, 192.0.2.0/24 7 198.51.100.1;");
+	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf}), "dunno");
+	assert_string_equal(eval("permit_mynetworks, reject", (struct ask){.conf = conf, .says = "!"}),
+			    "451 4.3.0 <x@y.example>: Temporary lookup failure");
+}
+
+static int release(void **state)
+{
+	(void)state;
+	buf_release(&asked);
+	return 0;
 }
 
 int main(void)
@@ -185,7 +293,12 @@ int main(void)
 		cmocka_unit_test(a_configuration_is_checked),
 		cmocka_unit_test(what_decides_nothing_yet_is_named),
 		cmocka_unit_test(what_decides_nothing_yet_lets_the_next_decide),
+		cmocka_unit_test(actions_of_access_tables),
+		cmocka_unit_test(each_check_asks_for_what_it_is_about),
+		cmocka_unit_test(classes_are_lists_of_their_own),
+		cmocka_unit_test(mynetworks_with_tables_are_directorys),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	buf_init(&asked, 10000);
+	return cmocka_run_group_tests(tests, NULL, release);
 }
