@@ -6,9 +6,15 @@
 #include "base/mem.h"
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+/* Not in linux/magic.h. */
+#define ZFS_MAGIC      0x2FC12FC1u
+#define BCACHEFS_MAGIC 0xCA451A4Eu
 
 #define COPY_PIECE ((size_t)128 * 1024)
 
@@ -405,6 +411,26 @@ void io_closedir(DIR *dir)
 
 	done(&event, 0);
 	closedir(dir);
+}
+
+bool io_is_local(int fd)
+{
+	static const uint64_t local[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC,
+					 F2FS_SUPER_MAGIC, ZFS_MAGIC,	    BCACHEFS_MAGIC};
+	struct io_event event = {.op = IO_STAT, .fd = fd};
+	struct statfs st;
+	int result;
+
+	if (vetoed(&event))
+		return false;
+	REPEAT(result, fstatfs(fd, &st));
+	if (result < 0)
+		return false;
+	done(&event, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(local); i++)
+		if ((uint64_t)st.f_type == local[i])
+			return true;
+	return false;
 }
 
 int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r)

@@ -90,5 +90,7 @@ void io_closedir(DIR *dir);
 /* Bytes and inodes that an unprivileged process may still take on the file system of fd. -1 EROFS: none, as it is
  * mounted read-only. */
 int io_free_space(int fd, uint64_t *bytes_r, uint64_t *inodes_r) WARN_UNUSED;
+/* The file system of fd is known to be one that no other machine writes to. */
+bool io_is_local(int fd);
 
 #endif

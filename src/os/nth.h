@@ -37,7 +37,7 @@ enum nth_kind {
 	NTH_EPOLL,    /* epoll_create1, epoll_ctl(EPOLL_CTL_ADD) */
 	NTH_MAKE,     /* pipe2, socketpair, eventfd, timerfd_create, memfd_create, inotify_init1 */
 	NTH_DUP,      /* dup, fcntl(F_DUPFD) */
-	NTH_STAT,     /* stat, lstat, fstat, fstatat, statvfs, fstatvfs, access */
+	NTH_STAT,     /* stat, lstat, fstat, fstatat, statvfs, fstatvfs, fstatfs, access */
 	NTH_TRUNCATE, /* ftruncate, fallocate */
 	NTH_COPY,     /* copy_file_range */
 	NTH_READDIR,  /* readdir */

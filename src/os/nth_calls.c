@@ -22,6 +22,7 @@
 #include <sys/statvfs.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* Weak: a test may have its own. */
@@ -172,6 +173,7 @@ FAILING(int, -1, NTH_STAT, fstat64, (int fd, struct stat64 *st), (fd, st))
 FAILING(int, -1, NTH_STAT, fstatat, (int dir, const char *path, struct stat *st, int flags), (dir, path, st, flags))
 FAILING(int, -1, NTH_STAT, statvfs, (const char *path, struct statvfs *st), (path, st))
 FAILING(int, -1, NTH_STAT, fstatvfs, (int fd, struct statvfs *st), (fd, st))
+FAILING(int, -1, NTH_STAT, fstatfs, (int fd, struct statfs *st), (fd, st))
 FAILING(int, -1, NTH_STAT, access, (const char *path, int mode), (path, mode))
 FAILING(int, -1, NTH_TRUNCATE, ftruncate, (int fd, off_t len), (fd, len))
 FAILING(int, -1, NTH_TRUNCATE, ftruncate64, (int fd, off64_t len), (fd, len))

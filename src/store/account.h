@@ -56,6 +56,7 @@ struct folder_state {
 	bool trusted;	  /* the folder was read after the clock of the file system had moved on from that */
 	uint64_t saved;	  /* the stamp that stands in the index, of a folder that was trusted at the end */
 	bool saved_read;
+	uint64_t mark; /* watch_mark() before the last merge */
 	bool scanning;
 	int64_t scan_at_ms; /* a scan is due then; 0: none */
 	VEC(struct look_waiter) waiters;

@@ -38,7 +38,11 @@ static void take_saved(struct store_service *svc, struct account *a, struct mail
 bool folder_unchanged(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs)
 {
 	bool first = !fs->saved_read && !fs->stamp;
+	uint64_t mark = watch_mark(svc, a, m);
 
+	/* Read since it is watched, and nobody but us was at work there since. */
+	if (mark && mark == fs->mark && fs->suspects.n == 0)
+		return true;
 	if (first)
 		take_saved(svc, a, m, fs);
 	if (!fs->trusted || store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder, NULL) != fs->stamp)
@@ -48,6 +52,20 @@ bool folder_unchanged(struct store_service *svc, struct account *a, struct mailb
 	return true;
 }
 
+/* The times of a folder where nobody but us was at work since it was read are good to know, too. */
+static void take_stamp(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs)
+{
+	uint64_t mark = watch_mark(svc, a, m), stamp;
+
+	if (!mark || mark != fs->mark || fs->suspects.n > 0)
+		return;
+	stamp = store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder, NULL);
+	if (watch_mark(svc, a, m) == mark) {
+		fs->stamp = stamp;
+		fs->trusted = true;
+	}
+}
+
 static int folder_save(struct txn **t, struct runtime *rt, struct folder_state *fs, struct err *err)
 {
 	struct store_service *svc = (*t)->svc;
@@ -55,8 +73,11 @@ static int folder_save(struct txn **t, struct runtime *rt, struct folder_state *
 	struct mailbox *m;
 	int64_t newest;
 
-	if (!fs->trusted || fs->stamp == fs->saved || account_get(svc, rt->account, &a, NULL) <= 0 ||
-	    !(m = account_mailbox(a, fs->mailbox)) ||
+	if ((!fs->mark && (!fs->trusted || fs->stamp == fs->saved)) || account_get(svc, rt->account, &a, NULL) <= 0 ||
+	    !(m = account_mailbox(a, fs->mailbox)))
+		return 0;
+	take_stamp(svc, a, m, fs);
+	if (!fs->trusted || fs->stamp == fs->saved ||
 	    store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder, &newest) != fs->stamp ||
 	    newest > clock_wall() - QUIET_S)
 		return 0;

@@ -42,6 +42,7 @@ struct scan {
 	struct arena arena;
 	struct str path, folder, host;
 	uint64_t serial, stamp;
+	uint64_t mark; /* watch_mark() before the folder was read */
 	int64_t begun_ms;
 	bool settled;
 	int root;
@@ -265,6 +266,7 @@ static struct scan *scan_new(struct store_service *svc, struct account *a, struc
 	s->foreign = map_new();
 	s->fresh_bases = map_new();
 	s->root = store_engine_root(svc->engine);
+	s->mark = watch_mark(svc, a, m);
 	s->serial = runtime_get(svc, a->id)->serial;
 	s->stamp = store_engine_folder_stamp(svc->engine, s->path, s->folder, &newest);
 	s->settled = newest <= clock_wall() - SETTLED_S;
@@ -559,6 +561,7 @@ static void scan_at(struct store_service *svc, struct folder_state *fs, int64_t 
 
 static void remember_stamp(struct folder_state *fs, const struct scan *s)
 {
+	fs->mark = s->mark;
 	if (fs->stamp == s->stamp) {
 		fs->trusted = s->begun_ms - fs->stamp_ms >= SETTLE_MS;
 		return;
@@ -616,35 +619,61 @@ static bool scan_start(struct store_service *svc, struct account *a, struct mail
 	return true;
 }
 
-static void scan_timer(void *ctx)
+struct due {
+	uint64_t account;
+	uint32_t mailbox;
+};
+
+/* What is due now and can be done, and when the next is (INT64_MAX: none). A due folder whose account is busy is put
+ * off. */
+static void scans_due(struct store_service *svc, int64_t now, int64_t *next_r, struct due **due_r, size_t *n_r)
 {
-	struct store_service *svc = ctx;
+	VEC(struct due) due = {0};
 	struct str key;
 	void *value;
-	int64_t next = INT64_MAX, now = clock_ms();
 
+	*next_r = INT64_MAX;
 	for (size_t at = 0; map_next(svc->runtimes, &at, &key, &value);) {
 		struct runtime *rt = value;
 
 		for (size_t i = 0; i < rt->folders.n; i++) {
 			struct folder_state *fs = rt->folders.v[i];
-			struct account *a;
-			struct mailbox *m;
+			bool busy = rt->rebuilding || store_engine_files_pending(svc->engine, rt->account) > 0;
+			int64_t at_ms = fs->scan_at_ms > now ? fs->scan_at_ms : now + RETRY_MS;
+			struct due d = {rt->account, fs->mailbox};
 
 			if (!fs->scan_at_ms || fs->scanning)
 				continue;
-			if (fs->scan_at_ms > now || rt->rebuilding ||
-			    store_engine_files_pending(svc->engine, rt->account) > 0) {
-				int64_t at_ms = fs->scan_at_ms > now ? fs->scan_at_ms : now + RETRY_MS;
-
-				next = at_ms < next ? at_ms : next;
-				continue;
-			}
-			fs->scan_at_ms = 0;
-			if (account_get(svc, rt->account, &a, NULL) > 0 && (m = account_mailbox(a, fs->mailbox)))
-				(void)scan_start(svc, a, m, fs);
+			if (fs->scan_at_ms > now || busy)
+				*next_r = at_ms < *next_r ? at_ms : *next_r;
+			else
+				vec_push(&due, d);
 		}
 	}
+	*due_r = due.v;
+	*n_r = due.n;
+}
+
+static void scan_timer(void *ctx)
+{
+	struct store_service *svc = ctx;
+	int64_t next, now = clock_ms();
+	struct due *due;
+	size_t n;
+
+	scans_due(svc, now, &next, &due, &n);
+	/* Beginning one may hear of other accounts, and add runtimes. */
+	for (size_t i = 0; i < n; i++) {
+		struct folder_state *fs = folder_state_get(svc, due[i].account, due[i].mailbox);
+		struct account *a;
+		struct mailbox *m;
+
+		fs->scan_at_ms = 0;
+		if (!fs->scanning && account_get(svc, due[i].account, &a, NULL) > 0 &&
+		    (m = account_mailbox(a, due[i].mailbox)))
+			(void)scan_start(svc, a, m, fs);
+	}
+	free(due);
 	if (next < INT64_MAX)
 		timer_once(svc, TIMER_SCAN, next - now + 1, scan_timer);
 }

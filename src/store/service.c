@@ -635,11 +635,11 @@ void store_service_free(struct store_service **sp)
 	if (!svc)
 		return;
 	jobs_free(&svc->jobs);
-	watch_stop(svc);
 	if (svc->engine)
 		delivery_notes_strike_all(svc);
 	if (svc->engine)
 		folders_save(svc);
+	watch_stop(svc);
 	store_engine_close(&svc->engine);
 	while (svc->posts.n > 0)
 		posts_run(svc);

@@ -367,6 +367,9 @@ void tidy_start(struct store_service *svc);
 void watch_start(struct store_service *svc);
 void watch_stop(struct store_service *svc);
 void watch_follow(struct store_service *svc, uint64_t account, uint32_t mailbox);
+/* Another number after each change of the folder's files that is not ours; what happened before the call counts. 0:
+ * that cannot be told, the folder's times have to be looked at. */
+uint64_t watch_mark(struct store_service *svc, const struct account *a, const struct mailbox *m);
 void watch_unfollow(struct store_service *svc, uint64_t account, uint32_t mailbox);
 /* Watches what is followed and was not there before. False: something still is not. */
 bool watch_again(struct store_service *svc, uint64_t account);

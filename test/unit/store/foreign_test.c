@@ -1,6 +1,8 @@
 /* Other tools at work in the Maildir, and an index that is lost. */
 #include "harness.h"
+#include "os/io.h"
 #include <dirent.h>
+#include <stdatomic.h>
 
 static struct store_box box;
 static uint32_t inbox;
@@ -286,6 +288,108 @@ static void a_folder_that_changed_while_the_store_was_away_is_read(void **state)
 	assert_int_equal(count_at_select(), 2);
 }
 
+/* How often directories are read. */
+static atomic_uint reads;
+
+static void see_read(void *ctx, const struct io_event *event)
+{
+	(void)ctx;
+	if (event->op == IO_READDIR)
+		atomic_fetch_add(&reads, 1);
+}
+
+static const struct io_hook watch_reads = {.after = see_read};
+
+/* A delivery while nobody looks, and the next SELECT. */
+static bool is_opened_unread_after_a_delivery(size_t count)
+{
+	size_t found;
+
+	box_append(&box, 1, 7, inbox, "ours\n", 0, NULL);
+	atomic_store(&reads, 0);
+	found = count_at_select();
+	assert_int_equal(found, count);
+	return atomic_load(&reads) == 0;
+}
+
+static void a_folder_that_only_we_changed_is_not_read(void **state)
+{
+	struct view *v;
+	size_t n = 0;
+	char *name, *path, *to;
+
+	(void)state;
+	io_set_hook(&watch_reads);
+	EVENTUALLY(is_opened_unread_after_a_delivery(++n)); /* once it was read since it is watched */
+	for (int i = 0; i < 10; i++)
+		assert_true(is_opened_unread_after_a_delivery(++n));
+	/* What another tool does is seen at once, whatever it is. */
+	put("cur/1700000001.1_1.other:2,S", "theirs\n");
+	assert_int_equal(count_at_select(), ++n);
+	EVENTUALLY(is_opened_unread_after_a_delivery(++n));
+	name = find_file("new", "");
+	path = mail_path(name);
+	to = mem_printf("%s/mail/example.test/u7/cur/%s:2,F", box.dir, strrchr(path, '/') + 1);
+	assert_int_equal(rename(path, to), 0);
+	free(path);
+	free(name);
+	v = open_view(inbox);
+	assert_int_equal(view_count(v), n);
+	n = 0;
+	for (size_t i = 1; i <= view_count(v); i++)
+		n += view_at(v, i).flags == FLAG_FLAGGED;
+	assert_int_equal(n, 1);
+	view_close(&v);
+	free(to);
+	io_set_hook(NULL);
+}
+
+static void make_dirs(const char *const *paths, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char *path = mem_printf("%s/mail/%s", box.dir, paths[i]);
+
+		assert_int_equal(mkdir(path, 0700), 0);
+		free(path);
+	}
+}
+
+/* Nobody tells of what happens above the account's directory. */
+static void another_directory_in_its_place_is_read(void **state)
+{
+	static const char *const dirs[] = {"example.test", "example.test/u7", "example.test/u7/cur",
+					   "example.test/u7/new", "example.test/u7/tmp"};
+	char *from = mem_printf("%s/mail/example.test", box.dir), *to = mem_printf("%s/mail/elsewhere", box.dir);
+	size_t n = 0;
+
+	(void)state;
+	io_set_hook(&watch_reads);
+	EVENTUALLY(is_opened_unread_after_a_delivery(++n));
+	io_set_hook(NULL);
+	assert_int_equal(rename(from, to), 0);
+	make_dirs(dirs, ARRAY_SIZE(dirs));
+	put("cur/1700000001.1_1.other:2,S", "another\n");
+	assert_int_equal(count_at_select(), n + 1);
+	free(to);
+	free(from);
+}
+
+static void what_another_tool_removes_as_soon_as_we_put_it_is_missed(void **state)
+{
+	char *name, *path;
+
+	(void)state;
+	EVENTUALLY(count_at_select() == 0);
+	box_append(&box, 1, 7, inbox, "ours\n", 0, NULL);
+	assert_int_equal(count_at_select(), 1);
+	name = find_file("new", "");
+	path = mail_path(name);
+	assert_int_equal(unlink(path), 0);
+	free(path);
+	free(name);
+	EVENTUALLY(count_at_select() == 0);
+}
+
 static void a_rename_by_another_tool_is_merged_three_ways(void **state)
 {
 	struct view *v = open_view(inbox);
@@ -515,6 +619,9 @@ int main(void)
 		T(a_file_put_while_nobody_looked_is_there_at_select),
 		T(a_folder_that_did_not_change_is_not_read_again_after_a_restart),
 		T(a_folder_that_changed_while_the_store_was_away_is_read),
+		T(a_folder_that_only_we_changed_is_not_read),
+		T(another_directory_in_its_place_is_read),
+		T(what_another_tool_removes_as_soon_as_we_put_it_is_missed),
 		T(a_rename_by_another_tool_is_merged_three_ways),
 		T(a_removed_file_is_an_expunge),
 		T(a_vanished_root_expunges_nothing),
