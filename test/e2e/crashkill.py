@@ -282,11 +282,19 @@ def check_store(mail):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def rounds(mail, users, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print, master=0.02):
+class Nobody(Killer):
+    """Load without kills: for what looks at races."""
+
+    def run(self, stop):
+        stop.wait()
+
+
+def rounds(mail, users, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print, master=0.02,
+           kind=Killer):
     """Load and kills for `seconds`, a look at everything after each round. Returns the killer."""
     world = World(mail, users)
     clients = clients_of(world, seed, senders)
-    killer = Killer(mail, random.Random(seed + 1), faults, pause, master)
+    killer = kind(mail, random.Random(seed + 1), faults, pause, master)
     verified = set()
     deadline, number = time.monotonic() + seconds, 0
     while True:
