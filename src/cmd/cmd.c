@@ -74,6 +74,14 @@ const struct cmd_entry cmd_table[] = {
 	 "What the running system gets when it asks the DNS: the records, whether DNSSEC proves them, and why not.\n"
 	 "TYPE is A (the default), AAAA, MX, CNAME, TXT, PTR, SRV or TLSA; of an address its PTR is asked for.\n"
 	 "Exit status: 0 found, 68 there is none, 75 nobody could tell, or the answer is bogus."},
+	{"alert", cmd_alert, "[-s SUBJECT] [--both] [ADDRESS ...] | list [--json] | test [--json] [ADDRESS ...]",
+	 "Send standard input as an alarm mail, also when the system is down; or show which conditions hold.\n"
+	 "  [ADDRESS ...]    alert_recipient, if none is given\n"
+	 "  -s SUBJECT       the subject\n"
+	 "  --both           by our own queue and by alert_relayhost, not by the latter only if the former fails\n"
+	 "  list             the conditions that hold; exit status 0: none, 75: some, 69: the system is not running\n"
+	 "  test             send a test by both paths and tell what became of it\n"
+	 "Exit status: 0 when a path has taken the mail, 75 when none has."},
 	{"mail", cmd_mail, "fsck [--check] [--json] [USER]",
 	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files; with --check it only "
 	 "compares."},

@@ -54,6 +54,7 @@ int cmd_queue(struct cmd *c);
 int cmd_dns(struct cmd *c);
 int cmd_mail(struct cmd *c);
 int cmd_map(struct cmd *c);
+int cmd_alert(struct cmd *c);
 int cmd_probe(struct cmd *c); /* test builds only */
 
 #endif

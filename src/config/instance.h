@@ -12,6 +12,7 @@
  *   virtual_mailbox_base            the mail, one Maildir an account     (default DIR/mail)
  *   DIR/run/control                 the control socket of master
  *   DIR/run/master.pid              pid file, locked while master runs
+ *   DIR/run/alarms                  which conditions of alarm mail hold, and what was told of them
  *   DIR/log/postrider.log           the log, by maillog_file */
 #ifndef CONFIG_INSTANCE_H
 #define CONFIG_INSTANCE_H
@@ -36,6 +37,7 @@
 #define INSTANCE_RUN	       "run"
 #define INSTANCE_CONTROL       "run/control"
 #define INSTANCE_PID_FILE      "run/master.pid"
+#define INSTANCE_ALARMS	       "run/alarms"
 #define INSTANCE_LOG	       "log/postrider.log"
 
 #endif

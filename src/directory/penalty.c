@@ -9,6 +9,8 @@
 #define PEACE_MS     (10 * 60 * 1000)
 #define FAILURES_MAX 32
 #define KEY_MAX	     340
+#define STEPS	     12
+#define STEP_MS	     (5 * 60 * 1000)
 
 struct entry {
 	struct entry *newer, *older;
@@ -23,6 +25,8 @@ struct penalty {
 	struct map *map;
 	struct entry *newest, *oldest;
 	size_t entries_max;
+	uint64_t recent[STEPS]; /* failures by step of time */
+	int64_t step;		/* the newest */
 };
 
 struct penalty *penalty_new(size_t entries_max)
@@ -114,6 +118,28 @@ static unsigned count_failure(struct penalty *p, struct str key, int64_t now_ms)
 	return e->failures;
 }
 
+/* Forgets the steps that are over. */
+static void recent_move(struct penalty *p, int64_t now_ms)
+{
+	int64_t step = now_ms / STEP_MS;
+
+	for (int i = 0; i < STEPS && p->step < step; i++)
+		p->recent[++p->step % STEPS] = 0;
+	p->step = step;
+}
+
+uint64_t penalty_recent(struct penalty *p, int64_t now_ms)
+{
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&p->lock);
+	recent_move(p, now_ms);
+	for (int i = 0; i < STEPS; i++)
+		sum += p->recent[i];
+	pthread_mutex_unlock(&p->lock);
+	return sum;
+}
+
 uint32_t penalty_failed(struct penalty *p, struct str client, struct str user, int64_t now_ms, int64_t first_ms,
 			int64_t max_ms)
 {
@@ -126,6 +152,8 @@ uint32_t penalty_failed(struct penalty *p, struct str client, struct str user, i
 	user_key(&by_user, user);
 	client_key(&by_client, client);
 	pthread_mutex_lock(&p->lock);
+	recent_move(p, now_ms);
+	p->recent[p->step % STEPS]++;
 	worse = count_failure(p, buf_str(&by_client), now_ms);
 	other = user.len > 0 ? count_failure(p, buf_str(&by_user), now_ms) : 0;
 	pthread_mutex_unlock(&p->lock);

@@ -17,6 +17,8 @@ uint32_t penalty_failed(struct penalty *p, struct str client, struct str user, i
 			int64_t max_ms);
 /* The user has proved himself: his count goes. The client's stays, or one good account would pay for many guesses. */
 void penalty_passed(struct penalty *p, struct str user);
+/* Failures of all within the last hour, in steps of five minutes. */
+uint64_t penalty_recent(struct penalty *p, int64_t now_ms);
 size_t penalty_count(struct penalty *p);
 
 #endif

@@ -526,6 +526,11 @@ void directory_service_reload(struct directory_service *s, struct conf *conf, st
 	table_set_unref(&old_tables);
 }
 
+uint64_t directory_service_login_failures(struct directory_service *s)
+{
+	return penalty_recent(s->penalty, clock_ms());
+}
+
 struct rpc_server *directory_service_server(struct directory_service *s)
 {
 	return s->server;

@@ -31,6 +31,8 @@ void directory_service_add_peer(struct directory_service *s, int fd, uint64_t ta
 struct rpc_channel *directory_service_store(struct directory_service *s);
 /* The configuration for requests from now on, and its look-up tables (NULL: none); references are taken. */
 void directory_service_reload(struct directory_service *s, struct conf *conf, struct table_set *tables);
+/* Log-ins that failed within the last hour. */
+uint64_t directory_service_login_failures(struct directory_service *s);
 /* The loop, for watching further descriptors (master's). */
 struct rpc_server *directory_service_server(struct directory_service *s);
 void directory_service_run(struct directory_service *s);

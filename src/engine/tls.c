@@ -14,6 +14,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define KEY_UPDATES_MAX 16
 
@@ -53,6 +54,28 @@ static void crypto_free(void *ptr, const char *file, int line)
 	(void)file;
 	(void)line;
 	free(ptr);
+}
+
+bool tls_pem_not_after(struct str pem, int64_t *time_r)
+{
+	BIO *bio = BIO_new_mem_buf(pem.ptr, (int)(pem.len > INT32_MAX ? INT32_MAX : pem.len));
+	bool found = false;
+	X509 *cert;
+
+	while (bio && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		int64_t end;
+		struct tm tm;
+
+		if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) == 1) {
+			end = (int64_t)timegm(&tm);
+			*time_r = found && *time_r < end ? *time_r : end;
+			found = true;
+		}
+		X509_free(cert);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return found;
 }
 
 void tls_init(void)

@@ -25,6 +25,8 @@ struct tls_options {
 struct tls_context *tls_context_new(const struct tls_options *options, struct err *err);
 struct tls_context *tls_context_ref(struct tls_context *t);
 void tls_context_unref(struct tls_context **t);
+/* The earliest end among the certificates in the text; false: there is none in it. */
+bool tls_pem_not_after(struct str pem, int64_t *time_r) WARN_UNUSED;
 /* Call once before the jail: loads everything that OpenSSL would load lazily. */
 void tls_init(void);
 

@@ -480,6 +480,23 @@ uint64_t bundle_file_size_max(const struct bundle *b)
 	return most + FILE_SIZE_MARGIN;
 }
 
+bool bundle_certificates_end(const struct bundle *b, int64_t *time_r, struct str *path_r)
+{
+	bool found = false;
+	int64_t end;
+
+	for (size_t i = 0; i < b->wire.files.n; i++) {
+		const struct proc_file *f = &b->wire.files.v[i];
+
+		if (!tls_pem_not_after(f->contents, &end) || (found && end >= *time_r))
+			continue;
+		*time_r = end;
+		*path_r = f->path;
+		found = true;
+	}
+	return found;
+}
+
 static char *directory(struct str configured, const char *dir, const char *fallback)
 {
 	return configured.len ? str_dup(configured) : mem_printf("%s/%s", dir, fallback);

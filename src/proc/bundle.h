@@ -54,6 +54,9 @@ int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_conte
 /* The largest message that any service takes: what a file may have that a front end writes. 0: no limit. */
 uint64_t bundle_file_size_max(const struct bundle *b);
 
+/* The earliest end of a certificate that it holds, and its file; false: it holds none. */
+bool bundle_certificates_end(const struct bundle *b, int64_t *time_r, struct str *path_r) WARN_UNUSED;
+
 /* Directories, absolute: as configured, or the default below `dir`. The caller frees. */
 char *bundle_queue_directory(const struct bundle *b, const char *dir);
 char *bundle_mailbox_base(const struct bundle *b, const char *dir);

@@ -29,6 +29,11 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	return 0;
 }
 
+static void on_numbers(void *ctx, struct proc_state *state)
+{
+	state->login_failures = directory_service_login_failures(ctx);
+}
+
 static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
@@ -78,7 +83,10 @@ int proc_directory(struct proc *p)
 
 	/* peers: smtpd, access, relay, master; store is asked */
 	proc_calls(p, PROCESS_STORE, directory_service_store(service));
-	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
+	proc_serve(
+		p,
+		&(struct proc_hooks){
+			.peer = on_peer, .reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = service});
 
 	/* loop */
 	directory_service_run(service);

@@ -73,6 +73,7 @@ static void serving(struct master *m)
 		 m->privileged ? "" : "; without root: one account for all processes, no chroot");
 	leave_terminal(m);
 	pickup_open(m);
+	alert_begin(m);
 	if (m->ready_fd >= 0 && write(m->ready_fd, &byte, 1) < 0)
 		log_debug("nobody waits for the start");
 	fd_close(&m->ready_fd);
@@ -220,8 +221,16 @@ static void on_child_end(struct child *c, int status)
 		log_error("process %s cannot start; see above", c->name);
 		master_stop(m, code ? code : EX_SOFTWARE);
 	} else {
+		alert_child_ended(c);
 		schedule_start(c);
 	}
+}
+
+static void reap_child(struct master *m, pid_t pid, int status)
+{
+	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
+		if (m->children[role].pid == pid)
+			on_child_end(&m->children[role], status);
 }
 
 static void reap(struct master *m)
@@ -230,9 +239,8 @@ static void reap(struct master *m)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
-			if (m->children[role].pid == pid)
-				on_child_end(&m->children[role], status);
+		if (!alert_mailer_ended(m, pid, status))
+			reap_child(m, pid, status);
 }
 
 /* ---- reload ---- */

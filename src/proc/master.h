@@ -18,11 +18,14 @@
 
 #include "base/vec.h"
 #include "config/roles.h"
+#include "policy/alarm.h"
 #include "proc/bundle.h"
 #include "proc/wire.h"
 #include <sys/types.h>
 
 struct master;
+
+#define ALERT_DEATHS_MAX 1000
 
 struct child {
 	struct master *master;
@@ -43,6 +46,11 @@ struct child {
 	unsigned quick_ends;		   /* in a row, for the back-off */
 	char *jail;			   /* sandbox_status() */
 	uint64_t sessions;
+	uint64_t login_failures; /* as it said last, like all of struct proc_state */
+	bool read_only;
+	int64_t deaths[ALERT_DEATHS_MAX]; /* clock_ms() of its latest ends that nobody had asked for, in a ring */
+	unsigned death_count;
+	int64_t unready_since;	   /* clock_ms(); 0: ready */
 	struct rpc_request *probe; /* test builds: who waits for PROC_PROBED */
 };
 
@@ -57,6 +65,16 @@ struct listening {
 };
 
 enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
+
+/* Alarm mail: see master_alert.c. */
+struct master_alert {
+	struct alarms alarms;
+	int64_t looked;	       /* wall clock; 0: not yet */
+	int64_t gathering_ms;  /* since when a thread gathers numbers; 0: none does */
+	pid_t mailer;	       /* the command that sends a mail; 0: none runs */
+	int mailer_words;      /* what it says on stderr: a memory file */
+	int64_t mailer_mailed; /* the moment that its mail was composed for */
+};
 
 struct master {
 	char *dir;
@@ -80,6 +98,7 @@ struct master {
 	VEC(struct rpc_request *) stop_waiters;
 	VEC(struct rpc_request *) status_waiters;
 	uint64_t next_serial, reloads;
+	struct master_alert alert;
 	int64_t started_ms;
 };
 
@@ -122,6 +141,13 @@ void pickup_dropped(struct master *m, const struct proc_dropped *d);
 /* smtpd is gone, and with it what it had under way; or is ready again. */
 void pickup_lost(struct master *m);
 void pickup_again(struct master *m);
+/* ---- master_alert.c ---- */
+/* Everything serves: from now on the conditions of alarm mail are looked at. */
+void alert_begin(struct master *m);
+void alert_child_ended(struct child *c);
+/* True: that was the command that sends a mail. */
+bool alert_mailer_ended(struct master *m, pid_t pid, int status);
+void alert_answer_list(struct master *m, struct rpc_request *req);
 
 /* ---- master_log.c ---- */
 int master_log_open(struct master *m, const struct conf *conf, struct err *err) WARN_UNUSED;

@@ -173,12 +173,19 @@ static void on_ready(struct child *c, struct proc_packet *packet)
 		pickup_again(c->master);
 }
 
+static void take_state(struct child *c, const struct proc_state *state)
+{
+	c->sessions = state->sessions;
+	c->login_failures = state->login_failures;
+	c->read_only = state->read_only != 0;
+}
+
 static void on_state(struct child *c, struct proc_packet *packet)
 {
 	struct proc_state state;
 
 	if (proc_unpack(packet, &proc_state_type, &state, NULL) == 0)
-		c->sessions = state.sessions;
+		take_state(c, &state);
 }
 
 /* Not about to end, nor at its end with nobody having heard of it yet. */
@@ -489,6 +496,7 @@ void child_ended(struct child *c, int status)
 	c->sessions = 0;
 	if (c->role == PROCESS_SMTPD)
 		pickup_lost(m);
+	c->read_only = false;
 	if (c->probe) {
 		struct proc_note note = {.text = STR("killed")};
 

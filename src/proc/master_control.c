@@ -17,10 +17,11 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#define STATUS_WAIT_MS	 300 /* for the children's numbers */
-#define RELAY_TIMEOUT_MS 60000
-#define DNS_TIMEOUT_MS	 330000 /* beyond any dns_timeout */
-#define FSCK_TIMEOUT_MS	 3600000
+#define STATUS_WAIT_MS	  300 /* for the children's numbers */
+#define RELAY_TIMEOUT_MS  60000
+#define DNS_TIMEOUT_MS	  330000 /* beyond any dns_timeout */
+#define FSCK_TIMEOUT_MS	  3600000
+#define COMMIT_TIMEOUT_MS 15000 /* of a command's message: it has another way */
 
 static const struct control_ok ok;
 
@@ -203,6 +204,10 @@ static void handle(void *ctx, struct rpc_request *req)
 		pass_on(m, req, PROCESS_DNS, &DNS_LOOKUP, DNS_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_READ.number)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_READ, RELAY_TIMEOUT_MS);
+	else if (req->number == CONTROL_QUEUE_COMMIT.number)
+		pass_on(m, req, PROCESS_QUEUE, &QUEUE_COMMIT, COMMIT_TIMEOUT_MS);
+	else if (req->number == CONTROL_ALARMS.number)
+		alert_answer_list(m, req);
 	else if (req->number == CONTROL_DIR_CHANGED.number)
 		on_directory_changed(m, req);
 #ifdef POSTRIDER_TEST

@@ -252,6 +252,8 @@ static int on_ask(void)
 {
 	struct proc_state state = {.sessions = hooks.sessions ? hooks.sessions(hooks.ctx) : 0};
 
+	if (hooks.numbers)
+		hooks.numbers(hooks.ctx, &state);
 	return proc_send(PROC_CONTROL_FD, PROC_STATE, &proc_state_type, &state);
 }
 

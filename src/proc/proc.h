@@ -29,7 +29,8 @@ struct proc_hooks {
 	int (*reload)(void *ctx, struct bundle *b, struct err *err);
 	void (*drop)(void *ctx, const struct proc_drop *d); /* takes over the descriptors; proc_dropped() answers */
 	uint64_t (*sessions)(void *ctx);
-	void (*stop)(void *ctx, int64_t grace_ms); /* the loop returns soon */
+	void (*numbers)(void *ctx, struct proc_state *state); /* what else there is to tell (proc/schema.h) */
+	void (*stop)(void *ctx, int64_t grace_ms);	      /* the loop returns soon */
 	void *ctx;
 };
 

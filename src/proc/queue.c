@@ -45,6 +45,11 @@ static void on_peer(void *ctx, int fd, uint64_t tag)
 	queue_service_add_peer(ctx, fd, tag);
 }
 
+static void on_numbers(void *ctx, struct proc_state *state)
+{
+	state->read_only = queue_service_read_only(ctx);
+}
+
 static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
@@ -78,7 +83,10 @@ int proc_queue(struct proc *p)
 		die(err.sys == EROFS ? EX_CANTCREAT : EX_TEMPFAIL, "%s", err.text);
 
 	/* peers: smtpd, relay, master */
-	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
+	proc_serve(
+		p,
+		&(struct proc_hooks){
+			.peer = on_peer, .reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = service});
 
 	/* loop; the last checkpoint */
 	queue_service_run(service);

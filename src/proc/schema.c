@@ -16,6 +16,8 @@ RPC_DEFINE(proc_state, PROC_STATE_FIELDS)
 RPC_DEFINE(control_ok, CONTROL_OK_FIELDS)
 RPC_DEFINE(control_process, CONTROL_PROCESS_FIELDS)
 RPC_DEFINE(control_status, CONTROL_STATUS_FIELDS)
+RPC_DEFINE(control_alarm, CONTROL_ALARM_FIELDS)
+RPC_DEFINE(control_alarms, CONTROL_ALARMS_FIELDS)
 RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 
 /* Numbers are never reused: an old `postrider stop` speaks to a new master and the other way round. */
@@ -31,8 +33,10 @@ RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 	F(CONTROL_DIR_CHANGED, 9, &control_ok_type, &control_ok_type)                                                  \
 	F(CONTROL_PROBE, 10, &control_probe_type, &proc_note_type)                                                     \
 	F(CONTROL_DNS_LOOKUP, 20, &dns_question_type, &dns_reply_type)                                                 \
-	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type) \
-	F(CONTROL_QUEUE_READ, 22, &queue_id_type, &queue_message_type)
+	F(CONTROL_QUEUE_READ, 22, &queue_id_type, &queue_message_type)                                                 \
+	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type)                                                      \
+	F(CONTROL_QUEUE_COMMIT, 11, &queue_commit_type, &queue_id_type)                                                \
+	F(CONTROL_ALARMS, 12, &control_ok_type, &control_alarms_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

@@ -74,7 +74,8 @@ RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)
 #define PROC_NOTE_FIELDS(F, S) F(S, bytes, text) /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
 RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
 
-#define PROC_STATE_FIELDS(F, S) F(S, u64, sessions)
+/* login_failures: within the last hour. read_only: no commit is taken. */
+#define PROC_STATE_FIELDS(F, S) F(S, u64, sessions) F(S, u64, login_failures) F(S, u8, read_only)
 RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 
 /* ---- the control socket ---- */
@@ -94,6 +95,13 @@ RPC_DECLARE(control_process, CONTROL_PROCESS_FIELDS)
 	F(S, u8, privileged) F(S, u8, stopping) F(S, u64, reloads) F(S, list, processes, control_process)
 RPC_DECLARE(control_status, CONTROL_STATUS_FIELDS)
 
+/* The conditions of alarm mail that hold, or held and whose end was not told yet. Times: seconds, wall clock. */
+#define CONTROL_ALARM_FIELDS(F, S)                                                                                     \
+	F(S, bytes, name) F(S, bytes, text) F(S, u8, holds) F(S, u8, told) F(S, u64, since) F(S, u64, last_mail)
+RPC_DECLARE(control_alarm, CONTROL_ALARM_FIELDS)
+#define CONTROL_ALARMS_FIELDS(F, S) F(S, u64, looked) /* 0: not yet */ F(S, list, alarms, control_alarm)
+RPC_DECLARE(control_alarms, CONTROL_ALARMS_FIELDS)
+
 #define CONTROL_PROBE_FIELDS(F, S) F(S, bytes, process) F(S, bytes, what)
 RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
 
@@ -110,10 +118,12 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
  *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
  *      CONTROL_TABLES        control_ok       control_ok         the files of look-up tables are read again
+ *      CONTROL_QUEUE_COMMIT  queue_commit     queue_id           relayed to queue
+ *      CONTROL_ALARMS        control_ok       control_alarms
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */
 extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
-	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_QUEUE_READ, CONTROL_DIR_CHANGED, CONTROL_PROBE,
-	CONTROL_DNS_LOOKUP, CONTROL_TABLES;
+	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_QUEUE_READ, CONTROL_DIR_CHANGED,
+	CONTROL_PROBE, CONTROL_DNS_LOOKUP, CONTROL_TABLES, CONTROL_QUEUE_COMMIT, CONTROL_ALARMS;
 extern const struct rpc_call CONTROL_CALLS[];
 
 #endif

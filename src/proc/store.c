@@ -38,6 +38,11 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	return 0;
 }
 
+static void on_numbers(void *ctx, struct proc_state *state)
+{
+	state->read_only = store_service_read_only(ctx);
+}
+
 static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
@@ -71,7 +76,10 @@ int proc_store(struct proc *p)
 		die(err.sys == EROFS ? EX_CANTCREAT : EX_TEMPFAIL, "%s", err.text);
 
 	/* peers: smtpd, access, relay, directory, master */
-	proc_serve(p, &(struct proc_hooks){.peer = on_peer, .reload = on_reload, .stop = on_stop, .ctx = service});
+	proc_serve(
+		p,
+		&(struct proc_hooks){
+			.peer = on_peer, .reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = service});
 
 	/* loop; the last checkpoint */
 	store_service_run(service);

@@ -24,6 +24,8 @@ RPC_DEFINE(queue_list, QUEUE_LIST_FIELDS)
 RPC_DEFINE(queue_state, QUEUE_STATE_FIELDS)
 RPC_DEFINE(queue_listed, QUEUE_LISTED_FIELDS)
 RPC_DEFINE(queue_act, QUEUE_ACT_FIELDS)
+RPC_DEFINE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
+RPC_DEFINE(queue_summary, QUEUE_SUMMARY_FIELDS)
 RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 
 /* Numbers are never reused. QUEUE_BLOB_DROP and QUEUE_HEARD are sent and forgotten; the former names the blob, without
@@ -40,7 +42,8 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_HEARD, 9, &queue_heard_type, NULL)                                                                     \
 	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
 	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
-	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)
+	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
+	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

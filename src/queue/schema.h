@@ -117,8 +117,16 @@ RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 #define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
+/* How much waits, for alarms: messages, counted up to `max`; the arrival of the oldest that is no alarm mail itself
+ * (client "alert"), 0 for none. Cheap: keys, and the first few values. */
+#define QUEUE_SUMMARY_ASK_FIELDS(F, S) F(S, u32, max)
+RPC_DECLARE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
+#define QUEUE_SUMMARY_FIELDS(F, S) F(S, u64, messages) F(S, u64, oldest)
+RPC_DECLARE(queue_summary, QUEUE_SUMMARY_FIELDS)
+#define QUEUE_CLIENT_ALERT "alert"
+
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
-	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN;
+	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_SUMMARY;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

@@ -136,7 +136,7 @@ static const struct {
 	void (*fn)(struct queue_service *q, struct rpc_request *req);
 	unsigned callers;
 } handlers[] = {
-	{&QUEUE_COMMIT, queue_handle_commit, SMTPD | RELAY},
+	{&QUEUE_COMMIT, queue_handle_commit, SMTPD | RELAY | MASTER},
 	{&QUEUE_BLOB_BEGIN, handle_blob_begin, SMTPD | RELAY},
 	{&QUEUE_BLOB_FINISH, handle_blob_finish, SMTPD | RELAY},
 	{&QUEUE_BLOB_DROP, handle_blob_drop, SMTPD | RELAY},
@@ -148,6 +148,7 @@ static const struct {
 	{&QUEUE_LIST, queue_handle_list, MASTER},
 	{&QUEUE_ACT, queue_handle_act, MASTER},
 	{&QUEUE_READ, queue_handle_read, MASTER},
+	{&QUEUE_SUMMARY, queue_handle_summary, MASTER},
 };
 
 static void handle(void *ctx, struct rpc_request *req)
@@ -273,6 +274,11 @@ void queue_service_run(struct queue_service *q)
 void queue_service_stop(struct queue_service *q)
 {
 	rpc_server_stop(q->server);
+}
+
+bool queue_service_read_only(const struct queue_service *q)
+{
+	return kvlog_read_only(q->k);
 }
 
 struct rpc_server *queue_service_server(struct queue_service *q)

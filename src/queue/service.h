@@ -8,8 +8,8 @@
  *     behind, so that the index can be rebuilt), and are unlinked only after the message's end is durable.
  *
  * Each process may ask only what its work takes (by the role in its channel's tag): smtpd commits, relay commits,
- * claims and reports, master lists and acts. A report may come without the claim: relay may have lost its channel
- * in between. */
+ * claims and reports, master lists, acts, and commits alarm mail. A report may come without the claim: relay may have
+ * lost its channel in between. */
 #ifndef QUEUE_SERVICE_H
 #define QUEUE_SERVICE_H
 
@@ -41,6 +41,8 @@ void queue_service_add_peer(struct queue_service *q, int fd, uint64_t tag);
 void queue_service_run(struct queue_service *q);
 /* It ended by itself, because recovery could not finish when it began and a new process may get further. */
 bool queue_service_starts_anew(const struct queue_service *q);
+/* It takes nothing. Any thread. */
+bool queue_service_read_only(const struct queue_service *q);
 void queue_service_stop(struct queue_service *q); /* any thread */
 /* Makes a last checkpoint and frees. */
 void queue_service_free(struct queue_service **q);

@@ -166,6 +166,7 @@ void queue_handle_list(struct queue_service *q, struct rpc_request *req);
 void queue_handle_act(struct queue_service *q, struct rpc_request *req);
 void queue_handle_read(struct queue_service *q, struct rpc_request *req); /* read.c */
 bool queue_is_claimed(struct queue_service *q, struct str id);
+void queue_handle_summary(struct queue_service *q, struct rpc_request *req);
 /* The peer began the blob: nobody else may finish, use or drop it. */
 bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);
 void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);

@@ -556,6 +556,11 @@ void store_service_run(struct store_service *svc)
 	rpc_server_run(svc->server);
 }
 
+bool store_service_read_only(const struct store_service *svc)
+{
+	return store_engine_read_only(svc->engine);
+}
+
 void store_service_stop(struct store_service *svc)
 {
 	rpc_server_stop(svc->server);

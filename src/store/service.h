@@ -36,6 +36,8 @@ void store_service_run(struct store_service *svc);
 /* It ended by itself, because recovery could not finish when it began and a new process may get further. */
 bool store_service_starts_anew(const struct store_service *svc);
 /* Orderly end: any thread. store_service_run() returns. */
+/* It takes nothing. Any thread. */
+bool store_service_read_only(const struct store_service *svc);
 void store_service_stop(struct store_service *svc);
 /* Waits for everything under way, makes a last checkpoint, frees. */
 void store_service_free(struct store_service **svc);

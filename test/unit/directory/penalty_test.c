@@ -72,6 +72,23 @@ static void memory_is_bounded(void **state)
 	penalty_free(&p);
 }
 
+static void failures_of_all_are_counted_for_an_hour(void **state)
+{
+	struct penalty *p = penalty_new(100);
+	const int64_t minute = 60000;
+
+	(void)state;
+	assert_int_equal(penalty_recent(p, 0), 0);
+	for (int i = 0; i < 50; i++)
+		FAIL(p, "192.0.2.1", "alice@example.test", i * minute);
+	assert_int_equal(penalty_recent(p, 54 * minute), 50);
+	assert_int_equal(penalty_recent(p, 70 * minute), 35);
+	assert_int_equal(penalty_recent(p, 109 * minute), 0);
+	FAIL(p, "192.0.2.1", "alice@example.test", 1000 * minute);
+	assert_int_equal(penalty_recent(p, 1000 * minute), 1);
+	penalty_free(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -80,6 +97,7 @@ int main(void)
 		cmocka_unit_test(ipv6_clients_are_networks),
 		cmocka_unit_test(peace_and_success_forgive),
 		cmocka_unit_test(memory_is_bounded),
+		cmocka_unit_test(failures_of_all_are_counted_for_an_hour),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

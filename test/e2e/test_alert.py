@@ -1,0 +1,310 @@
+"""Alarm mail: the command with and without a running system, its second path, and the conditions that are looked at."""
+
+import email
+import email.policy
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from instance import BINARY, wait_for
+
+QUICK = {"alert_check_interval": "1s", "alert_clear_time": "1s", "alert_hourly_limit": "1000"}
+
+
+class Sink:
+    """An SMTP server that takes everything, or answers as it is told to at one step."""
+
+    def __init__(self, answers=None):
+        self.answers = answers or {}
+        self.mails = []
+        self.uids = []
+        self.hold = threading.Event()
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self.hold.set()
+        self.socket.close()
+
+    def _serve(self):
+        while True:
+            try:
+                client, peer = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._session, args=(client, peer[1]), daemon=True).start()
+
+    def _say(self, client, step, default):
+        answer = self.answers.get(step, default)
+        if answer == "hang":
+            self.hold.wait(60)
+            raise OSError
+        if answer == "close":
+            raise OSError
+        client.sendall(answer.encode("latin-1") + b"\r\n")
+
+    def _session(self, client, port):
+        mail = {"to": []}
+        self.uids.append(uid_of_port(port))
+        try:
+            with client, client.makefile("rb") as lines:
+                self._say(client, "CONNECT", "220 sink")
+                while line := lines.readline():
+                    verb = line.split()[0].upper().decode().split(":")[0]
+                    if verb == "MAIL":
+                        mail["from"] = line.decode().split("<")[1].split(">")[0]
+                    if verb == "RCPT":
+                        mail["to"].append(line.decode().split("<")[1].split(">")[0])
+                    if verb == "DATA":
+                        self._say(client, verb, "354 go on")
+                        text = b""
+                        while (line := lines.readline()) != b".\r\n":
+                            if not line:
+                                raise OSError
+                            assert line.endswith(b"\r\n"), line
+                            text += line[1:] if line.startswith(b".") else line
+                        self._say(client, "END", "250 taken")
+                        self.mails.append(dict(mail, text=text))
+                    elif verb == "EHLO":
+                        self._say(client, verb, "250-sink\r\n250 8BITMIME")
+                    else:
+                        self._say(client, verb, "250 ok")
+        except OSError:
+            pass
+
+
+def uid_of_port(port):
+    for line in open("/proc/net/tcp").read().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1].split(":")[1], 16) == port:
+            return int(fields[7])
+    return None
+
+
+@pytest.fixture
+def sink():
+    s = Sink()
+    yield s
+    s.close()
+
+
+def parsed(raw):
+    return email.message_from_bytes(raw, policy=email.policy.default)
+
+
+def alert(mail, *args, text="something happened\n", check=True):
+    return mail.command("alert", *args, input=text, check=check)
+
+
+def listed(mail):
+    return json.loads(mail.command("alert", "list", "--json", check=False).stdout)
+
+
+def holding(mail):
+    return {c["name"] for c in listed(mail)["conditions"] if c["holds"]}
+
+
+def looked_again(mail, times=2):
+    for _ in range(times):
+        before = listed(mail)["looked"]
+        wait_for("the next look", lambda: listed(mail)["looked"] > before)
+
+
+def texts(mail, address):
+    found = []
+    for path in mail.messages(address):
+        try:
+            with open(path, "rb") as f:
+                found.append(parsed(f.read()))
+        except FileNotFoundError:   # on its way from new/ to cur/
+            pass
+    return found
+
+
+def told(mail, address, word):
+    return [m for m in texts(mail, address) if word in m.get_content()]
+
+
+# ---- the command ----
+
+def test_mail_goes_by_our_own_queue_while_the_system_runs(mail):
+    done = alert(mail, "-s", "disk / is full: ü\r\nBcc: x@example.test", "alice@example.test", "bob@example.test",
+                 text=".\nonly 1 % is free\nnaïve\n")
+    assert done.stdout == "accepted by our own queue\n"
+    for user in ("alice@example.test", "bob@example.test"):
+        mail.wait_messages(user, 1)
+        message = texts(mail, user)[0]
+        assert message["Subject"] == "disk / is full: ü  Bcc: x@example.test"
+        assert message["Bcc"] is None and message["Auto-Submitted"] == "auto-generated"
+        assert message.get_content() == ".\nonly 1 % is free\nnaïve\n"
+
+
+def test_without_addresses_it_goes_to_alert_recipient(stopped):
+    stopped.configure(alert_recipient="alice@example.test, bob@example.test")
+    mail = stopped
+    mail.start()
+    alert(mail)
+    mail.wait_messages("alice@example.test", 1)
+    mail.wait_messages("bob@example.test", 1)
+
+
+def test_the_second_path_works_while_the_system_is_down_in_a_jail(stopped, sink):
+    stopped.configure(alert_relayhost=f"127.0.0.1:{sink.port}", myorigin="example.test")
+    done = alert(stopped, "-s", "down", "admin@elsewhere.test", "root", text=".dot\nlast line without end")
+    assert done.stdout == "accepted by alert_relayhost\n"
+    sent = sink.mails[0]
+    assert sent["to"] == ["admin@elsewhere.test", "root@example.test"]
+    assert sent["from"] == "double-bounce@example.test"
+    assert parsed(sent["text"]).get_content().splitlines() == [".dot", "last line without end"]
+    if os.getuid() == 0:
+        assert sink.uids == [pwd.getpwnam("postrider").pw_uid]
+
+
+def test_when_no_path_is_left_the_exit_status_says_so(stopped):
+    done = alert(stopped, "admin@elsewhere.test", check=False)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert "is not running" in done.stderr and "alert_relayhost" in done.stderr
+    assert alert(stopped, "not an address@x", check=False).returncode == os.EX_DATAERR
+    assert alert(stopped, "-x", check=False).returncode == os.EX_USAGE
+    stopped.configure(alert_recipient="")
+    assert alert(stopped, check=False).returncode == os.EX_USAGE
+    stopped.configure(alert_relayhost="mail.example.test:25")
+    done = alert(stopped, "admin@elsewhere.test", check=False)
+    assert done.returncode == os.EX_TEMPFAIL and "it takes an address" in done.stderr
+
+
+STEPS = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "END"]
+
+
+@pytest.mark.parametrize("answer, word", [
+    ("hang", "no answer within"), ("close", "closed the connection"), ("451 not now", "451 not now"),
+    ("554 never", "554 never"), ("garbage", "no SMTP"), ("250-\x00\xff\r\n" * 3000 + "250 x", "too long")],
+    ids=["hangs", "closes", "4xx", "5xx", "garbage", "endless"])
+def test_a_server_that_misbehaves_at_any_step_is_told_of_in_one_sentence(stopped, answer, word):
+    sinks = [Sink({step: answer}) for step in STEPS]
+    commands = []
+    try:
+        for sink in sinks:
+            stopped.configure(alert_relayhost=f"127.0.0.1:{sink.port}", alert_relayhost_timeout="3s")
+            commands.append(subprocess.Popen([BINARY, "-c", stopped.dir, "alert", "admin@elsewhere.test"], text=True,
+                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                             stderr=subprocess.PIPE))
+            wait_for("the connection", lambda: sink.uids or commands[-1].poll() is not None)
+        for step, sink, command in zip(STEPS, sinks, commands):
+            out, said = command.communicate(timeout=60)
+            if answer.startswith("554") and step == "EHLO":     # then HELO does
+                assert command.returncode == 0 and sink.mails
+                continue
+            assert command.returncode == os.EX_TEMPFAIL, (step, out, said)
+            assert said.count("\n") == 1, (step, said)
+            assert word in said or "broke" in said, (step, said)
+            assert not sink.mails or step == "END"
+    finally:
+        for sink in sinks:
+            sink.close()
+
+
+def test_the_test_tells_of_both_paths(stopped, sink):
+    stopped.configure(alert_recipient="alice@example.test", alert_relayhost=f"127.0.0.1:{sink.port}")
+    mail = stopped
+    mail.start()
+    report = json.loads(mail.command("alert", "test", "--json").stdout)
+    assert report["queue"]["accepted"] and report["relayhost"]["accepted"]
+    mail.wait_messages("alice@example.test", 1)
+    assert len(sink.mails) == 1
+    mail.stop()
+    done = mail.command("alert", "test", "--json", check=False)
+    report = json.loads(done.stdout)
+    assert done.returncode == os.EX_TEMPFAIL
+    assert not report["queue"]["accepted"] and report["relayhost"]["accepted"]
+    assert len(sink.mails) == 2
+
+
+# ---- the conditions ----
+
+def test_a_condition_is_told_once_and_its_end_once_over_a_restart(stopped, sink):
+    stopped.configure(alert_recipient="alice@example.test", alert_relayhost=f"127.0.0.1:{sink.port}",
+                      alert_disk_free="100", **QUICK)
+    mail = stopped
+    mail.start()
+    mail.wait_messages("alice@example.test", 1)
+    assert "disk_space" in holding(mail)
+    assert mail.command("alert", "list", check=False).returncode == os.EX_TEMPFAIL
+    looked_again(mail)
+    mail.stop()
+    mail.start()
+    wait_for("a look", lambda: listed(mail)["looked"] > 0)
+    looked_again(mail)
+    assert len(told(mail, "alice@example.test", "NEW disk_space")) == 1
+    # It may mean that the queue is broken: the second path has it, too.
+    assert len([m for m in sink.mails if b"NEW disk_space" in m["text"]]) == 1
+    mail.configure(alert_disk_free="0")
+    mail.command("reload")
+    wait_for("the end to be told", lambda: told(mail, "alice@example.test", "ENDED disk_space"))
+    assert not holding(mail)
+    assert mail.command("alert", "list").stdout == "No condition of alarm mail holds.\n"
+    looked_again(mail)
+    assert len(mail.messages("alice@example.test")) == 2
+
+
+def test_processes_that_keep_dying_failed_logins_and_certificates_are_told(stopped, tmp_path):
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-days", "5", "-subj", "/CN=mail.example.test", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)
+    stopped.configure(alert_recipient="alice@example.test", alert_process_deaths="2", alert_login_failures="2",
+                      auth_failure_delay="0", smtpd_tls_cert_file=cert, smtpd_tls_key_file=key, **QUICK)
+    mail = stopped
+    mail.start()
+    wait_for("the certificate to be told", lambda: told(mail, "alice@example.test", "NEW certificate"))
+    assert "ends in 4 days" in told(mail, "alice@example.test", "NEW certificate")[0].get_content()
+    for _ in range(2):
+        pid = mail.pid_of("relay")
+        os.kill(pid, signal.SIGKILL)
+        wait_for("another relay", lambda: mail.pid_of("relay") not in (None, pid))
+    for _ in range(2):
+        with mail.raw("imap") as client:
+            client.line()
+            client.send(b"a login alice@example.test wrong\r\n")
+            assert client.line().startswith("a NO")
+    for word in ("NEW process_deaths", "NEW login_failures"):
+        wait_for(word, lambda: told(mail, "alice@example.test", word))
+    assert "process relay ended 2 times" in told(mail, "alice@example.test", "NEW process_deaths")[0].get_content()
+
+
+def test_a_queue_that_hangs_is_told_by_the_second_path(stopped, sink):
+    stopped.configure(alert_recipient="alice@example.test", alert_relayhost=f"127.0.0.1:{sink.port}", **QUICK)
+    mail = stopped
+    mail.start()
+    pid = mail.pid_of("queue")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for("the mail", lambda: [m for m in sink.mails if b"NEW no_answer" in m["text"]], timeout=60)
+        assert b"process queue does not answer" in sink.mails[0]["text"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_what_waits_in_the_queue_is_told_but_not_alarm_mail_itself(stopped):
+    stopped.configure(alert_recipient="postmaster@nowhere.test", alert_queue_age="1s", alert_queue_messages="2", **QUICK)
+    mail = stopped
+    mail.start()
+    pid = mail.pid_of("relay")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        alert(mail, "alice@example.test")
+        wait_for("it to wait", lambda: mail.command("queue", "list").stdout.count("alice@example.test") == 1)
+        looked_again(mail, 3)
+        assert holding(mail) == set()
+        alert(mail, "alice@example.test")
+        wait_for("the condition", lambda: "queue_messages" in holding(mail))
+        assert "queue_age" not in holding(mail)
+    finally:
+        os.kill(pid, signal.SIGCONT)
