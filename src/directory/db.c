@@ -72,11 +72,22 @@ struct db {
 	size_t statement_count;
 };
 
+static bool is_damage(int rc)
+{
+	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
+}
+
 static int db_err(struct db *db, int rc, struct err *err)
 {
 	if ((rc & 0xff) == SQLITE_CONSTRAINT && (sqlite3_extended_errcode(db->sq) == SQLITE_CONSTRAINT_UNIQUE ||
 						 sqlite3_extended_errcode(db->sq) == SQLITE_CONSTRAINT_PRIMARYKEY))
 		return err_set(err, ERR_EXISTS, "", "that name is already taken");
+	if (is_damage(rc))
+		return err_set(
+			err, ERR_TEMP, "4.3.0",
+			"account database %s is damaged (%s): restore it from a copy, or save what can be read with "
+			"\"sqlite3 %s .recover\"",
+			db->path, sqlite3_errmsg(db->sq), db->path);
 	return err_set(err, ERR_TEMP, "4.3.0", "account database %s: %s", db->path, sqlite3_errmsg(db->sq));
 }
 
@@ -194,6 +205,9 @@ int db_open(const char *path, unsigned flags, struct db **db_r, struct err *err)
 	db->path = mem_strdup(path);
 	rc = sqlite3_open_v2(path, &db->sq, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 	if ((rc != SQLITE_OK ? db_err(db, rc, err) : db_setup(db, err)) < 0) {
+		/* Nobody waits for it to get better. */
+		if (is_damage(sqlite3_errcode(db->sq)))
+			err->kind = ERR_PERM;
 		db_close(&db);
 		return -1;
 	}

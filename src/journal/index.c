@@ -392,14 +392,26 @@ int index_cursor_open(struct index *ix, struct str from, bool reverse, struct in
 	return 0;
 }
 
-int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value_r, struct err *err)
+int index_cursor_key(struct index_cursor *c, struct str *key_r, struct err *err)
 {
 	if (c->rc == MDB_NOTFOUND)
 		return 0;
 	if (c->rc)
 		return index_err(err, c->rc, "cannot read");
 	*key_r = str_of(c->key.mv_data, c->key.mv_size);
-	return unwrap(*key_r, str_of(c->value.mv_data, c->value.mv_size), value_r, err);
+	return 1;
+}
+
+int index_cursor_value(struct index_cursor *c, struct str *value_r, struct err *err)
+{
+	return unwrap(str_of(c->key.mv_data, c->key.mv_size), str_of(c->value.mv_data, c->value.mv_size), value_r, err);
+}
+
+int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value_r, struct err *err)
+{
+	int rc = index_cursor_key(c, key_r, err);
+
+	return rc > 0 ? index_cursor_value(c, value_r, err) : rc;
 }
 
 void index_cursor_step(struct index_cursor *c)

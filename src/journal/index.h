@@ -39,6 +39,9 @@ int index_cursor_open(struct index *ix, struct str from, bool reverse, struct in
 		      struct err *err) WARN_UNUSED;
 /* 1 with key and value where it stands, 0 at the end, -1 err. */
 int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value_r, struct err *err) WARN_UNUSED;
+/* The same without the value, and the value of where it stands: a damaged one hides no other key. */
+int index_cursor_key(struct index_cursor *c, struct str *key_r, struct err *err) WARN_UNUSED;
+int index_cursor_value(struct index_cursor *c, struct str *value_r, struct err *err) WARN_UNUSED;
 void index_cursor_step(struct index_cursor *c);
 void index_cursor_close(struct index_cursor **c);
 

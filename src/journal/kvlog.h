@@ -87,8 +87,12 @@ void kvlog_barrier(struct kvlog *k, void (*fn)(void *ctx), void *ctx);
 /* 1, 0, -1; the value is copied. */
 int kvlog_get(struct kvlog *k, struct str key, struct arena *a, struct str *value_r, struct err *err) WARN_UNUSED;
 /* As store_engine_range(). */
-int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse,
-		int (*fn)(void *ctx, struct str key, struct str value), void *ctx, struct err *err) WARN_UNUSED;
+typedef int kvlog_range_fn(void *ctx, struct str key, struct str value);
+int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse, kvlog_range_fn *fn, void *ctx,
+		struct err *err) WARN_UNUSED;
+/* Forward, and without the values (those of the overlays apart): what is damaged can be listed, and dropped. */
+int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx,
+	       struct err *err) WARN_UNUSED;
 
 /* fn (may be NULL) is called when all that was committed so far is in the index. */
 void kvlog_checkpoint(struct kvlog *k, void (*fn)(void *ctx), void *ctx);

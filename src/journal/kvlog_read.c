@@ -24,8 +24,9 @@ struct walk {
 	bool reverse;
 	const struct overlay_node *node[2];
 	struct index_cursor *cursor;
-	struct str key, value; /* where the cursor stands */
+	struct str key; /* where the cursor stands */
 	bool have;
+	bool keys_alone; /* the values of the index are not looked at */
 };
 
 static const struct overlay_node *overlay_start(const struct overlay *o, struct str first, struct str end, bool reverse)
@@ -39,15 +40,16 @@ static const struct overlay_node *overlay_start(const struct overlay *o, struct 
 
 static int cursor_look(struct walk *w, struct err *err)
 {
-	int rc = index_cursor_at(w->cursor, &w->key, &w->value, err);
+	int rc = index_cursor_key(w->cursor, &w->key, err);
 
 	w->have = rc > 0;
 	return rc;
 }
 
-static int walk_begin(struct walk *w, struct kvlog *k, struct str first, struct str end, bool reverse, struct err *err)
+static int walk_begin(struct walk *w, struct kvlog *k, struct str first, struct str end, struct err *err)
 {
-	*w = (struct walk){.reverse = reverse};
+	bool reverse = w->reverse;
+
 	w->node[0] = overlay_start(k->active, first, end, reverse);
 	w->node[1] = overlay_start(k->frozen, first, end, reverse);
 	if (index_cursor_open(k->index, reverse ? end : first, reverse, &w->cursor, err) < 0)
@@ -75,14 +77,14 @@ static bool walk_key(const struct walk *w, struct str *key_r)
 	return found;
 }
 
-/* What the topmost layer says of it; false for a tombstone. */
-static bool walk_value(const struct walk *w, struct str key, struct str *value_r)
+/* What the topmost layer says of it: 1, 0 for a tombstone, -1 when it is damaged. What it hides may be. */
+static int walk_value(const struct walk *w, struct str key, struct str *value_r, struct err *err)
 {
 	for (int i = 0; i < 2; i++)
 		if (w->node[i] && str_eq(overlay_key(w->node[i]), key))
-			return overlay_value(w->node[i], value_r);
-	*value_r = w->value;
-	return true;
+			return overlay_value(w->node[i], value_r) ? 1 : 0;
+	*value_r = STR_NULL;
+	return w->keys_alone ? 1 : index_cursor_value(w->cursor, value_r, err);
 }
 
 static int walk_step(struct walk *w, struct str key, struct err *err)
@@ -98,24 +100,39 @@ static int walk_step(struct walk *w, struct str key, struct err *err)
 	return cursor_look(w, err);
 }
 
-int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse,
-		int (*fn)(void *ctx, struct str key, struct str value), void *ctx, struct err *err)
+static int walk_all(struct walk *w, struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx,
+		    struct err *err)
 {
 	struct str key, value;
-	struct walk w;
 	int rc = 0;
 
-	if (walk_begin(&w, k, first, end, reverse, err) < 0)
+	if (walk_begin(w, k, first, end, err) < 0)
 		rc = -1;
-	while (rc == 0 && walk_key(&w, &key)) {
-		if (reverse ? str_cmp(key, first) < 0 : end.ptr && str_cmp(key, end) >= 0)
+	while (rc == 0 && walk_key(w, &key)) {
+		if (w->reverse ? str_cmp(key, first) < 0 : end.ptr && str_cmp(key, end) >= 0)
 			break;
-		if (walk_value(&w, key, &value))
+		rc = walk_value(w, key, &value, err);
+		if (rc > 0)
 			rc = fn(ctx, key, value);
-		if (rc == 0 && walk_step(&w, key, err) < 0)
+		if (rc == 0 && walk_step(w, key, err) < 0)
 			rc = -1;
 	}
-	if (w.cursor)
-		index_cursor_close(&w.cursor);
+	if (w->cursor)
+		index_cursor_close(&w->cursor);
 	return rc;
+}
+
+int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse, kvlog_range_fn *fn, void *ctx,
+		struct err *err)
+{
+	struct walk w = {.reverse = reverse};
+
+	return walk_all(&w, k, first, end, fn, ctx, err);
+}
+
+int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx, struct err *err)
+{
+	struct walk w = {.keys_alone = true};
+
+	return walk_all(&w, k, first, end, fn, ctx, err);
 }

@@ -119,6 +119,12 @@ int store_engine_get(struct store_engine *e, struct str key, struct arena *a, st
 	return e->ops->get(e, key, a, value_r, err);
 }
 
+int store_engine_keys(struct store_engine *e, struct str first, struct str end, store_range_fn *fn, void *ctx,
+		      struct err *err)
+{
+	return e->ops->keys(e, first, end, fn, ctx, err);
+}
+
 int store_engine_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
 		       void *ctx, struct err *err)
 {

@@ -50,6 +50,9 @@ int store_engine_get(struct store_engine *e, struct str key, struct arena *a, st
  * fn only; fn returns 0 to go on, anything else to stop. fn must not commit. end STR_NULL: to the end of all.
  * Returns what fn returned last (0: all visited), or -1 with err. */
 typedef int store_range_fn(void *ctx, struct str key, struct str value);
+/* Only the keys, forward: no value is looked at, so that damaged ones can be dropped. fn's value means nothing. */
+int store_engine_keys(struct store_engine *e, struct str first, struct str end, store_range_fn *fn, void *ctx,
+		      struct err *err) WARN_UNUSED;
 int store_engine_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
 		       void *ctx, struct err *err) WARN_UNUSED;
 

@@ -33,6 +33,12 @@ static int local_get(struct store_engine *e, struct str key, struct arena *a, st
 	return kvlog_get(local_of(e)->k, key, a, value_r, err);
 }
 
+static int local_keys(struct store_engine *e, struct str first, struct str end, store_range_fn *fn, void *ctx,
+		      struct err *err)
+{
+	return kvlog_keys(local_of(e)->k, first, end, fn, ctx, err);
+}
+
 static int local_range(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
 		       void *ctx, struct err *err)
 {
@@ -610,6 +616,7 @@ static void local_sweep(struct store_engine *e, struct str path, struct str fold
 
 static const struct store_engine_ops LOCAL_OPS = {
 	.get = local_get,
+	.keys = local_keys,
 	.range = local_range,
 	.commit = local_commit,
 	.barrier = local_barrier,

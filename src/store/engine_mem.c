@@ -446,6 +446,12 @@ static int mem_range(struct store_engine *e, struct str first, struct str end, b
 	return rc;
 }
 
+static int mem_keys(struct store_engine *e, struct str first, struct str end, store_range_fn *fn, void *ctx,
+		    struct err *err)
+{
+	return mem_range(e, first, end, false, fn, ctx, err);
+}
+
 struct trace {
 	struct mem *m;
 	struct str folder, base;
@@ -738,6 +744,7 @@ static void mem_close(struct store_engine *e)
 
 static const struct store_engine_ops MEM_OPS = {
 	.get = mem_get,
+	.keys = mem_keys,
 	.range = mem_range,
 	.commit = mem_commit,
 	.barrier = mem_barrier,

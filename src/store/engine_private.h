@@ -6,6 +6,8 @@
 
 struct store_engine_ops {
 	int (*get)(struct store_engine *e, struct str key, struct arena *a, struct str *value_r, struct err *err);
+	int (*keys)(struct store_engine *e, struct str first, struct str end, store_range_fn *fn, void *ctx,
+		    struct err *err);
 	int (*range)(struct store_engine *e, struct str first, struct str end, bool reverse, store_range_fn *fn,
 		     void *ctx, struct err *err);
 	int (*commit)(struct store_engine *e, const struct store_batch *c, struct err *err);

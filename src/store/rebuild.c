@@ -53,8 +53,8 @@ static int drop_keys(struct store_service *svc, uint64_t id, struct err *err)
 	for (;;) {
 		struct txn *t = txn_new(svc);
 		struct dropping d = {.t = t};
-		int rc = store_engine_range(svc->engine, key_plain(&t->arena, id, 0), key_end(&t->arena, id, 0), false,
-					    drop_key, &d, err);
+		int rc = store_engine_keys(svc->engine, key_plain(&t->arena, id, 0), key_end(&t->arena, id, 0),
+					   drop_key, &d, err);
 
 		if (rc < 0 || d.count == 0) {
 			txn_abort(&t);

@@ -252,6 +252,14 @@ static bool account_busy(struct store_service *svc, uint64_t id, struct str path
 			refuse(req, &err);
 			return true;
 		}
+		/* With nothing to wait for it is over already: nobody would wake what waits now. */
+		if (!rt->rebuilding) {
+			if (account_get(svc, id, &a, &err) > 0)
+				return false;
+			err_set(&err, ERR_TEMP, "4.3.0", "the account cannot be opened for the moment");
+			refuse(req, &err);
+			return true;
+		}
 	}
 	vec_push(&rt->waiting, req);
 	return true;

@@ -158,3 +158,80 @@ def test_accounts_of_a_newer_program_are_refused_with_a_clear_sentence(stopped):
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == 99
     db.close()
+
+
+def test_accounts_that_are_damaged_are_refused_with_a_clear_sentence(stopped):
+    path = os.path.join(stopped.dir, "directory", "accounts.sqlite")
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    whole = open(path, "rb").read()
+    with open(path, "r+b") as f:
+        f.write(b"garbage!" * 12)
+    for command in (["run"], ["user", "list"]):
+        done = stopped.command(*command, check=False)
+        assert done.returncode != 0
+        text = done.stdout + done.stderr + (stopped.log() if command == ["run"] else "")
+        assert re.search(r"accounts\.sqlite is damaged .*restore it from a copy", text), text
+    assert open(path, "rb").read()[96:] == whole[96:], "what is left was not touched"
+    with open(path, "wb") as f:
+        f.write(whole)
+    stopped.start()
+    send_until_accepted(stopped, "after")
+
+
+def state_of(mail, user):
+    """mailbox: (UIDVALIDITY, {UID: (subject, flags)})."""
+    found = {}
+    box = mail.imap(user)
+    for name in ("INBOX", "Projects"):
+        count = int(box.select(name, readonly=True)[1][0])
+        data = box.fetch("1:*", "(UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1] if count else []
+        found[name] = (box.response("UIDVALIDITY")[1], {
+            int(re.search(rb"UID (\d+)", item[0])[1]):
+            (item[1].strip(), frozenset(re.search(rb"FLAGS \(([^)]*)\)", item[0])[1].split()) - {b"\\Recent"})
+            for item in data if isinstance(item, tuple)})
+    box.logout()
+    return found
+
+
+def test_a_flipped_bit_in_a_record_of_the_index_is_found_and_rebuilt_from_the_files(stopped):
+    """UIDs, flags and keywords are what they were; the account beside it is not touched."""
+    users = ["bob@example.test", "alice@example.test"]
+    stopped.start()
+    for user in users:
+        box = stopped.imap(user)
+        box.create("Projects")
+        for name in ("INBOX", "Projects"):
+            for i in range(6):
+                box.append(name, None, None, message(f"{name} {i}").encode())
+            box.select(name)
+            box.store("2,4", "+FLAGS", r"(\Flagged $Label1)")
+            box.store("3", "+FLAGS", r"(\Answered custom)")
+            box.store("1,6", "+FLAGS", r"(\Deleted)")
+            box.expunge()
+            box.append(name, r"(\Draft)", None, message(f"{name} last").encode())
+        box.logout()
+    before = {user: state_of(stopped, user) for user in users}
+    assert {len(b[1]) for b in before[users[0]].values()} == {5}
+    index = os.path.join(stopped.dir, "spool", "store", "index.mdb")
+    assert stopped.stop() == 0
+    data = bytearray(open(index, "rb").read())
+    at = data.find(b"Projects")
+    assert at > 0
+    data[at] ^= 1
+    with open(index, "r+b") as f:
+        f.seek(at)
+        f.write(data[at:at + 1])
+    stopped.start()
+    assert {user: state_of(stopped, user) for user in users} == before
+    stopped.wait_log(r"account \d+: (the index holds a damaged value|a record of the index is damaged)")
+    stopped.wait_log(r"account \d+: rebuilt from its files: 10 messages in \d mailboxes")
+    assert len(re.findall("rebuilt from its files", stopped.log())) == 1
+    assert stopped.command("mail", "fsck", "--check", check=False).returncode == 0
+    box = stopped.imap(users[0])
+    assert box.select("Projects")[0] == "OK"
+    uids = max(before[users[0]]["Projects"][1])
+    box.append("Projects", None, None, message("new").encode())
+    assert max(state_of(stopped, users[0])["Projects"][1]) > uids
+    box.logout()

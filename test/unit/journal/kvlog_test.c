@@ -2,6 +2,7 @@
 #include "base/encode.h"
 #include "journal/kvlog.h"
 #include "journal/overlay.h"
+#include "os/fd.h"
 #include "os/io.h"
 #include "testdir.h"
 #include <stdatomic.h>
@@ -227,6 +228,57 @@ static void no_checkpoint_begins_within_a_commit(void **state)
 	free(bytes);
 }
 
+static int count_one(void *ctx, struct str key, struct str value)
+{
+	(void)key, (void)value;
+	++*(unsigned *)ctx;
+	return 0;
+}
+
+static void flip_in_index(struct fixture *f, const char *needle)
+{
+	int fd = openat(f->dir, "index.mdb", O_RDWR | O_CLOEXEC);
+	char *data, *at;
+	ssize_t size = fd_read_all(fd, 1 << 26, &data, NULL);
+
+	assert_true(size > 0);
+	at = memmem(data, (size_t)size, needle, strlen(needle));
+	assert_non_null(at);
+	*at ^= 1;
+	assert_int_equal(pwrite(fd, at, 1, at - data), 1);
+	free(data);
+	close(fd);
+}
+
+/* What a rebuild needs: the keys around a damaged value can be listed, and what hides or drops it is believed. */
+static void a_damaged_value_hides_no_other_key(void **state)
+{
+	struct fixture *f = *state;
+	struct str end = STR("kez"), value;
+	struct err err = ERR_NONE;
+	struct arena arena;
+	unsigned done = 0, seen = 0;
+
+	for (unsigned i = 1; i <= 5; i++)
+		put(f, i, i == 3 ? 31415926 : i, &done);
+	kvlog_close(&f->k);
+	testloop_drain(&f->loop);
+	flip_in_index(f, "31415926");
+	open_log(f);
+	arena_init(&arena);
+	assert_int_equal(kvlog_get(f->k, STR("key0003"), &arena, &value, &err), -1);
+	assert_int_equal(kvlog_range(f->k, STR("key"), end, false, count_one, &seen, &err), -1);
+	assert_int_equal(seen, 2);
+	seen = 0;
+	assert_int_equal(kvlog_keys(f->k, STR("key"), end, count_one, &seen, &err), 0);
+	assert_int_equal(seen, 5);
+	put(f, 3, 0, &done);
+	seen = 0;
+	assert_int_equal(kvlog_range(f->k, STR("key"), end, false, count_one, &seen, &err), 0);
+	assert_int_equal(seen, 4);
+	arena_release(&arena);
+}
+
 static void a_damaged_index_is_set_aside_and_the_log_still_opens(void **state)
 {
 	struct fixture *f = *state;
@@ -287,6 +339,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(quiet_leads_to_a_checkpoint_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_checkpoint_begins_within_a_commit, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_damaged_value_hides_no_other_key, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_damaged_index_is_set_aside_and_the_log_still_opens, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
