@@ -77,16 +77,18 @@ _Atomic uint32_t *channel_lead_pass_on(struct rpc_channel *c)
 
 static bool send_lock_until(struct rpc_channel *c, int64_t deadline)
 {
-	struct timespec until;
-	int64_t at;
+	struct timespec until = channel_timespec(deadline);
 
 	if (pthread_mutex_trylock(&c->send_lock) == 0)
 		return true;
-	/* pthread_mutex_clocklock() would do, but the sanitizers do not know it. */
+#ifdef __SANITIZE_THREAD__
+	/* It does not know pthread_mutex_clocklock(). */
 	clock_gettime(CLOCK_REALTIME, &until);
-	at = (int64_t)until.tv_sec * 1000 + until.tv_nsec / 1000000 + deadline - clock_ms();
-	until = channel_timespec(at);
+	until = channel_timespec((int64_t)until.tv_sec * 1000 + until.tv_nsec / 1000000 + deadline - clock_ms());
 	return pthread_mutex_timedlock(&c->send_lock, &until) == 0;
+#else
+	return pthread_mutex_clocklock(&c->send_lock, CLOCK_MONOTONIC, &until) == 0;
+#endif
 }
 
 /* Sends a registered call if there is a connection and nobody (an attach) has sent it meanwhile. */

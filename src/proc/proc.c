@@ -134,6 +134,7 @@ void proc_jail(const struct proc *p, struct sandbox box)
 	}
 	sandbox_raise_nofile();
 	fault_init();
+	clock_shift_init();
 	sandbox_enter(&box);
 }
 
