@@ -82,6 +82,9 @@ const struct cmd_entry cmd_table[] = {
 	 "  list             the conditions that hold; exit status 0: none, 75: some, 69: the system is not running\n"
 	 "  test             send a test by both paths and tell what became of it\n"
 	 "Exit status: 0 when a path has taken the mail, 75 when none has."},
+	{"trace", cmd_trace, "ID | ADDRESS [--log FILE] [--json]",
+	 "The story of a message, or of all messages from or to an address, in sentences from the log.\n"
+	 "  --log FILE    another log than maillog_file: one that was rotated, or syslog's"},
 	{"mail", cmd_mail, "fsck [--check] [--json] [USER]",
 	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files; with --check it only "
 	 "compares."},
@@ -228,14 +231,9 @@ static const struct {
 	const char *name;
 	int (*run)(const char *name, const char *dir, int argc, char **argv);
 } by_name[] = {
-	{"sendmail", sendmail_main},
-	{"mailq", sendmail_main},
-	{"postmap", run_postmap},
-	{"postalias", run_postmap},
-	{"newaliases", run_postmap},
-	{"postqueue", postqueue_main},
-	{"postsuper", postsuper_main},
-	{"postcat", postcat_main},
+	{"sendmail", sendmail_main},   {"mailq", sendmail_main},    {"postmap", run_postmap},
+	{"postalias", run_postmap},    {"newaliases", run_postmap}, {"postqueue", postqueue_main},
+	{"postsuper", postsuper_main}, {"postcat", postcat_main},
 };
 
 static int run_by_name(const char *name, const char *dir, int argc, char **argv)

@@ -51,6 +51,7 @@ int cmd_reload(struct cmd *c);
 int cmd_restart(struct cmd *c);
 int cmd_status(struct cmd *c);
 int cmd_queue(struct cmd *c);
+int cmd_trace(struct cmd *c);
 int cmd_dns(struct cmd *c);
 int cmd_mail(struct cmd *c);
 int cmd_map(struct cmd *c);

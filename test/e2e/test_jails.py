@@ -94,7 +94,8 @@ def test_nothing_beyond_its_row_without_root(nobodys_mail):
 def unix_sockets():
     """inode -> (type, state) of the machine's UNIX sockets."""
     rows = [line.split() for line in open("/proc/net/unix").read().splitlines()[1:]]
-    return {row[6]: {"0001": "stream", "0005": "seqpacket", "0002": "datagram"}[row[4]] for row in rows}
+    return {row[6]: "listening" if int(row[3], 16) & 0x10000 else   # SO_ACCEPTCON
+            {"0001": "stream", "0005": "seqpacket", "0002": "datagram"}[row[4]] for row in rows}
 
 
 def tcp_sockets():
@@ -139,7 +140,7 @@ def test_every_descriptor_is_explained(with_mail):
                                                      ("pipe", "w")], name
         left = sorted(have.values())
         listening = len([1 for what, _ in left if what == "listening"])
-        assert listening == {"smtpd": 4, "access": 4}.get(name, 0), (name, left)
+        assert listening == {"smtpd": 5, "access": 4}.get(name, 0), (name, left)
         mine = [os.path.join(mail.dir, row) for row in ROWS.get(name, [])]
         for what, mode in left:
             known = what in ("stream", "listening") or re.match(r"anon_inode:\[?(eventpoll|eventfd|timerfd|inotify)", what)
@@ -257,7 +258,7 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
             assert "not for this process" in call(mail, process, "store", number, message)
     assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test") + b"\0" + u64(0)).startswith("refused")
     assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 2).startswith("refused")
-    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("")).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4)).startswith("refused")
     # A password that smtpd has heard opens no mailbox to it.
     assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
     assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")
