@@ -50,7 +50,7 @@ struct scan {
 	size_t own_count, known_count;
 	struct map *foreign; /* base: index in known behind own_count, plus one */
 	struct map *fresh_bases;
-	VEC(struct found) fresh;
+	VEC(struct found) fresh;	    /* by age */
 	VEC(struct message_change) renamed; /* uid, and in flags the mask that stands there */
 	VEC(uint32_t) vanished;
 	struct uidlist *list; /* rebuilding */
@@ -184,6 +184,21 @@ static void examine(struct scan *s, struct found *f)
 		f->size = f->file_size;
 }
 
+static int by_age(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+	uint64_t t = x->name.ours ? x->name.date : x->mtime, u = y->name.ours ? y->name.date : y->mtime;
+
+	/* In a rebuild the uidlist's order comes first; what it does not know comes behind. */
+	if (!x->listed != !y->listed)
+		return x->listed ? -1 : 1;
+	if (x->listed && x->listed->uid != y->listed->uid)
+		return x->listed->uid < y->listed->uid ? -1 : 1;
+	if (t != u)
+		return t < u ? -1 : 1;
+	return str_cmp(x->base, y->base);
+}
+
 static void scan_work(struct job *j)
 {
 	struct scan *s = (struct scan *)j;
@@ -201,6 +216,8 @@ static void scan_work(struct job *j)
 		if (s->listed)
 			f->listed = map_get(s->listed, f->base);
 	}
+	if (s->fresh.n > 1)
+		qsort(s->fresh.v, s->fresh.n, sizeof(s->fresh.v[0]), by_age);
 }
 
 /* ---- making a scan ---- */
@@ -289,21 +306,6 @@ static void scan_free(struct scan *s)
 }
 
 /* ---- merging ---- */
-
-static int by_age(const void *a, const void *b)
-{
-	const struct found *x = a, *y = b;
-	uint64_t t = x->name.ours ? x->name.date : x->mtime, u = y->name.ours ? y->name.date : y->mtime;
-
-	/* In a rebuild the uidlist's order comes first; what it does not know comes behind. */
-	if (!x->listed != !y->listed)
-		return x->listed ? -1 : 1;
-	if (x->listed && x->listed->uid != y->listed->uid)
-		return x->listed->uid < y->listed->uid ? -1 : 1;
-	if (t != u)
-		return t < u ? -1 : 1;
-	return str_cmp(x->base, y->base);
-}
 
 /* A name that maildir_base() would make of these fields is not kept: it is made. */
 static void name_fields(struct txn *t, const struct account *a, const struct found *f, struct static_entry *e)
@@ -478,8 +480,6 @@ static int merge(struct store_service *svc, struct account *a, struct mailbox *m
 	uint64_t new_modseq = 0, flags_modseq = 0;
 	int rc = 0;
 
-	if (s->fresh.n > 1)
-		qsort(s->fresh.v, s->fresh.n, sizeof(s->fresh.v[0]), by_age);
 	for (size_t i = 0; rc == 0 && i < s->fresh.n; i++) {
 		if (!s->fresh.v[i].listed)
 			rebuild_ceiling(t, a, m, s);
