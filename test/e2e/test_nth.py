@@ -1,9 +1,13 @@
 """The N-th failure: calls of the system that fail once, in the middle of the conversations that a mail system has. Complete:
 make torture PARTS=nth."""
 
+import os
+import re
+
 import pytest
 
-from nth_system import Case, System
+from instance import PATIENCE, ROOT, Instance, wait_for
+from nth_system import Case, Page, System
 
 # What once broke a promise. N may mean another call by now; the kind and place are tried all the same.
 ONCE = [
@@ -33,3 +37,30 @@ def system(tmp_path_factory):
 @pytest.mark.parametrize("case", ONCE, ids=lambda c: ":".join(map(str, c)).replace(" ", "-"))
 def test_what_once_broke_a_promise_keeps_it(system, case):
     system.case(case)
+
+
+def test_master_without_memory_ends_and_its_supervisor_starts_it_again(tmp_path, monkeypatch):
+    """Allocators do not fail: the process ends. For the others master is there, for master whoever started it."""
+    (tmp_path / "nth").mkdir()
+    page = Page(str(tmp_path / "nth" / "master"))
+    monkeypatch.setenv("POSTRIDER_NTH", str(tmp_path / "nth"))
+    with Instance(tmp_path / "mail") as m:
+        m.user("bob@example.test")
+        m.start()
+        m.send("bob@example.test", subject="before")
+        children = m.children()
+        page.arm("MALLOC", "ENOMEM", 1)
+        m.command("status", check=False)
+        assert m.master.wait(PATIENCE) == os.EX_OSERR and page.fired()
+        page.disarm()
+        m.master = None
+        for pid in children:
+            wait_for(f"the end of {children[pid]}", lambda: not os.path.exists(f"/proc/{pid}"))
+        unit = open(os.path.join(ROOT, "contrib", "postrider.service")).read()
+        assert "Restart=on-failure" in unit
+        assert str(os.EX_OSERR) not in re.search("RestartPreventExitStatus=(.*)", unit)[1].split()
+        monkeypatch.delenv("POSTRIDER_NTH")
+        m.start()
+        m.send("bob@example.test", subject="after")
+        assert m.count("bob@example.test") == 2
+    page.close()
