@@ -59,8 +59,18 @@ struct port_rule {
 };
 #define RULE_NET_PORT 2
 
+/* With SANDBOX_CONNECT a source address may be chosen, its port may not. */
+static void add_source(int ruleset, const struct sandbox *box)
+{
+	struct port_rule rule = {NET_BIND_TCP, 0};
+
+	if ((box->allow & SANDBOX_CONNECT) && syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) < 0)
+		die(EX_OSERR, "%s: Landlock refuses a rule for source addresses: %s", box->process, strerror(errno));
+}
+
 static void add_ports(int ruleset, const struct sandbox *box)
 {
+	add_source(ruleset, box);
 	for (size_t i = 0; i < box->connect_port_count; i++) {
 		struct port_rule rule = {NET_CONNECT_TCP, box->connect_ports[i]};
 

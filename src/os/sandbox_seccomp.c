@@ -306,6 +306,13 @@ static int add_resolve(scmp_filter_ctx filter)
 	return add_if(filter, SCMP_SYS(sendto), 3, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0);
 }
 
+/* The address that mail leaves from; its port is the kernel's choice (Landlock), and nothing listens. */
+static int add_source(scmp_filter_ctx filter)
+{
+	TRY(add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in), 0));
+	return add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0);
+}
+
 static int add_compared(scmp_filter_ctx filter, unsigned allow)
 {
 	TRY(add_memory(filter));
@@ -314,6 +321,8 @@ static int add_compared(scmp_filter_ctx filter, unsigned allow)
 	TRY(add_sockets(filter, allow));
 	if (allow & SANDBOX_RESOLVE)
 		TRY(add_resolve(filter));
+	if (allow & SANDBOX_CONNECT)
+		TRY(add_source(filter));
 	/* What libc makes of fstat(); anything else with SANDBOX_FILES. */
 	if (!(allow & (SANDBOX_FILES | SANDBOX_DATABASE)))
 		TRY(add_if(filter, SCMP_SYS(newfstatat), 3, SCMP_CMP_EQ, AT_EMPTY_PATH, 0));
@@ -333,8 +342,19 @@ static int add_connect(scmp_filter_ctx filter, unsigned allow)
 		TRY(ignore_unknown(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0)));
 	if (allow & SANDBOX_UNIX)
 		TRY(add_if(filter, SCMP_SYS(socket), 0, SCMP_CMP_EQ, AF_UNIX, 0));
-	for (size_t i = 0; i < ARRAY_SIZE(families) && (allow & SANDBOX_CONNECT); i++)
-		TRY(add_if(filter, SCMP_SYS(socket), 0, SCMP_CMP_EQ, (uint64_t)families[i], 0));
+	if (allow & SANDBOX_CONNECT) {
+		TRY(add_if_both(filter, SCMP_SYS(getsockopt), 1, SOL_SOCKET, 2, SO_ERROR));
+		TRY(add_if_both(filter, SCMP_SYS(setsockopt), 1, IPPROTO_TCP, 2, TCP_NODELAY));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(families) && (allow & SANDBOX_CONNECT); i++) {
+		struct scmp_arg_cmp tcp[] = {{.arg = 0, .op = SCMP_CMP_EQ, .datum_a = (uint64_t)families[i]},
+					     {.arg = 1,
+					      .op = SCMP_CMP_MASKED_EQ,
+					      .datum_a = ~(uint64_t)(SOCK_CLOEXEC | SOCK_NONBLOCK),
+					      .datum_b = SOCK_STREAM}};
+
+		TRY(ignore_unknown(seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2, tcp)));
+	}
 	return 0;
 }
 

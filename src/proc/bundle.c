@@ -7,15 +7,16 @@
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
-#include "relay/remote.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <unistd.h>
 
-#define CF_MAX	  ((size_t)1 << 20)
-#define FILE_MAX  ((size_t)1 << 20)
-#define CERTS_MAX 16
+#define CF_MAX	      ((size_t)1 << 20)
+#define FILE_MAX      ((size_t)1 << 20)
+#define CERTS_MAX     16
+#define CLIENT_CA_MAX (3 << 20)
 
 int bundle_role_of(struct str command)
 {
@@ -203,6 +204,97 @@ static int check_dns(struct bundle *b, struct buf *warnings, struct err *err)
 	return result;
 }
 
+/* ---- what the SMTP client trusts and shows ---- */
+
+/* As OpenSSL names them: eight digits, a dot, a number. */
+static bool is_hashed_name(const char *name)
+{
+	struct str s = str_from(name);
+
+	for (size_t i = 0; i < s.len; i++)
+		if (i == 8 ? s.ptr[i] != '.' : !ascii_alnum(s.ptr[i]))
+			return false;
+	return s.len == 10;
+}
+
+static int add_trusted(struct bundle *b, const char *path, struct buf *out, struct err *err)
+{
+	struct str text;
+
+	if (read_file(&b->arena, path, FILE_MAX, &text, err) < 0)
+		return -1;
+	buf_add_str(out, text);
+	buf_addc(out, '\n');
+	return 0;
+}
+
+static int add_trusted_directory(struct bundle *b, const char *path, struct buf *out, struct err *err)
+{
+	DIR *dir = opendir(path);
+	const struct dirent *entry;
+	int result = 0;
+
+	if (dir == NULL)
+		return err_errno(err, "smtp_tls_CApath: cannot open %s", path);
+	while (result == 0 && (entry = readdir(dir)) != NULL) {
+		char *file = mem_printf("%s/%s", path, entry->d_name);
+
+		if (is_hashed_name(entry->d_name))
+			result = add_trusted(b, file, out, err);
+		free(file);
+	}
+	closedir(dir);
+	return result;
+}
+
+static int read_client_files(struct bundle *b, struct err *err)
+{
+	const struct conf *conf = b->conf;
+	struct buf ca;
+	int result = 0;
+
+	buf_init(&ca, CLIENT_CA_MAX);
+	if (conf->smtp_tls_CAfile.len)
+		result = add_trusted(b, arena_strz(&b->arena, conf->smtp_tls_CAfile), &ca, err);
+	if (result == 0 && conf->smtp_tls_CApath.len)
+		result = add_trusted_directory(b, arena_strz(&b->arena, conf->smtp_tls_CApath), &ca, err);
+	if (result == 0 && buf_failed(&ca))
+		result = err_set(err, ERR_LIMIT, "", "smtp_tls_CAfile, smtp_tls_CApath: more than %d bytes",
+				 CLIENT_CA_MAX);
+	b->wire.client_ca = arena_str(&b->arena, buf_str(&ca));
+	buf_release(&ca);
+	if (result == 0 && conf->smtp_tls_cert_file.len)
+		result = read_file(&b->arena, arena_strz(&b->arena, conf->smtp_tls_cert_file), FILE_MAX,
+				   &b->wire.client_chain, err);
+	if (result == 0 && conf->smtp_tls_cert_file.len)
+		result = read_file(&b->arena, arena_strz(&b->arena, conf->smtp_tls_key_file), FILE_MAX,
+				   &b->wire.client_key, err);
+	return result;
+}
+
+int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err)
+{
+	return remote_tls_files(r,
+				&(struct remote_tls_files){.ca_pem = b->wire.client_ca,
+							   .chain_pem = b->wire.client_chain,
+							   .key_pem = b->wire.client_key},
+				err);
+}
+
+/* What relay would find wrong with them, it finds wrong here. */
+static int check_client_files(struct bundle *b, struct err *err)
+{
+	struct remote *r;
+	int result = read_client_files(b, err);
+
+	if (result < 0 || b->wire.client_ca.len + b->wire.client_chain.len == 0)
+		return result;
+	r = remote_new(&(struct remote_env){.dns = NULL});
+	result = bundle_remote_tls(b, r, err);
+	remote_free(&r);
+	return result;
+}
+
 /* The name of this host goes into the text: in a jail nobody can ask for it. */
 static void add_hostname(struct bundle *b)
 {
@@ -275,6 +367,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 		result = check_lmtp(b->conf, err);
 	if (result == 0)
 		result = check_dns(b, warnings, err);
+	if (result == 0)
+		result = check_client_files(b, err);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);
@@ -321,6 +415,8 @@ void bundle_unref(struct bundle **b)
 		for (size_t i = 0; i < (*b)->wire.files.n; i++) /* keys */
 			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr,
 				 (*b)->wire.files.v[i].contents.len);
+		if ((*b)->wire.client_key.len > 0)
+			mem_wipe((void *)(uintptr_t)(*b)->wire.client_key.ptr, (*b)->wire.client_key.len);
 		table_files_free(&(*b)->files);
 		arena_release(&(*b)->arena);
 		free(*b);
@@ -328,15 +424,17 @@ void bundle_unref(struct bundle **b)
 	*b = NULL;
 }
 
-int bundle_seal(const struct bundle *b, bool secrets, struct err *err)
+int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err)
 {
 	struct proc_bundle wire = b->wire;
 	size_t fd_count = 0;
 	struct buf out;
 	int fd = -1;
 
-	if (!secrets)
+	if (whom != BUNDLE_LISTENERS)
 		wire.files.n = 0;
+	if (whom != BUNDLE_RELAY)
+		wire.client_ca = wire.client_chain = wire.client_key = STR("");
 	buf_init(&out, RPC_BYTES_MAX);
 	if (rpc_encode(&proc_bundle_type, &wire, &out, NULL, &fd_count, err) == 0) {
 		if (buf_failed(&out))

@@ -10,6 +10,7 @@
 #include "directory/tables/set.h"
 #include "engine/tls.h"
 #include "proc/schema.h"
+#include "relay/remote.h"
 
 struct bundle {
 	struct arena arena;
@@ -28,8 +29,12 @@ struct bundle *bundle_open(int fd, const char *dir, struct err *err);
 struct bundle *bundle_ref(struct bundle *b);
 void bundle_unref(struct bundle **b);
 
-/* A sealed memory file; without `secrets` the named files stay out of it. Descriptor or -1. */
-int bundle_seal(const struct bundle *b, bool secrets, struct err *err) WARN_UNUSED;
+/* Who it is for decides which files go along: those of listeners, those of the SMTP client, or none. */
+enum bundle_for { BUNDLE_PLAIN, BUNDLE_LISTENERS, BUNDLE_RELAY };
+/* A sealed memory file. Descriptor or -1. */
+int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err) WARN_UNUSED;
+/* Gives the files of the SMTP client to r. -1 with err: they cannot be used. */
+int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err) WARN_UNUSED;
 
 /* For directory: takes the files of look-up tables from what table_files_seal() made. The descriptor stays the
  * caller's. */

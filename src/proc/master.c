@@ -254,19 +254,22 @@ static void replace_fd(int *fd, int with)
 /* Makes b the configuration: sealed first, because that can fail. */
 static int adopt(struct master *m, struct bundle *b, struct err *err)
 {
-	int full = bundle_seal(b, true, err), plain = full < 0 ? -1 : bundle_seal(b, false, err);
-	int tables = plain < 0 ? -1 : table_files_seal(b->files, err);
+	int full = bundle_seal(b, BUNDLE_LISTENERS, err), plain = full < 0 ? -1 : bundle_seal(b, BUNDLE_PLAIN, err);
+	int client = plain < 0 ? -1 : bundle_seal(b, BUNDLE_RELAY, err);
+	int tables = client < 0 ? -1 : table_files_seal(b->files, err);
 
 	if (tables >= 0 && m->tables_none < 0)
 		m->tables_none = table_files_seal(NULL, err);
 	if (tables < 0 || m->tables_none < 0) {
 		fd_close(&full);
 		fd_close(&plain);
+		fd_close(&client);
 		fd_close(&tables);
 		return -1;
 	}
 	replace_fd(&m->bundle_full, full);
 	replace_fd(&m->bundle_plain, plain);
+	replace_fd(&m->bundle_relay, client);
 	replace_fd(&m->tables_full, tables);
 	table_files_drop(b->files);
 	bundle_unref(&m->bundle);
@@ -590,6 +593,7 @@ int master_run(const char *dir, bool detached, int ready_fd)
 	*m = (struct master){.dir = mem_strdup(dir),
 			     .bundle_full = -1,
 			     .bundle_plain = -1,
+			     .bundle_relay = -1,
 			     .tables_full = -1,
 			     .tables_none = -1,
 			     .detached = detached,

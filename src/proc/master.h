@@ -79,7 +79,7 @@ struct master_alert {
 struct master {
 	char *dir;
 	struct bundle *bundle;
-	int bundle_full, bundle_plain; /* sealed, with and without keys */
+	int bundle_full, bundle_plain, bundle_relay; /* sealed: with keys, without, with those of the SMTP client */
 	int tables_full, tables_none;  /* sealed, the files of look-up tables, and no files */
 	bool privileged, detached, foreground_log;
 	enum master_phase phase;

@@ -86,7 +86,9 @@ void child_send_config(struct child *c)
 	bool keys = c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS;
 	struct proc_config config = {.serial = c->serial,
 				     .dir = str_from(m->dir),
-				     .bundle = keys ? m->bundle_full : m->bundle_plain,
+				     .bundle = keys			  ? m->bundle_full
+					       : c->role == PROCESS_RELAY ? m->bundle_relay
+									  : m->bundle_plain,
 				     .tables = c->role == PROCESS_DIRECTORY ? m->tables_full : m->tables_none};
 
 	child_send(c, PROC_CONFIG, &proc_config_type, &config);

@@ -42,9 +42,13 @@ RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
 #define PROC_FILE_FIELDS(F, S) F(S, bytes, path) F(S, bytes, contents)
 RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
+/* client_...: for relay alone; what smtp_tls_CAfile and smtp_tls_CApath, smtp_tls_cert_file, smtp_tls_key_file hold. */
 #define PROC_BUNDLE_FIELDS(F, S)                                                                                       \
 	F(S, bytes, main_cf)                                                                                           \
-	F(S, bytes, master_cf) F(S, list, files, proc_file) F(S, bytes, resolv_conf) F(S, bytes, trust_anchor)
+	F(S, bytes, master_cf)                                                                                         \
+	F(S, list, files, proc_file)                                                                                   \
+	F(S, bytes, resolv_conf)                                                                                       \
+	F(S, bytes, trust_anchor) F(S, bytes, client_ca) F(S, bytes, client_chain) F(S, bytes, client_key)
 RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
 
 /* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet). */

@@ -71,8 +71,10 @@ static const int for_all[] = {SYS_read,
 #endif
 };
 /* Allowed with some arguments: tried one by one below. */
-static const int compared[] = {SYS_mmap,      SYS_mprotect, SYS_clone,	 SYS_tgkill,	 SYS_prctl,
-			       SYS_prlimit64, SYS_fcntl,    SYS_sendmsg, SYS_setsockopt, SYS_getsockopt, SYS_clone3};
+static const int compared[] = {SYS_mmap,  SYS_mprotect, SYS_clone,	SYS_tgkill,	SYS_prctl, SYS_prlimit64,
+			       SYS_fcntl, SYS_sendmsg,	SYS_setsockopt, SYS_getsockopt, SYS_clone3};
+/* Of these socket, bind and getsockopt are compared, too. */
+static const int for_connect[] = {SYS_connect, SYS_socket, SYS_bind, SYS_getsockopt};
 static const int for_accept[] = {SYS_accept4,	  SYS_recvfrom,	      SYS_sendto,	  SYS_getpeername,
 				 SYS_getsockname, SYS_timerfd_create, SYS_timerfd_settime};
 static const int for_files[] = {SYS_openat,    SYS_newfstatat, SYS_getdents64,	    SYS_fchdir,	      SYS_mkdirat,
@@ -162,7 +164,7 @@ static bool expected(unsigned allow, long nr)
 {
 	return IN(for_all, nr) || IN(compared, nr) || ((allow & SANDBOX_ACCEPT) && IN(for_accept, nr)) ||
 	       ((allow & SANDBOX_FILES) && IN(for_files, nr)) || ((allow & SANDBOX_DATABASE) && IN(for_database, nr)) ||
-	       ((allow & SANDBOX_WATCH) && IN(for_watch, nr));
+	       ((allow & SANDBOX_WATCH) && IN(for_watch, nr)) || ((allow & SANDBOX_CONNECT) && IN(for_connect, nr));
 }
 
 /* Runs fn in a jail of its own; 0, what fn said, or 1000 + the signal. */
@@ -217,8 +219,8 @@ static int call_one(unsigned allow, long nr)
 
 static void whatever_stands_in_no_table_is_refused(void **state)
 {
-	static const unsigned jails[] = {0, SANDBOX_ACCEPT, SANDBOX_FILES, SANDBOX_FILES | SANDBOX_WATCH,
-					 SANDBOX_DATABASE};
+	static const unsigned jails[] = {
+		0, SANDBOX_ACCEPT, SANDBOX_FILES, SANDBOX_FILES | SANDBOX_WATCH, SANDBOX_DATABASE, SANDBOX_CONNECT};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(jails); i++)
@@ -264,7 +266,7 @@ static int arguments(const struct attempt *attempts, size_t n)
 static int try_arguments(unsigned allow, long unused)
 {
 	const bool files = allow & SANDBOX_FILES, locks = allow & (SANDBOX_FILES | SANDBOX_DATABASE),
-		   serves = allow & SANDBOX_ACCEPT;
+		   serves = allow & SANDBOX_ACCEPT, connects = allow & SANDBOX_CONNECT;
 	const long anon = MAP_PRIVATE | MAP_ANONYMOUS;
 	const struct attempt attempts[] = {
 		{SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE, anon, -1, 0}, true},
@@ -307,7 +309,17 @@ static int try_arguments(unsigned allow, long unused)
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_ATTACH_FILTER, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_LOCK_FILTER, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_MARK, 0, 0, 0}, false},
-		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_NODELAY, 0, 0, 0}, serves},
+		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_NODELAY, 0, 0, 0}, serves || connects},
+		{SYS_getsockopt, {-1, SOL_SOCKET, SO_ERROR, 0, 0, 0}, connects},
+		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERCRED, 0, 0, 0}, serves},
+		{SYS_socket, {AF_INET, SOCK_STREAM, 0, 0, 0, 0}, connects},
+		{SYS_socket, {AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0, 0}, connects},
+		{SYS_socket, {AF_INET, SOCK_DGRAM, 0, 0, 0, 0}, false},
+		{SYS_socket, {AF_INET, SOCK_RAW, 0, 0, 0, 0}, false},
+		{SYS_socket, {AF_UNIX, SOCK_STREAM, 0, 0, 0, 0}, false},
+		{SYS_socket, {AF_PACKET, SOCK_RAW, 0, 0, 0, 0}, false},
+		{SYS_bind, {-1, 0, sizeof(struct sockaddr_in), 0, 0, 0}, connects},
+		{SYS_bind, {-1, 0, 110, 0, 0, 0}, false},
 		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERCRED, 0, 0, 0}, serves},
 		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERGROUPS, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 0, 0, 0}, false},
@@ -326,7 +338,8 @@ static int try_arguments(unsigned allow, long unused)
 
 static void allowed_calls_are_allowed_with_some_arguments_only(void **state)
 {
-	static const unsigned jails[] = {0, SANDBOX_ACCEPT, SANDBOX_FILES | SANDBOX_WATCH, SANDBOX_DATABASE};
+	static const unsigned jails[] = {0, SANDBOX_ACCEPT, SANDBOX_FILES | SANDBOX_WATCH, SANDBOX_DATABASE,
+					 SANDBOX_CONNECT};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(jails); i++)

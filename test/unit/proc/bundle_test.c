@@ -60,7 +60,7 @@ static void it_is_the_same_on_the_other_side(void **state)
 	put("master.cf", MASTER_CF);
 	b = bundle_read(dir, NULL, &err);
 	assert_non_null(b);
-	fd = bundle_seal(b, true, &err);
+	fd = bundle_seal(b, BUNDLE_LISTENERS, &err);
 	assert_true(fd >= 0);
 	c = bundle_open(fd, dir, &err);
 	assert_non_null(c);
@@ -124,12 +124,12 @@ static void keys_go_only_to_those_who_speak_tls(void **state)
 	file.contents = arena_str(&b->arena, file.contents); /* wiped at the end */
 	b->wire.files.v = &file;
 	b->wire.files.n = 1;
-	fd = bundle_seal(b, false, &err);
+	fd = bundle_seal(b, BUNDLE_PLAIN, &err);
 	c = bundle_open(fd, dir, &err);
 	assert_int_equal(c->wire.files.n, 0);
 	bundle_unref(&c);
 	close(fd);
-	fd = bundle_seal(b, true, &err);
+	fd = bundle_seal(b, BUNDLE_LISTENERS, &err);
 	c = bundle_open(fd, dir, &err);
 	assert_int_equal(c->wire.files.n, 1);
 	bundle_unref(&c);
