@@ -5,6 +5,7 @@ import glob
 import os
 import random
 import shutil
+import sqlite3
 import smtplib
 import subprocess
 
@@ -116,7 +117,7 @@ def test_postmap_tells_the_system_and_map_shows_the_tables(tables, tmp_path):
 def postfix(tmp_path_factory):
     """Runs Postfix's postmap or postalias: f("postmap", "-q", ...)."""
     box = tmp_path_factory.mktemp("postfix")
-    got = subprocess.run(["apt-get", "download", "-q", "postfix", "postfix-pcre"], cwd=box, capture_output=True, text=True)
+    got = subprocess.run(["apt-get", "download", "-q", "postfix", "postfix-pcre", "postfix-sqlite"], cwd=box, capture_output=True, text=True)
     if got.returncode != 0:
         pytest.skip("Debian's postfix cannot be downloaded here: " + got.stderr.strip()[-200:])
     for deb in glob.glob(f"{box}/*.deb"):
@@ -126,7 +127,8 @@ def postfix(tmp_path_factory):
     (box / "etc/main.cf").write_text(
         f"compatibility_level = 3.6\nshlib_directory = {lib}\ndaemon_directory = {lib}/sbin\nmeta_directory = {box}/etc\n"
         f"queue_directory = {box}\ndata_directory = {box}\nmail_owner = mail\nsetgid_group = uucp\n")
-    (box / "etc/dynamicmaps.cf").write_text(f"pcre\t{lib}/postfix-pcre.so\tdict_pcre_open\n")
+    (box / "etc/dynamicmaps.cf").write_text(f"pcre\t{lib}/postfix-pcre.so\tdict_pcre_open\n"
+                                             f"sqlite\t{lib}/postfix-sqlite.so\tdict_sqlite_open\n")
 
     def run(program, *args, **more):
         return subprocess.run([f"{box}/root/usr/sbin/{program}", "-c", f"{box}/etc", *args], capture_output=True,
@@ -242,3 +244,48 @@ def test_small_tables_have_postfixs_answer(postfix, tmp_path, spec):
     expected = postfix("postmap", "-q", "-", spec, input=keys)
     found = subprocess.run([link, "-c", str(tmp_path), "-q", "-", spec], input=keys, capture_output=True)
     assert (found.stdout, found.returncode) == (expected.stdout, expected.returncode)
+
+
+@pytest.mark.parametrize("settings", [
+    "query = SELECT v FROM a WHERE k='%s'",
+    "query = SELECT v FROM a\n   WHERE k='%u@%d'\nresult_format = %s@%D\ndomain = x.test",
+    "query = SELECT '%2-%1|%U' FROM a WHERE k='%s'\nexpansion_limit = 1",
+])
+def test_sqlite_has_postfixs_answer(postfix, tmp_path, settings):
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.execute("PRAGMA journal_mode=wal")
+        db.execute("CREATE TABLE a(k, v)")
+        db.executemany("INSERT INTO a VALUES(?, ?)", [("alice@x.test", "alice"), ("bob@x.test", "bob"), ("bob@x.test", "b2"),
+                                                      ("o'k@x.test", "quote"), ("x.test", "domain"), ("none", None), ("empty", "")])
+    db.close()
+    (tmp_path / "t.cf").write_text(f"# comment\ndbpath = {tmp_path}/db\n{settings}\n")
+    link = tmp_path / "postmap"
+    link.symlink_to(BINARY)
+    keys = ["alice@x.test", "ALICE@x.test", "o'k@x.test", "x.test", "none", "empty", "nobody@x.test", "' OR 1=1 --"]
+    command = [link, "-c", str(tmp_path), "-q"]
+    if "expansion_limit" in settings:
+        found = subprocess.run([*command, "bob@x.test", f"sqlite:{tmp_path}/t.cf"], capture_output=True)
+        assert found.returncode == 1 and b"more than 1 results" in found.stderr
+    else:
+        keys.append("bob@x.test")
+    text = ("\n".join(keys) + "\n").encode()
+    expected = postfix("postmap", "-q", "-", f"sqlite:{tmp_path}/t.cf", input=text)
+    found = subprocess.run([*command, "-", f"sqlite:{tmp_path}/t.cf"], input=text, capture_output=True)
+    assert (found.stdout, found.returncode) == (expected.stdout, expected.returncode)
+    assert b"alice" in found.stdout
+
+
+@pytest.mark.parametrize("settings,why", [
+    ("query = DELETE FROM a", "it would change the database"),
+    ("query = SELECT w FROM a", "no such column"),
+    ("query = SELECT v FROM a WHERE k='%q'", "% must be followed by"),
+    ("hosts = localhost\nquery = SELECT 1", "there are dbpath"),
+    ("query = SELECT 1\ndbpath = /etc/passwd", "is no SQLite database"),
+])
+def test_a_query_that_cannot_work_is_refused(tmp_path, settings, why):
+    with sqlite3.connect(tmp_path / "db") as db:
+        db.execute("CREATE TABLE a(k, v)")
+    db.close()
+    (tmp_path / "t.cf").write_text(f"dbpath = {tmp_path}/db\n{settings}\n")
+    found = subprocess.run([BINARY, "-c", str(tmp_path), "map", "lookup", f"sqlite:{tmp_path}/t.cf", "key"], capture_output=True, text=True)
+    assert found.returncode != 0 and why in found.stderr, found.stderr
