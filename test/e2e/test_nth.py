@@ -22,6 +22,8 @@ ONCE = [
     Case("pop3", "directory", "MMAP", "ENOMEM", 1),       # the password was called wrong: no memory to hash it
     Case("store killed", "master", "MAKE", "EMFILE", 1),  # master ended
     Case("store killed", "master", "FORK", "EAGAIN", 1),
+    Case("store killed", "store", "READDIR", "EIO", 1),   # the store stayed read-only until it was started again
+    Case("store killed", "store", "READDIR", "EIO", 4),
 ]
 
 
