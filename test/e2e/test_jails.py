@@ -230,7 +230,7 @@ def call(mail, process, peer, number, message):
     return probe(mail, process, "call", peer, number, message.hex() or "-")
 
 
-MAILBOXES, GRANT, REVOKE, FSCK = 1, 18, 20, 21
+MAILBOXES, BODY, BLOB_BEGIN, BLOB_FINISH, GRANT, REVOKE, FSCK = 1, 8, 13, 14, 18, 20, 21
 RESOLVE, AUTH_PLAIN, SESSION_END = 1, 4, 8
 QUEUE_CLAIM, QUEUE_ACT = 2, 8
 
@@ -266,6 +266,41 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
     probe(mail, "access", "flood", "directory", SESSION_END, u64(777).hex(), 1)
     wait_for("the grant to end", lambda: call(mail, "access", "store", MAILBOXES, u64(777, alice)).startswith("refused"))
     mail.wait_log(r"store: access#\d+: call 18 refused: that is not for this process")
+
+
+def test_grants_stand_through_a_restart_of_the_store_and_end_with_a_revoke(mail):
+    all_children(mail)
+    mail.send("bob@example.test")
+    alice, bob = log_in(mail, "access", 777, "alice@example.test"), log_in(mail, "access", 778, "bob@example.test")
+
+    def may(session, account, number=MAILBOXES, more=b""):
+        return call(mail, "access", "store", number, u64(session, account) + more).startswith("ok")
+
+    def restart():
+        pid = mail.pid_of("store")
+        os.kill(pid, signal.SIGKILL)
+        wait_for("another store", lambda: mail.pid_of("store") != pid)
+        all_children(mail)
+
+    first = (1).to_bytes(4, "little") * 2            # INBOX, UID 1
+    assert may(778, bob, BODY, first) and not may(777, bob, BODY, first) and not may(777, alice, BODY, first)
+    # A blob is of the channel that began it.
+    said = call(mail, "access", "store", BLOB_BEGIN, u64(777, 0))
+    assert said.startswith("ok "), said
+    blob = bytes.fromhex(said[3:])[:8]
+    for process in ("smtpd", "relay"):
+        assert call(mail, process, "store", BLOB_FINISH, blob + u64(0) + bytes(4)).startswith("refused")
+    restart()
+    wait_for("the grant to be told again", lambda: may(777, alice))
+    assert may(778, bob, BODY, first)
+    assert call(mail, "access", "store", BLOB_FINISH, blob + u64(0) + bytes(4)).startswith("refused")
+    mail.command("user", "set", "alice@example.test", "--disable")
+    wait_for("the grant to be taken back", lambda: not may(777, alice))
+    assert may(778, bob)
+    restart()
+    wait_for("the grant to be told again", lambda: may(778, bob))
+    wait_for("the time when grants are waited for to end", lambda: not may(777, alice))
+    assert not may(777, alice) and not may(777, bob) and may(778, bob)
 
 
 def test_who_breaks_the_rules_of_a_channel_is_replaced(mail):
