@@ -120,6 +120,14 @@ RPC_DECLARE(dir_sender, DIR_SENDER_FIELDS)
 #define DIR_ALLOWED_FIELDS(F, S) F(S, u8, allowed) F(S, u8, known /* the address is ours, whoever owns it */)
 RPC_DECLARE(dir_allowed, DIR_ALLOWED_FIELDS)
 
+/* Counts n events of a client (its address) and of a user, whichever is not "": within anvil_rate_time_unit, and within
+ * an hour and a day. How many there are now, these included. */
+enum dir_event { EVENT_CONNECTION = 1, EVENT_AUTH, EVENT_MESSAGE, EVENT_RECIPIENT };
+#define DIR_COUNT_FIELDS(F, S) F(S, u8, event) F(S, bytes, client) F(S, bytes, user) F(S, u32, n)
+RPC_DECLARE(dir_count, DIR_COUNT_FIELDS)
+#define DIR_COUNTED_FIELDS(F, S) F(S, u64, client) F(S, u64, user_hour) F(S, u64, user_day)
+RPC_DECLARE(dir_counted, DIR_COUNTED_FIELDS)
+
 /* No reply: everything granted to the session ends. */
 #define DIR_SESSION_END_FIELDS(F, S) F(S, u64, session)
 RPC_DECLARE(dir_session_end, DIR_SESSION_END_FIELDS)
@@ -135,7 +143,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP;
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define RATES_MAX	50000 /* about 10 MB */
 #define PENALTY_ENTRIES 20000
 #define LOGIN_WAIT_MS	25000 /* callers give up after 30 s */
 #define WATCH_MS	3000  /* between questions whether the database has changed */
@@ -250,6 +251,27 @@ static void handle(void *ctx, struct rpc_request *req)
 	}
 }
 
+#define HOUR_MS (3600 * (int64_t)1000)
+
+static void count(struct directory_service *s, struct rpc_request *req)
+{
+	const struct dir_count *ask = req->msg;
+	struct dir_counted counted = {0};
+	char text[64], kind = (char)('0' + ask->event);
+	int64_t unit;
+
+	pthread_mutex_lock(&s->lock);
+	unit = s->conf->anvil_rate_time_unit;
+	pthread_mutex_unlock(&s->lock);
+	if (ask->client.len)
+		counted.client = rates_add(s->clients, kind, rates_client(ask->client, text), ask->n, unit, clock_ms());
+	if (ask->user.len) {
+		counted.user_hour = rates_add(s->users, kind, ask->user, ask->n, HOUR_MS, clock_ms());
+		counted.user_day = rates_add(s->users, (char)(kind + 16), ask->user, ask->n, 24 * HOUR_MS, clock_ms());
+	}
+	rpc_answer(req, &counted);
+}
+
 /* On the loop thread: in memory only, and before the session's next request starts. */
 static bool handle_early(void *ctx, struct rpc_request *req)
 {
@@ -266,6 +288,9 @@ static bool handle_early(void *ctx, struct rpc_request *req)
 	} else if (req->number == DIR_CHANGED.number) {
 		if (role_of(req) == PROCESS_MASTER)
 			service_check_soon(s);
+	} else if (req->number == DIR_COUNT.number && may_ask(req, SMTPD)) {
+		count(s, req);
+		return true;
 	} else {
 		return req->number == DIR_RESOLVE.number && may_ask(req, SMTPD | RELAY) &&
 		       service_resolve_early(s, req);
@@ -470,6 +495,8 @@ struct directory_service *directory_service_new(const struct directory_options *
 	s->tables = options->tables ? table_set_ref(options->tables) : table_set_new();
 	s->exchanges = map_new();
 	s->penalty = penalty_new(PENALTY_ENTRIES);
+	s->clients = rates_new(RATES_MAX);
+	s->users = rates_new(RATES_MAX);
 	s->store = rpc_channel_new("store", STORE_CALLS);
 	s->grants = grants_new(s->store);
 	s->cache = resolve_cache_new();
@@ -564,6 +591,8 @@ void directory_service_free(struct directory_service **sp)
 	service_exchanges_free(s);
 	grants_free(&s->grants);
 	penalty_free(&s->penalty);
+	rates_free(&s->clients);
+	rates_free(&s->users);
 	for (size_t i = 0; i < s->idle.n; i++)
 		db_close(&s->idle.v[i]);
 	vec_release(&s->idle);

@@ -7,6 +7,7 @@
 #include "config/roles.h"
 #include "directory/grants.h"
 #include "directory/penalty.h"
+#include "directory/rates.h"
 #include "directory/resolve_cache.h"
 #include "directory/sasl.h"
 #include "directory/service.h"
@@ -25,6 +26,7 @@ struct directory_service {
 	struct rpc_channel *store;
 	struct grants *grants;
 	struct penalty *penalty;
+	struct rates *clients, *users; /* the loop's: nobody who has no account can make a user's count be forgotten */
 	struct resolve_cache *cache;
 	struct db *cache_db;	     /* the loop's; never writes */
 	bool tending, calls_watched; /* the loop's: timers are set */

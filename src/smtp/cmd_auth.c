@@ -188,6 +188,7 @@ enum next smtp_auth_line(struct smtp_session *c, struct str line)
 enum next smtp_cmd_auth(struct smtp_session *c, struct str args)
 {
 	struct str mechanism, initial = STR(""), more;
+	struct err err = ERR_NONE;
 	bool has_initial;
 
 	if (c->helo.len == 0)
@@ -207,6 +208,8 @@ enum next smtp_cmd_auth(struct smtp_session *c, struct str args)
 		return smtp_reply(c, 501, "5.5.4", "Syntax: AUTH mechanism [initial-response]");
 	if (mechanism.len > 40)
 		return smtp_reply(c, 504, "5.5.4", "Error: unknown authentication mechanism");
+	if (smtp_limit_check(c, EVENT_AUTH, &err) < 0)
+		return smtp_reply(c, 450, "4.7.1", "%s", err.text);
 	arena_clear(&c->auth_arena);
 	c->auth_mechanism = arena_str(&c->auth_arena, mechanism);
 	for (size_t i = 0; i < mechanism.len; i++)

@@ -4,11 +4,16 @@
 static enum next mail_check(struct smtp_session *c, const struct mail_args *args, struct str sender)
 {
 	struct smtp_mail *m = &c->mail;
+	struct err err = ERR_NONE;
 
 	/* RFC 1870 6.1: told before, refused before. */
 	if (c->conf->message_size_limit > 0 && args->size > (uint64_t)c->conf->message_size_limit) {
 		smtp_mail_reset(c);
 		return smtp_reply(c, 552, "5.3.4", "Message size exceeds fixed limit");
+	}
+	if (smtp_limit_check(c, EVENT_MESSAGE, &err) < 0) {
+		smtp_mail_reset(c);
+		return smtp_reply(c, 450, "4.7.1", "%s", err.text);
 	}
 	m->args = *args;
 	m->sender = sender;

@@ -158,5 +158,7 @@ enum next smtp_cmd_rcpt(struct smtp_session *c, struct str args)
 										 : 501,
 				      &err);
 	}
+	if (smtp_limit_check(c, EVENT_RECIPIENT, &err) < 0)
+		return smtp_reply(c, 450, "4.7.1", "%s", err.text);
 	return c->local ? smtp_local_rcpt(c, &rcpt) : rcpt_run(c, &rcpt);
 }

@@ -28,6 +28,15 @@ static void add_tls(struct smtp_session *c, struct buf *out)
 			 info.alg_bits);
 }
 
+/* As Postfix has it. A comment's own characters in the name would end it. */
+static void add_user(struct buf *out, struct str user)
+{
+	buf_addz(out, "\t(Authenticated sender: ");
+	for (size_t i = 0; i < user.len; i++)
+		buf_addc(out, strchr("()\\", user.ptr[i]) || str_has_control(str_sub(user, i, 1)) ? '?' : user.ptr[i]);
+	buf_addz(out, ")\n");
+}
+
 static void add_received(struct smtp_session *c, struct buf *out)
 {
 	char literal[NET_ADDR_TEXT], with[24];
@@ -40,9 +49,15 @@ static void add_received(struct smtp_session *c, struct buf *out)
 		return;
 	}
 	buf_addz(out, "Received: from ");
-	add_helo(out, c->helo);
-	buf_addf(out, " (%.*s [%s])\n", STR_ARG(c->client_name), net_addr_literal(session_peer(c->s), literal));
+	if (c->user.len > 0 && c->conf->submission_hide_client) {
+		buf_addz(out, "submission (client hidden)\n");
+	} else {
+		add_helo(out, c->helo);
+		buf_addf(out, " (%.*s [%s])\n", STR_ARG(c->client_name), net_addr_literal(session_peer(c->s), literal));
+	}
 	add_tls(c, out);
+	if (c->user.len > 0 && c->conf->smtpd_sasl_authenticated_header)
+		add_user(out, c->user);
 	buf_addf(out, "\tby %.*s (%.*s) with %s id %.*s", STR_ARG(c->conf->myhostname), STR_ARG(c->conf->mail_name),
 		 smtp_with(c, with), STR_ARG(c->mail.queue_id));
 	/* With several recipients it would tell each about another. */

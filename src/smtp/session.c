@@ -157,6 +157,7 @@ enum dialect { DIALECT_SMTP, DIALECT_LMTP, DIALECT_LOCAL };
 static enum next open_any(struct session *s, enum dialect dialect)
 {
 	struct smtp_session *c = state(s);
+	struct err err = ERR_NONE;
 
 	c->s = s;
 	c->service = session_service(s);
@@ -185,6 +186,8 @@ static enum next open_any(struct session *s, enum dialect dialect)
 	}
 	name_client(c);
 	smtp_log(c, "connect from %.*s", STR_ARG(c->client));
+	if (smtp_limit_check(c, EVENT_CONNECTION, &err) < 0)
+		return smtp_reply_close(c, "4.7.0", err.text);
 	c->greeted = true;
 	smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
 	return NEXT_UNIT;

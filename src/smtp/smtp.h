@@ -226,6 +226,10 @@ void smtp_local_field(struct str name, struct str field, struct str origin, stru
 enum next smtp_data_bulk(struct smtp_session *c);
 enum next smtp_bdat_bulk(struct smtp_session *c);
 
+/* ---- limits.c ---- */
+/* One more of these. -1 with err (4.7.1) when that is more than the client or the user may. */
+int smtp_limit_check(struct smtp_session *c, enum dir_event event, struct err *err) WARN_UNUSED;
+
 /* ---- policy.c ---- */
 /* smtpd_tls_security_level: STARTTLS is to be had here and now; nothing else is, before it. */
 bool smtp_offers_tls(struct smtp_session *c);
