@@ -496,6 +496,8 @@ int deliver_submit(const struct deliver_env *env, struct delivery *d, struct are
 	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
 		return DELIVER_QUEUED;
 	log_warning("%.*s: cannot be kept now: %s", STR_ARG(d->queue_id), why.text);
+	if (why.kind == ERR_LIMIT)
+		return err_set(err, ERR_PERM, "5.5.3", "Error: %s", why.text);
 	if (why.kind == ERR_FULL)
 		return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
 	return err_set(err, ERR_TEMP, "4.3.0", "Error: queue file write error");

@@ -40,7 +40,7 @@ static void target_add(struct smtp_session *c, const struct delivery_rcpt *add)
 static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *rcpt)
 {
 	struct dir_resolve ask = {.session = c->mail.grant, .address = rcpt->lookup};
-	struct delivery_rcpt add = {.orcpt = rcpt->orcpt, .notify = rcpt->notify, .original = rcpt->address};
+	struct delivery_rcpt add = {.orcpt = rcpt->orcpt, .notify = rcpt->notify, .original = STR("")};
 	struct dir_resolved found;
 	struct rpc_reply hold;
 	struct err err = ERR_NONE;
@@ -50,14 +50,16 @@ static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *r
 	if (smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &err) == 0 && found.class == RCPT_LOCAL &&
 	    found.targets.n > 0) {
 		for (size_t i = 0; i < found.targets.n; i++) {
+			add.original = rcpt->address;
 			add.account = found.targets.v[i].account;
 			add.address = arena_str(&c->mail.arena, found.targets.v[i].address);
 			target_add(c, &add);
 		}
 	} else {
 		add.address = rcpt->address;
+		/* Nothing is said twice, or of what was not tried: 50,000 of them must fit into one envelope. */
 		add.state = DELIVERY_DEFERRED;
-		err_set(&add.err, ERR_TEMP, "4.0.0", "not tried yet");
+		add.err.kind = ERR_TEMP;
 		target_add(c, &add);
 	}
 	rpc_reply_release(&hold);

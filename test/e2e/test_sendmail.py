@@ -294,6 +294,20 @@ def test_many_recipients(running):
     assert field(text, "Bcc") is None
 
 
+def test_fifty_thousand_elsewhere_are_one_commit(running):
+    """As many as the queue takes, and not one more: refused, and nothing kept."""
+    relay = running.pid_of("relay")
+    os.kill(relay, signal.SIGSTOP)
+    try:
+        for count, status in ((50000, 0), (50001, os.EX_UNAVAILABLE)):
+            many = b",\n ".join(b"user%d@d%d.example.com" % (i, i % 100) for i in range(count))
+            sendmail(running, "-t", input=b"Bcc: " + many + b"\nSubject: many\n\n", status=status)
+        assert os.listdir(running.maildrop) == []
+        assert running.command("queue", "delete", "ALL").stdout == "1 message\n"
+    finally:
+        os.kill(relay, signal.SIGKILL)
+
+
 # ---- the system is down ----
 
 @root_only
