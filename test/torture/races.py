@@ -115,9 +115,11 @@ def lines_of(report):
 
 def heard(mail):
     """What ThreadSanitizer says inside a jail reaches the log, or this part could not fail."""
-    for process in ("relay", "store"):
+    for process in ("access", "store"):
+        pid = mail.pid_of(process)
+        mail.wait_log(rf"process {process}\[{pid}\] is ready")
         before = len(mail.log())
-        os.kill(mail.pid_of(process), signal.SIGSEGV)
+        os.kill(pid, signal.SIGSEGV)
         wait_for(f"word of the end of {process}", lambda: "ThreadSanitizer: SEGV" in mail.log()[before:])
 
 
