@@ -27,9 +27,13 @@ static const struct option options[] = {
 	{"cache-max-negative-ttl:", "300"},
 	{"infra-host-ttl:", "60"},
 	{"infra-keep-probing:", "yes"},
+	/* A forwarder answers in a millisecond what it has, and asks far away for the rest. */
+	{"infra-cache-min-rtt:", "400"},
 	{"infra-cache-numhosts:", "5000"},
 	{"val-bogus-ttl:", "30"},
 	{"trust-anchor-signaling:", "no"},
+	/* A name that was proven to be absent is asked for again once its own answer is old. */
+	{"aggressive-nsec:", "no"},
 	{"rrset-roundrobin:", "no"},
 	{"target-fetch-policy:", "2 1 0 0 0"},
 };
@@ -104,9 +108,6 @@ static int set_forwarders(struct ub_ctx *ctx, const struct dns_settings *s, stru
 		if (rc)
 			return err_set(err, ERR_PERM, "", "dns_servers: %s: %s", s->servers[i], ub_strerror(rc));
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(local_zones) && s->server_count; i++)
-		if (ub_ctx_zone_remove(ctx, local_zones[i]) != 0)
-			return err_set(err, ERR_PERM, "", "libunbound: cannot take out zone %s", local_zones[i]);
 	return 0;
 }
 
@@ -139,6 +140,8 @@ static int set_all(struct ub_ctx *ctx, const struct dns_settings *s, bool valida
 	    set_forwarders(ctx, s, err) < 0)
 		return -1;
 	rc = ub_ctx_data_remove(ctx, OWN_NAME);
+	for (size_t i = 0; i < ARRAY_SIZE(local_zones) && s->server_count && rc == 0; i++)
+		rc = ub_ctx_zone_remove(ctx, local_zones[i]);
 	return rc == 0 ? 0
 		       : err_set(err, ERR_PERM, "", "no resolver can be made of this%s: %s",
 				 validating ? " (is dns_trust_anchor_file whole?)" : "", ub_strerror(rc));

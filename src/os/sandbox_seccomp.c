@@ -286,18 +286,29 @@ static int add_inet_sockets(scmp_filter_ctx filter)
 /* What libunbound sets on the sockets it makes. */
 static int add_resolve(scmp_filter_ctx filter)
 {
+	/* libunbound tries it first, and goes on without it when told that there is none. */
+	static const struct scmp_arg_cmp fast_open = {
+		.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = MSG_FASTOPEN, .datum_b = MSG_FASTOPEN};
 	static const struct {
 		uint64_t level, option;
 	} options[] = {
-		{SOL_SOCKET, SO_REUSEADDR},	   {SOL_SOCKET, SO_RCVBUF},	{SOL_SOCKET, SO_SNDBUF},
-		{IPPROTO_IP, IP_MTU_DISCOVER},	   {IPPROTO_IPV6, IPV6_V6ONLY}, {IPPROTO_IPV6, IPV6_MTU_DISCOVER},
-		{IPPROTO_IPV6, IPV6_UNICAST_HOPS}, {IPPROTO_TCP, TCP_NODELAY},
+		{SOL_SOCKET, SO_REUSEADDR},
+		{SOL_SOCKET, SO_RCVBUF},
+		{SOL_SOCKET, SO_SNDBUF},
+		{IPPROTO_IP, IP_MTU_DISCOVER},
+		{IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT},
+		{IPPROTO_IPV6, IPV6_V6ONLY},
+		{IPPROTO_IPV6, IPV6_MTU_DISCOVER},
+		{IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+		{IPPROTO_TCP, TCP_NODELAY},
 	};
 	static const uint64_t lengths[] = {sizeof(struct sockaddr_in), sizeof(struct sockaddr_in6)};
 
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		TRY(add_if_both(filter, SCMP_SYS(setsockopt), 1, options[i].level, 2, options[i].option));
 	TRY(add_inet_sockets(filter));
+	TRY(ignore_unknown(
+		seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EOPNOTSUPP), SCMP_SYS(sendmsg), 1, &fast_open)));
 	/* By the length of an address, which is not that of a UNIX socket's path. */
 	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
 		TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, lengths[i], 0));

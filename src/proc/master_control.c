@@ -103,6 +103,7 @@ struct passed {
 	struct rpc_channel *channel;
 	const struct rpc_call *call;
 	int64_t timeout_ms;
+	bool repeatable;
 };
 
 static void *pass_thread(void *arg)
@@ -113,7 +114,7 @@ static void *pass_thread(void *arg)
 	void *reply = mem_alloc(p->call->reply->size);
 
 	rpc_reply_init(&hold);
-	if (rpc_call(p->channel, p->call, p->req->msg, reply, &hold, false, p->timeout_ms, &err) < 0)
+	if (rpc_call(p->channel, p->call, p->req->msg, reply, &hold, p->repeatable, p->timeout_ms, &err) < 0)
 		rpc_refuse(p->req, &err);
 	else
 		rpc_answer(p->req, reply);
@@ -133,7 +134,8 @@ static void pass_on(struct master *m, struct rpc_request *req, enum process_role
 	pthread_attr_t attr;
 	pthread_t thread;
 
-	*p = (struct passed){req, m->callees[role], call, timeout_ms};
+	/* Who only asks may be asked again by a process that was started anew. */
+	*p = (struct passed){req, m->callees[role], call, timeout_ms, call == &DNS_LOOKUP};
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&thread, &attr, pass_thread, p) != 0) {

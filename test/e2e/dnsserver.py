@@ -45,7 +45,7 @@ class Zone:
 
 class DnsServer:
     # What behave() takes: of a name, or "*" for all.
-    BEHAVIOURS = {"timeout", "servfail", "refused", "nxdomain", "nodata", "truncate", "truncate-always", "wrong-id",
+    BEHAVIOURS = {"timeout", "delay", "servfail", "refused", "nxdomain", "nodata", "truncate", "truncate-always", "wrong-id",
                   "wrong-address", "wrong-question", "garbage", "short", "loop", "strip", "bogus", "expired", "future"}
 
     def __init__(self, ttl=0):
