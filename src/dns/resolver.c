@@ -64,6 +64,7 @@ static const char *const local_zones[] = {
 	"168.192.in-addr.arpa.",
 	"254.169.in-addr.arpa.",
 	"0.in-addr.arpa.",
+	"127.in-addr.arpa.",
 	"2.0.192.in-addr.arpa.",
 	"100.51.198.in-addr.arpa.",
 	"113.0.203.in-addr.arpa.",

@@ -30,8 +30,22 @@ RPC_DECLARE(dns_rdata, DNS_RDATA_FIELDS)
 	F(S, list, records, dns_rdata) F(S, bytes, why)
 RPC_DECLARE(dns_reply, DNS_REPLY_FIELDS)
 
+/* What a client of smtpd is called: the name that its address has, and whether that name has the address. */
+enum dns_name_status {
+	DNS_NAME_OK,
+	DNS_NAME_TEMP,    /* nobody could tell */
+	DNS_NAME_NONE,    /* there is none, or the name has no address */
+	DNS_NAME_FORGED,  /* the name has other addresses */
+};
+/* address: 4 or 16 bytes. */
+#define DNS_PEER_FIELDS(F, S) F(S, bytes, address)
+RPC_DECLARE(dns_peer, DNS_PEER_FIELDS)
+/* reverse: of the PTR record, whatever it is worth; "" unless reverse_status is DNS_NAME_OK. status: of its way back. */
+#define DNS_PEER_NAME_FIELDS(F, S) F(S, u8, status) F(S, u8, reverse_status) F(S, bytes, reverse) F(S, bytes, why)
+RPC_DECLARE(dns_peer_name, DNS_PEER_NAME_FIELDS)
+
 /* A peer that asks more at a time waits in its own socket (engine/rpc.h). */
-extern const struct rpc_call DNS_LOOKUP;
+extern const struct rpc_call DNS_LOOKUP, DNS_NAME_OF;
 extern const struct rpc_call DNS_CALLS[];
 /* clang-format on */
 

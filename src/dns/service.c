@@ -29,9 +29,16 @@
 #define PROBE_AGAIN_MS	 5000
 #define PROBE_RECHECK_MS 600000
 
+/* One request, and the question that is under way for it. */
 struct ask {
 	struct dns_service *service;
-	struct rpc_request *req; /* NULL: a probe */
+	struct rpc_request *req;
+	struct str name; /* in the request's arena, as all below */
+	enum dns_type type;
+	/* Takes what was found: answers, or goes on with another question. */
+	void (*take)(struct ask *a, const struct dns_reply *reply);
+	struct net_addr peer; /* DNS_NAME_OF */
+	struct str reverse;
 	struct ub_ctx *resolver; /* NULL: waits for the probe */
 	int id;
 	int64_t due_ms;
@@ -87,11 +94,11 @@ static struct ask *ask_new(struct dns_service *s, struct rpc_request *req)
 	return a;
 }
 
-static void answer_why(struct rpc_request *req, enum dns_status status, const char *why)
+static void take_failure(struct ask *a, const char *why)
 {
-	struct dns_reply reply = {.status = (uint8_t)status, .why = str_from(why)};
+	struct dns_reply reply = {.status = DNS_TEMP, .why = str_from(why)};
 
-	rpc_answer(req, &reply);
+	a->take(a, &reply);
 }
 
 /* ---- what libunbound found ---- */
@@ -160,17 +167,15 @@ static void judge(const struct ub_result *r, enum dns_type type, struct arena *a
 static void on_answer(void *ctx, int error, struct ub_result *result)
 {
 	struct ask *a = ctx;
-	const struct dns_question *q = a->req->msg;
 	struct dns_reply reply = {0};
 
 	if (error || result == NULL) {
-		answer_why(a->req, DNS_TEMP, error ? ub_strerror(error) : "no answer");
+		take_failure(a, error ? ub_strerror(error) : "no answer");
 	} else {
-		judge(result, (enum dns_type)q->type, &a->req->arena, &reply);
-		rpc_answer(a->req, &reply);
+		judge(result, a->type, &a->req->arena, &reply);
+		a->take(a, &reply);
 	}
 	ub_resolve_free(result);
-	ask_unlink(a);
 }
 
 /* ---- asking ---- */
@@ -178,16 +183,82 @@ static void on_answer(void *ctx, int error, struct ub_result *result)
 static void ask_begin(struct ask *a)
 {
 	struct dns_service *s = a->service;
-	const struct dns_question *q = a->req->msg;
-	const char *name = q->name.len ? arena_strz(&a->req->arena, q->name) : ".";
+	const char *name = a->name.len ? arena_strz(&a->req->arena, a->name) : ".";
 	int rc;
 
 	a->resolver = s->mode == MODE_PLAIN ? s->plain : s->validating;
-	rc = ub_resolve_async(a->resolver, name, q->type, CLASS_IN, a, on_answer, &a->id);
-	if (rc == 0)
-		return;
-	answer_why(a->req, DNS_TEMP, ub_strerror(rc));
+	rc = ub_resolve_async(a->resolver, name, (int)a->type, CLASS_IN, a, on_answer, &a->id);
+	if (rc)
+		take_failure(a, ub_strerror(rc));
+}
+
+static void take_lookup(struct ask *a, const struct dns_reply *reply)
+{
+	rpc_answer(a->req, reply);
 	ask_unlink(a);
+}
+
+/* ---- what a client is called ---- */
+
+static void name_answer(struct ask *a, enum dns_name_status reverse, enum dns_name_status status, struct str why)
+{
+	struct dns_peer_name answer = {.status = (uint8_t)status,
+				       .reverse_status = (uint8_t)reverse,
+				       .reverse = reverse == DNS_NAME_OK ? a->reverse : STR(""),
+				       .why = why};
+
+	rpc_answer(a->req, &answer);
+	ask_unlink(a);
+}
+
+static enum dns_name_status name_status(const struct dns_reply *reply)
+{
+	return reply->status == DNS_TEMP || reply->status == DNS_BOGUS ? DNS_NAME_TEMP : DNS_NAME_NONE;
+}
+
+/* What goes into log lines and headers as the name of a host; an address is none (RFC 1123 2.1). */
+static bool is_hostname(struct str name)
+{
+	bool letter = false;
+
+	for (size_t i = 0; i < name.len; i++) {
+		if (!ascii_alnum(name.ptr[i]) && !strchr("-_.", name.ptr[i]))
+			return false;
+		letter |= ascii_alpha(name.ptr[i]);
+	}
+	return letter && name.len <= 253;
+}
+
+static void take_forward(struct ask *a, const struct dns_reply *reply)
+{
+	const void *address = a->type == DNS_A ? (const void *)&a->peer.v4.sin_addr : &a->peer.v6.sin6_addr;
+	struct str mine = str_of(address, a->type == DNS_A ? 4 : 16);
+
+	if (reply->status != DNS_OK) {
+		name_answer(a, DNS_NAME_OK, name_status(reply), reply->why);
+		return;
+	}
+	for (size_t i = 0; i < reply->records.n; i++)
+		if (str_eq(reply->records.v[i].address, mine)) {
+			name_answer(a, DNS_NAME_OK, DNS_NAME_OK, STR(""));
+			return;
+		}
+	name_answer(a, DNS_NAME_OK, DNS_NAME_FORGED, STR(""));
+}
+
+/* The first name counts, as it does for whoever calls getnameinfo(3). */
+static void take_reverse(struct ask *a, const struct dns_reply *reply)
+{
+	enum dns_name_status status = name_status(reply);
+
+	if (reply->status != DNS_OK || !is_hostname(reply->records.v[0].name)) {
+		name_answer(a, status, status, reply->why);
+		return;
+	}
+	a->reverse = a->name = arena_str(&a->req->arena, reply->records.v[0].name);
+	a->type = a->peer.any.sa_family == AF_INET ? DNS_A : DNS_AAAA;
+	a->take = take_forward;
+	ask_begin(a);
 }
 
 static void begin_waiting(struct dns_service *s)
@@ -218,8 +289,7 @@ static void expire(struct dns_service *s)
 
 		if (a->resolver)
 			ub_cancel(a->resolver, a->id);
-		answer_why(a->req, DNS_TEMP, "no answer in time");
-		ask_unlink(a);
+		take_failure(a, "no answer in time");
 	}
 }
 
@@ -242,23 +312,58 @@ static bool known_type(uint16_t type)
 	return strcmp(dns_type_text((enum dns_type)type), "?") != 0;
 }
 
-static void handle(void *ctx, struct rpc_request *req)
+static bool begin_lookup(struct dns_service *s, struct rpc_request *req)
 {
-	struct dns_service *s = ctx;
 	const struct dns_question *q = req->msg;
-	struct err err = ERR_NONE;
 	struct str bare;
 	struct ask *a;
 
-	if (!known_type(q->type) || !dns_name_valid(q->name, &bare) || bare.len != q->name.len) {
+	if (!known_type(q->type) || !dns_name_valid(q->name, &bare) || bare.len != q->name.len)
+		return false;
+	a = ask_new(s, req);
+	a->name = q->name;
+	a->type = (enum dns_type)q->type;
+	a->take = take_lookup;
+	return true;
+}
+
+static bool begin_name_of(struct dns_service *s, struct rpc_request *req)
+{
+	const struct dns_peer *q = req->msg;
+	struct net_addr peer = {0};
+	struct ask *a;
+
+	if (q->address.len == 4) {
+		peer.v4.sin_family = AF_INET;
+		memcpy(&peer.v4.sin_addr, q->address.ptr, 4);
+		peer.len = sizeof(peer.v4);
+	} else if (q->address.len == 16) {
+		peer.v6.sin6_family = AF_INET6;
+		memcpy(&peer.v6.sin6_addr, q->address.ptr, 16);
+		peer.len = sizeof(peer.v6);
+	} else {
+		return false;
+	}
+	a = ask_new(s, req);
+	a->peer = peer;
+	a->type = DNS_PTR;
+	a->take = take_reverse;
+	return dns_reverse_name(&peer, STR(".in-addr.arpa"), STR(".ip6.arpa"), &req->arena, &a->name);
+}
+
+static void handle(void *ctx, struct rpc_request *req)
+{
+	struct dns_service *s = ctx;
+	struct err err = ERR_NONE;
+
+	if (!(req->number == DNS_LOOKUP.number ? begin_lookup(s, req) : begin_name_of(s, req))) {
 		err_set(&err, ERR_DENIED, "", "no such question can be asked");
 		rpc_refuse(req, &err);
 		return;
 	}
-	a = ask_new(s, req);
 	keep_ticking(s);
 	if (s->mode != MODE_PROBING)
-		ask_begin(a);
+		ask_begin(s->last);
 }
 
 /* ---- does the server pass on DNSSEC? ---- */
@@ -400,10 +505,8 @@ void dns_service_free(struct dns_service **sp)
 	if (!s)
 		return;
 	dns_service_end(s);
-	while (s->first) {
-		answer_why(s->first->req, DNS_TEMP, "dns is stopping");
-		ask_unlink(s->first);
-	}
+	while (s->first)
+		take_failure(s->first, "dns is stopping");
 	rpc_server_free(&s->server);
 	free(s->anchor_name);
 	free(s);

@@ -68,6 +68,8 @@ int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *req
 typedef void rpc_done(void *ctx, const void *reply, const struct err *err);
 int rpc_call_async(struct rpc_channel *c, const struct rpc_call *call, const void *request, int64_t timeout_ms,
 		   rpc_done *done, void *ctx) WARN_UNUSED;
+/* How many of them may be under way over this channel, instead of RPC_ASYNC_MAX. Before the first call. */
+void rpc_channel_async_max(struct rpc_channel *c, size_t most);
 /* Sends without waiting for anything. Returns 0, or -1 when there is no connection. */
 int rpc_send(struct rpc_channel *c, const struct rpc_call *call, const void *request);
 /* The same for what nobody waits for: goes out with the next call, before it, or after some 10 ms by itself. Carries

@@ -215,6 +215,7 @@ struct rpc_channel *rpc_channel_new(const char *name, const struct rpc_call *tab
 	c->name = mem_strdup(name);
 	c->table = table;
 	c->block = block_kind_of(name);
+	c->async_max = RPC_ASYNC_MAX;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->send_lock, NULL);
 	cond_init_monotonic(&c->thread_wake);

@@ -69,7 +69,7 @@ static struct conn *async_register(struct rpc_channel *c, struct pending *p, str
 	struct conn *conn = NULL;
 
 	pthread_mutex_lock(&c->lock);
-	if (c->conn && !c->closing && c->async_count < RPC_ASYNC_MAX) {
+	if (c->conn && !c->closing && c->async_count < c->async_max) {
 		conn = c->conn;
 		conn->refs++;
 		channel_pending_add(c, p);
@@ -81,6 +81,11 @@ static struct conn *async_register(struct rpc_channel *c, struct pending *p, str
 	}
 	pthread_mutex_unlock(&c->lock);
 	return conn;
+}
+
+void rpc_channel_async_max(struct rpc_channel *c, size_t most)
+{
+	c->async_max = most;
 }
 
 int rpc_call_async(struct rpc_channel *c, const struct rpc_call *call, const void *request, int64_t timeout_ms,

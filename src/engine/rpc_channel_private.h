@@ -69,7 +69,7 @@ struct rpc_channel {
 	uint64_t frames_read; /* how the channel's thread sees that others read */
 	bool closing;
 	bool given_up; /* no connection will come */
-	size_t async_count;
+	size_t async_count, async_max;
 	struct pending *async_over; /* those that will have no reply, by `next` */
 	struct pending *first, *last;
 	struct pending *buckets[CHANNEL_BUCKETS];

@@ -152,6 +152,8 @@ void session_set_deadline(struct session *s, int64_t request_ms, int64_t min_rat
 void session_delay(struct session *s, int64_t delay_ms);
 /* Sets CHANGE and runs protocol->change soon. Any thread, any time. */
 void session_wake(struct engine *e, struct session_ref ref);
+/* From change(): frame() is asked again about what it called FRAME_MORE before. */
+void session_look_again(struct session *s);
 struct engine *session_engine(struct session *s);
 void session_skip_line(struct session *s); /* drop input up to and including the next LF */
 /* From now on every line in and out is logged (debug_peer_list); secrets: pass the count of bytes of the

@@ -111,6 +111,11 @@ void session_delay(struct session *s, int64_t delay_ms)
 		s->delay_until = clock_ms() + delay_ms;
 }
 
+void session_look_again(struct session *s)
+{
+	s->asked = 0;
+}
+
 void session_skip_line(struct session *s)
 {
 	s->skip_line = true;

@@ -46,6 +46,7 @@ int proc_smtpd(struct proc *p)
 	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
 	proc_calls(p, PROCESS_DIRECTORY, server.directory);
 	server.dns = dns_client_new();
+	smtp_peername_limits(server.dns);
 	proc_calls(p, PROCESS_DNS, dns_client_channel(server.dns));
 	proc_calls(p, PROCESS_QUEUE, queue_client_channel(server.queue));
 

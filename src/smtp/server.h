@@ -17,6 +17,9 @@ struct smtp_server {
 	uint32_t owner_uid; /* of the instance: who started it */
 };
 
+/* How many names of clients may be asked for at a time. Once, before the first session. */
+void smtp_peername_limits(struct dns_client *dns);
+
 extern const struct protocol smtp_protocol;  /* smtpd: 25, and with -o also 587 and 465 */
 extern const struct protocol lmtp_protocol;  /* RFC 2033 */
 extern const struct protocol local_protocol; /* sendmail(1) of this machine, over a UNIX socket: see smtp/local.c */

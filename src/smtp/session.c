@@ -108,20 +108,6 @@ static struct smtp_session *state(struct session *s)
 	return session_state(s);
 }
 
-static void name_client(struct smtp_session *c)
-{
-	const struct net_addr *peer = session_peer(c->s);
-
-	/* Names of clients come from DNS; this process asks none. Loopback needs no asking. */
-	if (c->local) {
-		c->client_name = STR("localhost");
-		c->client = arena_printf(&c->arena, "localhost[uid %u]", c->uid);
-		return;
-	}
-	c->client_name = peer->len == 0 || net_addr_is_loopback(peer) ? STR("localhost") : STR("unknown");
-	c->client = arena_printf(&c->arena, "%.*s[%s]", STR_ARG(c->client_name), session_peer_text(c->s));
-}
-
 /* $syslog_name without what -o put behind it (that is part of the service's name), then Postfix's program. With
  * syslog_name = postfix the tools made for Postfix's log need no setting of their own. */
 static void name_log(struct smtp_session *c)
@@ -152,12 +138,41 @@ static bool smtp_admit(struct session *s)
 	return admitted;
 }
 
+static void announce(struct smtp_session *c)
+{
+	smtp_log(c, "connect from %.*s", STR_ARG(c->client));
+	c->greeted = true;
+}
+
+static enum next greet(struct smtp_session *c)
+{
+	struct err err = ERR_NONE;
+
+	session_set_timeout(c->s, c->conf->smtpd_timeout);
+	announce(c);
+	if (smtp_limit_check(c, EVENT_CONNECTION, &err) < 0)
+		return smtp_reply_close(c, "4.7.0", err.text);
+	smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
+	return NEXT_UNIT;
+}
+
+/* The client's name has come. */
+static enum next smtp_change(struct session *s)
+{
+	struct smtp_session *c = state(s);
+
+	if (!smtp_peername_is_known(c))
+		return NEXT_UNIT;
+	smtp_peername_take(c);
+	session_look_again(s);
+	return greet(c);
+}
+
 enum dialect { DIALECT_SMTP, DIALECT_LMTP, DIALECT_LOCAL };
 
 static enum next open_any(struct session *s, enum dialect dialect)
 {
 	struct smtp_session *c = state(s);
-	struct err err = ERR_NONE;
 
 	c->s = s;
 	c->service = session_service(s);
@@ -177,18 +192,12 @@ static enum next open_any(struct session *s, enum dialect dialect)
 	c->mail.sender = c->mail.queue_id = STR("");
 	name_log(c);
 	session_set_timeout(s, c->conf->smtpd_timeout);
-	if (c->local) {
-		if (!smtp_local_open(c))
-			return NEXT_CLOSE;
-		name_client(c);
-		smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
-		return NEXT_UNIT;
-	}
-	name_client(c);
-	smtp_log(c, "connect from %.*s", STR_ARG(c->client));
-	if (smtp_limit_check(c, EVENT_CONNECTION, &err) < 0)
-		return smtp_reply_close(c, "4.7.0", err.text);
-	c->greeted = true;
+	if (!c->local)
+		return smtp_peername_begin(c) ? greet(c) : NEXT_UNIT;
+	if (!smtp_local_open(c))
+		return NEXT_CLOSE;
+	c->client_name = c->reverse_name = STR("localhost");
+	c->client = arena_printf(&c->arena, "localhost[uid %u]", c->uid);
 	smtp_reply_line(c, 220, "", c->conf->smtpd_banner);
 	return NEXT_UNIT;
 }
@@ -210,10 +219,13 @@ static enum next local_open(struct session *s)
 
 static ssize_t smtp_frame(struct session *s, struct str in, size_t *scanned)
 {
+	bool waits = state(s)->peername != NULL;
 	const char *nl = in.len > *scanned ? memchr(in.ptr + *scanned, '\n', in.len - *scanned) : NULL;
 	size_t len = nl != NULL ? (size_t)(nl - in.ptr) + 1 : in.len;
 
-	(void)s;
+	/* Who speaks before he is greeted waits. */
+	if (waits)
+		return FRAME_MORE;
 	*scanned = in.len;
 	if (len > SMTP_AUTH_LINE_MAX + 2)
 		return FRAME_TOO_LONG;
@@ -244,6 +256,8 @@ static enum next smtp_too_long(struct session *s)
 {
 	struct smtp_session *c = state(s);
 
+	if (c->peername)
+		return NEXT_CLOSE;
 	session_skip_line(s);
 	if (c->auth_state != AUTH_IDLE) {
 		smtp_auth_reset(c);
@@ -278,6 +292,11 @@ static enum next smtp_timeout(struct session *s)
 {
 	struct smtp_session *c = state(s);
 
+	if (c->peername) {
+		smtp_peername_take(c);
+		session_look_again(s);
+		return greet(c);
+	}
 	smtp_log(c, "timeout after %s from %.*s", c->where, STR_ARG(c->client));
 	return smtp_reply_close(c, "4.4.2", "Error: timeout exceeded");
 }
@@ -296,6 +315,10 @@ static void smtp_close(struct session *s)
 {
 	struct smtp_session *c = state(s);
 
+	if (c->peername) {
+		smtp_peername_drop(c);
+		announce(c);
+	}
 	if (!c->greeted && !c->local)
 		return;
 	if (!c->ending && (!c->local || c->mail.queue_id.len > 0))
@@ -316,8 +339,8 @@ static void smtp_close(struct session *s)
 	{                                                                                                              \
 		.name = name_, .state_size = sizeof(struct smtp_session), .input_max = SMTP_AUTH_LINE_MAX + 4,         \
 		.admit = smtp_admit, .open = open_, .frame = smtp_frame, .unit = smtp_unit, .too_long = smtp_too_long, \
-		.bulk = smtp_bulk, .secured = smtp_secured, .timeout = smtp_timeout, .stop = smtp_stop,                \
-		.tls = smtp_tls, .close = smtp_close,                                                                  \
+		.bulk = smtp_bulk, .secured = smtp_secured, .change = smtp_change, .timeout = smtp_timeout,            \
+		.stop = smtp_stop, .tls = smtp_tls, .close = smtp_close,                                               \
 	}
 
 const struct protocol smtp_protocol = PROTOCOL("smtp", smtp_open);

@@ -114,8 +114,11 @@ struct smtp_session {
 	uint32_t uid; /* that it runs as */
 	bool dropped; /* it comes from the maildrop directory */
 	struct arena arena;
-	struct str client;	/* "unknown[192.0.2.1]" */
-	struct str client_name; /* "unknown" */
+	struct str client;	 /* "unknown[192.0.2.1]" */
+	struct str client_name;	 /* "unknown", or the name of its address that leads back to it */
+	struct str reverse_name; /* "unknown", or what its address is called */
+	enum dns_name_status name_status, reverse_status;
+	struct peername *peername; /* being asked for: it is not greeted yet */
 	struct str helo;
 	bool esmtp, tls_offered;
 
@@ -221,6 +224,15 @@ enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size);
 /* A header field with addresses without domain gets $myorigin: the field as it shall be goes to out, nothing when it is
  * good as it is. Pure. */
 void smtp_local_field(struct str name, struct str field, struct str origin, struct buf *out);
+
+/* ---- peername.c ---- */
+/* Begins to ask for the client's name. True: all that can be known is; false: wait for session_wake(), or for the
+ * session's time-out. */
+bool smtp_peername_begin(struct smtp_session *c);
+bool smtp_peername_is_known(const struct smtp_session *c);
+/* Takes what is known by now, and waits no longer. */
+void smtp_peername_take(struct smtp_session *c);
+void smtp_peername_drop(struct smtp_session *c);
 
 /* ---- bulk handlers ---- */
 enum next smtp_data_bulk(struct smtp_session *c);
