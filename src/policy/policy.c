@@ -3,10 +3,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "policy/access.h"
+#include "policy/private.h"
 #include <stdio.h>
-
-/* What a restriction says of a request; on POLICY_REFUSE with the reply in code_r and err. */
-typedef enum policy_verdict restriction_fn(const struct policy_request *r, int *code_r, struct err *err);
 
 static enum policy_verdict refuse(int *code_r, struct err *err, int code, const char *dsn, const char *what,
 				  struct str name, const char *why)
@@ -223,10 +221,7 @@ static enum policy_verdict do_reject_non_fqdn_recipient(const struct policy_requ
 
 /* ---- the language ---------------------------------------------------------------------------------------- */
 
-static const struct restriction {
-	const char *name;
-	restriction_fn *fn;
-} restrictions[] = {
+static const struct restriction restrictions[] = {
 	{"permit", do_permit},
 	{"reject", do_reject},
 	{"defer", do_defer},
@@ -259,29 +254,13 @@ static const struct {
 	{"check_policy_service", true},
 	{"defer_if_permit", false},
 	{"defer_if_reject", false},
-	{"permit_dnswl_client", true},
 	{"permit_inet_interfaces", false},
 	{"permit_mx_backup", false},
-	{"permit_rhswl_client", true},
 	{"permit_tls_all_clientcerts", false},
 	{"permit_tls_clientcerts", false},
 	{"reject_known_sender_login_mismatch", false},
 	{"reject_multi_recipient_bounce", false},
-	{"reject_rbl_client", true},
-	{"reject_rhsbl_client", true},
-	{"reject_rhsbl_helo", true},
-	{"reject_rhsbl_recipient", true},
-	{"reject_rhsbl_reverse_client", true},
-	{"reject_rhsbl_sender", true},
-	{"reject_unknown_address", false},
-	{"reject_unknown_client", false},
-	{"reject_unknown_client_hostname", false},
 	{"reject_unknown_forward_client_hostname", false},
-	{"reject_unknown_helo_hostname", false},
-	{"reject_unknown_hostname", false},
-	{"reject_unknown_recipient_domain", false},
-	{"reject_unknown_reverse_client_hostname", false},
-	{"reject_unknown_sender_domain", false},
 	{"reject_unlisted_sender", false},
 	{"reject_unverified_recipient", false},
 	{"reject_unverified_sender", false},
@@ -295,7 +274,7 @@ static const struct restriction *find(struct str name)
 	for (size_t i = 0; i < ARRAY_SIZE(restrictions); i++)
 		if (str_ieq(name, str_from(restrictions[i].name)))
 			return &restrictions[i];
-	return NULL;
+	return policy_dns_find(name);
 }
 
 /* smtpd_restriction_classes: names that stand for a list of their own. */
@@ -339,6 +318,7 @@ static const struct {
 /* An element of a list. */
 struct element {
 	struct str name;
+	struct str argument;		/* of a restriction that has one */
 	const struct restriction *rule; /* RESTRICTION */
 	struct str table;		/* ACCESS: its tables */
 	enum policy_stage stage;	/* ACCESS: what is looked up; 0: what the list is about */
@@ -373,6 +353,8 @@ static enum kind next_element(const struct conf *conf, struct str *list, struct 
 	if (str_ieq(e->name, STR("warn_if_reject")))
 		return WARN_IF_REJECT;
 	e->rule = find(e->name);
+	if (e->rule != NULL && e->rule->argument && !conf_list_next(list, &e->argument))
+		return UNKNOWN;
 	if (e->rule != NULL)
 		return RESTRICTION;
 	if (is_access(list, e))
@@ -513,7 +495,7 @@ static enum policy_verdict eval_element(const struct policy_request *r, enum kin
 {
 	switch (kind) {
 	case RESTRICTION:
-		return e->rule->fn(r, code_r, err);
+		return e->rule->fn ? e->rule->fn(r, code_r, err) : e->rule->with_argument(r, e->argument, code_r, err);
 	case ACCESS:
 		return eval_access(r, e, depth, code_r, err);
 	case CLASS:
@@ -546,6 +528,7 @@ static enum policy_verdict eval_at(struct str list, const struct policy_request 
 		return POLICY_REFUSE;
 	}
 	while ((kind = next_element(r->conf, &list, &e)) != END) {
+		struct policy_deferral before = r->deferral ? *r->deferral : (struct policy_deferral){0};
 		enum policy_verdict verdict;
 
 		if (kind == WARN_IF_REJECT) {
@@ -553,6 +536,8 @@ static enum policy_verdict eval_at(struct str list, const struct policy_request 
 			continue;
 		}
 		verdict = eval_element(r, kind, &e, depth, code_r, err);
+		if (only_warn && r->deferral)
+			*r->deferral = before;
 		if (verdict == POLICY_REFUSE && only_warn && kind != UNKNOWN)
 			log_info("NOQUEUE: reject_warning: %.*s: %d %s %s", STR_ARG(r->client_name), *code_r, err->code,
 				 err->text);
@@ -566,6 +551,24 @@ static enum policy_verdict eval_at(struct str list, const struct policy_request 
 enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err)
 {
 	return eval_at(list, r, 0, code_r, err);
+}
+
+enum policy_verdict policy_conclude(enum policy_verdict verdict, const struct policy_deferral *d, int *code_r,
+				    struct err *err)
+{
+	if (verdict == POLICY_REFUSE) {
+		if (d->if_reject && *code_r >= 500) {
+			*code_r = 450;
+			err->kind = ERR_TEMP;
+			err->code[0] = '4';
+		}
+		return POLICY_REFUSE;
+	}
+	if (d->if_permit_code == 0)
+		return verdict;
+	*code_r = d->if_permit_code;
+	*err = d->if_permit;
+	return POLICY_REFUSE;
 }
 
 /* ---- the configuration ----------------------------------------------------------------------------------- */
@@ -593,10 +596,13 @@ static int list_check(const struct conf *conf, const struct named_list *l, struc
 	struct element e;
 	enum kind kind;
 
-	while ((kind = next_element(conf, &list, &e)) != END)
+	while ((kind = next_element(conf, &list, &e)) != END) {
 		if (kind == UNKNOWN)
 			return err_set(err, ERR_PERM, "", "%s: unknown or unsupported restriction \"%.*s\"", l->name,
 				       STR_ARG(e.name));
+		if (kind == RESTRICTION && e.rule->argument && policy_dns_check(e.argument, err) < 0)
+			return err_context(err, "%s: %.*s", l->name, STR_ARG(e.name));
+	}
 	return 0;
 }
 

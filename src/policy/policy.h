@@ -10,17 +10,29 @@
 
 #include "config/conf.h"
 #include "directory/schema.h"
+#include "dns/client.h"
 #include "msg/address.h"
 
 enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
 /* Whose list it is: what "type:name" alone in it is asked about. */
 enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA };
 
+/* What restrictions that could not decide leave behind for the end of all lists (Postfix's defer_if_permit and
+ * defer_if_reject): the DNS gave no answer, so a permit must not stand, or a lasting refusal. */
+struct policy_deferral {
+	int if_permit_code; /* 0: none */
+	struct err if_permit;
+	bool if_reject;
+};
+
 /* What is known when a list is evaluated. Strings are borrowed. */
 struct policy_request {
 	const struct conf *conf;
 	const struct net_addr *client;
-	struct str client_name; /* "unknown[192.0.2.1]" */
+	struct str client_name;	 /* "unknown[192.0.2.1]" */
+	struct str host_name;	 /* "unknown", or the name that leads back to the client */
+	struct str reverse_name; /* "unknown", or what its address is called */
+	enum dns_name_status name_status, reverse_status;
 	struct str helo;
 	const struct address *sender; /* NULL before MAIL */
 	struct str sender_text;
@@ -36,9 +48,17 @@ struct policy_request {
 	/* Asks directory what look-up tables say (DIR_LOOKUP). 1 with the value, 0, or -1: nobody knows now. NULL:
 	 * there are no tables. The value lives as long as the request. */
 	int (*lookup)(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err);
+	/* dns_lookup(), or NULL: restrictions that need it decide nothing. May block. */
+	int (*resolve)(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
+		       struct err *err);
+	struct policy_deferral *deferral;
 	enum policy_stage stage;
 	void *ctx;
 };
+
+/* When all lists are through, or one has refused (code_r, err): what was left behind changes the verdict. */
+enum policy_verdict policy_conclude(enum policy_verdict verdict, const struct policy_deferral *d, int *code_r,
+				    struct err *err);
 
 /* Evaluates `list`. On POLICY_REFUSE: *code_r and err (enhanced code and sentence) are the reply; a temporary
  * one is a 4xx. What warn_if_reject lets through is logged. */

@@ -32,12 +32,25 @@ static int lookup(void *ctx, const struct dir_lookup *ask, struct str *value_r, 
 	return result;
 }
 
+static int resolve(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
+		   struct err *err)
+{
+	struct smtp_session *c = ctx;
+
+	return dns_lookup(c->server->dns, name, type, arena, answer_r, err);
+}
+
 static struct policy_request request_of(struct smtp_session *c)
 {
 	return (struct policy_request){
 		.conf = c->conf,
 		.client = session_peer(c->s),
 		.client_name = c->client,
+		.host_name = c->client_name,
+		.reverse_name = c->reverse_name,
+		.name_status = c->name_status,
+		.reverse_status = c->reverse_status,
+		.resolve = c->server->dns ? resolve : NULL,
 		.helo = c->helo,
 		.sender = c->mail.open ? &c->mail.args.sender : NULL,
 		.sender_text = c->mail.sender,
@@ -54,6 +67,8 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 		     int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
+	struct policy_deferral deferral = {0};
+	enum policy_verdict verdict = POLICY_DUNNO;
 	static const enum policy_stage stages[] = {STAGE_CLIENT,    STAGE_HELO,	     STAGE_SENDER,
 						   STAGE_RECIPIENT, STAGE_RECIPIENT, STAGE_RECIPIENT};
 	const struct str lists[] = {
@@ -68,24 +83,28 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	r.recipient = rcpt;
 	r.recipient_text = text;
 	r.recipient_class = class;
-	for (size_t i = c->lmtp ? ARRAY_SIZE(lists) - 1 : 0; i < ARRAY_SIZE(lists); i++) {
+	r.deferral = &deferral;
+	for (size_t i = c->lmtp ? ARRAY_SIZE(lists) - 1 : 0; i < ARRAY_SIZE(lists) && verdict != POLICY_REFUSE; i++) {
 		r.stage = stages[i];
-		if (policy_eval(lists[i], &r, code_r, err) == POLICY_REFUSE)
-			return -1;
+		verdict = policy_eval(lists[i], &r, code_r, err);
 	}
-	return 0;
+	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
+	struct policy_deferral deferral = {0};
+	enum policy_verdict verdict;
 
 	if (c->lmtp || c->local)
 		return 0;
+	r.deferral = &deferral;
 	/* With CHUNKING a client may pipeline whatever it likes (RFC 3030 4.2), so only DATA can be improper. */
 	r.stage = STAGE_DATA;
 	r.pipelining = c->command == CMD_DATA && session_input_pending(c->s);
-	return policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err) == POLICY_REFUSE ? -1 : 0;
+	verdict = policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err);
+	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
 /* The words of smtpd_tls_security_level, as params.def has them. */

@@ -114,3 +114,129 @@ def test_a_dns_that_dies_keeps_nobody(world):
         wait_for("the question", lambda: world.dns.asked("21.0.0.127.in-addr.arpa"))
         os.kill(world.pid_of("dns"), signal.SIGKILL)
         assert c.reply().startswith("220 ")
+
+
+# ---- restrictions ----
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """Restrictions that ask the DNS, and one of each kind of host."""
+    with DnsServer() as dns:
+        directory = tmp_path_factory.mktemp("guarded")
+        settings = dns.settings(
+            dns_timeout="1s",
+            smtpd_client_restrictions="permit_dnswl_client white.example.net=127.0.[0..255].[1..3], reject_unknown_client_hostname, "
+                                      "reject_rbl_client black.example.net=127.0.0.[2;4..8], reject_rhsbl_client names.example.net",
+            smtpd_helo_restrictions="reject_unknown_helo_hostname, reject_rhsbl_helo names.example.net",
+            smtpd_sender_restrictions="reject_unknown_sender_domain, reject_rhsbl_sender names.example.net",
+            smtpd_relay_restrictions="permit_dnswl_client white.example.net, reject_unauth_destination",
+            smtpd_recipient_restrictions="warn_if_reject reject_rbl_client warn.example.net",
+            unknown_address_reject_code="550")
+        with Instance(directory / "mail", settings=settings) as mail:
+            mail.user("alice@example.test")
+            mail.dns = dns
+            dns.host("good.example.org", "127.0.0.30")
+            dns.set("good.example.org", "MX", "10 good.example.org.")
+            dns.set("null.example.org", "MX", "0 .")
+            dns.set("nomail.example.org", "TXT", '"no address, no MX"')
+            dns.behave("unsure.example.org", "servfail")
+            yield mail.start()
+
+
+def told(mail, address="127.0.0.30", helo="good.example.org", sender="a@good.example.org", recipient="alice@example.test"):
+    with From(mail.ports["smtp"], address) as c:
+        c.reply()
+        c.ask(f"EHLO {helo}")
+        first = c.ask(f"MAIL FROM:<{sender}>")
+        return c.ask(f"RCPT TO:<{recipient}>") if first.startswith("250") else first
+
+
+def test_who_has_names_is_let_in(guarded):
+    assert told(guarded).startswith("250 ")
+    assert told(guarded, sender="").startswith("250 ")
+    assert told(guarded, helo="[127.0.0.30]").startswith("250 ")
+    assert told(guarded, sender="alice@example.test").startswith("250 ")     # ours: nobody is asked
+
+
+def test_a_client_without_a_name_is_put_off(guarded):
+    assert told(guarded, "127.0.0.31") == "450 4.7.25 Client host rejected: cannot find your hostname, [127.0.0.31]"
+
+
+@pytest.mark.parametrize("sender, answer", [
+    ("a@gone.example.org", "550 5.1.8 <a@gone.example.org>: Sender address rejected: Domain not found"),
+    ("a@nomail.example.org", "550 5.1.8 <a@nomail.example.org>: Sender address rejected: Domain not found"),
+    ("a@null.example.org", "550 5.7.27 <a@null.example.org>: Sender address rejected: Domain null.example.org does not accept mail (nullMX)"),
+    ("a@unsure.example.org", "450 4.1.8 <a@unsure.example.org>: Sender address rejected: Domain not found"),
+])
+def test_a_sender_nobody_could_answer_is_refused(guarded, sender, answer):
+    assert told(guarded, sender=sender) == answer
+
+
+def test_a_lasting_refusal_comes_before_what_could_not_be_told(guarded):
+    answer = told(guarded, sender="a@unsure.example.org", recipient="x@elsewhere.example")
+    assert answer == "554 5.7.1 <x@elsewhere.example>: Relay access denied"
+
+
+def test_an_unknown_helo_is_put_off(guarded):
+    assert told(guarded, helo="gone.example.org") == "450 4.7.1 <gone.example.org>: Helo command rejected: Host not found"
+    assert told(guarded, helo="unsure.example.org") == "450 4.7.1 <unsure.example.org>: Helo command rejected: Host not found"
+
+
+def test_a_listed_client_is_refused_with_the_reason(guarded):
+    guarded.dns.host("listed.example.org", "127.0.0.32")
+    guarded.dns.set("32.0.0.127.black.example.net", "A", "127.0.0.5")
+    guarded.dns.set("32.0.0.127.black.example.net", "TXT", r'"see https://black.example.net/\013\010forged"')
+    assert told(guarded, "127.0.0.32") == ("554 5.7.1 Service unavailable; Client host [127.0.0.32] blocked using black.example.net; "
+                                           "see https://black.example.net/??forged")
+    # An answer that the pattern does not name is none.
+    guarded.dns.host("listed2.example.org", "127.0.0.33")
+    guarded.dns.set("33.0.0.127.black.example.net", "A", "127.0.0.3")
+    assert told(guarded, "127.0.0.33").startswith("250 ")
+
+
+def test_listed_names_are_refused(guarded):
+    guarded.dns.set("bad.example.org.names.example.net", "A", "127.0.0.2")
+    guarded.dns.host("bad.example.org", "127.0.0.34")
+    for how, part in (({"address": "127.0.0.34"}, "Client host [bad.example.org]"), ({"helo": "bad.example.org"}, "Helo command [bad.example.org]"),
+                      ({"sender": "x@bad.example.org"}, "Sender address [x@bad.example.org]")):
+        assert told(guarded, **how) == f"554 5.7.1 Service unavailable; {part} blocked using names.example.net"
+
+
+def test_a_list_that_does_not_answer_lists_nobody(guarded):
+    guarded.dns.host("silent.example.org", "127.0.0.35")
+    guarded.dns.behave("35.0.0.127.black.example.net", "servfail")
+    assert told(guarded, "127.0.0.35").startswith("250 ")
+    guarded.wait_log("35.0.0.127.black.example.net: RBL lookup error")
+
+
+def test_a_good_list_lets_in_but_not_out(guarded):
+    guarded.dns.set("36.0.0.127.white.example.net", "A", "127.0.9.1")     # and it has no name
+    assert told(guarded, "127.0.0.36").startswith("450 ") is False
+    assert told(guarded, "127.0.0.36").startswith("250 ")
+    guarded.dns.host("friend.example.org", "127.0.0.36")
+    assert told(guarded, "127.0.0.36", recipient="x@elsewhere.example") == "554 5.7.1 <x@elsewhere.example>: Relay access denied"
+
+
+def test_a_good_list_that_does_not_answer_makes_refusals_temporary(guarded):
+    guarded.dns.host("maybe.example.org", "127.0.0.37")
+    guarded.dns.behave("37.0.0.127.white.example.net", "servfail")
+    guarded.dns.set("37.0.0.127.black.example.net", "A", "127.0.0.2")
+    assert told(guarded, "127.0.0.37").startswith("450 4.7.1 Service unavailable; Client host [127.0.0.37] blocked")
+
+
+def test_a_warning_refuses_nobody(guarded):
+    guarded.dns.set("30.0.0.127.warn.example.net", "A", "127.0.0.2")
+    assert told(guarded).startswith("250 ")
+    guarded.wait_log("reject_warning: .*blocked using warn.example.net")
+    guarded.dns.set("30.0.0.127.warn.example.net", "A")
+
+
+@pytest.mark.parametrize("argument", ["", "nodots", "list.example.net=1.2.3", "list.example.net=127.0.0.[4..2]", "list.example.net=127.0.0.256"])
+def test_a_list_that_is_none_is_a_fault_of_the_configuration(guarded, argument):
+    path = os.path.join(guarded.dir, "main.cf")
+    text = open(path).read()
+    guarded.configure(smtpd_client_restrictions=f"reject_rbl_client {argument}")
+    done = guarded.command("reload", check=False)
+    with open(path, "w") as f:
+        f.write(text)
+    assert done.returncode != 0 and "reject_rbl_client" in done.stderr, done.stderr
