@@ -320,6 +320,9 @@ static int add_resolve(scmp_filter_ctx filter)
 /* The address that mail leaves from; its port is the kernel's choice (Landlock), and nothing listens. */
 static int add_source(scmp_filter_ctx filter)
 {
+	/* By the length of an address, which is not that of a UNIX socket's path. */
+	TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in), 0));
+	TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0));
 	TRY(add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in), 0));
 	return add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0);
 }
@@ -332,7 +335,7 @@ static int add_compared(scmp_filter_ctx filter, unsigned allow)
 	TRY(add_sockets(filter, allow));
 	if (allow & SANDBOX_RESOLVE)
 		TRY(add_resolve(filter));
-	if (allow & SANDBOX_CONNECT)
+	if ((allow & (SANDBOX_CONNECT | SANDBOX_UNIX)) == SANDBOX_CONNECT)
 		TRY(add_source(filter));
 	/* What libc makes of fstat(); anything else with SANDBOX_FILES. */
 	if (!(allow & (SANDBOX_FILES | SANDBOX_DATABASE)))
@@ -349,7 +352,7 @@ static int add_connect(scmp_filter_ctx filter, unsigned allow)
 {
 	static const int families[] = {AF_INET, AF_INET6};
 
-	if (allow & (SANDBOX_CONNECT | SANDBOX_UNIX))
+	if (allow & SANDBOX_UNIX)
 		TRY(ignore_unknown(seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(connect), 0)));
 	if (allow & SANDBOX_UNIX)
 		TRY(add_if(filter, SCMP_SYS(socket), 0, SCMP_CMP_EQ, AF_UNIX, 0));

@@ -18,7 +18,8 @@ ROWS = {"directory": ["directory"], "queue": ["spool/queue"], "store": ["spool/s
 
 
 # dns makes sockets, and tries to connect and bind what is open: no other socket of its lets it, and no path is as short.
-EXPECTED = {"dns": r"allowed socket (2|10),[12]$|(EBADF|ENOTSOCK|EINVAL) (connect|bind) \d+$"}
+EXPECTED = {"dns": r"allowed socket (2|10),[12]$|(EBADF|ENOTSOCK|EINVAL) (connect|bind) \d+$",
+            "relay": r"allowed socket (2|10),1$|(EBADF|ENOTSOCK|EINVAL|EISCONN) (connect|bind) \d+$"}
 
 
 def interesting(mail, name):

@@ -320,6 +320,8 @@ static int try_arguments(unsigned allow, long unused)
 		{SYS_socket, {AF_PACKET, SOCK_RAW, 0, 0, 0, 0}, false},
 		{SYS_bind, {-1, 0, sizeof(struct sockaddr_in), 0, 0, 0}, connects},
 		{SYS_bind, {-1, 0, 110, 0, 0, 0}, false},
+		{SYS_connect, {-1, 0, sizeof(struct sockaddr_in6), 0, 0, 0}, connects},
+		{SYS_connect, {-1, 0, 110, 0, 0, 0}, false},
 		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERCRED, 0, 0, 0}, serves},
 		{SYS_getsockopt, {-1, SOL_SOCKET, SO_PEERGROUPS, 0, 0, 0}, false},
 		{SYS_setsockopt, {-1, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 0, 0, 0}, false},
