@@ -34,7 +34,7 @@ def client_is_called(mail, address):
     with From(mail.ports["smtp"], address) as c:
         assert c.reply().startswith("220 ")
         c.ask("QUIT")
-    return wait_for("the log", lambda: re.search(r"disconnect from (\S+)", mail.log()[mark:])).group(1)
+    return wait_for("the log", lambda: re.search(r"disconnect from (\S+\[%s\])" % re.escape(address), mail.log()[mark:])).group(1)
 
 
 def test_a_name_that_leads_back_is_taken(world):
