@@ -6,6 +6,7 @@
  * gets the whole message in one commit, and relay delivers to those who take it and bounces to the sender for
  * those who do not. */
 #include "deliver/deliver.h"
+#include "base/clock.h"
 #include "base/encode.h"
 #include "base/log.h"
 #include "msg/date.h"
@@ -23,6 +24,33 @@ void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE])
 	uint64_t id[2] = {random_u64(), random_u64()};
 
 	memcpy(id_r, id, DELIVERY_ID_SIZE);
+}
+
+static void put_base(struct buf *out, uint64_t value, unsigned base, int width)
+{
+	static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
+	char text[16];
+
+	for (int i = width; i-- > 0; value /= base)
+		text[i] = digits[value % base];
+	buf_add(out, text, (size_t)width);
+}
+
+/* Seconds, microseconds, 'z', and (where Postfix has an inode) random, so that several workers never meet. */
+struct str deliver_queue_id(struct arena *arena)
+{
+	int64_t now = clock_wall_us();
+	struct buf id;
+	struct str copy;
+
+	buf_init(&id, 32);
+	put_base(&id, (uint64_t)now / 1000000, 52, 6);
+	put_base(&id, (uint64_t)now % 1000000, 52, 4);
+	buf_addc(&id, 'z');
+	put_base(&id, random_u64(), 51, 5);
+	copy = arena_str(arena, buf_str(&id));
+	buf_release(&id);
+	return copy;
 }
 
 /* ---- summary and fingerprint ----------------------------------------------------------------------------- */
@@ -383,6 +411,14 @@ static bool wants_success_report(const struct delivery *d)
 	return false;
 }
 
+static bool has_remote(const struct delivery *d)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		if (d->rcpts[i].account == 0)
+			return true;
+	return false;
+}
+
 /* Everybody refuses, and for reasons that are the client's to hear: a lasting one, or a full mailbox (its own
  * queue is the better place to wait). Reports the first. */
 static bool all_refuse(const struct delivery *d, struct err *err)
@@ -414,7 +450,8 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 		return DELIVER_QUEUED;
 	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
 	 * that went to the queue's spool did so because the store was not there. */
-	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && d->content.place != CONTENT_QUEUE) {
+	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && !has_remote(d) &&
+	    d->content.place != CONTENT_QUEUE) {
 		int result = content_move(&d->content, env, d->session, CONTENT_STORE, &why);
 
 		if (result == 0)

@@ -21,7 +21,7 @@ enum delivery_state {
 };
 
 struct delivery_rcpt {
-	uint64_t account;
+	uint64_t account;    /* 0: elsewhere; only deliver_accept() takes those, into the queue */
 	struct str address;  /* resolved; the store's key together with the id */
 	struct str original; /* as given in RCPT TO */
 	struct str orcpt;
@@ -52,6 +52,8 @@ struct delivery {
 	struct str summary, fingerprint; /* by deliver_prepare(); live in the arena given there */
 };
 
+/* A queue id in the form of Postfix's long ones. */
+struct str deliver_queue_id(struct arena *arena);
 void delivery_id_make(uint8_t id_r[DELIVERY_ID_SIZE]);
 /* Summary (unless there is one) and fingerprint, from one look at the contents. 0, or -1 with err (the contents cannot
  * be read). */
@@ -63,10 +65,10 @@ void deliver_store(const struct deliver_env *env, struct delivery *d);
 
 enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
 /* Takes responsibility for the whole message, or for nothing of it (DESIGN 4, "The reply"): one commit in the
- * store; else one in the queue, from where relay delivers and bounces; else -1 with err and nothing written:
- * the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now. Recipients for whom the queue
- * has taken the same message from a session that ended without an answer are not served again. Contents are
- * the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
+ * store; else (a recipient is elsewhere, too) one in the queue, from where relay delivers and bounces; else -1 with err
+ * and nothing written: the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now.
+ * Recipients for whom the queue has taken the same message from a session that ended without an answer are not served
+ * again. Contents are the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
 int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 		   struct err *err) WARN_UNUSED;
 /* The same for a message that nobody is there to be refused: whom the store does not take now or ever, and whoever is

@@ -20,17 +20,29 @@ static int list_one(void *ctx, struct str key, struct str value)
 	struct err err = ERR_NONE;
 	struct queued m;
 
-	if (message_decode(arena_str(a, value), a, &m, &err) < 0) {
+	if (message_head_decode(arena_str(a, value), a, &m, &err) < 0) {
 		log_error("%.*s: %s", STR_ARG(str_skip(key, 1)), err.text);
 		return 0;
 	}
 	m.m.body_fd = -1;
 	m.m.summary = m.m.prefix = STR_NULL;
 	l->bytes += value.len;
-	l->listed.states.v[l->listed.states.n++] =
-		(struct queue_state){.due = m.due, .active = queue_is_claimed(l->q, m.m.id)};
 	l->listed.messages.v[l->listed.messages.n++] = m.m;
 	return l->listed.messages.n == l->max || l->bytes > LIST_BYTES;
+}
+
+/* Of the first of them, as many as the answer takes. */
+static int list_recipients(struct listing *l, struct err *err)
+{
+	for (size_t i = 0; i < l->listed.messages.n; i++) {
+		if (message_recipients(l->q, &l->req->arena, &l->listed.messages.v[i], &l->listed.states.v[i],
+				       &l->bytes, err) < 0)
+			return -1;
+		if (l->bytes > LIST_BYTES)
+			l->listed.messages.n = i + 1;
+	}
+	l->listed.states.n = l->listed.messages.n;
+	return 0;
 }
 
 void queue_handle_list(struct queue_service *q, struct rpc_request *req)
@@ -53,7 +65,7 @@ void queue_handle_list(struct queue_service *q, struct rpc_request *req)
 	}
 	l.listed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, l.max);
 	l.listed.states.v = ARENA_ARRAY(&req->arena, struct queue_state, l.max);
-	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0)
+	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0 || list_recipients(&l, &err) < 0)
 		rpc_refuse(req, &err);
 	else
 		rpc_answer(req, &l.listed);
@@ -71,6 +83,29 @@ static int all_one(void *ctx, struct str key, struct str value)
 	(void)value;
 	vec_push_arena(a->arena, &a->ids, arena_str(a->arena, str_skip(key, 1)));
 	return 0;
+}
+
+static int at_one(void *ctx, struct str key, struct str value)
+{
+	struct all *a = ctx;
+	struct schedule_entry e;
+
+	(void)value;
+	/* Parts of a message stand together, or its id comes twice: then there is nothing left to do. */
+	if (schedule_parse(key, &e) && (a->ids.n == 0 || !str_eq(a->ids.v[a->ids.n - 1], e.p.id)))
+		vec_push_arena(a->arena, &a->ids, arena_str(a->arena, e.p.id));
+	return 0;
+}
+
+/* Messages with parts for one destination; the others are not looked at. */
+static int all_at(struct queue_service *q, struct str destination, struct all *all, struct err *err)
+{
+	struct queue_rcpt rcpt = {.address = arena_printf(all->arena, "@%.*s", STR_ARG(destination))};
+	struct str name = part_destination(&rcpt, all->arena);
+	struct str first = arena_printf(all->arena, "S%.*s%c", STR_ARG(name), 0);
+	struct str end = arena_printf(all->arena, "S%.*s%c", STR_ARG(name), 1);
+
+	return kvlog_range(q->k, first, end, false, at_one, all, err);
 }
 
 struct act_answer {
@@ -101,6 +136,8 @@ static int check_act(struct queue_service *q, const struct queue_act *r, struct 
 	}
 	if (r->ids.n > 0)
 		return 0;
+	if (r->id.len == 0 && r->destination.len)
+		return all_at(q, r->destination, all, err);
 	if (r->id.len == 0)
 		return kvlog_range(q->k, STR("M"), STR("N"), false, all_one, all, err);
 	rc = message_get(q, r->id, all->arena, &m, err);
@@ -122,7 +159,7 @@ void queue_handle_act(struct queue_service *q, struct rpc_request *req)
 		return;
 	}
 	for (size_t i = 0; i < all.ids.n; i++)
-		queue_change_by_hand(q, all.ids.v[i], r->action);
+		queue_change_by_hand(q, all.ids.v[i], r->action, r->destination);
 	a = NEW(struct act_answer);
 	*a = (struct act_answer){q, req, {all.ids.n}};
 	kvlog_barrier(q->k, act_durable, a);

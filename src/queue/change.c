@@ -2,6 +2,7 @@
 #include "queue/service_private.h"
 
 #include "base/clock.h"
+#include "base/encode.h"
 #include "base/log.h"
 #include "os/fault.h"
 #include "os/io.h"
@@ -51,30 +52,41 @@ static void change_op(struct change *c, struct str key, struct str value, bool d
 	vec_push(&c->ops, op);
 }
 
-/* Both keys of a message. */
-static int change_put(struct change *c, struct str id, uint64_t due, const struct queue_message *m, struct str *value_r,
-		      struct err *err)
+static void add_op(void *ctx, struct str key, struct str value)
+{
+	change_op(ctx, key, value, false);
+}
+
+/* A part as it is from now on. */
+static int part_put(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
 {
 	char key[QUEUE_KEY_MAX];
 	struct buf value;
+	int rc = 0;
 
 	buf_init(&value, ENCODED_MAX);
-	if (!message_encode(due, m, &value)) {
-		buf_release(&value);
-		return err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones");
-	}
-	*value_r = arena_str(&c->arena, buf_str(&value));
+	if (part_encode(p, &value))
+		change_op(c, part_key(id, key), buf_str(&value), false);
+	else
+		rc = err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones");
 	buf_release(&value);
-	change_op(c, message_key(id, key), *value_r, false);
-	change_op(c, schedule_key(due, message_destination(m), id, key), STR_NULL, false);
-	return 0;
+	if (rc == 0 && (id.part < PART_TOLD || id.part == QUEUE_PART_REPORT))
+		change_op(c, schedule_key(p->destination, p->bulk, p->due, id, key), STR_NULL, false);
+	return rc;
 }
 
-static void change_unschedule(struct change *c, const struct queued *m)
+static void part_unschedule(struct change *c, struct part_id id, const struct queue_part *p)
 {
 	char key[QUEUE_KEY_MAX];
 
-	change_op(c, schedule_key(m->due, message_destination(&m->m), m->m.id, key), STR_NULL, true);
+	change_op(c, schedule_key(p->destination, p->bulk, p->due, id, key), STR_NULL, true);
+}
+
+static void part_gone(struct change *c, struct part_id id)
+{
+	char key[QUEUE_KEY_MAX];
+
+	change_op(c, part_key(id, key), STR_NULL, true);
 }
 
 static void change_end(struct change *c, const struct queue_message *m, bool by_hand)
@@ -82,6 +94,9 @@ static void change_end(struct change *c, const struct queue_message *m, bool by_
 	char key[QUEUE_KEY_MAX];
 	struct kvlog_op op;
 
+	snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(m->id));
+	c->ended = true;
+	c->ended_delivery = m->delivery_id;
 	change_op(c, message_key(m->id, key), STR_NULL, true);
 	contents_encode_end(&c->contents, m->id);
 	if (taken_ended(c->q, m->delivery_id, by_hand, &c->arena, &op))
@@ -126,6 +141,29 @@ static bool blob_is_free(const struct change *c, uint64_t blob)
 	return blob_is_of(c->q, blob, c->req->peer);
 }
 
+/* The name that smtpd has told its client and the log already, unless something has it. */
+static bool id_is_free(struct queue_service *q, struct str id, struct arena *a)
+{
+	char key[QUEUE_KEY_MAX];
+	struct str value;
+
+	return queue_id_is_given(id) && kvlog_get(q->k, message_key(id, key), a, &value, NULL) == 0;
+}
+
+static int add_contents(struct change *c, const struct queue_message *m, uint64_t blob_size, struct err *err)
+{
+	struct buf envelope;
+	int rc = 0;
+
+	buf_init(&envelope, ENCODED_MAX);
+	if (message_encode(m->arrival, m, &envelope))
+		contents_encode(&c->contents, m->id, m, buf_str(&envelope), blob_size);
+	else
+		rc = err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones");
+	buf_release(&envelope);
+	return rc;
+}
+
 /* Adds one new message to the change; its id to id_r. One that was taken before is not added again. */
 static int change_add(struct change *c, const struct queue_message *given, struct str fingerprint,
 		      char id_r[QUEUE_ID_MAX], struct err *err)
@@ -133,7 +171,7 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 	struct queue_message m = *given;
 	char key[QUEUE_KEY_MAX];
 	uint64_t blob_size;
-	struct str value, id;
+	struct str id;
 	int known = repeat_find(c->q, m.delivery_id, &c->arena, &id, err);
 
 	if (known > 0)
@@ -149,11 +187,14 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	if (check_message(c->q, &m, &blob_size, err) < 0)
 		return -1;
-	queue_id_new(c->q, id_r);
+	if (id_is_free(c->q, m.id, &c->arena))
+		snprintf(id_r, QUEUE_ID_MAX, "%.*s", STR_ARG(m.id));
+	else
+		queue_id_new(c->q, id_r);
 	m.id = str_from(id_r);
 	m.arrival = (uint64_t)clock_wall();
 	m.size = blob_size;
-	if (change_put(c, m.id, m.arrival, &m, &value, err) < 0)
+	if (message_ops(c->q, &m, m.arrival, &c->arena, add_op, c, err) < 0)
 		return -1;
 	change_op(c, repeat_key(m.delivery_id, key), m.id, false);
 	if (fingerprint.len > 0) {
@@ -161,10 +202,9 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 			return -1;
 		vec_push(&c->ops, c->taken);
 	}
-	contents_encode(&c->contents, m.id, &m, value, blob_size);
 	if (m.blob)
 		vec_push(&c->blobs, m.blob);
-	return 0;
+	return add_contents(c, &m, blob_size, err);
 }
 
 /* ---- committing --------------------------------------------------------------------------------------- */
@@ -174,18 +214,17 @@ static void change_durable(void *ctx)
 	struct change *c = ctx;
 	struct queue_service *q = c->q;
 	struct queue_id id = {str_from(c->id)};
-	struct queue_ok ok = {0};
+	struct queue_ended ended = {c->ended};
 
 	FAULT_POINT("queue.flushed");
 	if (c->ended) {
 		repeat_ended(q, c->ended_delivery);
 		contents_end(q, id.id);
-		map_remove(q->claims, id.id);
 	}
 	if (c->req && c->req->number == QUEUE_COMMIT.number)
 		rpc_answer(c->req, &id);
 	else if (c->req)
-		rpc_answer(c->req, &ok);
+		rpc_answer(c->req, &ended);
 	change_free(c);
 	queue_pump(q);
 }
@@ -216,6 +255,9 @@ static int change_commit(struct change *c, struct err *err)
 	lsn = kvlog_commit(q->k, c->ops.v, c->ops.n, &extra, 1, change_durable, c, err);
 	if (!lsn)
 		return -1;
+	for (size_t i = 0; i < c->ops.n; i++)
+		if (!c->ops.v[i].del && c->ops.v[i].key.ptr[0] == 'S')
+			schedule_put(q, c->ops.v[i].key);
 	if (c->taken.key.len > 0)
 		taken_committed(q, &c->taken, c->req->peer);
 	for (size_t i = 0; i < c->blobs.n; i++) {
@@ -247,13 +289,13 @@ static const struct queue_rcpt_outcome *outcome_of(const struct queue_result *r,
 }
 
 /* Takes the finished recipients out. Returns whether one of the others was deferred. */
-static bool apply_outcomes(struct queue_message *m, const struct queue_result *r)
+static bool apply_outcomes(struct queue_part *p, const struct queue_result *r)
 {
 	bool deferred = false;
 	size_t left = 0;
 
-	for (size_t i = 0; i < m->rcpts.n; i++) {
-		struct queue_rcpt rcpt = m->rcpts.v[i];
+	for (size_t i = 0; i < p->rcpts.n; i++) {
+		struct queue_rcpt rcpt = p->rcpts.v[i];
 		const struct queue_rcpt_outcome *o = outcome_of(r, rcpt.index);
 
 		if (o && o->outcome != OUTCOME_DEFERRED)
@@ -264,9 +306,9 @@ static bool apply_outcomes(struct queue_message *m, const struct queue_result *r
 			rcpt.last_code = o->code;
 			rcpt.last_text = o->text;
 		}
-		m->rcpts.v[left++] = rcpt;
+		p->rcpts.v[left++] = rcpt;
 	}
-	m->rcpts.n = left;
+	p->rcpts.n = left;
 	return deferred;
 }
 
@@ -294,12 +336,145 @@ static int check_result(const struct queue_result *r, struct err *err)
 	return 0;
 }
 
+/* ---- reports: what its sender must be told of a message of several parts, gathered ---- */
+
+/* Until all parts were tried once; then it is told of those that fail within so long. */
+#define REPORT_WAIT_S 300
+#define REPORT_LATE_S 30
+
+static int told_add(struct change *c, struct str id, const struct queue_result *r, struct err *err)
+{
+	struct queue_part p = {0};
+	struct part_id record = {id, PART_TOLD | (uint32_t)(random_u64() & 0x7fffffff)};
+
+	if (record.part == QUEUE_PART_REPORT)
+		record.part--;
+	p.told.v = r->told.v;
+	p.told.n = r->told.n;
+	return part_put(c, record, &p, err);
+}
+
+static int report_put(struct change *c, struct str id, struct spread *s, uint64_t due, struct err *err)
+{
+	struct queue_part p = {.due = due, .destination = STR("")};
+	struct part_id report = {id, QUEUE_PART_REPORT};
+
+	if (s->report) {
+		p.due = s->report;
+		part_unschedule(c, report, &p);
+		p.due = due;
+	}
+	s->report = due;
+	return part_put(c, report, &p, err);
+}
+
+/* The counts as they are with this result; `s` goes when the change fails. */
+static int spread_change(struct change *c, const struct queue_result *r, const struct queued *m, bool was_untried,
+			 bool gone, struct err *err)
+{
+	bool is_new;
+	struct spread *s = spread_of(c->q, m->m.id, &is_new, err);
+	uint64_t now = (uint64_t)clock_wall();
+	bool quiet;
+
+	if (!s)
+		return -1;
+	s->untried -= was_untried && s->untried;
+	s->left -= gone && s->left;
+	quiet = s->untried == 0 && s->claimed == 0;
+	if (r->told.n && told_add(c, m->m.id, r, err) < 0)
+		return -1;
+	/* A report is gathered while something may come to it soon. */
+	if (r->told.n && !s->report &&
+	    report_put(c, m->m.id, s, now + (s->untried ? REPORT_WAIT_S : REPORT_LATE_S), err) < 0)
+		return -1;
+	if (s->report > now && quiet && (s->left == 0 || was_untried) && report_put(c, m->m.id, s, now, err) < 0)
+		return -1;
+	if (s->left == 0 && !s->report)
+		change_end(c, &m->m, false);
+	return 0;
+}
+
+static int count_record(void *ctx, struct str key, struct str value)
+{
+	struct part_id id;
+	size_t *n = ctx;
+
+	(void)value;
+	*n += part_key_parse(key, &id) && id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT;
+	return 0;
+}
+
+/* The report was made: its records go. */
+static int change_report(struct change *c, const struct queue_result *r, const struct queued *m, struct err *err)
+{
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
+	struct part_id report = {m->m.id, QUEUE_PART_REPORT};
+	struct queue_part p;
+	struct str from, to;
+	struct spread *s;
+	size_t records = 0;
+	bool is_new;
+	int rc = part_get(c->q, report, &c->arena, &p, err);
+
+	if (rc <= 0)
+		return rc < 0 ? -1 : err_set(err, ERR_NOT_FOUND, "5.1.1", "no such report in the queue");
+	part_range(m->m.id, first, end, &from, &to);
+	s = spread_of(c->q, m->m.id, &is_new, err);
+	if (!s || kvlog_range(c->q->k, from, to, false, count_record, &records, err) < 0)
+		return -1;
+	for (size_t i = 0; i < r->records.n; i++) {
+		struct part_id record = {m->m.id, r->records.v[i].number};
+
+		if (record.part >= PART_TOLD && record.part != QUEUE_PART_REPORT)
+			part_gone(c, record);
+	}
+	/* Others came while it was made. */
+	if (records > r->records.n)
+		return report_put(c, m->m.id, s, (uint64_t)clock_wall(), err);
+	part_unschedule(c, report, &p);
+	part_gone(c, report);
+	s->report = 0;
+	if (s->left == 0)
+		change_end(c, &m->m, false);
+	return 0;
+}
+
+/* ---- results of recipients ---- */
+
+static int change_part(struct change *c, const struct queue_result *r, const struct queued *m, struct err *err)
+{
+	struct part_id id = {m->m.id, r->part};
+	struct queue_part p;
+	bool deferred, was_untried;
+	int rc = part_get(c->q, id, &c->arena, &p, err);
+
+	if (rc <= 0)
+		return rc < 0 ? -1 : err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	part_unschedule(c, id, &p);
+	deferred = apply_outcomes(&p, r);
+	was_untried = p.attempts == 0;
+	if (deferred) {
+		p.attempts++;
+		if (p.due < QUEUE_HELD)
+			p.due = next_due(c->q, &m->m);
+	}
+	p.warned = p.warned || r->warned;
+	if (p.rcpts.n == 0)
+		part_gone(c, id);
+	else if (part_put(c, id, &p, err) < 0)
+		return -1;
+	if (m->parts != 1)
+		return spread_change(c, r, m, was_untried && (deferred || p.rcpts.n == 0), p.rcpts.n == 0, err);
+	if (p.rcpts.n == 0)
+		change_end(c, &m->m, false);
+	return 0;
+}
+
 static int change_result(struct change *c, const struct queue_result *r, struct err *err)
 {
 	char bounce[QUEUE_ID_MAX];
 	struct queued m;
-	struct str value;
-	bool deferred;
 	int rc;
 
 	if (check_result(r, err) < 0)
@@ -307,74 +482,122 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 	rc = message_get(c->q, r->id, &c->arena, &m, err);
 	if (rc <= 0)
 		return rc < 0 ? -1 : err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
-	change_unschedule(c, &m);
-	deferred = apply_outcomes(&m.m, r);
-	c->ended = m.m.rcpts.n == 0;
-	c->ended_delivery = m.m.delivery_id;
-	if (c->ended)
-		change_end(c, &m.m, false);
-	else if (change_put(c, m.m.id, deferred && m.due < QUEUE_HELD ? next_due(c->q, &m.m) : m.due, &m.m, &value, err) < 0)
-		return -1;
-	for (size_t i = 0; i < r->bounces.n; i++)
-		if (r->bounces.v[i].rcpts.n && change_add(c, &r->bounces.v[i], STR(""), bounce, err) < 0)
-			return -1;
-	return 0;
+	rc = r->part == QUEUE_PART_REPORT ? change_report(c, r, &m, err) : change_part(c, r, &m, err);
+	for (size_t i = 0; rc == 0 && i < r->bounces.n; i++)
+		if (r->bounces.v[i].rcpts.n)
+			rc = change_add(c, &r->bounces.v[i], STR(""), bounce, err);
+	return rc;
 }
 
 void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 {
 	const struct queue_result *r = req->msg;
+	struct part_id p = {r->id, r->part};
 	struct change *c = change_new(q, req);
 	struct err err = ERR_NONE;
+	bool good;
 
-	/* With its report the peer has let go of the message, whether we can take the report or not: then it comes
+	/* With its report the peer has let go of the part, whether we can take the report or not: then it comes
 	 * back, and the store knows by the delivery id what was delivered already. */
-	if (claimed_by_another(q, r->id, req->peer)) {
+	if (!queue_id_ok(r->id)) {
+		err_set(&err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+		change_refuse(c, &err);
+		return;
+	}
+	if (claimed_by_another(q, p, req->peer)) {
 		err_set(&err, ERR_DENIED, "4.3.0", "that message was claimed by another");
 		change_refuse(c, &err);
 		return;
 	}
-	if (queue_id_ok(r->id)) {
-		snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(r->id));
-		claim_drop_of(q, r->id, req->peer);
-	}
-	if (change_result(c, r, &err) < 0 || change_commit(c, &err) < 0)
+	claim_drop(q, p, false);
+	good = change_result(c, r, &err) == 0 && change_commit(c, &err) == 0;
+	if (!good) {
+		spread_drop(q, r->id);
+		schedule_look(q, r->id, r->part);
 		change_refuse(c, &err);
+		return;
+	}
+	spread_rest(q, r->id);
+}
+
+/* Before DATA: the disk is looked at, not the queue's length, which is bounded by it. */
+void queue_handle_admit(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_admit *a = req->msg;
+	struct queue_ok ok = {0};
+	struct err err = ERR_NONE;
+
+	if (admit(q, a->size, &err) < 0)
+		rpc_refuse(req, &err);
+	else
+		rpc_answer(req, &ok);
 }
 
 /* ---- an administrator's hand -------------------------------------------------------------------------- */
 
+struct by_hand {
+	struct change *c;
+	enum queue_action action;
+	struct str destination;
+	uint64_t now;
+	struct err *err;
+};
+
+static int part_by_hand(void *ctx, struct str key, struct str value)
+{
+	struct by_hand *h = ctx;
+	struct change *c = h->c;
+	struct part_id id;
+	struct queue_part p;
+
+	key = arena_str(&c->arena, key);
+	if (!part_key_parse(key, &id))
+		return 0;
+	if (h->action == QUEUE_DELETE) {
+		part_gone(c, id);
+		if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
+			return 0;
+	} else if (id.part >= PART_TOLD) {
+		return 0;
+	}
+	if (part_decode(arena_str(&c->arena, value), &c->arena, &p, h->err) < 0)
+		return h->action == QUEUE_DELETE ? 0 : -1;
+	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
+		return 0;
+	/* Each of these is for what is in its own state. */
+	if ((h->action == QUEUE_FLUSH && p.due >= QUEUE_HELD) || (h->action == QUEUE_RELEASE && p.due < QUEUE_HELD))
+		return 0;
+	part_unschedule(c, id, &p);
+	for (size_t i = 0; i < p.rcpts.n && h->action == QUEUE_REQUEUE; i++)
+		p.rcpts.v[i].attempts = 0;
+	p.due = h->action == QUEUE_HOLD ? QUEUE_HELD : h->now;
+	return h->action == QUEUE_DELETE ? 0 : part_put(c, id, &p, h->err);
+}
+
 /* One commit a message; the last one answers for all. */
-void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action)
+void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action, struct str destination)
 {
 	struct change *c = change_new(q, NULL);
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
 	struct err err = ERR_NONE;
-	struct str value;
+	struct by_hand h = {c, action, destination, (uint64_t)clock_wall(), &err};
+	struct str from, to;
 	struct queued m;
+	int rc = message_get(q, id, &c->arena, &m, &err);
 
-	snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(id));
-	if (message_get(q, id, &c->arena, &m, &err) <= 0) {
-		change_free(c);
-		return;
+	if (rc > 0) {
+		part_range(id, first, end, &from, &to);
+		rc = kvlog_range(q->k, from, to, false, part_by_hand, &h, &err) < 0 ? -1 : 1;
 	}
-	/* Each of these is for what is in its own state. */
-	if ((action == QUEUE_FLUSH && m.due >= QUEUE_HELD) || (action == QUEUE_RELEASE && m.due < QUEUE_HELD)) {
-		change_free(c);
-		return;
-	}
-	for (size_t i = 0; i < m.m.rcpts.n && action == QUEUE_REQUEUE; i++)
-		m.m.rcpts.v[i].attempts = 0;
-	change_unschedule(c, &m);
-	c->ended = action == QUEUE_DELETE;
-	c->ended_delivery = m.m.delivery_id;
-	if (c->ended)
+	if (rc > 0 && action == QUEUE_DELETE) {
 		change_end(c, &m.m, true);
-	else if (change_put(c, m.m.id, action == QUEUE_HOLD ? QUEUE_HELD : (uint64_t)clock_wall(), &m.m, &value, &err) < 0)
-		log_error("%s: %s", c->id, err.text);
-	if (change_commit(c, &err) < 0) {
-		log_error("%s: %s", c->id, err.text);
+		spread_drop(q, id);
+	}
+	if (rc <= 0 || change_commit(c, &err) < 0) {
+		if (rc != 0)
+			log_error("%.*s: %s", STR_ARG(id), err.text);
 		change_free(c);
 	} else if (action == QUEUE_DELETE) {
-		log_info("%.*s: removed", STR_ARG(m.m.id));
+		log_info("%.*s: removed", STR_ARG(id));
 	}
 }

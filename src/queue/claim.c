@@ -1,4 +1,4 @@
-/* QUEUE_CLAIM: due messages to whoever delivers them, at once or as soon as there is one. */
+/* QUEUE_CLAIM: due parts of messages to whoever delivers them, at once or as soon as there is one. */
 #include "queue/service_private.h"
 
 #include "base/clock.h"
@@ -11,43 +11,66 @@
 /* Until a message that could not be read is tried again: a passing want of descriptors, or something that stays. */
 #define AGAIN_SOON_MS 2000
 #define AGAIN_MS      300000
-#define NOBODY	      ((void *)UINTPTR_MAX)
+#define NOBODY	      UINT64_MAX
+/* Of one report: recipients to tell of, at most. */
+#define TOLD_MAX 500u
 
 /* ---- who holds what ----------------------------------------------------------------------------------- */
 
-static bool is_claimed(struct queue_service *q, struct str id)
+struct holding {
+	uint64_t peer; /* its id plus one, or NOBODY: it could not be read */
+	char destination[];
+};
+
+static uint64_t holder_of(const struct rpc_peer *peer)
 {
-	return map_get(q->claims, id) != NULL;
+	return rpc_peer_id(peer) + 1;
 }
 
-bool queue_is_claimed(struct queue_service *q, struct str id)
+bool part_is_claimed(const struct queue_service *q, struct str key)
 {
-	const void *holder = map_get(q->claims, id);
-
-	return holder && holder != NOBODY;
+	return map_get(q->claims, key) != NULL;
 }
 
-static void *holder_of(const struct rpc_peer *peer)
+static void claim_set(struct queue_service *q, struct str key, struct str destination, uint64_t holder)
 {
-	return (void *)(uintptr_t)(rpc_peer_id(peer) + 1);
+	struct holding *h = mem_alloc(sizeof(*h) + destination.len + 1);
+
+	h->peer = holder;
+	memcpy(h->destination, destination.ptr, destination.len);
+	map_set(q->claims, key, h);
+	schedule_claimed(q, destination);
 }
 
-static void claim_set(struct queue_service *q, struct str id, const struct rpc_peer *peer)
+/* What else knows of a claim. */
+static void claim_ended(struct queue_service *q, struct str key, struct holding *h, bool again)
 {
-	map_set(q->claims, id, holder_of(peer));
+	struct part_id p;
+	struct spread *s;
+
+	if (h->peer != NOBODY && part_key_parse(key, &p) && p.part != QUEUE_PART_REPORT &&
+	    (s = map_get(q->spreads, p.id)) && s->claimed)
+		s->claimed--;
+	schedule_released(q, str_from(h->destination), again);
+	free(h);
 }
 
-bool claimed_by_another(struct queue_service *q, struct str id, const struct rpc_peer *peer)
+bool claimed_by_another(struct queue_service *q, struct part_id p, const struct rpc_peer *peer)
 {
-	const void *holder = map_get(q->claims, id);
+	char key[QUEUE_KEY_MAX];
+	const struct holding *h = map_get(q->claims, part_key(p, key));
 
-	return holder && holder != holder_of(peer);
+	return h && h->peer != holder_of(peer);
 }
 
-void claim_drop_of(struct queue_service *q, struct str id, const struct rpc_peer *peer)
+void claim_drop(struct queue_service *q, struct part_id p, bool again)
 {
-	if (map_get(q->claims, id) == holder_of(peer))
-		map_remove(q->claims, id);
+	char out[QUEUE_KEY_MAX];
+	struct str key = part_key(p, out);
+	struct holding *h = map_remove(q->claims, key);
+
+	if (h)
+		claim_ended(q, key, h, again);
 }
 
 void queue_peer_closed(void *ctx, struct rpc_peer *peer)
@@ -57,9 +80,14 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 	struct str key;
 	void *value;
 
-	for (size_t at = 0; map_next(q->claims, &at, &key, &value);)
-		if (value == holder_of(peer))
-			map_remove(q->claims, key);
+	for (size_t at = 0; map_next(q->claims, &at, &key, &value);) {
+		struct holding *h = value;
+
+		if (h->peer != holder_of(peer))
+			continue;
+		claim_ended(q, key, h, true);
+		map_remove(q->claims, key);
+	}
 	blobs_drop_of(q, peer);
 	taken_peer_closed(q, peer);
 	for (size_t i = q->polls.n; i-- > 0;) {
@@ -69,6 +97,23 @@ void queue_peer_closed(void *ctx, struct rpc_peer *peer)
 		vec_remove(&q->polls, i);
 		rpc_refuse(w.req, &err);
 	}
+	queue_pump(q);
+}
+
+void queue_handle_give_back(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_give_back *r = req->msg;
+	struct part_id p = {r->id, r->part};
+	char key[QUEUE_KEY_MAX];
+	const struct holding *h = queue_id_ok(r->id) ? map_get(q->claims, part_key(p, key)) : NULL;
+
+	if (h && h->peer == holder_of(req->peer)) {
+		struct str destination = arena_str(&req->arena, str_from(h->destination));
+
+		claim_drop(q, p, true);
+		schedule_pause(q, destination, r->pause_ms < WAIT_MAX_MS ? r->pause_ms : WAIT_MAX_MS);
+	}
+	rpc_answer(req, NULL);
 	queue_pump(q);
 }
 
@@ -93,14 +138,16 @@ static void set_timer(struct queue_service *q, int64_t at_ms)
 }
 
 /* Kept, but out of the way for a while: the others go on, and it may have been a passing want of descriptors. */
-static void put_off(struct queue_service *q, struct str id, const char *why)
+static void put_off(struct queue_service *q, const struct schedule_entry *e, const char *why)
 {
-	int wait_ms = map_get(q->unread, id) ? AGAIN_MS : AGAIN_SOON_MS;
-	struct put_off p = {str_dup(id), clock_ms() + wait_ms};
+	char out[QUEUE_KEY_MAX];
+	struct str key = part_key(e->p, out);
+	int wait_ms = map_get(q->unread, key) ? AGAIN_MS : AGAIN_SOON_MS;
+	struct put_off p = {str_dup(key), key.len, clock_ms() + wait_ms};
 
-	log_error("%.*s: cannot be read, tried again in %d s: %s", STR_ARG(id), wait_ms / 1000, why);
-	map_set(q->unread, id, NOBODY);
-	map_set(q->claims, id, NOBODY);
+	log_error("%.*s: cannot be read, tried again in %d s: %s", STR_ARG(e->p.id), wait_ms / 1000, why);
+	map_set(q->unread, key, q);
+	claim_set(q, key, e->destination, NOBODY);
 	vec_push(&q->put_offs, p);
 	set_timer(q, p.until_ms);
 }
@@ -109,56 +156,69 @@ static void put_offs_end(struct queue_service *q, int64_t now)
 {
 	for (size_t i = q->put_offs.n; i-- > 0;) {
 		struct put_off p = q->put_offs.v[i];
+		const struct holding *h = map_get(q->claims, str_of(p.key, p.len));
+		struct part_id id;
 
 		if (p.until_ms > now) {
 			set_timer(q, p.until_ms);
 			continue;
 		}
-		if (map_get(q->claims, str_from(p.id)) == NOBODY)
-			map_remove(q->claims, str_from(p.id));
+		if (h && h->peer == NOBODY && part_key_parse(str_of(p.key, p.len), &id))
+			claim_drop(q, id, true);
 		vec_remove(&q->put_offs, i);
-		free(p.id);
+		free(p.key);
 	}
 }
 
-/* ---- what is due -------------------------------------------------------------------------------------- */
+/* ---- reports -------------------------------------------------------------------------------------------- */
 
-struct due {
-	struct queue_service *q;
-	uint64_t now, next; /* next: when the first that is not due yet will be; 0: nothing waits */
-	size_t max;
-	struct arena *arena;
-	VEC(struct str) ids;
+struct telling {
+	struct arena *a;
+	struct queue_claim_info *info;
 };
 
-static int due_one(void *ctx, struct str key, struct str value)
+/* Gathers what the records of a message say, as much as one report takes. */
+static int tell_one(void *ctx, struct str key, struct str value)
 {
-	struct due *d = ctx;
-	uint64_t due;
-	struct str id;
+	struct telling *t = ctx;
+	struct part_id id;
+	struct queue_part p;
+	struct queue_told *list;
+	size_t n = t->info->told.n;
 
-	(void)value;
-	if (!schedule_parse(key, &due, &id) || is_claimed(d->q, id))
+	if (!part_key_parse(key, &id) || id.part < PART_TOLD || id.part == QUEUE_PART_REPORT)
 		return 0;
-	if (due > d->now) {
-		d->next = due;
+	if (part_decode(arena_str(t->a, value), t->a, &p, NULL) < 0)
+		return 0;
+	if (n && n + p.told.n > TOLD_MAX)
 		return 1;
+	list = ARENA_ARRAY(t->a, struct queue_told, n + p.told.n + 1);
+	if (n)
+		memcpy(list, t->info->told.v, n * sizeof(*list));
+	if (p.told.n)
+		memcpy(list + n, p.told.v, p.told.n * sizeof(*list));
+	t->info->told.v = list;
+	t->info->told.n = n + p.told.n;
+	if (t->info->records.n % TOLD_MAX == 0) {
+		struct queue_number *grown = ARENA_ARRAY(t->a, struct queue_number, t->info->records.n + TOLD_MAX);
+
+		if (t->info->records.n)
+			memcpy(grown, t->info->records.v, t->info->records.n * sizeof(*grown));
+		t->info->records.v = grown;
 	}
-	if (d->ids.n == d->max) {
-		d->next = d->now;
-		return 1;
-	}
-	vec_push_arena(d->arena, &d->ids, arena_str(d->arena, id));
+	t->info->records.v[t->info->records.n++] = (struct queue_number){id.part};
 	return 0;
 }
 
-static void look_for_due(struct due *d)
+static int tell_all(struct queue_service *q, struct str id, struct arena *a, struct queue_claim_info *info,
+		    struct err *err)
 {
-	struct err err = ERR_NONE;
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
+	struct telling t = {a, info};
+	struct str from, to;
 
-	d->now = (uint64_t)clock_wall();
-	if (kvlog_range(d->q->k, STR("D"), STR("E"), false, due_one, d, &err) < 0)
-		log_error("cannot read the schedule: %s", err.text);
+	part_range(id, first, end, &from, &to);
+	return kvlog_range(q->k, from, to, false, tell_one, &t, err) < 0 ? -1 : 0;
 }
 
 /* ---- answering ---------------------------------------------------------------------------------------- */
@@ -167,8 +227,6 @@ struct claim_answer {
 	struct queue_service *q;
 	struct rpc_request *req;
 	struct queue_claimed claimed;
-	const void *holder;
-	VEC(char *) ids;
 	int fds[FD_PASS_MAX]; /* ours to close */
 	size_t fd_count;
 };
@@ -176,19 +234,50 @@ struct claim_answer {
 static void claim_durable(void *ctx)
 {
 	struct claim_answer *a = ctx;
+	struct rpc_request *req = a->req;
+	struct queue_service *q = a->q;
+	uint64_t holder = holder_of(req->peer);
+	struct part_id *told;
+	struct arena ids;
+	size_t n = a->claimed.messages.n;
 
 	/* The request's arena goes, and the messages with it. What could not be told is nobody's again. */
-	if (!rpc_answer(a->req, &a->claimed)) {
-		for (size_t i = 0; i < a->ids.n; i++)
-			if (map_get(a->q->claims, str_from(a->ids.v[i])) == a->holder)
-				map_remove(a->q->claims, str_from(a->ids.v[i]));
+	arena_init(&ids);
+	told = ARENA_ARRAY(&ids, struct part_id, n + 1);
+	for (size_t i = 0; i < n; i++)
+		told[i] = (struct part_id){arena_str(&ids, a->claimed.messages.v[i].id), a->claimed.infos.v[i].part};
+	if (!rpc_answer(req, &a->claimed)) {
+		char key[QUEUE_KEY_MAX];
+
+		for (size_t i = 0; i < n; i++) {
+			const struct holding *h = map_get(q->claims, part_key(told[i], key));
+
+			if (h && h->peer == holder)
+				claim_drop(q, told[i], true);
+		}
 	}
 	for (size_t i = 0; i < a->fd_count; i++)
 		fd_close(&a->fds[i]);
-	for (size_t i = 0; i < a->ids.n; i++)
-		free(a->ids.v[i]);
-	vec_release(&a->ids);
+	arena_release(&ids);
 	free(a);
+}
+
+/* Counts of the message, as its part is claimed now. */
+static int claim_counts(struct queue_service *q, const struct schedule_entry *e, const struct queued *m,
+			struct queue_claim_info *info, struct err *err)
+{
+	struct spread *s;
+	bool is_new = true;
+
+	info->alone = m->parts == 1;
+	if (!info->alone) {
+		s = spread_of(q, e->p.id, &is_new, err);
+		if (!s)
+			return -1;
+		s->claimed += e->p.part != QUEUE_PART_REPORT;
+	}
+	info->first = is_new;
+	return 0;
 }
 
 /* What the answer may still hold. */
@@ -196,61 +285,90 @@ struct room {
 	size_t bytes, fds;
 };
 
-static bool claim_one(struct queue_service *q, struct str id, struct rpc_request *req, struct queue_message *m_r,
+static int claim_read(struct queue_service *q, const struct schedule_entry *e, struct arena *a,
+		      struct queue_message *m_r, struct queue_claim_info *info_r, struct err *err)
+{
+	struct queue_part part;
+	struct queued m;
+	int rc = part_get(q, e->p, a, &part, err);
+
+	if (rc > 0)
+		rc = message_get(q, e->p.id, a, &m, err);
+	if (rc == 0)
+		return err_set(err, ERR_PERM, "5.3.0", "scheduled, but not in the queue");
+	if (rc < 0)
+		return -1;
+	*info_r = (struct queue_claim_info){
+		.part = e->p.part, .nrcpt = m.nrcpt, .warned = part.warned, .attempts = part.attempts};
+	if (e->p.part == QUEUE_PART_REPORT && tell_all(q, e->p.id, a, info_r, err) < 0)
+		return -1;
+	if (contents_open(q, e->p.id, &m.m, a, err) < 0)
+		return -1;
+	if (claim_counts(q, e, &m, info_r, err) < 0) {
+		fd_close(&m.m.body_fd);
+		return -1;
+	}
+	m.m.rcpts.v = part.rcpts.v;
+	m.m.rcpts.n = part.rcpts.n;
+	*m_r = m.m;
+	return 0;
+}
+
+static bool claim_one(struct queue_service *q, struct str key, struct rpc_request *req, struct claim_answer *a,
 		      struct room *room)
 {
 	struct err err = ERR_NONE;
-	struct queued m;
+	struct schedule_entry e;
+	struct queue_message *m = &a->claimed.messages.v[a->claimed.messages.n];
+	struct queue_claim_info *info = &a->claimed.infos.v[a->claimed.messages.n];
+	char out[QUEUE_KEY_MAX];
+	struct str part;
 
-	if (message_get(q, id, &req->arena, &m, &err) <= 0 || contents_open(q, id, &m.m, &req->arena, &err) < 0) {
-		put_off(q, id, err.kind ? err.text : "scheduled, but not in the queue");
+	(void)!schedule_parse(key, &e);
+	if (claim_read(q, &e, &req->arena, m, info, &err) < 0) {
+		put_off(q, &e, err.text);
 		return false;
 	}
-	map_remove(q->unread, id);
-	claim_set(q, id, req->peer);
-	room->bytes -= m.m.body.len < room->bytes ? m.m.body.len : room->bytes;
-	room->fds -= m.m.body_fd >= 0;
-	*m_r = m.m;
+	part = part_key(e.p, out);
+	map_remove(q->unread, part);
+	claim_set(q, part, e.destination, holder_of(req->peer));
+	room->bytes -= m->body.len + 1000 < room->bytes ? m->body.len + 1000 : room->bytes;
+	if (m->body_fd >= 0) {
+		room->fds--;
+		a->fds[a->fd_count++] = m->body_fd;
+	}
 	return true;
 }
 
-/* Nothing is told of a message that is not durable yet: hence the barrier. */
-static void claim_answer(struct queue_service *q, struct rpc_request *req, const struct due *d)
-{
-	struct claim_answer *a = NEW(struct claim_answer);
-	struct room room = {CLAIM_BYTES, FD_PASS_MAX};
-
-	a->q = q;
-	a->req = req;
-	a->holder = holder_of(req->peer);
-	a->claimed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, d->ids.n + 1);
-	a->claimed.fingerprints.v = ARENA_ARRAY(&req->arena, struct queue_fingerprint, d->ids.n + 1);
-	for (size_t i = 0; i < d->ids.n && room.bytes && room.fds; i++) {
-		struct queue_message *m = &a->claimed.messages.v[a->claimed.messages.n];
-		if (!claim_one(q, d->ids.v[i], req, m, &room))
-			continue;
-		a->claimed.messages.n++;
-		vec_push(&a->ids, str_dup(d->ids.v[i]));
-		a->claimed.fingerprints.v[a->claimed.fingerprints.n++].fingerprint =
-			taken_fingerprint(q, m->delivery_id, &req->arena);
-		if (m->body_fd >= 0)
-			a->fds[a->fd_count++] = m->body_fd;
-	}
-	kvlog_barrier(q->k, claim_durable, a);
-}
-
-/* Answers if something is due (or the time is up); false: it has to wait. next_r: when to look again. */
-static bool claim_try(struct queue_service *q, struct rpc_request *req, bool last_call, uint64_t *next_r)
+/* Nothing is told of a message that is not durable yet: hence the barrier. False: there was nothing, and the answer can
+ * wait. */
+static bool claim_try(struct queue_service *q, struct rpc_request *req, bool last_call, uint64_t *next_ms_r)
 {
 	const struct queue_claim *c = req->msg;
-	struct due d = {.q = q, .arena = &req->arena};
+	size_t max = c->max == 0 || c->max > CLAIM_MAX ? CLAIM_MAX : c->max;
+	struct room room = {CLAIM_BYTES, FD_PASS_MAX};
+	struct claim_answer *a = NEW(struct claim_answer);
+	struct queue_claimed *got = &a->claimed;
+	char out[QUEUE_KEY_MAX];
+	struct str key;
 
-	d.max = c->max == 0 || c->max > CLAIM_MAX ? CLAIM_MAX : c->max;
-	look_for_due(&d);
-	*next_r = d.next;
-	if (d.ids.n == 0 && !last_call)
+	*a = (struct claim_answer){.q = q, .req = req};
+	got->messages.v = ARENA_ARRAY(&req->arena, struct queue_message, max + 1);
+	got->fingerprints.v = ARENA_ARRAY(&req->arena, struct queue_fingerprint, max + 1);
+	got->infos.v = ARENA_ARRAY(&req->arena, struct queue_claim_info, max + 1);
+	while (got->messages.n < max && room.bytes && room.fds && schedule_next(q, c->window, out, &key, next_ms_r)) {
+		if (!claim_one(q, key, req, a, &room))
+			continue;
+		got->fingerprints.v[got->messages.n].fingerprint =
+			taken_fingerprint(q, got->messages.v[got->messages.n].delivery_id, &req->arena);
+		got->messages.n++;
+		got->fingerprints.n = got->infos.n = got->messages.n;
+	}
+	if (got->messages.n == 0 && !last_call) {
+		free(a);
 		return false;
-	claim_answer(q, req, &d);
+	}
+	kvlog_barrier(q->k, claim_durable, a);
 	return true;
 }
 
@@ -273,9 +391,9 @@ void queue_pump(struct queue_service *q)
 		vec_remove(&q->polls, i);
 	}
 	if (q->polls.n && next) {
-		uint64_t wall = (uint64_t)clock_wall();
+		uint64_t wall = (uint64_t)(clock_wall_us() / 1000);
 		uint64_t wait = next > wall ? next - wall : 0;
-		set_timer(q, now + (wait > 3600 ? 3600000 : (int64_t)wait * 1000));
+		set_timer(q, now + (wait > 3600000 ? 3600000 : (int64_t)wait));
 	}
 }
 
@@ -286,4 +404,14 @@ void queue_handle_claim(struct queue_service *q, struct rpc_request *req)
 
 	vec_push(&q->polls, w);
 	queue_pump(q);
+}
+
+void claims_free_all(struct queue_service *q)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; q->claims && map_next(q->claims, &at, &key, &value);)
+		free(value);
+	map_free(&q->claims);
 }

@@ -110,6 +110,7 @@ static void contents_add(struct queue_service *q, uint64_t lsn, const struct ent
 	c->body = e->blob ? NULL : str_dup(e->body);
 	pthread_mutex_lock(&q->lock);
 	vec_push(&q->contents, c);
+	map_set(q->contents_by_id, e->id, c);
 	pthread_mutex_unlock(&q->lock);
 }
 
@@ -147,12 +148,14 @@ static void contents_unref(struct contents *c)
 	free(c);
 }
 
-static ptrdiff_t contents_index(const struct queue_service *q, struct str id)
+/* Not the map's any more, if it was. */
+static void contents_forget(struct queue_service *q, struct contents *c)
 {
-	for (size_t i = q->contents.n; i-- > 0;)
-		if (str_eq(str_from(q->contents.v[i]->id), id))
-			return (ptrdiff_t)i;
-	return -1;
+	struct str id = str_from(c->id);
+
+	if (map_get(q->contents_by_id, id) == c)
+		map_remove(q->contents_by_id, id);
+	contents_unref(c);
 }
 
 /* ---- files -------------------------------------------------------------------------------------------- */
@@ -284,7 +287,7 @@ void contents_settled(void *ctx, uint64_t lsn)
 			c = q->contents.v[0];
 			vec_remove(&q->contents, 0);
 			blob = c->blob;
-			contents_unref(c);
+			contents_forget(q, c);
 		}
 		pthread_mutex_unlock(&q->lock);
 		if (!c)
@@ -319,13 +322,12 @@ int contents_open(struct queue_service *q, struct str id, struct queue_message *
 	char name[QUEUE_ID_MAX];
 	uint64_t size = m->size, blob = 0;
 	bool here = false;
-	ptrdiff_t i;
+	const struct contents *c;
 	int fd;
 
 	pthread_mutex_lock(&q->lock);
-	i = contents_index(q, id);
-	if (i >= 0) {
-		struct contents *c = q->contents.v[i];
+	c = map_get(q->contents_by_id, id);
+	if (c) {
 		blob = c->blob;
 		here = blob == 0;
 		if (here)
@@ -349,12 +351,12 @@ int contents_open(struct queue_service *q, struct str id, struct queue_message *
 /* Only now, when its end is durable: a checkpoint between commit and flush must still write the file. */
 void contents_end(struct queue_service *q, struct str id)
 {
-	ptrdiff_t i;
+	struct contents *c;
 
 	pthread_mutex_lock(&q->lock);
-	i = contents_index(q, id);
-	if (i >= 0)
-		q->contents.v[i]->gone = true;
+	c = map_get(q->contents_by_id, id);
+	if (c)
+		c->gone = true;
 	pthread_mutex_unlock(&q->lock);
 	contents_unlink(q, id);
 }
@@ -499,9 +501,21 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 	return rc;
 }
 
+struct rebuild_ops {
+	struct arena *a;
+	VEC(struct kvlog_op) ops;
+};
+
+static void rebuild_op(void *ctx, struct str key, struct str value)
+{
+	struct rebuild_ops *r = ctx;
+	struct kvlog_op op = {arena_str(r->a, key), arena_str(r->a, value), false};
+
+	vec_push_arena(r->a, &r->ops, op);
+}
+
 static int rebuild_file(struct queue_service *q, const char *name, struct err *err)
 {
-	char mkey[QUEUE_KEY_MAX], dkey[QUEUE_KEY_MAX];
 	struct str envelope, id = str_from(name);
 	struct queued m;
 	struct arena a;
@@ -509,9 +523,12 @@ static int rebuild_file(struct queue_service *q, const char *name, struct err *e
 
 	arena_init(&a);
 	if (!in_index(q, id) && (rc = read_envelope(q, name, &a, &m, &envelope, err)) > 0) {
-		struct kvlog_op ops[2] = {{message_key(id, mkey), envelope, false},
-					  {schedule_key(m.due, message_destination(&m.m), id, dkey), STR_NULL, false}};
-		rc = kvlog_commit(q->k, ops, 2, NULL, 0, NULL, NULL, err) ? 0 : -1;
+		struct rebuild_ops r = {.a = &a};
+
+		m.m.id = id;
+		rc = message_ops(q, &m.m, m.due, &a, rebuild_op, &r, err);
+		if (rc == 0)
+			rc = kvlog_commit(q->k, r.ops.v, r.ops.n, NULL, 0, NULL, NULL, err) ? 0 : -1;
 	}
 	arena_release(&a);
 	return rc < 0 ? -1 : 0;
@@ -530,4 +547,5 @@ void contents_free(struct queue_service *q)
 	for (size_t i = 0; i < q->contents.n; i++)
 		contents_unref(q->contents.v[i]);
 	vec_release(&q->contents);
+	map_free(&q->contents_by_id);
 }

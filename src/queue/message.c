@@ -1,9 +1,9 @@
 /* Queue ids, keys and values of the index.
  *
- *	M id                        -> u64 due, encoded queue_message without contents
- *	D due(8) destination NUL id -> ""
- *	F ...                       see taken.c
- *	I ...                       see repeat.c
+ *	M id                    -> 2, u32 parts and u32 recipients when it came, queue_message without contents,
+ *recipients R id NUL part(4)        -> queue_part S destination NUL bulk(1) due(8) id NUL part(4) -> ""      the
+ *schedule D due(8) destination NUL id -> ""                          the schedule of older versions: see upgrade.c F
+ *...                       see taken.c I ...                       see repeat.c
  *
  * Ids are like Postfix's long ones: seconds (6 digits of base 52), microseconds (4), 'z', a number (base 51).
  * The alphabet is in ASCII order, so ids sort by arrival. */
@@ -11,8 +11,7 @@
 
 #include "base/clock.h"
 #include "base/encode.h"
-
-#define DESTINATION_MAX 255
+#include "journal/record.h"
 
 static const char DIGITS[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
 
@@ -40,6 +39,17 @@ void queue_id_new(struct queue_service *q, char out[QUEUE_ID_MAX])
 	buf_release(&b);
 }
 
+/* As a front end gives them: it may name its messages, but not out of order. */
+bool queue_id_is_given(struct str id)
+{
+	if (!queue_id_ok(id) || id.len < 12 || id.ptr[10] != 'z')
+		return false;
+	for (size_t i = 0; i < id.len; i++)
+		if (i != 10 && !memchr(DIGITS, id.ptr[i], sizeof(DIGITS) - 1))
+			return false;
+	return true;
+}
+
 bool queue_id_ok(struct str id)
 {
 	for (size_t i = 0; i < id.len; i++)
@@ -53,39 +63,7 @@ struct str message_key(struct str id, char out[QUEUE_KEY_MAX])
 	return str_of(out, (size_t)snprintf(out, QUEUE_KEY_MAX, "M%.*s", STR_ARG(id)));
 }
 
-struct str schedule_key(uint64_t due, struct str destination, struct str id, char out[QUEUE_KEY_MAX])
-{
-	int n;
-
-	out[0] = 'D';
-	for (int i = 0; i < 8; i++)
-		out[1 + i] = (char)(due >> (56 - 8 * i));
-	n = snprintf(out + 9, QUEUE_KEY_MAX - 9, "%.*s%c%.*s", STR_ARG(destination), 0, STR_ARG(id));
-	return str_of(out, 9 + (size_t)n);
-}
-
-bool schedule_parse(struct str key, uint64_t *due_r, struct str *id_r)
-{
-	ptrdiff_t nul = str_rchr(key, 0);
-
-	if (key.len < 11 || key.ptr[0] != 'D' || nul < 9)
-		return false;
-	*due_r = 0;
-	for (int i = 0; i < 8; i++)
-		*due_r = *due_r << 8 | (uint8_t)key.ptr[1 + i];
-	*id_r = str_skip(key, (size_t)nul + 1);
-	return queue_id_ok(*id_r);
-}
-
-/* The domain of the first recipient that is left. */
-struct str message_destination(const struct queue_message *m)
-{
-	struct str address = m->rcpts.n ? m->rcpts.v[0].address : STR_NULL;
-	ptrdiff_t at = str_rchr(address, '@');
-	struct str domain = at < 0 ? STR("local") : str_skip(address, (size_t)at + 1);
-
-	return memchr(domain.ptr, 0, domain.len) ? STR("local") : str_sub(domain, 0, DESTINATION_MAX);
-}
+/* ---- the form that has all recipients: of the files, and of the index of older versions ----------------- */
 
 bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out)
 {
@@ -107,12 +85,50 @@ bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out
 
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
 {
-	if (value.len < 8)
+	*q_r = (struct queued){0};
+	if (value.len < 8 || value.ptr[0] != 0)
 		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
-	q_r->due = 0;
 	for (int i = 0; i < 8; i++)
 		q_r->due = q_r->due << 8 | (uint8_t)value.ptr[i];
 	return rpc_decode(&queue_message_type, str_skip(value, 8), NULL, 0, a, &q_r->m, err);
+}
+
+/* ---- the form of the index ------------------------------------------------------------------------------ */
+
+#define HEAD	9u
+#define VERSION 2
+
+bool message_head_encode(const struct queue_message *m, uint32_t parts, struct buf *out)
+{
+	struct queue_message bare = *m;
+	uint8_t head[HEAD] = {VERSION};
+	int fds[1];
+	size_t fd_count = 0;
+
+	le32_put(head + 1, parts);
+	le32_put(head + 5, (uint32_t)m->rcpts.n);
+	bare.rcpts.n = 0;
+	bare.body = STR_NULL;
+	bare.body_fd = -1;
+	bare.blob = 0;
+	buf_clear(out);
+	buf_add(out, head, sizeof(head));
+	return rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) == 0 && fd_count == 0 &&
+	       !buf_failed(out);
+}
+
+int message_head_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
+{
+	*q_r = (struct queued){0};
+	if (value.len < HEAD || value.ptr[0] != VERSION)
+		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
+	q_r->parts = le32_get(value.ptr + 1);
+	q_r->nrcpt = le32_get(value.ptr + 5);
+	if (rpc_decode(&queue_message_type, str_skip(value, HEAD), NULL, 0, a, &q_r->m, err) < 0)
+		return -1;
+	q_r->m.body_fd = -1;
+	q_r->m.rcpts.n = 0;
+	return 0;
 }
 
 int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r, struct err *err)
@@ -126,5 +142,5 @@ int message_get(struct queue_service *q, struct str id, struct arena *a, struct 
 	rc = kvlog_get(q->k, message_key(id, key), a, &value, err);
 	if (rc <= 0)
 		return rc;
-	return message_decode(value, a, q_r, err) < 0 ? -1 : 1;
+	return message_head_decode(value, a, q_r, err) < 0 ? -1 : 1;
 }

@@ -8,10 +8,14 @@ void queue_handle_read(struct queue_service *q, struct rpc_request *req)
 	const struct queue_id *r = req->msg;
 	struct err err = ERR_NONE;
 	struct queued m;
+	struct queue_state state;
+	size_t bytes = 0;
 	int rc = message_get(q, r->id, &req->arena, &m, &err), fd;
 
 	if (rc == 0)
 		rc = err_set(&err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	if (rc > 0 && message_recipients(q, &req->arena, &m.m, &state, &bytes, &err) < 0)
+		rc = -1;
 	if (rc > 0) {
 		m.m.body_fd = -1;
 		rc = contents_open(q, r->id, &m.m, &req->arena, &err);

@@ -13,7 +13,14 @@ RPC_DEFINE(queue_known, QUEUE_KNOWN_FIELDS)
 RPC_DEFINE(queue_taken, QUEUE_TAKEN_FIELDS)
 RPC_DEFINE(queue_id, QUEUE_ID_FIELDS)
 RPC_DEFINE(queue_claim, QUEUE_CLAIM_FIELDS)
+RPC_DEFINE(queue_told, QUEUE_TOLD_FIELDS)
+RPC_DEFINE(queue_part, QUEUE_PART_FIELDS)
+RPC_DEFINE(queue_number, QUEUE_NUMBER_FIELDS)
+RPC_DEFINE(queue_claim_info, QUEUE_CLAIM_INFO_FIELDS)
 RPC_DEFINE(queue_claimed, QUEUE_CLAIMED_FIELDS)
+RPC_DEFINE(queue_ended, QUEUE_ENDED_FIELDS)
+RPC_DEFINE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
+RPC_DEFINE(queue_admit, QUEUE_ADMIT_FIELDS)
 RPC_DEFINE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 RPC_DEFINE(queue_result, QUEUE_RESULT_FIELDS)
 RPC_DEFINE(queue_blob_begin, QUEUE_BLOB_BEGIN_FIELDS)
@@ -33,7 +40,7 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 #define CALLS(F)                                                                                                       \
 	F(QUEUE_COMMIT, 1, &queue_commit_type, &queue_id_type)                                                         \
 	F(QUEUE_CLAIM, 2, &queue_claim_type, &queue_claimed_type)                                                      \
-	F(QUEUE_RESULT, 3, &queue_result_type, &queue_ok_type)                                                         \
+	F(QUEUE_RESULT, 3, &queue_result_type, &queue_ended_type)                                                      \
 	F(QUEUE_BLOB_BEGIN, 4, &queue_blob_begin_type, &queue_blob_type)                                               \
 	F(QUEUE_BLOB_FINISH, 5, &queue_blob_finish_type, &queue_ok_type)                                               \
 	F(QUEUE_BLOB_DROP, 6, &queue_blob_type, NULL)                                                                  \
@@ -42,7 +49,9 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_HEARD, 9, &queue_heard_type, NULL)                                                                     \
 	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
 	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
-	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
+	F(QUEUE_GIVE_BACK, 12, &queue_give_back_type, NULL)                                                            \
+	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_ok_type)                                                          \
+	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type) \
 	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \

@@ -2,7 +2,7 @@
  *
  * A queued message is an envelope (sender, recipients, DSN parameters) and contents. It was accepted: it
  * leaves only by delivery, by a bounce that is itself safe, or by an administrator's hand. `relay` claims due
- * messages, tries, and reports each recipient's result; a claim that is not reported (relay died) comes
+ * parts of messages, tries, and reports each recipient's result; a claim that is not reported (relay died) comes
  * back by itself. */
 #ifndef QUEUE_SCHEMA_H
 #define QUEUE_SCHEMA_H
@@ -46,6 +46,27 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, bytes, summary)
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
+/* A part is what is scheduled: recipients of one message at one destination, so many that one delivery takes them.
+ * Parts are claimed, tried, put off and struck off one by one. QUEUE_PART_REPORT is not one of recipients: the
+ * notifications that its message still owes (`told`), all in one. */
+#define QUEUE_PART_REPORT 0xffffffffu
+/* What became of a recipient, kept until it was told to the sender. */
+#define QUEUE_TOLD_FIELDS(F, S)                                   \
+	F(S, bytes, address) F(S, bytes, orcpt)                   \
+	F(S, u8, outcome) F(S, u8, relayed /* delivered to a system that sends no reports */) \
+	F(S, bytes, code) F(S, bytes, text)                       \
+	F(S, bytes, mta) F(S, bytes, said)  /* host that decided and its reply, or "" */ \
+	F(S, u64, time)
+RPC_DECLARE(queue_told, QUEUE_TOLD_FIELDS)
+/* As the index keeps it. */
+#define QUEUE_PART_FIELDS(F, S)                                   \
+	F(S, u64, due) F(S, u32, attempts)                        \
+	F(S, u8, bulk)            /* one of several parts at its destination */ \
+	F(S, u8, warned)          /* the sender was told of the delay */ \
+	F(S, bytes, destination)  /* domain in lower case; "local" for accounts */ \
+	F(S, list, rcpts, queue_rcpt) F(S, list, told, queue_told)
+RPC_DECLARE(queue_part, QUEUE_PART_FIELDS)
+
 /* `fingerprint`: of sender and bytes, or "" when a second try of it could not be told. */
 #define QUEUE_COMMIT_FIELDS(F, S) F(S, one, message, queue_message) F(S, bytes, fingerprint)
 RPC_DECLARE(queue_commit, QUEUE_COMMIT_FIELDS)
@@ -53,13 +74,28 @@ RPC_DECLARE(queue_commit, QUEUE_COMMIT_FIELDS)
 #define QUEUE_ID_FIELDS(F, S) F(S, bytes, id)
 RPC_DECLARE(queue_id, QUEUE_ID_FIELDS)
 
-/* Due messages, at most `max`; waits up to wait_ms for one. */
-#define QUEUE_CLAIM_FIELDS(F, S) F(S, u32, max) F(S, u32, wait_ms)
+/* Due parts, at most `max`, each as a message with its recipients; waits up to wait_ms for one. Destinations take
+ * turns, and none has more than `window` (0: any number) parts claimed: one that is slow or dead keeps no other. */
+#define QUEUE_CLAIM_FIELDS(F, S) F(S, u32, max) F(S, u32, wait_ms) F(S, u32, window)
 RPC_DECLARE(queue_claim, QUEUE_CLAIM_FIELDS)
 #define QUEUE_FINGERPRINT_FIELDS(F, S) F(S, bytes, fingerprint)
 RPC_DECLARE(queue_fingerprint, QUEUE_FINGERPRINT_FIELDS)
-/* fingerprints: one a message, as it came with the commit; for the store, which may hold the sender's first try. */
-#define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, fingerprints, queue_fingerprint)
+#define QUEUE_NUMBER_FIELDS(F, S) F(S, u32, number)
+RPC_DECLARE(queue_number, QUEUE_NUMBER_FIELDS)
+#define QUEUE_CLAIM_INFO_FIELDS(F, S)                             \
+	F(S, u32, part)                                           \
+	F(S, u32, nrcpt)          /* of the whole message, when it came */ \
+	F(S, u8, alone)           /* the message has no other part: its notifications go with the result */ \
+	F(S, u8, first)           /* nothing of the message was claimed before, as far as this process knows */ \
+	F(S, u8, warned)                                          \
+	F(S, u32, attempts)                                       \
+	F(S, list, told, queue_told)        /* QUEUE_PART_REPORT: of these ... */ \
+	F(S, list, records, queue_number)   /* ... in these records, for the result to name */
+RPC_DECLARE(queue_claim_info, QUEUE_CLAIM_INFO_FIELDS)
+/* The lists are parallel. fingerprints: as it came with the commit; for the store, which may hold the sender's first
+ * try. */
+#define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, fingerprints, queue_fingerprint) \
+	F(S, list, infos, queue_claim_info)
 RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 
 #define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
@@ -67,8 +103,20 @@ RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 /* Struck off (delivered, failed) or due later (deferred). A bounce goes in the same commit as the failures
  * it tells of: `bounce` is a whole message, or one without recipients for none. */
 #define QUEUE_RESULT_FIELDS(F, S) \
-	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message)
+	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message) \
+	F(S, u32, part)                                           \
+	F(S, u8, warned)                    /* the sender is told of the delay by this result */ \
+	F(S, list, told, queue_told)        /* to be told together with what becomes of other parts */ \
+	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */
 RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
+#define QUEUE_ENDED_FIELDS(F, S) F(S, u8, ended /* the message has no other part: it is gone */)
+RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)
+/* No reply. The claim ends without an attempt; nothing more of its destination is claimed for so long. */
+#define QUEUE_GIVE_BACK_FIELDS(F, S) F(S, bytes, id) F(S, u32, part) F(S, u32, pause_ms)
+RPC_DECLARE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
+/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. */
+#define QUEUE_ADMIT_FIELDS(F, S) F(S, u64, size)
+RPC_DECLARE(queue_admit, QUEUE_ADMIT_FIELDS)
 
 /* ---- second tries (queue/taken.c; front ends use queue/client.h) ----
  * A message is an orphan when it was committed, but its front end died or told (heard 0) that its answer did not leave.
@@ -109,10 +157,11 @@ RPC_DECLARE(queue_list, QUEUE_LIST_FIELDS)
 RPC_DECLARE(queue_state, QUEUE_STATE_FIELDS)
 #define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, states, queue_state)
 RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
-/* id "": all; `ids`: these, as far as they are there. FLUSH: due now, but for what is held. HOLD: not tried until it is
- * released. RELEASE: of what is held. REQUEUE: as if it had just come, held or not. */
+/* id "": all, or those with recipients at `destination`; `ids`: these, as far as they are there. FLUSH: due now, but for
+ * what is held (and with a destination, only what goes there). HOLD: not tried until it is released. RELEASE: of what is
+ * held. REQUEUE: as if it had just come, held or not. */
 enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
-#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id)
+#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 #define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
@@ -126,7 +175,8 @@ RPC_DECLARE(queue_summary, QUEUE_SUMMARY_FIELDS)
 #define QUEUE_CLIENT_ALERT "alert"
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
-	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_SUMMARY;
+	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_GIVE_BACK, QUEUE_ADMIT,
+	QUEUE_SUMMARY;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

@@ -145,6 +145,8 @@ static const struct {
 	{&QUEUE_HEARD, queue_handle_heard, SMTPD},
 	{&QUEUE_ORPHANS, queue_handle_orphans, SMTPD},
 	{&QUEUE_KNOWN, queue_handle_known, SMTPD},
+	{&QUEUE_GIVE_BACK, queue_handle_give_back, RELAY},
+	{&QUEUE_ADMIT, queue_handle_admit, SMTPD},
 	{&QUEUE_LIST, queue_handle_list, MASTER},
 	{&QUEUE_ACT, queue_handle_act, MASTER},
 	{&QUEUE_READ, queue_handle_read, MASTER},
@@ -208,7 +210,9 @@ static int open_storage(struct queue_service *q, struct err *err)
 		return -1;
 	if (repeat_load(q, err) < 0 || taken_load(q, err) < 0)
 		return -1;
-	return kvlog_read_only(q->k) ? 0 : contents_rebuild(q, err);
+	if (!kvlog_read_only(q->k) && (queue_upgrade(q, err) < 0 || contents_rebuild(q, err) < 0))
+		return -1;
+	return schedule_load(q, err);
 }
 
 struct queue_service *queue_service_new(const struct queue_options *options, struct err *err)
@@ -219,6 +223,9 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->msgs = -1;
 	pthread_mutex_init(&q->lock, NULL);
 	q->claims = map_new();
+	q->spreads = map_new();
+	q->schedule = schedule_new();
+	q->contents_by_id = map_new();
 	q->unread = map_new();
 	q->blobs = map_new();
 	q->taken = map_new();
@@ -303,13 +310,15 @@ void queue_service_free(struct queue_service **qp)
 	spool_close(&q->spool);
 	if (q->msgs >= 0)
 		io_close(q->msgs);
-	map_free(&q->claims);
+	claims_free_all(q);
+	spread_free_all(q);
+	schedule_free(&q->schedule);
 	map_free(&q->unread);
 	map_free(&q->blobs);
 	taken_free_all(q);
 	vec_release(&q->polls);
 	for (size_t i = 0; i < q->put_offs.n; i++)
-		free(q->put_offs.v[i].id);
+		free(q->put_offs.v[i].key);
 	vec_release(&q->put_offs);
 	vec_release(&q->ended);
 	pthread_mutex_destroy(&q->lock);

@@ -2,8 +2,9 @@
  *
  * Invariants:
  *  1. A commit is answered when the message is durable; a result (with its bounces) when it is. One commit each.
- *  2. A message is in the schedule exactly once while it has recipients, and gone when it has none.
- *  3. A message is claimed by at most one peer; the claim ends with its result or with the peer.
+ *  2. Each part of a message (recipients at one destination) is in the schedule exactly once, and gone when it has
+ *     no recipients; the message is gone when it has neither parts nor anything to tell its sender.
+ *  3. A part is claimed by at most one peer; the claim ends with its result or with the peer.
  *  4. Contents are in the journal until a checkpoint has written them to "msgs/ID" (body first, envelope
  *     behind, so that the index can be rebuilt), and are unlinked only after the message's end is durable.
  *
@@ -22,6 +23,7 @@ struct queue_parameters { /* of main.cf; times in milliseconds */
 	int64_t minimal_backoff_time, maximal_backoff_time;
 	int64_t maximal_queue_lifetime, bounce_queue_lifetime;
 	int64_t message_size_limit; /* bytes; 0: none */
+	size_t recipients_together; /* of one destination in one part, at most; 0: 50 */
 };
 
 struct queue_options {

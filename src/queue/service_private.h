@@ -17,12 +17,19 @@
 #define QUEUE_INLINE_MAX (64u << 10)
 #define QUEUE_RCPTS_MAX	 50000u
 #define QUEUE_KEY_MAX	 400
+#define DESTINATION_MAX	 255
+/* Numbers of parts from here on are records of what the sender must be told; the last is their QUEUE_PART_REPORT. */
+#define PART_TOLD 0x80000000u
 
 /* What the index knows of a message. */
 struct queued {
-	uint64_t due;		/* seconds; 0 while parsing fails */
+	uint64_t due;		/* message_decode(): seconds */
+	uint32_t parts, nrcpt;	/* when it came */
 	struct queue_message m; /* without contents; points into the arena it was decoded to */
 };
+
+struct spread;
+struct schedule;
 
 /* The bytes of a message that are not in a file yet. */
 struct contents {
@@ -42,9 +49,10 @@ struct waiting_claim { /* a long poll */
 	int64_t deadline_ms;
 };
 
-/* A message that could not be read when it was due. */
+/* A part that could not be read when it was due. */
 struct put_off {
-	char *id;
+	char *key;
+	size_t len;
 	int64_t until_ms;
 };
 
@@ -77,8 +85,10 @@ struct queue_service {
 	bool rebuild;	   /* the index was lost: take it from msgs */
 
 	/* The loop's. */
-	struct map *unread;		/* id of a message that could not be read the last time */
-	struct map *claims;		/* id -> peer id + 1 */
+	struct map *unread; /* keys of parts that could not be read the last time */
+	struct schedule *schedule;
+	struct map *spreads;		/* id -> struct spread: of messages of several parts that are worked on */
+	struct map *claims;		/* part's key -> struct holding */
 	struct map *taken;		/* delivery id -> struct taken */
 	VEC(struct delivery_key) heard; /* to be written */
 	bool striking;
@@ -93,22 +103,96 @@ struct queue_service {
 	atomic_bool unlinked; /* files were removed since the last sync */
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
+	struct map *contents_by_id;	 /* the latest of each id */
 };
 
 /* message.c: keys and values */
 void queue_id_new(struct queue_service *q, char out[QUEUE_ID_MAX]);
 bool queue_id_ok(struct str id);
 struct str message_key(struct str id, char out[QUEUE_KEY_MAX]);
-/* Schedule: due time, destination, id. */
-struct str schedule_key(uint64_t due, struct str destination, struct str id, char out[QUEUE_KEY_MAX]);
-bool schedule_parse(struct str key, uint64_t *due_r, struct str *id_r);
-struct str message_destination(const struct queue_message *m);
-/* The message without contents, as the index and the trailer of a file hold it. False: too large. */
+bool queue_id_is_given(struct str id);
+/* The message without contents, as the trailer of a file holds it (and the index of older versions did). False: too
+ * large. */
 bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out) WARN_UNUSED;
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
+/* The same without recipients, as the index holds it. */
+bool message_head_encode(const struct queue_message *m, uint32_t parts, struct buf *out) WARN_UNUSED;
+int message_head_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
 /* 1, 0 no such message, -1. */
 int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r,
 		struct err *err) WARN_UNUSED;
+
+/* part.c */
+struct part_id { /* a part's name */
+	struct str id;
+	uint32_t part;
+};
+struct str part_key(struct part_id p, char out[QUEUE_KEY_MAX]);
+bool part_key_parse(struct str key, struct part_id *p_r);
+/* All parts of a message: from first to before the returned end, both in `out`. */
+void part_range(struct str id, char first[QUEUE_KEY_MAX], char end[QUEUE_KEY_MAX], struct str *first_r,
+		struct str *end_r);
+struct str schedule_key(struct str destination, bool bulk, uint64_t due, struct part_id p, char out[QUEUE_KEY_MAX]);
+struct schedule_entry {
+	struct str destination;
+	bool bulk;
+	uint64_t due;
+	struct part_id p;
+};
+bool schedule_parse(struct str key, struct schedule_entry *e_r);
+bool part_encode(const struct queue_part *p, struct buf *out) WARN_UNUSED;
+int part_decode(struct str value, struct arena *a, struct queue_part *p_r, struct err *err) WARN_UNUSED;
+/* 1, 0 no such part, -1. */
+int part_get(struct queue_service *q, struct part_id p, struct arena *a, struct queue_part *p_r,
+	     struct err *err) WARN_UNUSED;
+/* Where a recipient's part goes. In the arena, in lower case. */
+struct str part_destination(const struct queue_rcpt *rcpt, struct arena *a);
+/* The recipients of a message in parts, by destination, at most `limit` in each. */
+struct queue_part *part_split(const struct queue_message *m, uint64_t due, size_t limit, struct arena *a,
+			      size_t *count_r);
+
+/* Adds the recipients of all its parts to a message; how it stands. *bytes grows by what they take. */
+int message_recipients(struct queue_service *q, struct arena *a, struct queue_message *m, struct queue_state *state_r,
+		       size_t *bytes, struct err *err) WARN_UNUSED;
+
+/* spread.c: how far a message of several parts is. Counts, kept while it is worked on. */
+struct spread {
+	uint32_t left;	  /* parts of recipients */
+	uint32_t untried; /* of them */
+	uint32_t claimed; /* of them */
+	uint64_t report;  /* when the report is due; 0: there is none */
+};
+/* NULL with err. */
+struct spread *spread_of(struct queue_service *q, struct str id, bool *is_new_r, struct err *err);
+void spread_drop(struct queue_service *q, struct str id);
+/* Nothing goes on with it: what is known of it can be found again. */
+void spread_rest(struct queue_service *q, struct str id);
+void spread_free_all(struct queue_service *q);
+
+/* schedule.c */
+struct schedule *schedule_new(void);
+void schedule_free(struct schedule **s);
+int schedule_load(struct queue_service *q, struct err *err) WARN_UNUSED;
+/* A key was put. */
+void schedule_put(struct queue_service *q, struct str key);
+/* One more, one less is claimed. The latter brings the destination back into turn. */
+void schedule_claimed(struct queue_service *q, struct str destination);
+/* `again`: the part is as due as before. */
+void schedule_released(struct queue_service *q, struct str destination, bool again);
+/* The part, if there is one, is not claimed any more and may be as due as before. */
+void schedule_look(struct queue_service *q, struct str id, uint32_t part);
+void schedule_pause(struct queue_service *q, struct str destination, int64_t pause_ms);
+/* The next part in turn that is due and not claimed; its key in `out`. False: none; *next_ms_r: when there may be one
+ * (wall clock; 0: nothing waits). A destination with `window` (0: any number) claims is left out. The caller claims it.
+ */
+bool schedule_next(struct queue_service *q, uint32_t window, char out[QUEUE_KEY_MAX], struct str *key_r,
+		   uint64_t *next_ms_r);
+
+/* upgrade.c: an index of before there were parts */
+int queue_upgrade(struct queue_service *q, struct err *err) WARN_UNUSED;
+/* What makes `m` known to the index: all its keys. */
+int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t due, struct arena *a,
+		void (*add)(void *ctx, struct str key, struct str value), void *ctx, struct err *err) WARN_UNUSED;
 
 /* repeat.c */
 struct str repeat_key(struct str delivery_id, char out[QUEUE_KEY_MAX]);
@@ -162,10 +246,11 @@ void contents_free(struct queue_service *q);
 void queue_handle_commit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_result(struct queue_service *q, struct rpc_request *req);
 void queue_handle_claim(struct queue_service *q, struct rpc_request *req);
+void queue_handle_give_back(struct queue_service *q, struct rpc_request *req);
+void queue_handle_admit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_list(struct queue_service *q, struct rpc_request *req);
 void queue_handle_act(struct queue_service *q, struct rpc_request *req);
 void queue_handle_read(struct queue_service *q, struct rpc_request *req); /* read.c */
-bool queue_is_claimed(struct queue_service *q, struct str id);
 void queue_handle_summary(struct queue_service *q, struct rpc_request *req);
 /* The peer began the blob: nobody else may finish, use or drop it. */
 bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);
@@ -173,10 +258,13 @@ void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);
 /* Something may be due now: answers long polls, sets the timer. */
 void queue_pump(struct queue_service *q);
 void queue_peer_closed(void *ctx, struct rpc_peer *peer);
-/* The claim ends, if it is this peer's. */
+void claims_free_all(struct queue_service *q);
+bool part_is_claimed(const struct queue_service *q, struct str part_key);
 /* A claim that a queue process of before gave is nobody's. */
-bool claimed_by_another(struct queue_service *q, struct str id, const struct rpc_peer *peer);
-void claim_drop_of(struct queue_service *q, struct str id, const struct rpc_peer *peer);
-void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action);
+bool claimed_by_another(struct queue_service *q, struct part_id p, const struct rpc_peer *peer);
+/* The claim ends, whoever had it. `again`: the part is as due as before. */
+void claim_drop(struct queue_service *q, struct part_id p, bool again);
+/* One commit for all; they end or become due. req (may be NULL) is answered with `answer`, owned by it. */
+void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action, struct str destination);
 
 #endif

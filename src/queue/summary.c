@@ -18,7 +18,7 @@ static int count_one(void *ctx, struct str key, struct str value)
 	(void)key;
 	s->sum.messages++;
 	if (!s->found && s->sum.messages <= LOOK_MAX &&
-	    message_decode(arena_str(&s->req->arena, value), &s->req->arena, &m, NULL) == 0 &&
+	    message_head_decode(arena_str(&s->req->arena, value), &s->req->arena, &m, NULL) == 0 &&
 	    !str_eq(m.m.client, STR(QUEUE_CLIENT_ALERT))) {
 		s->sum.oldest = m.m.arrival;
 		s->found = true;

@@ -6,9 +6,10 @@
  *
  * The key is written in the commit that takes the message. It goes when the front end has told that its answer left
  * (QUEUE_HEARD) and the message has ended, whichever comes last; it outlives the message by days at most, when no
- *client tries any more. That an answer left is written without a flush of its own, with all others of some seconds.
- *While the front end's session lives a message is nobody's second try: only one whose session told that its answer did
- *not leave, or whose front end has died, is an orphan that QUEUE_KNOWN speaks of. */
+ * client tries any more. That an answer left is written without a flush of its own, with all others of some seconds;
+ *from then on the record is on the disk alone. While the front end's session lives a message is nobody's second try:
+ *only one whose session told that its answer did not leave, or whose front end has died, is an orphan that QUEUE_KNOWN
+ *speaks of. */
 #include "queue/service_private.h"
 
 #include "base/clock.h"
@@ -98,12 +99,13 @@ static void taken_drop(struct queue_service *q, struct str delivery_id)
 
 bool taken_ended(struct queue_service *q, struct str delivery_id, bool by_hand, struct arena *a, struct kvlog_op *op_r)
 {
-	struct taken *t = taken_find(q, delivery_id);
+	const struct taken *t = taken_find(q, delivery_id);
 	char key[QUEUE_KEY_MAX];
 
-	if (!t || (!t->rec.heard && !by_hand))
+	/* Not in memory: heard, or never noted. */
+	if (delivery_id.len != 16 || (t && !t->rec.heard && !by_hand))
 		return false;
-	*op_r = (struct kvlog_op){.key = arena_str(a, taken_key(t->delivery_id, key)), .del = true};
+	*op_r = (struct kvlog_op){.key = arena_str(a, taken_key((const uint8_t *)delivery_id.ptr, key)), .del = true};
 	taken_drop(q, delivery_id);
 	return true;
 }
@@ -128,8 +130,7 @@ static void heard_op(struct queue_service *q, const struct delivery_key *d, stru
 	*op_r = (struct kvlog_op){.key = arena_str(a, taken_key(d->id, key)), .del = true};
 	if (t && message_there(q, t->rec.id, a))
 		op_r->del = taken_encode(&t->rec, a, &op_r->value, NULL) < 0;
-	if (op_r->del)
-		taken_drop(q, id);
+	taken_drop(q, id);
 }
 
 static void strike_soon(struct queue_service *q);
@@ -268,13 +269,34 @@ void queue_handle_known(struct queue_service *q, struct rpc_request *req)
 struct str taken_fingerprint(struct queue_service *q, struct str delivery_id, struct arena *a)
 {
 	struct taken *t = taken_find(q, delivery_id);
+	struct queue_taken rec;
+	char key[QUEUE_KEY_MAX];
+	struct str value;
 
-	return t ? arena_str(a, t->rec.fingerprint) : STR("");
+	if (t)
+		return arena_str(a, t->rec.fingerprint);
+	if (delivery_id.len != 16 ||
+	    kvlog_get(q->k, taken_key((const uint8_t *)delivery_id.ptr, key), a, &value, NULL) <= 0 ||
+	    rpc_decode(&queue_taken_type, value, NULL, 0, a, &rec, NULL) < 0)
+		return STR("");
+	return rec.fingerprint;
 }
 
 /* ---- start ---- */
 
-/* Into the list of what is written soon: records that are outdated, damaged or of no use any more. */
+static bool is_there(struct queue_service *q, struct str id)
+{
+	struct arena a;
+	bool yes;
+
+	arena_init(&a);
+	yes = message_there(q, id, &a);
+	arena_release(&a);
+	return yes;
+}
+
+/* Into the list of what is written soon: records that are outdated, damaged or of no use any more. Those that were
+ * heard and whose message is there stay on the disk alone. */
 static int load_one(void *ctx, struct str key, struct str value)
 {
 	struct queue_service *q = ctx;
@@ -286,6 +308,10 @@ static int load_one(void *ctx, struct str key, struct str value)
 	memcpy(id.id, key.ptr + 1, sizeof(id.id));
 	if (taken_add(q, str_of(id.id, 16), value, 0)) {
 		t = taken_find(q, str_of(id.id, 16));
+		if (t->rec.heard && is_there(q, t->rec.id)) {
+			taken_drop(q, str_of(id.id, 16));
+			return 0;
+		}
 		if (t->rec.time + KEEP_S < (uint64_t)clock_wall())
 			taken_drop(q, str_of(id.id, 16));
 		else if (!t->rec.heard)

@@ -1,9 +1,14 @@
 /* What the sender is told (RFC 3464, RFC 3461 6), and who is told when the sender cannot be.
  *
- *	sender here               a notification, null sender, in the commit that strikes the recipients off
- *	sender elsewhere, gone    to the postmaster: mail for the world cannot leave yet, and nothing vanishes in
- *silence null sender               nobody (never a bounce for a bounce), the postmaster if notify_classes has 2bounce
- *	our own double-bounce     nobody: it is logged and dropped
+ *	failures, delays, deliveries as NOTIFY asks    a notification, null sender, through the queue like all mail
+ *	sender here, and gone meanwhile                to the postmaster: nothing vanishes in silence
+ *	null sender                                    nobody (never a bounce for a bounce), the postmaster if
+ *	                                               notify_classes has 2bounce
+ *	our own double-bounce                          nobody: it is logged and dropped
+ *
+ * Of a message that went to several destinations the queue gathers what is to be told, and asks for the report when all
+ * were tried (QUEUE_PART_REPORT); of one in a single part it goes with the result. Either way it is in the commit that
+ * strikes the recipients off, or the record of what they owe.
  *
  * A notification is small on purpose: it must itself be deliverable from the journal alone. */
 #include "base/clock.h"
@@ -23,40 +28,91 @@ struct str bounce_double_sender(const struct attempt *a)
 	return arena_printf(a->arena, "double-bounce@%.*s", STR_ARG(a->conf->myorigin));
 }
 
-static bool wants(const struct attempt_rcpt *r, enum queue_outcome outcome)
+/* ---- what is to be told --------------------------------------------------------------------------------- */
+
+struct telling {
+	VEC(struct queue_told) list;
+};
+
+static bool is_late(const struct attempt *a)
+{
+	int64_t age_ms = (clock_wall() - (int64_t)a->message->arrival) * 1000;
+
+	return a->conf->delay_warning_time > 0 && age_ms >= a->conf->delay_warning_time && !a->info->warned &&
+	       a->message->sender.len > 0;
+}
+
+/* RFC 3461 4.1: without NOTIFY failures and delays are told. */
+static bool wants(const struct attempt_rcpt *r, bool late)
 {
 	uint32_t notify = r->rcpt->notify;
 
-	if (r->outcome != outcome || (notify & NOTIFY_NEVER))
+	if (notify & NOTIFY_NEVER)
 		return false;
-	if (outcome == OUTCOME_DELIVERED)
-		return notify & NOTIFY_SUCCESS;
-	return notify == 0 || (notify & NOTIFY_FAILURE);
+	switch (r->outcome) {
+	case OUTCOME_DELIVERED:
+		return (notify & NOTIFY_SUCCESS) && !r->passed_on;
+	case OUTCOME_FAILED:
+		return notify == 0 || (notify & NOTIFY_FAILURE);
+	case OUTCOME_DEFERRED:
+		return late && (notify == 0 || (notify & NOTIFY_DELAY));
+	}
+	return false;
 }
 
-static size_t collect(const struct attempt *a, enum queue_outcome outcome, bool all, struct dsn_recipient **list_r)
+/* all: of failures also those that the sender does not want to hear of, for the postmaster. */
+static void collect(struct attempt *a, bool late, bool all, struct telling *t)
 {
-	struct dsn_recipient *list = ARENA_ARRAY(a->arena, struct dsn_recipient, a->message->rcpts.n + 1);
-	size_t n = 0;
-
 	for (size_t i = 0; i < a->message->rcpts.n; i++) {
 		const struct attempt_rcpt *r = &a->rcpts[i];
+		struct queue_told told = {
+			.address = r->rcpt->address,
+			.orcpt = r->rcpt->orcpt,
+			.outcome = (uint8_t)r->outcome,
+			.relayed = r->relayed,
+			.code = r->code,
+			.text = r->text,
+			.mta = r->mta,
+			.said = r->said,
+			.time = (uint64_t)clock_wall(),
+		};
 
-		if (all ? r->outcome != outcome : !wants(r, outcome))
+		if (all ? r->outcome == OUTCOME_FAILED : r->outcome && wants(r, late))
+			vec_push_arena(a->arena, &t->list, told);
+	}
+}
+
+static size_t select_outcome(struct attempt *a, const struct telling *t, enum queue_outcome outcome,
+			     struct dsn_recipient **list_r)
+{
+	struct dsn_recipient *list = ARENA_ARRAY(a->arena, struct dsn_recipient, t->list.n + 1);
+	int64_t lifetime = a->conf->maximal_queue_lifetime / 1000;
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->list.n; i++) {
+		const struct queue_told *r = &t->list.v[i];
+
+		if (r->outcome != outcome)
 			continue;
 		list[n++] = (struct dsn_recipient){
-			.address = r->rcpt->address,
-			.original = r->rcpt->orcpt,
+			.address = r->address,
+			.original = r->orcpt,
 			.status = r->code,
-			.diagnostic = r->text,
-			.remote_mta = STR(""),
-			.last_attempt = clock_wall(),
-			.action = outcome == OUTCOME_DELIVERED ? DSN_DELIVERED : DSN_FAILED,
+			.diagnostic = r->mta.len > 0 && r->said.len > 0 ? r->said : r->text,
+			.remote_mta = r->said.len > 0 ? r->mta : STR(""),
+			.last_attempt = (int64_t)r->time,
+			.will_retry_until = outcome == OUTCOME_DEFERRED ? (int64_t)a->message->arrival + lifetime : 0,
+			.action = outcome == OUTCOME_FAILED	? DSN_FAILED
+				  : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
+				  : r->relayed			? DSN_RELAYED
+								: DSN_DELIVERED,
 		};
 	}
 	*list_r = list;
 	return n;
 }
+
+/* ---- the notification ----------------------------------------------------------------------------------- */
 
 /* The original as it would have been delivered, or (`header`) its header alone, at most max bytes of it. */
 static struct str original(struct attempt *a, bool header, size_t max)
@@ -140,11 +196,20 @@ static struct str trace(const struct attempt *a)
 static void add_message(struct attempt *a, struct queue_result *result, struct str sender, struct str to,
 			struct str text)
 {
-	struct queue_message *m = &result->bounces.v[result->bounces.n++];
+	struct queue_message *m;
 	char *id = arena_alloc(a->arena, DELIVERY_ID_SIZE);
 
+	if (result->bounces.n % 16 == 0) {
+		struct queue_message *grown = ARENA_ARRAY(a->arena, struct queue_message, result->bounces.n + 16);
+
+		if (result->bounces.n > 0)
+			memcpy(grown, result->bounces.v, result->bounces.n * sizeof(*grown));
+		result->bounces.v = grown;
+	}
+	m = &result->bounces.v[result->bounces.n++];
+
 	*m = (struct queue_message){
-		.id = STR(""),
+		.id = deliver_queue_id(a->arena),
 		.sender = sender,
 		.client = STR("local"),
 		.arrival = (uint64_t)clock_wall(),
@@ -163,11 +228,19 @@ static void add_message(struct attempt *a, struct queue_result *result, struct s
 	m->rcpts.v[0].notify = NOTIFY_NEVER;
 }
 
-static void tell(struct attempt *a, struct queue_result *result, const struct dsn_recipient *list, size_t count,
-		 enum queue_outcome outcome, struct str sender, struct str to, struct str shown)
+static const char *kind_of(enum queue_outcome outcome)
 {
-	if (count == 0)
-		return;
+	return outcome == OUTCOME_DELIVERED  ? "delivery status"
+	       : outcome == OUTCOME_DEFERRED ? "delay"
+					     : "non-delivery";
+}
+
+static void tell(struct attempt *a, struct queue_result *result, const struct telling *t, enum queue_outcome outcome,
+		 struct str sender, struct str to, struct str shown)
+{
+	struct dsn_recipient *list;
+	size_t count = select_outcome(a, t, outcome, &list);
+
 	for (size_t at = 0; at < count; at += GROUP) {
 		struct dsn d = {
 			.reporting_mta = a->conf->myhostname,
@@ -186,19 +259,19 @@ static void tell(struct attempt *a, struct queue_result *result, const struct ds
 		d.message_id = arena_printf(a->arena, "%016llx%08llx@%.*s", (unsigned long long)random_u64(),
 					    (unsigned long long)clock_wall(), STR_ARG(a->conf->myhostname));
 		text = text_make(a, &d, outcome);
-		if (text.len > 0)
-			add_message(a, result, sender, to, text);
-		else
+		if (text.len == 0) {
 			log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
+			continue;
+		}
+		add_message(a, result, sender, to, text);
+		log_as(relay_log_name(a, "bounce"), "%.*s: %s %s notification: %.*s", STR_ARG(a->message->id),
+		       sender.len > 0 ? "postmaster" : "sender", kind_of(outcome),
+		       STR_ARG(result->bounces.v[result->bounces.n - 1].id));
 	}
-	log_as(relay_log_name(a, "bounce"), "%.*s: %s notification to <%.*s>", STR_ARG(a->message->id),
-	       outcome == OUTCOME_DELIVERED ? "sender delivery status"
-	       : sender.len > 0		    ? "postmaster non-delivery"
-					    : "sender non-delivery",
-	       STR_ARG(shown));
 }
 
-/* Whether a notification would arrive. When nobody can say now, it waits in the queue until somebody can. */
+/* Whether a notification would arrive, as far as we know. When nobody can say now, it waits in the queue until somebody
+ * can. */
 static bool is_reachable(struct attempt *a, struct str sender)
 {
 	struct dir_resolved found;
@@ -206,8 +279,8 @@ static bool is_reachable(struct attempt *a, struct str sender)
 	bool yes;
 
 	rpc_reply_init(&hold);
-	yes = relay_resolve(a, sender, &found, &hold, NULL) < 0 || found.class == RCPT_LOCAL ||
-	      found.class == RCPT_MIXED;
+	yes = relay_resolve(a, sender, &found, &hold, NULL) < 0 ||
+	      (found.class != RCPT_UNKNOWN && found.class != RCPT_DISABLED);
 	rpc_reply_release(&hold);
 	return yes;
 }
@@ -222,49 +295,95 @@ static bool has_class(const struct conf *conf, struct str class)
 	return false;
 }
 
-static void tell_postmaster(struct attempt *a, struct queue_result *result)
-{
-	struct dsn_recipient *list;
-	size_t count = collect(a, OUTCOME_FAILED, true, &list);
-	struct str shown = arena_printf(a->arena, "postmaster@%.*s", STR_ARG(a->conf->myorigin));
+/* So many in so long, and the rest is counted: trouble comes in thousands. */
+#define NOTICES	      50
+#define NOTICES_IN_MS 3600000
 
-	tell(a, result, list, count, OUTCOME_FAILED, bounce_double_sender(a), STR("postmaster"), shown);
+static bool may_notice(struct relay *r)
+{
+	int64_t now = clock_ms();
+	unsigned silent = 0;
+	bool yes;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->notices_since == 0 || now - r->notices_since >= NOTICES_IN_MS) {
+		silent = r->notices > NOTICES ? r->notices - NOTICES : 0;
+		r->notices_since = now;
+		r->notices = 0;
+	}
+	yes = ++r->notices <= NOTICES;
+	pthread_mutex_unlock(&r->lock);
+	if (silent > 0)
+		log_warning("%u notices to the postmaster were left out", silent);
+	return yes;
 }
 
-static void tell_sender(struct attempt *a, struct queue_result *result)
+static void tell_postmaster(struct attempt *a, struct queue_result *result, const struct telling *t,
+			    enum queue_outcome outcome)
 {
-	struct str sender = a->message->sender;
-	struct dsn_recipient *failed, *delivered;
-	size_t failed_count = collect(a, OUTCOME_FAILED, false, &failed);
-	size_t delivered_count = collect(a, OUTCOME_DELIVERED, false, &delivered);
+	struct str shown = arena_printf(a->arena, "postmaster@%.*s", STR_ARG(a->conf->myorigin));
 
-	if (failed_count + delivered_count == 0)
+	if (t->list.n == 0)
 		return;
-	if (is_reachable(a, sender)) {
-		tell(a, result, failed, failed_count, OUTCOME_FAILED, STR(""), sender, sender);
-		tell(a, result, delivered, delivered_count, OUTCOME_DELIVERED, STR(""), sender, sender);
+	if (may_notice(a->relay))
+		tell(a, result, t, outcome, bounce_double_sender(a), STR("postmaster"), shown);
+	else
+		log_info("%.*s: too many notices to the postmaster: left out", STR_ARG(a->message->id));
+}
+
+static void tell_sender(struct attempt *a, struct queue_result *result, const struct telling *t)
+{
+	static const enum queue_outcome all[] = {OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_DELIVERED};
+	struct str sender = a->message->sender;
+
+	if (t->list.n == 0)
+		return;
+	if (!is_reachable(a, sender)) {
+		log_warning("%.*s: cannot notify the sender <%.*s>, who is gone", STR_ARG(a->message->id),
+			    STR_ARG(sender));
+		tell_postmaster(a, result, t, OUTCOME_FAILED);
 		return;
 	}
-	log_warning("%.*s: cannot notify the sender <%.*s>, who is not here", STR_ARG(a->message->id), STR_ARG(sender));
-	if (failed_count > 0)
-		tell_postmaster(a, result);
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		tell(a, result, t, all[i], STR(""), sender, sender);
+	if (has_class(a->conf, STR("bounce")))
+		tell_postmaster(a, result, t, OUTCOME_FAILED);
+	if (has_class(a->conf, STR("delay")))
+		tell_postmaster(a, result, t, OUTCOME_DEFERRED);
+}
+
+/* Of a report the records; else what this attempt brought. */
+static struct telling what_to_tell(struct attempt *a, bool late)
+{
+	struct telling t = {0};
+
+	if (a->info->part == QUEUE_PART_REPORT) {
+		t.list.v = a->info->told.v;
+		t.list.n = a->info->told.n;
+	} else {
+		collect(a, late, a->message->sender.len == 0, &t);
+	}
+	return t;
 }
 
 void bounce_add(struct attempt *a, struct queue_result *result)
 {
 	struct str sender = a->message->sender;
-	size_t groups = a->message->rcpts.n / GROUP + 1;
-	bool failed = false;
+	bool late = is_late(a);
+	struct telling t = what_to_tell(a, late);
 
-	for (size_t i = 0; i < a->message->rcpts.n; i++)
-		failed = failed || a->rcpts[i].outcome == OUTCOME_FAILED;
-	/* For failures, and for deliveries. */
-	result->bounces.v = ARENA_ARRAY(a->arena, struct queue_message, 2 * groups);
-	result->bounces.n = 0;
+	result->warned = late;
+	if (t.list.n == 0)
+		return;
+	if (!a->info->alone && a->info->part != QUEUE_PART_REPORT) {
+		result->told.v = t.list.v;
+		result->told.n = t.list.n;
+		return;
+	}
 	if (sender.len > 0 && !str_ieq(sender, bounce_double_sender(a)))
-		tell_sender(a, result);
-	else if (failed && sender.len == 0 && has_class(a->conf, STR("2bounce")))
-		tell_postmaster(a, result);
-	else if (failed)
+		tell_sender(a, result, &t);
+	else if (sender.len == 0 && has_class(a->conf, STR("2bounce")))
+		tell_postmaster(a, result, &t, OUTCOME_FAILED);
+	else
 		log_warning("%.*s: undeliverable notification dropped", STR_ARG(a->message->id));
 }

@@ -1,42 +1,146 @@
-/* relay/private - what the files of the relay share. */
+/* relay/private - what the files of the relay share.
+ *
+ * An attempt is one claimed part of a message, with memory of its own. It is divided into jobs: deliveries by one
+ * transport to one nexthop; the last job that ends ends the attempt. */
 #ifndef RELAY_PRIVATE_H
 #define RELAY_PRIVATE_H
 
+#include "base/map.h"
 #include "base/vec.h"
 #include "relay/relay.h"
 #include <pthread.h>
 #include <stdatomic.h>
 
-struct relay {
-	struct deliver_env env;
-	struct rpc_channel *directory;
-	pthread_mutex_t lock; /* conf */
-	struct conf *conf;
-	uint64_t sessions; /* numbers for grants */
-	atomic_bool stopping;
-	int wake_fd; /* eventfd: relay_stop() */
-};
+struct site;
+struct attempt;
 
 /* One recipient of a queued message, and what became of it in this attempt. */
 struct attempt_rcpt {
 	const struct queue_rcpt *rcpt;
-	enum queue_outcome outcome;
+	enum queue_outcome outcome; /* 0: nothing yet */
 	struct str code, text;
+	struct str mta, said;	   /* host that decided, and its reply; or "" */
+	struct str relay, program; /* of the log line: "mx.example[192.0.2.1]:25", "smtp" */
+	int64_t connect_us, transmission_us;
+	bool relayed;	/* to a system that sends no reports */
+	bool passed_on; /* to one that does: nothing more is ours to tell */
 };
 
-/* One claimed message while it is tried. */
+enum job_kind { JOB_STORE, JOB_SMTP, JOB_LMTP, JOB_ERROR, JOB_DISCARD, JOB_RETRY, JOB_SUSPENDED, JOB_UNAVAILABLE };
+
+struct job_rcpt {
+	size_t index; /* of the attempt */
+	struct str address;
+};
+
+struct job {
+	struct job *next;
+	struct arena arena; /* what the thread that runs it makes */
+	struct attempt *attempt;
+	enum job_kind kind;
+	struct str transport, nexthop;
+	struct site *site;	    /* NULL: nothing limits it */
+	size_t limit;		    /* recipients */
+	VEC(struct job_rcpt) rcpts; /* in the job's arena */
+	struct delivery_rcpt *here; /* JOB_STORE */
+	size_t here_count;
+};
+
+/* One claimed part while it is tried. */
 struct attempt {
+	struct attempt *next;
 	struct relay *relay;
 	struct conf *conf;
+	struct arena own;
+	struct arena *arena; /* &own */
 	const struct queue_message *message;
-	struct arena *arena;
+	const struct queue_claim_info *info;
 	uint64_t session;
 	struct content content;
 	struct attempt_rcpt *rcpts; /* as many as the message has */
 	struct delivery_done done;
 	struct str fingerprint; /* of the message as it came, or "" */
 	int64_t started_us;
+	size_t bytes;
+	bool granted;	    /* directory knows the session */
+	bool ended;	    /* the whole message, with this report */
+	unsigned jobs_left; /* under the dispatcher's lock */
 };
+
+/* What the dispatcher knows; all under lock but the counters of threads' own work. */
+struct dispatch {
+	pthread_mutex_t lock;
+	pthread_cond_t work;			/* something to do */
+	pthread_cond_t room;			/* something was done */
+	struct attempt *fresh, *fresh_last;	/* to be divided */
+	struct job *free_jobs, *free_jobs_last; /* that no site limits */
+	struct map *sites;
+	VEC(struct site *) ready, timed; /* with something to do now; when their pause is over */
+	size_t ready_at;		 /* whose turn it is */
+	size_t held, held_bytes;	 /* attempts */
+	unsigned threads, idle, remote_running;
+	unsigned thread_limit;
+	bool stopping;
+};
+
+struct relay {
+	struct deliver_env env;
+	struct rpc_channel *directory;
+	struct remote *remote;
+	pthread_mutex_t lock; /* conf, notices */
+	struct conf *conf;
+	int64_t notices_since; /* of notices to the postmaster: when counting began */
+	unsigned notices;
+	atomic_uint_fast64_t sessions; /* numbers for grants */
+	atomic_bool stopping;
+	int wake_fd; /* eventfd: relay_stop() */
+	struct dispatch d;
+};
+
+/* dispatch.c */
+void dispatch_init(struct relay *r, unsigned thread_limit);
+/* Waits for the threads, which end when their work does. */
+void dispatch_release(struct relay *r);
+void dispatch_stop(struct relay *r);
+/* Takes an attempt. */
+void dispatch_add(struct relay *r, struct attempt *a);
+/* How many more parts may be claimed now; waits up to wait_ms for room. */
+unsigned dispatch_room(struct relay *r, int wait_ms);
+/* Until nothing is under way. */
+void dispatch_wait_idle(struct relay *r);
+/* A job of an attempt that is being divided, now the dispatcher's; the transport's and nexthop's site limits it, if it
+ * has one. False: too much waits there already, and the caller said that the attempt may go back to the queue. */
+bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back);
+/* All its jobs were given. */
+void dispatch_divided(struct attempt *a, bool given_back);
+
+/* route.c: divides an attempt into jobs. */
+void attempt_divide(struct attempt *a);
+
+/* attempt.c */
+struct attempt *attempt_new(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
+			    struct str fingerprint);
+/* The contents, once it is known that they are needed. 0, or -1 with err. */
+int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
+void attempt_log_active(const struct attempt *a);
+/* The last job has ended: reports to the queue, logs, frees. */
+void attempt_finish(struct attempt *a);
+void attempt_free(struct attempt **a);
+/* Back to the queue, untouched; its destination rests for so long. */
+void attempt_release(struct attempt *a, unsigned pause_ms);
+void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const char *code, const char *text);
+/* Of several results for one recipient the one that must be tried again decides, then one that failed. The caller has
+ * the dispatcher's lock. */
+void outcome_merge(struct attempt *a, size_t i, const struct attempt_rcpt *r);
+
+/* store.c */
+void store_job_run(struct job *j);
+
+/* remote_job.c */
+/* Returns the site's state. */
+int remote_job_run(struct job *j, struct str *why_r);
+/* error:, discard:, retry:, and what a dead site leaves. */
+void local_job_run(struct job *j);
 
 /* The name of a log line: $syslog_name/program. Lives in a's arena. */
 const char *relay_log_name(const struct attempt *a, const char *program);

@@ -21,13 +21,16 @@ void smtp_body_begin(struct smtp_session *c)
 	c->mail.filtering = true;
 }
 
-/* Larger bodies go where they will stay: into the store's spool, or into the queue's when the store is away. */
+/* Larger bodies go where they will stay: into the store's spool, or into the queue's when the store is away or
+ * a recipient is elsewhere. */
 int smtp_body_spill(struct session *s, void *arg, struct err *err)
 {
 	struct smtp_session *c = arg;
 	int fd;
 
 	(void)s;
+	if (c->mail.elsewhere && c->env.queue != NULL)
+		return content_spill(&c->mail.content, &c->env, c->mail.grant, true, c->mail.args.size, err);
 	fd = content_spill(&c->mail.content, &c->env, c->mail.grant, false, c->mail.args.size, err);
 	if (fd < 0 && !c->lmtp && c->env.queue != NULL && err->kind != ERR_FULL) {
 		*err = ERR_NONE;

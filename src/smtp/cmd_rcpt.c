@@ -71,6 +71,7 @@ static size_t target_add(struct smtp_session *c, const struct dir_target *target
 	for (size_t i = 0; i < m->targets.n; i++)
 		if (m->targets.v[i].account == target->account && str_ieq(m->targets.v[i].address, target->address))
 			return i;
+	m->elsewhere = m->elsewhere || target->account == 0;
 	add.address = arena_str(&m->arena, target->address);
 	add.original = given;
 	add.orcpt = arena_str(&m->arena, rcpt->orcpt);
@@ -85,7 +86,7 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 	struct smtp_rcpt add = {.given = given, .target_count = found->targets.n};
 
 	if (m->queue_id.len == 0) {
-		m->queue_id = smtp_queue_id(&m->arena);
+		m->queue_id = deliver_queue_id(&m->arena);
 		smtp_log_client(c);
 	}
 	add.targets = ARENA_ARRAY(&m->arena, size_t, found->targets.n);
@@ -102,17 +103,11 @@ static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct
 	if (smtp_policy_rcpt(c, rcpt, text, found->class, code_r, err) < 0)
 		return -1;
 	*code_r = 550;
-	if (found->class == RCPT_REMOTE)
+	/* Who speaks LMTP keeps what we do not take at once; mail for elsewhere he can send himself. */
+	if (c->lmtp && (found->class == RCPT_REMOTE || found->class == RCPT_MIXED))
 		return err_set(err, ERR_PERM, "5.4.4",
-			       "<%.*s>: Recipient address rejected: this server does not deliver to "
-			       "other mail systems",
-			       STR_ARG(text));
-	if (found->class == RCPT_MIXED)
-		return err_set(err, ERR_PERM, "5.4.4",
-			       "<%.*s>: Recipient address rejected: the alias has members on other "
-			       "mail systems, to which this server does not deliver",
-			       STR_ARG(text));
-	if (found->class != RCPT_LOCAL || found->targets.n == 0)
+			       "<%.*s>: Recipient address rejected: not all of its mailboxes are here", STR_ARG(text));
+	if (found->class == RCPT_UNKNOWN || found->class == RCPT_DISABLED || found->targets.n == 0)
 		return err_set(err, ERR_PERM, "5.1.1", "<%.*s>: Recipient address rejected: User unknown",
 			       STR_ARG(text));
 	*code_r = 552;

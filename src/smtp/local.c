@@ -277,7 +277,7 @@ void smtp_local_limits(struct smtp_session *c, struct smtp_filter_limits *limits
 	if (l->extract && limits->line_max < EXTRACT_MAX)
 		limits->line_max = limits->header_max = EXTRACT_MAX;
 	if (c->mail.queue_id.len == 0) {
-		c->mail.queue_id = smtp_queue_id(&c->mail.arena);
+		c->mail.queue_id = deliver_queue_id(&c->mail.arena);
 		smtp_log_client(c);
 	}
 }

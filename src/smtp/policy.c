@@ -1,6 +1,8 @@
 /* Where the protocol asks the restriction language. */
 #include "smtp/smtp.h"
 
+#define QUEUE_ADMIT_MS 5000
+
 static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *err)
 {
 	struct smtp_session *c = ctx;
@@ -91,6 +93,21 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
+/* A queue that cannot be asked now may be back when the message is there. */
+static int queue_admits(struct smtp_session *c, struct err *err)
+{
+	struct queue_admit ask = {.size = c->mail.args.size};
+	struct err why = ERR_NONE;
+	struct rpc_reply hold;
+	struct queue_ok ok;
+
+	rpc_reply_init(&hold);
+	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &ok, &hold, true, QUEUE_ADMIT_MS, &why) == 0)
+		why.kind = ERR_OK;
+	rpc_reply_release(&hold);
+	return why.kind == ERR_FULL ? err_set(err, ERR_FULL, "4.3.1", "Error: Insufficient system storage") : 0;
+}
+
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);
@@ -104,7 +121,10 @@ int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err)
 	r.stage = STAGE_DATA;
 	r.pipelining = c->command == CMD_DATA && session_input_pending(c->s);
 	verdict = policy_eval(c->conf->smtpd_data_restrictions, &r, code_r, err);
-	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
+	if (policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE)
+		return -1;
+	*code_r = 452;
+	return c->mail.elsewhere && c->env.queue ? queue_admits(c, err) : 0;
 }
 
 /* The words of smtpd_tls_security_level, as params.def has them. */

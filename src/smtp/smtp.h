@@ -76,6 +76,7 @@ struct smtp_local {
 struct smtp_mail {
 	struct arena arena;
 	bool open;	 /* MAIL was accepted */
+	bool elsewhere;	 /* a recipient is not here: the queue will have it */
 	bool chunking;	 /* BDAT has begun */
 	bool last_chunk; /* the chunk under way is the last one */
 	uint64_t chunk_size;
@@ -176,7 +177,6 @@ void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const s
 void smtp_mail_reset(struct smtp_session *c);
 void smtp_mail_begin(struct smtp_session *c);
 /* A queue id as Postfix's long ones: time first, so that they sort. */
-struct str smtp_queue_id(struct arena *arena);
 /* Sends what was waiting for its reply to leave. */
 void smtp_confirm(struct smtp_session *c);
 void smtp_auth_reset(struct smtp_session *c);
@@ -251,6 +251,7 @@ bool smtp_rejects_bare_lf(struct smtp_session *c);
 /* All lists that belong to a recipient, in Postfix's order. 0: goes on. -1: refused. */
 int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class,
 		     int *code_r, struct err *err);
+/* Also whether the queue has room, when the message will go there. */
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err);
 
 /* Shorthand for a call of the directory. */

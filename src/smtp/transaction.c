@@ -1,37 +1,9 @@
 /* The mail transaction: what MAIL begins and RSET, EHLO, STARTTLS, the reply to the data, or the end of the
  * connection ends. */
 #include "base/clock.h"
-#include "base/encode.h"
 #include "smtp/smtp.h"
 
 #define GRANT_BIT (1ull << 63)
-
-static void put_base(struct buf *out, uint64_t value, unsigned base, int width)
-{
-	static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxyz";
-	char text[16];
-
-	for (int i = width; i-- > 0; value /= base)
-		text[i] = digits[value % base];
-	buf_add(out, text, (size_t)width);
-}
-
-/* Seconds, microseconds, 'z', and (where Postfix has an inode) random, so that several workers never meet. */
-struct str smtp_queue_id(struct arena *arena)
-{
-	int64_t now = clock_wall_us();
-	struct buf id;
-	struct str copy;
-
-	buf_init(&id, 32);
-	put_base(&id, (uint64_t)now / 1000000, 52, 6);
-	put_base(&id, (uint64_t)now % 1000000, 52, 4);
-	buf_addc(&id, 'z');
-	put_base(&id, random_u64(), 51, 5);
-	copy = arena_str(arena, buf_str(&id));
-	buf_release(&id);
-	return copy;
-}
 
 int smtp_directory(struct smtp_session *c, const struct rpc_call *call, const void *request, void *reply_r,
 		   struct rpc_reply *hold, struct err *err)

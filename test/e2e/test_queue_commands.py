@@ -67,7 +67,7 @@ class Queue:
 
 @contextlib.contextmanager
 def asleep(top):
-    with Instance(top / "mail", settings={"minimal_backoff_time": "300s"}) as m:
+    with Instance(top / "mail", settings={"minimal_backoff_time": "300s", "default_transport": "discard:"}) as m:
         m.user("alice@example.test")
         m.start()
         relay = m.pid_of("relay")

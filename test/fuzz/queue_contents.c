@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void read_extra(struct str in)
 {
-	struct queue_service q = {.o = {.dirfd = -1}, .msgs = -1};
+	struct queue_service q = {.o = {.dirfd = -1}, .msgs = -1, .contents_by_id = map_new()};
 	struct err err = ERR_NONE;
 	bool good = contents_check(in);
 	size_t bytes = 0;
@@ -34,8 +34,9 @@ static void read_values(struct str in)
 	struct err err = ERR_NONE;
 	struct queued m;
 	struct arena a;
-	struct str id;
-	uint64_t due;
+	struct schedule_entry e;
+	struct part_id id;
+	struct queue_part p;
 
 	arena_init(&a);
 	if (message_decode(in, &a, &m, &err) == 0) {
@@ -45,7 +46,13 @@ static void read_values(struct str in)
 			(void)str_hash(buf_str(&again), 1);
 		buf_release(&again);
 	}
-	if (schedule_parse(in, &due, &id) && !queue_id_ok(id))
+	if (schedule_parse(in, &e) && !queue_id_ok(e.p.id))
+		abort();
+	if (message_head_decode(in, &a, &m, &err) == 0 && m.m.rcpts.n)
+		abort();
+	if (part_decode(in, &a, &p, &err) == 0 && p.destination.len > DESTINATION_MAX)
+		abort();
+	if (part_key_parse(in, &id) && !queue_id_ok(id.id))
 		abort();
 	arena_release(&a);
 }

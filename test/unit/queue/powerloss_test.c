@@ -259,7 +259,7 @@ static void accept_message(unsigned n, unsigned rcpt_count, size_t len)
 static void report(unsigned k, uint32_t index, enum queue_outcome outcome)
 {
 	struct queue_rcpt_outcome o = {index, (uint8_t)outcome, STR("4.3.0"), STR("not now")};
-	struct queue_result r = {.id = str_from(story.ids[k]), .outcomes = {.v = &o, .n = 1}};
+	struct queue_result r = {.id = str_from(story.ids[k]), .part = index % 3, .outcomes = {.v = &o, .n = 1}};
 	static char body[2000];
 	struct queue_rcpt rcpt[1];
 	struct queue_message bounce = message(STATES - 1 - k, rcpt, 1, body, sizeof(body));

@@ -181,6 +181,15 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 
 	if (req->number == DIR_RESOLVE.number) {
 		fake_resolve(f, req);
+	} else if (req->number == DIR_ROUTE.number) {
+		const struct dir_route *ask = req->msg;
+		bool ours = str_iends(ask->recipient, STR("@example.test"));
+		struct dir_routed routed = {.class = ours ? ROUTE_VIRTUAL : ROUTE_DEFAULT,
+					    .transport = ours ? STR("virtual") : STR("error"),
+					    .nexthop = STR("5.4.4 far away"),
+					    .recipient = ask->recipient};
+
+		rpc_answer(req, &routed);
 	} else if (req->number == DIR_MECHANISMS.number) {
 		rpc_answer(req, &list);
 	} else if (req->number == DIR_AUTH_START.number) {
@@ -369,7 +378,11 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 		rpc_answer(req, &got);
 		f->claimable = NULL;
 	} else if (req->number == QUEUE_RESULT.number) {
+		struct queue_ended ended = {.ended = 1};
+
 		fake_result(f, req->msg);
+		rpc_answer(req, &ended);
+	} else if (req->number == QUEUE_ADMIT.number) {
 		rpc_answer(req, &ok);
 	} else if (req->number == QUEUE_BLOB_BEGIN.number) {
 		struct queue_blob blob = {.blob = 8, .fd = fake_blob(f)};

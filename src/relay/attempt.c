@@ -1,0 +1,316 @@
+/* One claimed part of a message: taken over from the claim, and reported when all its jobs have ended. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "os/fault.h"
+#include "os/fd.h"
+#include "relay/private.h"
+
+#define RESULT_TIMEOUT_MS 60000
+
+/* ---- taking over ---------------------------------------------------------------------------------------- */
+
+static struct queue_rcpt rcpt_copy(const struct queue_rcpt *r, struct arena *a)
+{
+	struct queue_rcpt copy = *r;
+
+	copy.address = arena_str(a, r->address);
+	copy.original = arena_str(a, r->original);
+	copy.orcpt = arena_str(a, r->orcpt);
+	copy.last_code = arena_str(a, r->last_code);
+	copy.last_text = arena_str(a, r->last_text);
+	return copy;
+}
+
+static struct queue_message *message_copy(const struct queue_message *m, struct arena *a)
+{
+	struct queue_message *copy = ARENA_NEW(a, struct queue_message);
+
+	*copy = *m;
+	copy->id = arena_str(a, m->id);
+	copy->delivery_id = arena_str(a, m->delivery_id);
+	copy->sender = arena_str(a, m->sender);
+	copy->auth_user = arena_str(a, m->auth_user);
+	copy->client = arena_str(a, m->client);
+	copy->envid = arena_str(a, m->envid);
+	copy->prefix = arena_str(a, m->prefix);
+	copy->body = arena_str(a, m->body);
+	copy->summary = arena_str(a, m->summary);
+	copy->rcpts.v = ARENA_ARRAY(a, struct queue_rcpt, m->rcpts.n + 1);
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		copy->rcpts.v[i] = rcpt_copy(&m->rcpts.v[i], a);
+	return copy;
+}
+
+static struct queue_claim_info *info_copy(const struct queue_claim_info *info, struct arena *a)
+{
+	struct queue_claim_info *copy = ARENA_NEW(a, struct queue_claim_info);
+
+	*copy = *info;
+	copy->told.v = ARENA_ARRAY(a, struct queue_told, info->told.n + 1);
+	for (size_t i = 0; i < info->told.n; i++) {
+		struct queue_told t = info->told.v[i];
+
+		t.address = arena_str(a, t.address);
+		t.orcpt = arena_str(a, t.orcpt);
+		t.code = arena_str(a, t.code);
+		t.text = arena_str(a, t.text);
+		t.mta = arena_str(a, t.mta);
+		t.said = arena_str(a, t.said);
+		copy->told.v[i] = t;
+	}
+	copy->records.v = ARENA_ARRAY(a, struct queue_number, info->records.n + 1);
+	for (size_t i = 0; i < info->records.n; i++)
+		copy->records.v[i] = info->records.v[i];
+	return copy;
+}
+
+/* The contents as claimed; the number of bytes in wire form is counted, because an LF in a file that is not
+ * kept as received stands for CRLF. */
+static int content_load(struct attempt *a, struct err *err)
+{
+	const struct queue_message *m = a->message;
+	struct str bytes;
+
+	a->content = (struct content){
+		.place = CONTENT_MEMORY, .bytes = m->body, .fd = -1, .stored_size = m->body.len, .as_is = m->as_is};
+	if (m->body_fd >= 0) {
+		a->content.place = CONTENT_FILE;
+		a->content.bytes = STR("");
+		a->content.fd = m->body_fd;
+		a->content.stored_size = m->size;
+	}
+	if (content_map(&a->content, &bytes, err) < 0)
+		return -1;
+	a->content.size = bytes.len;
+	for (const char *p = bytes.ptr, *end = p + bytes.len; !m->as_is && p != NULL && p < end; p++) {
+		p = memchr(p, '\n', (size_t)(end - p));
+		if (p == NULL)
+			break;
+		a->content.size++;
+	}
+	content_unmap(&a->content, bytes);
+	return 0;
+}
+
+static struct conf *newest_conf(struct relay *r)
+{
+	struct conf *conf;
+
+	pthread_mutex_lock(&r->lock);
+	conf = conf_ref(r->conf);
+	pthread_mutex_unlock(&r->lock);
+	return conf;
+}
+
+struct attempt *attempt_new(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
+			    struct str fingerprint)
+{
+	struct attempt *a = NEW(struct attempt);
+
+	a->relay = r;
+	a->conf = newest_conf(r);
+	arena_init(&a->own);
+	a->arena = &a->own;
+	a->message = message_copy(m, a->arena);
+	a->info = info_copy(info, a->arena);
+	a->fingerprint = arena_str(a->arena, fingerprint);
+	a->session = atomic_fetch_add(&r->sessions, 1) + 1;
+	a->content = CONTENT_NONE;
+	a->started_us = clock_us();
+	a->bytes = m->body.len + m->prefix.len + m->summary.len + m->rcpts.n * 300 + 2000;
+	a->rcpts = ARENA_ARRAY(a->arena, struct attempt_rcpt, m->rcpts.n + 1);
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		a->rcpts[i].rcpt = &a->message->rcpts.v[i];
+	return a;
+}
+
+int attempt_load(struct attempt *a, struct err *err)
+{
+	return content_load(a, err);
+}
+
+void attempt_free(struct attempt **ap)
+{
+	struct attempt *a = *ap;
+	struct dir_session_end end = {.session = a->session};
+	int fd = a->message->body_fd;
+
+	*ap = NULL;
+	if (a->granted)
+		(void)!rpc_send(a->relay->directory, &DIR_SESSION_END, &end);
+	delivery_done_release(&a->done);
+	fd_close(&fd);
+	arena_release(&a->own);
+	conf_unref(&a->conf);
+	free(a);
+}
+
+void attempt_release(struct attempt *a, unsigned pause_ms)
+{
+	struct queue_give_back ask = {.id = a->message->id, .part = a->info->part, .pause_ms = pause_ms};
+
+	(void)!rpc_send(a->relay->env.queue, &QUEUE_GIVE_BACK, &ask);
+}
+
+/* ---- outcomes ------------------------------------------------------------------------------------------- */
+
+void outcome_merge(struct attempt *a, size_t i, const struct attempt_rcpt *r)
+{
+	static const int weight[] = {[0] = 0, [OUTCOME_DELIVERED] = 1, [OUTCOME_FAILED] = 2, [OUTCOME_DEFERRED] = 3};
+	struct attempt_rcpt *to = &a->rcpts[i];
+	const struct queue_rcpt *rcpt = to->rcpt;
+
+	if (weight[r->outcome] <= weight[to->outcome])
+		return;
+	*to = *r;
+	to->rcpt = rcpt;
+	to->code = arena_str(a->arena, r->code);
+	to->text = arena_str(a->arena, r->text);
+	to->mta = arena_str(a->arena, r->mta);
+	to->said = arena_str(a->arena, r->said);
+	to->relay = arena_str(a->arena, r->relay);
+	to->program = arena_str(a->arena, r->program);
+}
+
+void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const char *code, const char *text)
+{
+	struct attempt_rcpt r = {.outcome = outcome,
+				 .code = str_from(code),
+				 .text = str_from(text),
+				 .mta = STR(""),
+				 .said = STR(""),
+				 .relay = STR("none"),
+				 .program = STR("error")};
+
+	pthread_mutex_lock(&a->relay->d.lock);
+	outcome_merge(a, i, &r);
+	pthread_mutex_unlock(&a->relay->d.lock);
+}
+
+/* soft_bounce, and what has waited too long. */
+static void judge(struct attempt *a)
+{
+	const struct queue_message *m = a->message;
+	int64_t lifetime = m->sender.len == 0 ? a->conf->bounce_queue_lifetime : a->conf->maximal_queue_lifetime;
+	int64_t age_ms = (clock_wall() - (int64_t)m->arrival) * 1000;
+
+	for (size_t i = 0; i < m->rcpts.n; i++) {
+		struct attempt_rcpt *r = &a->rcpts[i];
+
+		if (r->outcome == OUTCOME_FAILED && a->conf->soft_bounce) {
+			r->outcome = OUTCOME_DEFERRED;
+			if (r->code.len > 0)
+				r->code = arena_printf(a->arena, "4%.*s", STR_ARG(str_skip(r->code, 1)));
+		}
+		if (r->outcome != OUTCOME_DEFERRED || age_ms < lifetime)
+			continue;
+		r->outcome = OUTCOME_FAILED;
+		r->text =
+			arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s", STR_ARG(r->text));
+		r->code = STR("4.4.7");
+	}
+}
+
+/* ---- the log -------------------------------------------------------------------------------------------- */
+
+const char *relay_log_name(const struct attempt *a, const char *program)
+{
+	struct str base, after;
+
+	str_split(a->conf->syslog_name, '/', &base, &after);
+	return arena_printf(a->arena, "%.*s/%s", STR_ARG(base), program).ptr;
+}
+
+static const char *seconds(double value, char out[16])
+{
+	return deliver_delay_text(value, out);
+}
+
+/* As smtp(8) has it: a/b/c/d are the time before we had it, in line, for the connection, and for the message. */
+static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t end_us)
+{
+	static const char *const words[] = {"", "sent", "deferred", "bounced"};
+	double delay = (double)(clock_wall() - (int64_t)a->message->arrival);
+	double spent = (double)(end_us - a->started_us) / 1e6;
+	double connect = (double)r->connect_us / 1e6, sending = (double)r->transmission_us / 1e6;
+	bool here = str_eq(r->program, STR("virtual"));
+	struct str orig = r->rcpt->original;
+	char text[5][16];
+	bool show = orig.len > 0 && !str_ieq(orig, r->rcpt->address);
+
+	if (here)
+		sending = spent;
+	log_as(relay_log_name(a, arena_strz(a->arena, r->program)),
+	       "%.*s: to=<%.*s>%s%.*s%s, relay=%.*s, delay=%s, delays=%s/%s/%s/%s, dsn=%.*s, status=%s (%.*s)",
+	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "",
+	       STR_ARG(show ? orig : STR("")), show ? ">" : "", STR_ARG(r->relay),
+	       seconds(delay < spent ? spent : delay, text[0]), seconds(delay - spent, text[1]),
+	       seconds(spent - connect - sending, text[2]), seconds(connect, text[3]), seconds(sending, text[4]),
+	       STR_ARG(r->code), words[r->outcome], STR_ARG(r->text));
+}
+
+void attempt_log_active(const struct attempt *a)
+{
+	const struct queue_message *m = a->message;
+
+	/* What a front end took, it has logged itself, the first time. */
+	if (!a->info->first || (a->info->attempts == 0 && !str_eq(m->client, STR("local"))))
+		return;
+	log_as(relay_log_name(a, "qmgr"), "%.*s: from=<%.*s>, size=%llu, nrcpt=%u (queue active)", STR_ARG(m->id),
+	       STR_ARG(m->sender), (unsigned long long)(m->size + m->prefix.len),
+	       a->info->nrcpt ? a->info->nrcpt : (unsigned)m->rcpts.n);
+}
+
+/* ---- the report ----------------------------------------------------------------------------------------- */
+
+/* Reports to the queue, bounces in the same commit. Until the queue has it nothing may be forgotten. */
+static int report(struct attempt *a, struct err *err)
+{
+	const struct queue_message *m = a->message;
+	struct queue_result result = {
+		.id = m->id, .part = a->info->part, .records = {a->info->records.v, a->info->records.n}};
+	struct queue_ended ended = {0};
+	struct rpc_reply hold;
+	int rc;
+
+	result.outcomes.v = ARENA_ARRAY(a->arena, struct queue_rcpt_outcome, m->rcpts.n + 1);
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		if (a->rcpts[i].outcome)
+			result.outcomes.v[result.outcomes.n++] =
+				(struct queue_rcpt_outcome){.index = m->rcpts.v[i].index,
+							    .outcome = a->rcpts[i].outcome,
+							    .code = a->rcpts[i].code,
+							    .text = a->rcpts[i].text};
+	bounce_add(a, &result);
+	rpc_reply_init(&hold);
+	rc = rpc_call(a->relay->env.queue, &QUEUE_RESULT, &result, &ended, &hold, true, RESULT_TIMEOUT_MS, err);
+	a->ended = rc == 0 && ended.ended;
+	rpc_reply_release(&hold);
+	/* Reported before, by the same call: a queue that was started since does not have it any more. */
+	return rc < 0 && err->kind == ERR_NOT_FOUND ? 0 : rc;
+}
+
+void attempt_finish(struct attempt *a)
+{
+	const struct queue_message *m = a->message;
+	int64_t end_us = clock_us();
+	struct err err = ERR_NONE;
+
+	judge(a);
+	FAULT_POINT("relay.sent");
+	if (report(a, &err) < 0) {
+		/* It comes back, and the store answers the repetition with what it did. */
+		log_warning("%.*s: the queue did not take the result: %s", STR_ARG(m->id), err.text);
+		return;
+	}
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		if (a->rcpts[i].outcome)
+			log_outcome(a, &a->rcpts[i], end_us);
+	if (!a->ended)
+		return;
+	if (m->delivery_id.len == DELIVERY_ID_SIZE) {
+		memcpy(a->done.id, m->delivery_id.ptr, DELIVERY_ID_SIZE);
+		deliver_confirm(&a->relay->env, &a->done);
+	}
+	log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
+}

@@ -1,0 +1,742 @@
+/* Who is delivered to next. Jobs wait at their site (transport and nexthop), first come first served; sites that may
+ * begin one take turns; threads, up to relay_thread_limit, take from them. A site's number of jobs at a time adapts by
+ * feedback, as that of Postfix's qmgr(8) does: up with each good delivery, down with each host that cannot be reached,
+ * and when those are too many in a row the site is dead: nothing is tried for minimal_backoff_time, what waits for it
+ * is put off with the reason of its last failure.
+ *
+ * Orderly stop: what runs is ended, what waits is not begun; an attempt of which a part was done reports that part.
+ *
+ * What needs no network (the store, error:, discard:) waits for no site, and remote jobs leave an eighth of the threads
+ * to it. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "relay/private.h"
+#include "relay/remote.h"
+#include <time.h>
+
+/* Attempts and their bytes that are held in memory at a time. */
+#define HELD_MAX       4000u
+#define HELD_BYTES_MAX ((size_t)96 << 20)
+#define CLAIM_MAX      100u
+#define STACK_SIZE     (512u << 10)
+#define IDLE_S	       10
+#define SITES_MAX      20000u
+/* Jobs that wait at one site; more are given back to the queue for a moment, so that many destinations behind one
+ * slow nexthop do not fill the memory. */
+#define SITE_WAITING_MAX 400u
+#define GIVE_BACK_MS	 500
+
+struct feedback { /* n, n / concurrency or n / sqrt_concurrency */
+	double base;
+	enum { FIXED, BY_CONCURRENCY, BY_SQUARE_ROOT } by;
+};
+
+struct site {
+	char *key; /* transport NUL nexthop; also the map's */
+	size_t key_len;
+	struct job *first, *last;
+	unsigned waiting, busy;
+	bool listed; /* in ready or timed */
+	double window, success, failure, cohorts;
+	double limit, initial, cohort_limit;
+	struct feedback up, down;
+	int64_t rate_delay, next_ms;
+	int64_t dead_until; /* 0: alive */
+	char *dead_why;
+};
+
+/* ---- numbers of a transport --------------------------------------------------------------------------- */
+
+/* The transport's own value, or that of the parameter for all: "default_x", of which the transport's is "smtp_x". */
+static bool transport_text(const struct conf *c, struct str transport, const char *for_all, struct buf *out)
+{
+	const char *what = str_starts(str_from(for_all), STR("default_")) ? for_all + strlen("default_") : for_all;
+	char name[200];
+
+	buf_clear(out);
+	snprintf(name, sizeof(name), "%.*s_%s", STR_ARG(str_sub(transport, 0, 100)), what);
+	if (conf_is_set(c, str_from(name)) && conf_text(c, str_from(name), out) && out->len > 0)
+		return true;
+	buf_clear(out);
+	return conf_text(c, str_from(for_all), out) && out->len > 0;
+}
+
+/* With a unit of time or without. */
+static double transport_number(const struct conf *c, struct str transport, const char *what, double otherwise)
+{
+	static const struct {
+		char unit;
+		double seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
+	double number = otherwise;
+	struct buf text;
+	char *end;
+
+	buf_init(&text, 1000);
+	if (transport_text(c, transport, what, &text)) {
+		number = strtod(text.ptr, &end);
+		for (size_t i = 0; end != text.ptr && i < ARRAY_SIZE(units); i++)
+			if (*end == units[i].unit)
+				number *= units[i].seconds;
+		if (end == text.ptr || !(number >= 0))
+			number = otherwise;
+	}
+	buf_release(&text);
+	return number;
+}
+
+static struct feedback transport_feedback(const struct conf *c, struct str transport, const char *what)
+{
+	struct feedback f = {1, FIXED};
+	struct buf text;
+	char *end;
+
+	buf_init(&text, 1000);
+	if (transport_text(c, transport, what, &text)) {
+		f.base = strtod(text.ptr, &end);
+		if (end == text.ptr || !(f.base >= 0) || f.base > 1)
+			f.base = 1;
+		else if (strstr(end, "sqrt_concurrency"))
+			f.by = BY_SQUARE_ROOT;
+		else if (strstr(end, "concurrency"))
+			f.by = BY_CONCURRENCY;
+	}
+	buf_release(&text);
+	return f;
+}
+
+static double square_root(double x)
+{
+	double root = x > 1 ? x : 1;
+
+	for (int i = 0; i < 20; i++)
+		root = (root + x / root) / 2;
+	return root;
+}
+
+static double feedback_value(const struct feedback *f, double window)
+{
+	return f->by == FIXED ? f->base : f->base / (f->by == BY_CONCURRENCY ? window : square_root(window));
+}
+
+static void site_configure(struct site *s, const struct conf *c)
+{
+	struct str transport = str_from(s->key);
+
+	s->limit = transport_number(c, transport, "default_destination_concurrency_limit", 20);
+	s->cohort_limit = transport_number(c, transport, "default_destination_concurrency_failed_cohort_limit", 1);
+	s->up = transport_feedback(c, transport, "default_destination_concurrency_positive_feedback");
+	s->down = transport_feedback(c, transport, "default_destination_concurrency_negative_feedback");
+	s->rate_delay = (int64_t)(transport_number(c, transport, "default_destination_rate_delay", 0) * 1000);
+	s->initial = transport_number(c, transport, "initial_destination_concurrency",
+				      (double)c->initial_destination_concurrency);
+	if (s->rate_delay > 0)
+		s->limit = s->initial = 1;
+	if (s->limit > 0 && s->initial > s->limit)
+		s->initial = s->limit;
+	if (s->initial < 1)
+		s->initial = 1;
+}
+
+/* ---- sites ---------------------------------------------------------------------------------------------- */
+
+static void site_free(struct site *s)
+{
+	free(s->key);
+	free(s->dead_why);
+	free(s);
+}
+
+/* Those that nobody waits for: what they learned is lost, which is soon learned again. */
+static void sites_trim(struct dispatch *d)
+{
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(d->sites, &at, &key, &value);) {
+		struct site *s = value;
+
+		if (s->busy || s->waiting || s->listed || s->dead_until > clock_ms())
+			continue;
+		map_remove(d->sites, key);
+		site_free(s);
+	}
+}
+
+static struct site *site_of(struct dispatch *d, const struct conf *c, struct str transport, struct str nexthop)
+{
+	size_t len = transport.len + 1 + nexthop.len;
+	char *key = mem_alloc(len + 1);
+	struct site *s;
+
+	memcpy(key, transport.ptr, transport.len);
+	for (size_t i = 0; i < nexthop.len; i++)
+		key[transport.len + 1 + i] = ascii_lower(nexthop.ptr[i]);
+	s = map_get(d->sites, str_of(key, len));
+	if (s) {
+		free(key);
+	} else {
+		if (map_count(d->sites) >= SITES_MAX)
+			sites_trim(d);
+		s = NEW(struct site);
+		s->key = key;
+		s->key_len = len;
+		site_configure(s, c);
+		s->window = s->initial;
+		map_set(d->sites, str_of(key, len), s);
+	}
+	if (s->busy == 0 && s->waiting == 0)
+		site_configure(s, c);
+	return s;
+}
+
+static bool may_begin(const struct site *s)
+{
+	return s->waiting > 0 && (double)s->busy < s->window;
+}
+
+/* Into the line that it belongs to. */
+static void site_list(struct dispatch *d, struct site *s)
+{
+	if (s->listed || !may_begin(s))
+		return;
+	s->listed = true;
+	if (s->next_ms > clock_ms() && !d->stopping) {
+		vec_push(&d->timed, s);
+		pthread_cond_broadcast(&d->work);
+	} else {
+		vec_push(&d->ready, s);
+		pthread_cond_signal(&d->work);
+	}
+}
+
+static void timed_end(struct dispatch *d)
+{
+	int64_t now = clock_ms();
+
+	for (size_t i = d->timed.n; i-- > 0;) {
+		struct site *s = d->timed.v[i];
+
+		if (s->next_ms > now && !d->stopping)
+			continue;
+		vec_remove(&d->timed, i);
+		s->listed = false;
+		site_list(d, s);
+	}
+}
+
+/* ---- feedback: qmgr_queue_throttle() and qmgr_queue_unthrottle(), whose arithmetic it is ------------------ */
+
+static void site_good(struct site *s)
+{
+	s->cohorts = 0;
+	if (s->dead_until || s->window < 1) {
+		s->dead_until = 0;
+		s->window = s->initial;
+		s->success = s->failure = 0;
+	}
+	if ((s->limit > 0 && s->window >= s->limit) || s->window >= (double)s->busy + s->initial)
+		return;
+	s->success += feedback_value(&s->up, s->window);
+	while (s->success + feedback_value(&s->up, s->window) / 2 >= 1) {
+		s->window += 1;
+		s->success -= 1;
+		s->failure = 0;
+	}
+	if (s->limit > 0 && s->window > s->limit)
+		s->window = s->limit;
+}
+
+static void site_bad(struct site *s, const struct conf *c, struct str why, bool counts)
+{
+	double value;
+
+	if (s->dead_until)
+		return;
+	s->cohorts += counts ? 1 / s->window : 0;
+	if (s->cohort_limit > 0 && s->cohorts >= s->cohort_limit) {
+		s->dead_until = clock_ms() + c->minimal_backoff_time;
+		free(s->dead_why);
+		s->dead_why = str_dup(why);
+		s->cohorts = 0;
+		s->window = s->initial;
+		return;
+	}
+	value = feedback_value(&s->down, s->window);
+	s->failure -= value;
+	while (s->failure - value / 2 < 0) {
+		s->window -= 1;
+		s->success = 0;
+		s->failure += 1;
+	}
+	if (s->window < 1)
+		s->window = 1;
+}
+
+static bool site_is_dead(struct site *s)
+{
+	if (s->dead_until && s->dead_until <= clock_ms()) {
+		s->dead_until = 0;
+		s->success = s->failure = s->cohorts = 0;
+		s->window = s->initial;
+	}
+	return s->dead_until != 0;
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------------------- */
+
+static void free_job_add(struct dispatch *d, struct job *j)
+{
+	j->next = NULL;
+	if (d->free_jobs_last)
+		d->free_jobs_last->next = j;
+	else
+		d->free_jobs = j;
+	d->free_jobs_last = j;
+	pthread_cond_signal(&d->work);
+}
+
+/* Not tried: the site's failure is theirs. */
+static void job_suspend(struct dispatch *d, struct job *j, const struct site *s)
+{
+	j->kind = JOB_SUSPENDED;
+	j->site = NULL;
+	j->nexthop = arena_str(&j->arena, str_from(s->dead_why ? s->dead_why : ""));
+	free_job_add(d, j);
+}
+
+static void site_suspend_all(struct dispatch *d, struct site *s)
+{
+	struct job *j;
+
+	while ((j = s->first)) {
+		s->first = j->next;
+		job_suspend(d, j, s);
+	}
+	s->last = NULL;
+	s->waiting = 0;
+}
+
+bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back)
+{
+	struct dispatch *d = &a->relay->d;
+	bool taken = true;
+
+	pthread_mutex_lock(&d->lock);
+	a->jobs_left++;
+	if (j->kind == JOB_SMTP || j->kind == JOB_LMTP) {
+		struct site *s = site_of(d, a->conf, j->transport, j->nexthop);
+
+		if (site_is_dead(s)) {
+			job_suspend(d, j, s);
+		} else if (may_give_back && s->waiting >= SITE_WAITING_MAX) {
+			a->jobs_left--;
+			taken = false;
+		} else {
+			j->site = s;
+			j->next = NULL;
+			if (s->last)
+				s->last->next = j;
+			else
+				s->first = j;
+			s->last = j;
+			s->waiting++;
+			site_list(d, s);
+		}
+	} else {
+		free_job_add(d, j);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return taken;
+}
+
+/* The attempt is nobody's any more: there is room for another. */
+static void attempt_over(struct relay *r, struct attempt *a)
+{
+	struct dispatch *d = &r->d;
+	size_t bytes = a->bytes;
+
+	attempt_free(&a);
+	pthread_mutex_lock(&d->lock);
+	d->held--;
+	d->held_bytes -= bytes;
+	pthread_cond_broadcast(&d->room);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void job_ended(struct job *j)
+{
+	struct attempt *a = j->attempt;
+	struct relay *r = a->relay;
+	bool last;
+
+	arena_release(&j->arena);
+	free(j);
+	pthread_mutex_lock(&r->d.lock);
+	last = --a->jobs_left == 0;
+	pthread_mutex_unlock(&r->d.lock);
+	if (!last)
+		return;
+	attempt_finish(a);
+	attempt_over(r, a);
+}
+
+void dispatch_divided(struct attempt *a, bool given_back)
+{
+	struct relay *r = a->relay;
+	bool last;
+
+	pthread_mutex_lock(&r->d.lock);
+	last = --a->jobs_left == 0;
+	pthread_mutex_unlock(&r->d.lock);
+	if (!last)
+		return;
+	if (given_back)
+		attempt_release(a, GIVE_BACK_MS);
+	else
+		attempt_finish(a);
+	attempt_over(r, a);
+}
+
+static void site_job_run(struct relay *r, struct job *j)
+{
+	struct dispatch *d = &r->d;
+	struct site *s = j->site;
+	struct str why = STR("");
+	bool skipped = atomic_load(&r->stopping);
+	int state = skipped ? SITE_OK : remote_job_run(j, &why);
+
+	pthread_mutex_lock(&d->lock);
+	d->remote_running--;
+	s->busy--;
+	if (s->rate_delay > 0)
+		s->next_ms = clock_ms() + s->rate_delay;
+	if (state == SITE_OK && !skipped)
+		site_good(s);
+	else if (!skipped)
+		site_bad(s, j->attempt->conf, why, state == SITE_DEAD);
+	if (site_is_dead(s))
+		site_suspend_all(d, s);
+	site_list(d, s);
+	/* Others may have waited for this thread's share. */
+	pthread_cond_signal(&d->work);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void job_run(struct relay *r, struct job *j)
+{
+	switch (j->kind) {
+	case JOB_STORE:
+		store_job_run(j);
+		break;
+	case JOB_SMTP:
+	case JOB_LMTP:
+		site_job_run(r, j);
+		break;
+	case JOB_SUSPENDED:
+	case JOB_UNAVAILABLE:
+	case JOB_ERROR:
+	case JOB_DISCARD:
+	case JOB_RETRY:
+		local_job_run(j);
+		break;
+	}
+	job_ended(j);
+}
+
+/* ---- threads -------------------------------------------------------------------------------------------- */
+
+/* Sites that have died since, or may do less at a time, leave the line. */
+static struct site *site_in_turn(struct dispatch *d)
+{
+	while (d->ready.n > 0) {
+		struct site *s;
+
+		if (d->ready_at >= d->ready.n)
+			d->ready_at = 0;
+		s = d->ready.v[d->ready_at];
+		if (may_begin(s))
+			return s;
+		vec_remove(&d->ready, d->ready_at);
+		s->listed = false;
+	}
+	return NULL;
+}
+
+/* The next job of the site whose turn it is. Under the lock. */
+static struct job *site_job_take(struct dispatch *d)
+{
+	struct site *s;
+	struct job *j;
+
+	if (d->remote_running >= d->thread_limit - d->thread_limit / 8 || !(s = site_in_turn(d)))
+		return NULL;
+	j = s->first;
+	s->first = j->next;
+	if (!s->first)
+		s->last = NULL;
+	s->waiting--;
+	s->busy++;
+	d->remote_running++;
+	if (s->rate_delay > 0)
+		s->next_ms = clock_ms() + s->rate_delay;
+	if (may_begin(s) && s->next_ms <= clock_ms()) {
+		d->ready_at++;
+	} else {
+		vec_remove(&d->ready, d->ready_at);
+		s->listed = false;
+		site_list(d, s);
+	}
+	return j;
+}
+
+struct task {
+	struct attempt *attempt;
+	struct job *job;
+};
+
+static bool task_take(struct dispatch *d, struct task *t_r)
+{
+	*t_r = (struct task){0};
+	timed_end(d);
+	if (d->free_jobs) {
+		t_r->job = d->free_jobs;
+		d->free_jobs = t_r->job->next;
+		if (!d->free_jobs)
+			d->free_jobs_last = NULL;
+		return true;
+	}
+	if ((t_r->job = site_job_take(d)))
+		return true;
+	if (!d->fresh)
+		return false;
+	t_r->attempt = d->fresh;
+	d->fresh = t_r->attempt->next;
+	if (!d->fresh)
+		d->fresh_last = NULL;
+	return true;
+}
+
+/* False: nothing came for long. Under the lock. */
+static bool task_wait(struct dispatch *d)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	if (d->timed.n) {
+		until.tv_nsec += 50000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+	} else {
+		until.tv_sec += IDLE_S;
+	}
+	d->idle++;
+	rc = pthread_cond_timedwait(&d->work, &d->lock, &until);
+	d->idle--;
+	return rc == 0 || d->timed.n;
+}
+
+static void thread_start(struct relay *r);
+
+static void divide(struct relay *r, struct attempt *a)
+{
+	if (atomic_load(&r->stopping))
+		dispatch_divided(a, true);
+	else
+		attempt_divide(a);
+}
+
+static void *worker(void *arg)
+{
+	struct relay *r = arg;
+	struct dispatch *d = &r->d;
+	struct task t;
+
+	pthread_mutex_lock(&d->lock);
+	for (;;) {
+		if (!task_take(d, &t)) {
+			if (d->stopping || (!task_wait(d) && !task_take(d, &t)))
+				break;
+			if (!t.job && !t.attempt)
+				continue;
+		}
+		/* There may be more than this thread can do. */
+		if (d->idle == 0 && (d->fresh || d->free_jobs || d->ready.n))
+			thread_start(r);
+		pthread_mutex_unlock(&d->lock);
+		if (t.job)
+			job_run(r, t.job);
+		else
+			divide(r, t.attempt);
+		pthread_mutex_lock(&d->lock);
+		t = (struct task){0};
+	}
+	d->threads--;
+	pthread_cond_broadcast(&d->room);
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
+}
+
+/* Under the lock. */
+static void thread_start(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (d->threads >= d->thread_limit || d->stopping)
+		return;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	d->threads++;
+	if (pthread_create(&thread, &attr, worker, r) != 0) {
+		d->threads--;
+		if (d->threads == 0)
+			log_error("cannot start a thread: %m");
+	}
+	pthread_attr_destroy(&attr);
+}
+
+/* ---- for the claiming thread ---------------------------------------------------------------------------- */
+
+/* When the system stops, the claim ends with the process. */
+void dispatch_add(struct relay *r, struct attempt *a)
+{
+	struct dispatch *d = &r->d;
+
+	pthread_mutex_lock(&d->lock);
+	if (d->stopping) {
+		pthread_mutex_unlock(&d->lock);
+		attempt_free(&a);
+		return;
+	}
+	a->jobs_left = 1; /* the dividing */
+	d->held++;
+	d->held_bytes += a->bytes;
+	if (d->fresh_last)
+		d->fresh_last->next = a;
+	else
+		d->fresh = a;
+	d->fresh_last = a;
+	if (d->idle)
+		pthread_cond_signal(&d->work);
+	else
+		thread_start(r);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void wait_room(struct dispatch *d, int wait_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += wait_ms / 1000;
+	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	(void)pthread_cond_timedwait(&d->room, &d->lock, &until);
+}
+
+static unsigned room_of(const struct dispatch *d)
+{
+	size_t room = d->held < HELD_MAX ? HELD_MAX - d->held : 0;
+
+	if (d->held_bytes >= HELD_BYTES_MAX)
+		return 0;
+	return room < CLAIM_MAX ? (unsigned)room : CLAIM_MAX;
+}
+
+unsigned dispatch_room(struct relay *r, int wait_ms)
+{
+	struct dispatch *d = &r->d;
+	unsigned room;
+
+	pthread_mutex_lock(&d->lock);
+	if (!room_of(d) && !d->stopping)
+		wait_room(d, wait_ms);
+	room = room_of(d);
+	pthread_mutex_unlock(&d->lock);
+	return room;
+}
+
+void dispatch_wait_idle(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+
+	pthread_mutex_lock(&d->lock);
+	while (d->held)
+		wait_room(d, 1000);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void dispatch_init(struct relay *r, unsigned thread_limit)
+{
+	struct dispatch *d = &r->d;
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->work, &attr);
+	pthread_cond_init(&d->room, &attr);
+	pthread_condattr_destroy(&attr);
+	d->sites = map_new();
+	d->thread_limit = thread_limit;
+}
+
+void dispatch_stop(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+
+	pthread_mutex_lock(&d->lock);
+	d->stopping = true;
+	pthread_cond_broadcast(&d->work);
+	pthread_cond_broadcast(&d->room);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* What was not begun goes with the process: its claims end. */
+static void drop_jobs(struct job *j)
+{
+	while (j) {
+		struct job *next = j->next;
+		struct attempt *a = j->attempt;
+
+		arena_release(&j->arena);
+		free(j);
+		if (--a->jobs_left == 0)
+			attempt_free(&a);
+		j = next;
+	}
+}
+
+void dispatch_release(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+	struct attempt *a, *next;
+	struct str key;
+	void *value;
+
+	dispatch_stop(r);
+	pthread_mutex_lock(&d->lock);
+	while (d->threads)
+		wait_room(d, 1000);
+	pthread_mutex_unlock(&d->lock);
+	for (a = d->fresh; a; a = next) {
+		next = a->next;
+		attempt_free(&a);
+	}
+	drop_jobs(d->free_jobs);
+	for (size_t at = 0; map_next(d->sites, &at, &key, &value);) {
+		drop_jobs(((struct site *)value)->first);
+		site_free(value);
+	}
+	map_free(&d->sites);
+	vec_release(&d->ready);
+	vec_release(&d->timed);
+	pthread_cond_destroy(&d->work);
+	pthread_cond_destroy(&d->room);
+	pthread_mutex_destroy(&d->lock);
+}

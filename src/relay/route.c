@@ -1,0 +1,244 @@
+/* Where each recipient of an attempt goes: our accounts, one job for all; elsewhere, a job for each transport and
+ * nexthop, and for each as many recipients as one delivery takes. */
+#include "base/clock.h"
+#include "relay/private.h"
+
+#define DIRECTORY_TIMEOUT_MS 30000
+
+int relay_resolve(struct attempt *a, struct str address, struct dir_resolved *found_r, struct rpc_reply *hold,
+		  struct err *err)
+{
+	struct dir_resolve ask = {.session = a->session, .address = address};
+
+	a->granted = true;
+	return rpc_call(a->relay->directory, &DIR_RESOLVE, &ask, found_r, hold, true, DIRECTORY_TIMEOUT_MS, err);
+}
+
+/* The jobs of an attempt while they are made. */
+struct division {
+	struct attempt *a;
+	VEC(struct job *) jobs;
+	VEC(struct delivery_rcpt) here;
+};
+
+static struct job *job_new(struct attempt *a, enum job_kind kind)
+{
+	struct job *j = NEW(struct job);
+
+	arena_init(&j->arena);
+	j->attempt = a;
+	j->kind = kind;
+	return j;
+}
+
+/* Names of Postfix's master.cf that speak to programs or files. Whoever has another name is a client of SMTP. */
+static const char *const not_by_network[] = {
+	"local", "virtual",	      "store",	 "uucp",   "pipe",    "maildrop", "cyrus",
+	"bsmtp", "scalemail-backend", "mailman", "ifmail", "procmail"};
+
+static enum job_kind kind_of(struct str transport)
+{
+	if (str_ieq(transport, STR("error")))
+		return JOB_ERROR;
+	if (str_ieq(transport, STR("discard")))
+		return JOB_DISCARD;
+	if (str_ieq(transport, STR("retry")))
+		return JOB_RETRY;
+	for (size_t i = 0; i < ARRAY_SIZE(not_by_network); i++)
+		if (str_ieq(transport, str_from(not_by_network[i])))
+			return JOB_UNAVAILABLE;
+	return str_istarts(transport, STR("lmtp")) ? JOB_LMTP : JOB_SMTP;
+}
+
+static size_t recipient_limit(struct attempt *a, struct str transport)
+{
+	char name[200];
+	struct buf text;
+	uint32_t n = 0;
+
+	snprintf(name, sizeof(name), "%.*s_destination_recipient_limit", STR_ARG(str_sub(transport, 0, 100)));
+	buf_init(&text, 1000);
+	if (!conf_is_set(a->conf, str_from(name)) || !conf_text(a->conf, str_from(name), &text) ||
+	    !str_to_u32(buf_str(&text), &n) || n == 0)
+		n = (uint32_t)a->conf->default_destination_recipient_limit;
+	buf_release(&text);
+	return n;
+}
+
+static void add_elsewhere(struct division *d, size_t index, struct str address, struct str transport,
+			  struct str nexthop)
+{
+	struct job_rcpt add = {.index = index};
+	struct job *j = NULL;
+
+	for (size_t i = 0; i < d->jobs.n && !j; i++)
+		if (str_eq(d->jobs.v[i]->transport, transport) && str_ieq(d->jobs.v[i]->nexthop, nexthop) &&
+		    d->jobs.v[i]->rcpts.n < d->jobs.v[i]->limit)
+			j = d->jobs.v[i];
+	if (!j) {
+		j = job_new(d->a, kind_of(transport));
+		j->transport = arena_str(&j->arena, transport);
+		j->nexthop = arena_str(&j->arena, nexthop);
+		j->limit = recipient_limit(d->a, transport);
+		vec_push_arena(d->a->arena, &d->jobs, j);
+	}
+	add.address = arena_str(&j->arena, address);
+	vec_push_arena(&j->arena, &j->rcpts, add);
+}
+
+static void add_here(struct division *d, size_t i, const struct dir_target *target)
+{
+	const struct queue_rcpt *rcpt = &d->a->message->rcpts.v[i];
+	struct delivery_rcpt add = {
+		.account = target->account,
+		.index = (uint32_t)i,
+		.address = arena_str(d->a->arena, target->address),
+		.original = rcpt->original,
+		.orcpt = rcpt->orcpt,
+		.notify = rcpt->notify,
+	};
+
+	vec_push_arena(d->a->arena, &d->here, add);
+}
+
+/* What directory says of a far address: true, or the recipient has his outcome. */
+static bool ask_route(struct attempt *a, size_t i, struct str address, struct dir_routed *routed_r,
+		      struct rpc_reply *hold)
+{
+	struct dir_route ask = {.sender = a->message->sender, .recipient = address};
+	struct err err = ERR_NONE;
+
+	if (rpc_call(a->relay->directory, &DIR_ROUTE, &ask, routed_r, hold, true, DIRECTORY_TIMEOUT_MS, &err) == 0)
+		return true;
+	if (err.kind == ERR_PERM)
+		outcome_set(a, i, OUTCOME_FAILED, err.code[0] == '5' ? err.code : "5.1.3", err.text);
+	else
+		outcome_set(a, i, OUTCOME_DEFERRED, err.code[0] == '4' ? err.code : "4.3.0", err.text);
+	return false;
+}
+
+static bool is_far(const struct dir_routed *r)
+{
+	return r->class == ROUTE_RELAY || r->class == ROUTE_DEFAULT ||
+	       !(str_ieq(r->transport, STR("virtual")) || str_ieq(r->transport, STR("store")) ||
+		 str_ieq(r->transport, STR("local")) || r->class == ROUTE_ALIAS);
+}
+
+/* An address that we know to be elsewhere. */
+static void route_add(struct division *d, size_t i, struct str address)
+{
+	struct dir_routed routed;
+	struct rpc_reply hold;
+
+	rpc_reply_init(&hold);
+	if (ask_route(d->a, i, address, &routed, &hold))
+		add_elsewhere(d, i, routed.recipient.len > 0 ? routed.recipient : address, routed.transport,
+			      routed.nexthop);
+	rpc_reply_release(&hold);
+}
+
+static void resolve_add(struct division *d, size_t i, struct str address)
+{
+	struct attempt *a = d->a;
+	struct dir_resolved found;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+
+	rpc_reply_init(&hold);
+	if (relay_resolve(a, address, &found, &hold, &err) < 0)
+		outcome_set(a, i, OUTCOME_DEFERRED, "4.3.0", err.text);
+	else if (found.class == RCPT_UNKNOWN)
+		outcome_set(a, i, OUTCOME_FAILED, "5.1.1", "user unknown");
+	else if (found.class == RCPT_DISABLED)
+		outcome_set(a, i, OUTCOME_FAILED, "5.2.1", "mailbox disabled, not accepting messages");
+	else if (found.class == RCPT_REMOTE)
+		route_add(d, i, address);
+	else
+		for (size_t t = 0; t < found.targets.n; t++) {
+			if (found.targets.v[t].account != 0)
+				add_here(d, i, &found.targets.v[t]);
+			else
+				route_add(d, i, found.targets.v[t].address);
+		}
+	rpc_reply_release(&hold);
+}
+
+/* What was elsewhere when it came is routed at once: one question instead of two. */
+static void rcpt_divide(struct division *d, size_t i)
+{
+	const struct queue_rcpt *rcpt = &d->a->message->rcpts.v[i];
+	struct dir_routed routed;
+	struct rpc_reply hold;
+
+	if (rcpt->account != 0 || str_rchr(rcpt->address, '@') < 0) {
+		resolve_add(d, i, rcpt->address);
+		return;
+	}
+	rpc_reply_init(&hold);
+	if (ask_route(d->a, i, rcpt->address, &routed, &hold)) {
+		if (is_far(&routed))
+			add_elsewhere(d, i, routed.recipient.len > 0 ? routed.recipient : rcpt->address,
+				      routed.transport, routed.nexthop);
+		else
+			resolve_add(d, i, rcpt->address);
+	}
+	rpc_reply_release(&hold);
+}
+
+static void drop_jobs(struct division *d)
+{
+	for (size_t i = 0; i < d->jobs.n; i++) {
+		arena_release(&d->jobs.v[i]->arena);
+		free(d->jobs.v[i]);
+	}
+	d->jobs.n = 0;
+}
+
+/* Nothing can be sent whose contents cannot be read. */
+static bool load(struct division *d)
+{
+	struct attempt *a = d->a;
+	struct err err = ERR_NONE;
+
+	if (attempt_load(a, &err) == 0)
+		return true;
+	for (size_t i = 0; i < a->message->rcpts.n; i++)
+		if (!a->rcpts[i].outcome)
+			outcome_set(a, i, OUTCOME_DEFERRED, err.code, err.text);
+	drop_jobs(d);
+	return false;
+}
+
+static bool nothing_is_known(const struct attempt *a)
+{
+	for (size_t i = 0; i < a->message->rcpts.n; i++)
+		if (a->rcpts[i].outcome)
+			return false;
+	return true;
+}
+
+void attempt_divide(struct attempt *a)
+{
+	struct division d = {.a = a};
+	bool given_back = false;
+	size_t count;
+	struct job **jobs;
+
+	attempt_log_active(a);
+	for (size_t i = 0; i < a->message->rcpts.n; i++)
+		rcpt_divide(&d, i);
+	if (d.jobs.n + d.here.n > 0 && load(&d) && d.here.n > 0) {
+		struct job *j = job_new(a, JOB_STORE);
+
+		j->here = d.here.v;
+		j->here_count = d.here.n;
+		vec_push_arena(a->arena, &d.jobs, j);
+	}
+	count = d.jobs.n;
+	jobs = d.jobs.v;
+	for (size_t i = 0; i < count && !given_back; i++)
+		given_back = !dispatch_job(a, jobs[i], count == 1 && nothing_is_known(a));
+	if (given_back)
+		drop_jobs(&d);
+	dispatch_divided(a, given_back);
+}

@@ -1,0 +1,256 @@
+"""Mail for elsewhere: taken from whom it may be, kept, sent, put off, sent back."""
+import email
+import os
+import re
+import signal
+import smtplib
+import threading
+
+import pytest
+
+from instance import Instance, wait_for
+from sink import CLOSE, HANG, Sink
+
+FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s"}
+
+
+@pytest.fixture
+def sink():
+    with Sink("127.1.0.1") as s:
+        yield s
+
+
+@pytest.fixture
+def relay(tmp_path, sink):
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, **FAST}) as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        m.start()
+        yield m
+
+
+def send(mail, sender, rcpts, text="Subject: hello\r\n\r\nthe text\r\n", options=(), rcpt_options=()):
+    with mail.smtp() as s:
+        return s.sendmail(sender, rcpts, text, options, rcpt_options)
+
+
+def queue_is_empty(mail):
+    wait_for("the queue to be empty", lambda: "empty" in mail.command("queue", "list").stdout.lower(), 60)
+
+
+def test_our_networks_may_send_elsewhere(relay, sink):
+    send(relay, "alice@example.test", ["x@far.test", "y@far.test", "z@other.test"])
+    sink.wait(2)
+    assert sorted(r for m in sink.messages for r in m.rcpts) == ["x@far.test", "y@far.test", "z@other.test"]
+    assert b"the text" in sink.messages[0].data and b"Received: from client.test" in sink.messages[0].data
+    queue_is_empty(relay)
+    line = relay.wait_log(r"postrider/smtp\[\d+\]: (\S+): to=<x@far.test>, relay=\S*127.1.0.1\S*:%d, delay=[\d.]+, "
+                          r"delays=[\d.]+/[\d.]+/[\d.]+/[\d.]+, dsn=2.0.0, status=sent \(250 2.0.0 Ok: taken\)" % sink.port)
+    queue_id = line.group(1)
+    # One id for all of its life.
+    relay.wait_log(rf"smtpd\S+: {queue_id}: client=")
+    relay.wait_log(rf"qmgr\S+: {queue_id}: from=<alice@example.test>, size=\d+, nrcpt=3 \(queue active\)")
+    relay.wait_log(rf"qmgr\S+: {queue_id}: removed")
+
+
+def test_local_and_far_recipients_of_one_message_each_get_it_once(relay, sink):
+    send(relay, "alice@example.test", ["bob@example.test", "x@far.test"])
+    sink.wait(1)
+    relay.wait_messages("bob@example.test", 1)
+    queue_is_empty(relay)
+    assert [m.rcpts for m in sink.messages] == [["x@far.test"]]
+
+
+def test_an_alias_of_ours_may_lead_elsewhere_even_for_strangers(tmp_path, sink):
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, "mynetworks": "192.0.2.0/24"}) as m:
+        m.user("bob@example.test")
+        m.command("alias", "add", "team@example.test", "bob@example.test", "x@far.test")
+        m.start()
+        send(m, "stranger@nowhere.test", ["team@example.test"])
+        m.wait_messages("bob@example.test", 1)
+        assert sink.wait(1)[0].rcpts == ["x@far.test"]
+
+
+ROUTES = ["x@far.test", "@example.test:x@far.test", "x%far.test@example.test", "x@[127.0.0.1]",
+          '"x@far.test"@example.test', "far.test!x@example.test", "x@far.test@example.test", "x%far.test@[127.0.0.1]"]
+
+
+def test_a_stranger_relays_nothing(tmp_path, sink):
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, "mynetworks": "192.0.2.0/24"}) as m:
+        m.user("bob@example.test")
+        m.start()
+        with m.smtp() as s:
+            s.ehlo("client.test")
+            s.mail("stranger@nowhere.test")
+            for address in ROUTES:
+                code, text = s.docmd(f"RCPT TO:<{address}>")
+                assert code >= 500, (address, code, text)
+        with smtplib.SMTP_SSL("127.0.0.1", m.ports["submissions"], context=m.tls(), timeout=60) as s:
+            s.login("bob@example.test", "secret")
+            s.sendmail("bob@example.test", ["x@far.test"], "Subject: mine\r\n\r\n\r\n")
+        assert sink.wait(1)[0].rcpts == ["x@far.test"]
+
+
+def test_what_is_put_off_is_tried_again_and_what_is_refused_comes_back(relay, sink):
+    tries = []
+    sink.answer["RCPT"] = lambda line: (
+        "550 5.1.1 no such user" if "<gone@" in line
+        else ("450 4.2.0 later" if "<late@" in line and not (tries.append(line) or len(tries) > 2) else None))
+    send(relay, "alice@example.test", ["late@far.test", "gone@far.test", "x@far.test"])
+    relay.wait_messages("alice@example.test", 1)
+    wait_for("the late one", lambda: any("late@far.test" in m.rcpts for m in sink.messages), 60)
+    queue_is_empty(relay)
+    assert sorted(r for m in sink.messages for r in m.rcpts) == ["late@far.test", "x@far.test"]
+    report = email.message_from_file(open(relay.messages("alice@example.test")[0]))
+    assert report.get_content_type() == "multipart/report" and report["Return-Path"] == "<>"
+    text = report.as_string()
+    assert "Final-Recipient: rfc822; gone@far.test" in text and "Status: 5.1.1" in text
+    assert "Diagnostic-Code: smtp; 550 5.1.1 no such user" in text and "the text" in text
+    relay.wait_log(r"to=<late@far.test>.*dsn=4.2.0, status=deferred")
+    relay.wait_log(r"to=<gone@far.test>.*dsn=5.1.1, status=bounced")
+    relay.wait_log(r"bounce\S+: \S+: sender non-delivery notification: \w+")
+
+
+def test_one_report_for_all_destinations(relay, sink):
+    sink.answer["RCPT"] = lambda line: "550 5.1.1 no such user" if "<gone" in line else None
+    send(relay, "alice@example.test", [f"gone{i}@d{i}.test" for i in range(8)] + ["x@d3.test"])
+    relay.wait_messages("alice@example.test", 1)
+    queue_is_empty(relay)
+    text = open(relay.messages("alice@example.test")[0]).read()
+    assert len(relay.messages("alice@example.test")) == 1
+    for i in range(8):
+        assert f"Final-Recipient: rfc822; gone{i}@d{i}.test" in text
+
+
+def test_bounces_go_out_like_other_mail_and_none_is_bounced(relay, sink):
+    sink.answer["RCPT"] = lambda line: "550 5.1.1 no" if "<gone@" in line else None
+    send(relay, "far@sender.test", ["gone@far.test"])
+    bounce = sink.wait(1)[0]
+    assert bounce.sender == "" and bounce.rcpts == ["far@sender.test"]
+    send(relay, "", ["gone@far.test"])
+    relay.wait_log("undeliverable notification dropped|notification: ")
+    queue_is_empty(relay)
+    assert len(sink.messages) == 1
+
+
+def test_notify_is_obeyed(relay, sink):
+    sink.answer["RCPT"] = lambda line: "550 5.1.1 no" if "<gone" in line else None
+    with relay.smtp() as s:
+        s.ehlo("client.test")
+        s.mail("alice@example.test", ["RET=HDRS", "ENVID=my+2Did"])
+        s.rcpt("gone1@far.test", ["NOTIFY=NEVER"])
+        s.rcpt("gone2@far.test", ["NOTIFY=FAILURE", "ORCPT=rfc822;first@far.test"])
+        s.rcpt("x@far.test", ["NOTIFY=SUCCESS"])
+        s.data("Subject: hello\r\n\r\nthe text\r\n")
+    relay.wait_messages("alice@example.test", 2)
+    texts = [open(f).read() for f in relay.messages("alice@example.test")]
+    failed = next(t for t in texts if "Action: failed" in t)
+    good = next(t for t in texts if "Action: relayed" in t)
+    assert "gone1" not in failed and "Original-Recipient: rfc822; first@far.test" in failed
+    assert "Original-Envelope-Id: my-id" in failed and "the text" not in failed
+    assert "Final-Recipient: rfc822; x@far.test" in good and "Action: failed" not in good
+
+
+def test_the_sender_hears_of_a_delay_once(tmp_path, sink):
+    sink.answer["RCPT"] = lambda line: "450 4.2.0 later"
+    settings = {"relayhost": sink.nexthop, "delay_warning_time": "2s", **FAST}
+    with Instance(tmp_path / "mail", settings=settings) as m:
+        m.user("alice@example.test")
+        m.start()
+        send(m, "alice@example.test", ["x@far.test"])
+        m.wait_messages("alice@example.test", 1)
+        tries = len(re.findall("status=deferred", m.log()))
+        wait_for("more attempts", lambda: len(re.findall("status=deferred", m.log())) > tries + 2, 60)
+        text = open(m.messages("alice@example.test")[0]).read()
+        assert "Action: delayed" in text and "Will-Retry-Until:" in text
+        assert len(m.messages("alice@example.test")) == 1
+
+
+def test_what_waits_too_long_comes_back(tmp_path, sink):
+    sink.answer["RCPT"] = lambda line: "450 4.2.0 later"
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, "maximal_queue_lifetime": "3s", **FAST}) as m:
+        m.user("alice@example.test")
+        m.start()
+        send(m, "alice@example.test", ["x@far.test"])
+        m.wait_messages("alice@example.test", 1)
+        assert "Status: 4.4.7" in open(m.messages("alice@example.test")[0]).read()
+        queue_is_empty(m)
+
+
+def test_soft_bounce_keeps_what_is_refused(tmp_path, sink):
+    sink.answer["RCPT"] = lambda line: "550 5.1.1 no"
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, "soft_bounce": "yes", **FAST}) as m:
+        m.user("alice@example.test")
+        m.start()
+        send(m, "alice@example.test", ["x@far.test"])
+        m.wait_log(r"to=<x@far.test>.*dsn=4.1.1, status=deferred")
+        assert "x@far.test" in m.command("queue", "list").stdout
+
+
+def test_a_dead_and_a_hanging_destination_hold_up_no_other(tmp_path):
+    with Sink("127.1.0.2") as good, Sink("127.1.0.3", good.port) as slow:
+        slow.answer["GREET"] = lambda line: HANG
+        routes = ", ".join(f"{{ {name}.test = smtp:[{address}]:{good.port} }}" for name, address in
+                           (("good", "127.1.0.2"), ("slow", "127.1.0.3"), ("dead", "127.1.0.9")))
+        with Instance(tmp_path / "mail", settings={"transport_maps": f"inline:{{ {routes} }}"}) as m:
+            m.user("alice@example.test")
+            m.start()
+            with m.smtp() as s:
+                for i in range(60):
+                    s.sendmail("alice@example.test", [f"d{i}@dead.test"], "Subject: dead\r\n\r\n\r\n")
+                for i in range(30):
+                    s.sendmail("alice@example.test", [f"s{i}@slow.test"], "Subject: slow\r\n\r\n\r\n")
+                s.sendmail("alice@example.test", ["x@good.test"], "Subject: good\r\n\r\n\r\n")
+            good.wait(1)
+            m.wait_log(r"to=<d\d+@dead.test>.*status=deferred \(delivery temporarily suspended: ")
+            assert slow.most <= 5                # initial_destination_concurrency
+
+
+def test_concurrency_stays_below_its_limit(tmp_path, sink):
+    gate = threading.Event()
+    sink.answer["END"] = lambda message: gate.wait(30) and None
+    settings = {"relayhost": sink.nexthop, "smtp_destination_concurrency_limit": "3", **FAST}
+    with Instance(tmp_path / "mail", settings=settings) as m:
+        m.user("alice@example.test")
+        m.start()
+        with m.smtp() as s:
+            for i in range(12):
+                s.sendmail("alice@example.test", [f"x{i}@far.test"], "Subject: x\r\n\r\n\r\n")
+        wait_for("three at a time", lambda: sink.open == 3, 60)
+        gate.set()
+        sink.wait(12)
+        assert sink.most == 3
+
+
+def test_a_killed_relay_loses_nothing_and_repeats_only_what_was_not_reported(relay, sink):
+    with relay.smtp() as s:
+        for i in range(200):
+            s.sendmail("alice@example.test", [f"x{i}@far.test"], f"Subject: {i}\r\n\r\n\r\n")
+            if i % 40 == 20:
+                os.kill(relay.pid_of("relay"), signal.SIGKILL)
+    wait_for("all recipients", lambda: len({r for m in list(sink.messages) for r in m.rcpts}) == 200, 60)
+    queue_is_empty(relay)
+    # Only what was under way at a kill: at most the connections of one destination, each time.
+    assert len(sink.messages) <= 200 + 5 * 20
+
+
+def test_a_large_message_goes_through(relay, sink):
+    text = "Subject: large\r\n\r\n" + "x" * 70 + "\r\n"
+    text += ("y" * 70 + "\r\n") * 5000
+    send(relay, "alice@example.test", ["x@far.test", "bob@example.test"], text)
+    assert sink.wait(1)[0].data.endswith(text.encode()[-2000:])
+    relay.wait_messages("bob@example.test", 1)
+
+
+def test_the_queue_keeps_it_over_a_restart(tmp_path, sink):
+    sink.answer["GREET"] = lambda line: "421 4.3.2 not now"
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, **FAST}) as m:
+        m.user("alice@example.test")
+        m.start()
+        send(m, "alice@example.test", ["x@far.test"])
+        m.wait_log("status=deferred")
+        m.stop()
+        sink.answer.clear()
+        m.start()
+        assert sink.wait(1)[0].rcpts == ["x@far.test"]
+        queue_is_empty(m)
