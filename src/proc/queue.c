@@ -13,7 +13,8 @@ static struct queue_parameters parameters_of(const struct conf *conf)
 					 .maximal_backoff_time = conf->maximal_backoff_time,
 					 .maximal_queue_lifetime = conf->maximal_queue_lifetime,
 					 .bounce_queue_lifetime = conf->bounce_queue_lifetime,
-					 .message_size_limit = conf->message_size_limit};
+					 .message_size_limit = conf->message_size_limit,
+					 .recipients_together = (size_t)conf->default_destination_recipient_limit};
 }
 
 /* A new configuration on its way from the control thread to the loop. */
