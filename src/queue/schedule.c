@@ -9,13 +9,18 @@
  * destination parts of messages that fit into one go in turn with those of larger ones (`bulk`): somebody who writes to
  * one waits for one part of a mailing to thousands, not for all.
  *
+ * Times are the wall clock's, because the index outlives the process. When that is set back, what was to be due in
+ * an hour would wait for as long as the clock was wrong. Nothing is ever put off beyond `horizon`: what seems to be
+ * is due.
+ *
  * Memory: about 150 bytes and the name a destination, nothing a message. */
 #include "queue/service_private.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#define NEVER UINT64_MAX
+#define NEVER	      UINT64_MAX
+#define HORIZON_MIN_S 3600
 
 struct dest {
 	struct dest *ring_next;
@@ -33,6 +38,8 @@ struct schedule {
 	struct map *dests;
 	VEC(struct dest *) heap;
 	struct dest *ring_first, *ring_last;
+	uint64_t horizon; /* seconds */
+	uint64_t seen_ms; /* the clock at the last look */
 };
 
 static uint64_t now_ms(void)
@@ -131,12 +138,25 @@ static struct dest *dest_of(struct schedule *s, struct str name)
 	return d;
 }
 
-static uint64_t dest_ready_at(const struct dest *d)
+/* Later than anything is put off: written before the clock was set back. */
+static bool is_beyond(const struct schedule *s, uint64_t due)
+{
+	return due < QUEUE_HELD && due > (uint64_t)clock_wall() + s->horizon;
+}
+
+static bool is_later(const struct schedule *s, uint64_t due)
+{
+	return due > (uint64_t)clock_wall() && !is_beyond(s, due);
+}
+
+static uint64_t dest_ready_at(const struct schedule *s, const struct dest *d)
 {
 	uint64_t due = d->due[0] < d->due[1] ? d->due[0] : d->due[1];
 
 	if (due == NEVER)
 		return NEVER;
+	if (is_beyond(s, due))
+		due = 0;
 	due = due > NEVER / 1000 - 1 ? NEVER - 1 : due * 1000;
 	return due > d->rest_until ? due : d->rest_until;
 }
@@ -144,7 +164,7 @@ static uint64_t dest_ready_at(const struct dest *d)
 /* Into the heap, where it belongs by what is known; or away, when nothing is. */
 static void dest_place(struct schedule *s, struct dest *d)
 {
-	uint64_t at = dest_ready_at(d);
+	uint64_t at = dest_ready_at(s, d);
 
 	if (d->in_ring || d->full)
 		return;
@@ -277,7 +297,7 @@ static bool find_due(struct queue_service *q, struct dest *d, int class, char ou
 	struct err err = ERR_NONE;
 	struct str name = str_from(d->name), from = d->low[class], to;
 
-	if (d->due[class] > (uint64_t)clock_wall())
+	if (is_later(q->schedule, d->due[class]))
 		return false;
 	if (from.len == 0)
 		from = schedule_key(name, class != 0, d->due[class], none, first);
@@ -293,7 +313,7 @@ static bool find_due(struct queue_service *q, struct dest *d, int class, char ou
 		return false;
 	}
 	d->due[class] = l.due;
-	if (l.due > (uint64_t)clock_wall()) {
+	if (is_later(q->schedule, l.due)) {
 		low_clear(d, class);
 		return false;
 	}
@@ -310,6 +330,23 @@ static bool dest_next(struct queue_service *q, struct dest *d, char out[QUEUE_KE
 	return find_due(q, d, class, out, key_r) || find_due(q, d, !class, out, key_r);
 }
 
+/* Every destination is looked at anew when the clock was set back. */
+static void follow_clock(struct queue_service *q, uint64_t now)
+{
+	struct schedule *s = q->schedule;
+	uint64_t backoff = (uint64_t)q->o.parameters.maximal_backoff_time / 1000;
+
+	s->horizon = backoff > HORIZON_MIN_S ? backoff : HORIZON_MIN_S;
+	while (now + 1000 < s->seen_ms && s->heap.n) {
+		struct dest *d = s->heap.v[0];
+
+		heap_remove(s, d);
+		d->rest_until = 0;
+		ring_add(s, d);
+	}
+	s->seen_ms = now;
+}
+
 bool schedule_next(struct queue_service *q, uint32_t window, char out[QUEUE_KEY_MAX], struct str *key_r,
 		   uint64_t *next_ms_r)
 {
@@ -317,6 +354,7 @@ bool schedule_next(struct queue_service *q, uint32_t window, char out[QUEUE_KEY_
 	uint64_t now = now_ms();
 	struct dest *d;
 
+	follow_clock(q, now);
 	while (s->heap.n && s->heap.v[0]->ready_at <= now) {
 		d = s->heap.v[0];
 		heap_remove(s, d);
@@ -345,6 +383,7 @@ struct schedule *schedule_new(void)
 	struct schedule *s = NEW(struct schedule);
 
 	s->dests = map_new();
+	s->horizon = HORIZON_MIN_S;
 	return s;
 }
 

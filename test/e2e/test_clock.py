@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from instance import Instance, Raw
+from instance import Instance, Raw, wait_for
+from sink import Sink
 from test_crash import message, send_until_accepted, subjects
 
 DAY = 86400
@@ -91,3 +92,26 @@ def test_all_goes_on_when_the_clock_jumps(shifted, jump):
     assert validity(box, "again") > given[-1]
     assert shifted.command("mail", "fsck", "--check", check=False).returncode == 0
     shifted.wait_messages("bob@example.test", 5)
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
+def test_what_waits_for_another_server_does_not_wait_for_the_clock(tmp_path, monkeypatch, restart):
+    """What is due in a moment is due in a moment, also when the clock is set back by a day meanwhile."""
+    clock = Clock(str(tmp_path / "clock"))
+    monkeypatch.setenv("POSTRIDER_CLOCK_SHIFT", str(tmp_path / "clock"))
+    with Sink("127.1.0.1") as sink, Instance(tmp_path / "mail", settings={
+            "relayhost": sink.nexthop, "minimal_backoff_time": "3s", "maximal_backoff_time": "3s"}) as m:
+        m.start()
+        tries = []
+        sink.answer["RCPT"] = lambda line: tries.append(line) or "450 4.2.0 later"
+        with m.smtp() as s:
+            s.sendmail("x@example.test", ["y@far.test"], message("waiting"))
+        wait_for("a try", lambda: tries)
+        m.wait_log("status=deferred")
+        if restart:
+            m.stop()
+        clock.shift(-DAY)
+        del sink.answer["RCPT"]
+        if restart:
+            m.start()
+        assert sink.wait(1)[0].rcpts == ["y@far.test"]
