@@ -147,7 +147,7 @@ static void init_writes_a_configuration_that_can_be_read(void **state)
 {
 	struct fixture *f = *state;
 	char *main_cf = instance_file(f, INSTANCE_MAIN_CF), *master_cf = instance_file(f, INSTANCE_MASTER_CF);
-	static const uint16_t ports[] = {10025, 10587, 10465, 10143, 10993, 10110, 10995, 10024};
+	static const uint16_t ports[] = {10025, 10587, 10465, 10143, 10993, 10110, 10995, 10024, 0 /* pickup */};
 	struct buf warnings;
 	struct master_cf cf;
 	struct arena arena;
