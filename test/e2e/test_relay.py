@@ -254,3 +254,25 @@ def test_the_queue_keeps_it_over_a_restart(tmp_path, sink):
         m.start()
         assert sink.wait(1)[0].rcpts == ["x@far.test"]
         queue_is_empty(m)
+
+
+def test_a_smarthost_with_tls_and_password(tmp_path):
+    """As the README has it, with another instance as the provider: first with a wrong password, then with the right one."""
+    with Instance(tmp_path / "provider", domain="far.test") as provider:
+        provider.user("alice@far.test")
+        provider.user("bob@far.test", "open sesame")
+        provider.start()
+        smarthost = f"[127.0.0.1]:{provider.ports['submission']}"
+        table = tmp_path / "sasl_passwd"
+        table.write_text(f"{smarthost} bob@far.test:wrong\n")
+        with Instance(tmp_path / "mail", settings={
+                "relayhost": smarthost, "smtp_tls_security_level": "encrypt", "smtp_sasl_auth_enable": "yes",
+                "smtp_sasl_tls_security_options": "noanonymous", "smtp_sasl_password_maps": f"texthash:{table}",
+                **FAST}) as m:
+            m.start()
+            send(m, "bob@far.test", ["alice@far.test"])
+            m.wait_log(r"to=<alice@far.test>.*status=deferred \(SASL authentication failed")
+            table.write_text(f"{smarthost} bob@far.test:open sesame\n")
+            provider.wait_messages("alice@far.test", 1)
+            queue_is_empty(m)
+        provider.wait_log(r"submission/smtpd\S+ \S+: client=.*sasl_method=\S+, sasl_username=bob@far.test")
