@@ -190,8 +190,11 @@ static void tell(struct store_service *svc, struct followed *f, const struct sto
 void follow_announce(struct store_service *svc, const struct change_set *set)
 {
 	struct followed *f = follow_get(svc, set->account, set->mailbox);
-	struct store_changes msg = {
-		.account = set->account, .mailbox = set->mailbox, .modseq = set->modseq, .deleted = set->deleted};
+	struct store_changes msg = {.account = set->account,
+				    .mailbox = set->mailbox,
+				    .modseq = set->modseq,
+				    .since = set->since,
+				    .deleted = set->deleted};
 
 	if (!f)
 		return;

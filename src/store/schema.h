@@ -100,7 +100,8 @@ RPC_DECLARE(message_change, MESSAGE_CHANGE_FIELDS)
 /* Event. Sent to every peer that follows the mailbox, to the committing one before the commit's reply. */
 #define STORE_CHANGES_FIELDS(F, S)                                \
 	F(S, u64, account) F(S, u32, mailbox)                     \
-	F(S, u64, modseq)         /* the mailbox's HIGHESTMODSEQ now */ \
+	F(S, u64, modseq)         /* the mailbox's HIGHESTMODSEQ now, and before: who knew less has missed something. */ \
+	F(S, u64, since)          /* Both 0: nothing of it changed */ \
 	F(S, u8, gap)             /* events were lost: take a new snapshot */ \
 	F(S, u8, deleted)         /* the mailbox is gone */       \
 	F(S, list, changes, message_change)                       \

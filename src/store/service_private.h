@@ -134,7 +134,7 @@ struct runtime *runtime_get(struct store_service *svc, uint64_t account);
 struct change_set {
 	uint64_t account;
 	uint32_t mailbox;
-	uint64_t modseq;
+	uint64_t modseq, since; /* HIGHESTMODSEQ after and before it; 0: nothing of it changed */
 	bool deleted, keywords;
 	VEC(struct message_change) changes;
 	struct store_name names[STORE_KEYWORDS_MAX];

@@ -294,6 +294,10 @@ static void log_trim(struct shared *s)
 
 static void apply_event(struct shared *s, const struct store_changes *event)
 {
+	/* Nobody of this process followed for a moment, as when the only view that a new store had been told of closed,
+	 * and something happened in it. Without a whole base a snapshot is on its way, or will be asked for. */
+	if (shared_whole(s) && event->since > s->modseq)
+		s->lost++;
 	for (size_t i = 0; i < event->changes.n; i++)
 		vec_push(&s->log, event->changes.v[i]);
 	if (event->keywords.n > 0)

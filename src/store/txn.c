@@ -95,11 +95,15 @@ struct store_file_op *txn_file(struct txn *t, struct account *a, enum store_file
 
 uint64_t txn_modseq(struct txn *t, struct account *a, struct mailbox *m)
 {
+	struct change_set *set = txn_changes(t, a->id, m->id);
+
 	txn_touch(t, a);
 	a->dirty = true;
 	m->dirty = true;
+	if (set->modseq == 0)
+		set->since = m->rec.modseq;
 	m->rec.modseq = ++a->header.modseq;
-	txn_changes(t, a->id, m->id)->modseq = m->rec.modseq;
+	set->modseq = m->rec.modseq;
 	return m->rec.modseq;
 }
 

@@ -268,6 +268,41 @@ static void views_survive_a_new_store_process(void **state)
 	view_close(&b);
 }
 
+/* Of a new store process only the second view's opening and closing is heard: then nobody follows, and what happens is
+ * not told. The next event must not hide that. */
+static void an_event_does_not_hide_what_was_not_told(void **state)
+{
+	struct store_view_open ask = {.session = 3, .account = 7, .mailbox = inbox};
+	struct store_view opened;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+	struct view *a, *b;
+
+	(void)state;
+	append(4);
+	a = open_view(1, true);
+	box_stop(&box);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	box_grant(&box, 2, 7, RIGHTS_FULL);
+	box_grant(&box, 3, 7, RIGHTS_FULL);
+	b = open_view(2, false);
+	view_close(&b);
+	box_mailbox(&box, 1, 7, "INBOX"); /* the store has heard of the closing */
+	expunge(2, 2);
+	/* Another session opens it; before it has looked, a message comes. */
+	rpc_reply_init(&hold);
+	assert_int_equal(store_call(box.client, &STORE_VIEW_OPEN, &ask, &opened, &hold, &err), 0);
+	rpc_reply_release(&hold);
+	append(1);
+	b = open_view(2, false);
+	assert_int_equal(view_count(b), 4);
+	assert_int_equal(view_at(b, 2).uid, 3);
+	expect_sync(a, true, "x2 n4 ");
+	view_close(&a);
+	view_close(&b);
+}
+
 static void install(struct shared *s, uint32_t flags, uint64_t modseq, unsigned lost)
 {
 	struct view_entry e = {.uid = 1, .flags = flags, .modseq = modseq};
@@ -417,6 +452,7 @@ int main(void)
 		T(a_deleted_mailbox_ends_its_views),
 		T(views_survive_a_new_store_process),
 		T(sessions_on_many_threads_agree),
+		T(an_event_does_not_hide_what_was_not_told),
 		T(a_snapshot_that_comes_late_hides_no_later_loss),
 		T(after_the_answer_a_view_knows_the_change_even_behind_a_gap),
 	};
