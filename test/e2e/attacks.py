@@ -244,7 +244,8 @@ def pipelined_floods_without_reading(field, services=("smtp", "lmtp", "imap", "p
     lines = {"smtp": b"NOOP\r\nVRFY bob@example.test\r\n", "imap": b"a NOOP\r\nb CAPABILITY\r\n", "pop3": b"CAPA\r\n"}
 
     def one(service):
-        p = field.open(service, receive=4096, timeout=2)
+        p = field.open(service, receive=4096)
+        p.socket.settimeout(2)
         block = lines[{"lmtp": "smtp", "imaps": "imap"}.get(service, service)] * 2000
         try:
             for _ in range(size // len(block)):

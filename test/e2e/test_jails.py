@@ -165,7 +165,15 @@ def test_without_root_dns_connects_to_the_ports_of_its_servers_only(nobodys):  #
     assert network_of_dns(nobodys, 9) == ["ECONNREFUSED connect to port 9"]
 
 
-@pytest.mark.parametrize("process", ["smtpd", "access", "relay", "directory", "queue", "store"])
+def test_relay_connects_and_nothing_else(mail):
+    ready(mail, "relay")
+    lines = probe(mail, "relay", "network", 9, mail.ports["smtp"]).splitlines()[:-1]
+    # To other people's servers it may; it has no port that anybody could call.
+    assert [line for line in lines if not re.match(r"EBADF (bind|accept)", line)] == [
+        "ECONNREFUSED connect to port 9", f"allowed connect to port {mail.ports['smtp']}"]
+
+
+@pytest.mark.parametrize("process", ["smtpd", "access", "directory", "queue", "store"])
 def test_nobody_else_makes_a_socket(mail, process):
     ready(mail, process)
     lines = probe(mail, process, "network", 9, mail.ports["smtp"]).splitlines()[:-1]
@@ -258,8 +266,8 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
         for number, message in ((GRANT, grant), (REVOKE, u64(bob)), (FSCK, u64(0) + text("") + b"\0")):
             assert "not for this process" in call(mail, process, "store", number, message)
     assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test") + b"\0" + u64(0)).startswith("refused")
-    assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 2).startswith("refused")
-    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4)).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 3).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4) + text("")).startswith("refused")
     # A password that smtpd has heard opens no mailbox to it.
     assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
     assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")

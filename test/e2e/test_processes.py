@@ -92,6 +92,8 @@ def test_processes_hold_no_descriptor_that_is_not_theirs(stopped):
 def test_without_root_the_same_tree_runs_with_filters(nobodys):
     uid = str(pwd.getpwnam(NOBODYS).pw_uid)
     for pid, name in all_children(nobodys).items():
+        # A process that has just begun (relay reads what it trusts) is about to enter its jail.
+        wait_for(f"{name} in its jail", lambda: status_of(pid)["Seccomp"] == ["2"])
         status = status_of(pid)
         assert status["Uid"] == [uid] * 4, name
         assert status["Seccomp"] == ["2"] and status["NoNewPrivs"] == ["1"], name
@@ -104,7 +106,8 @@ def forbidden(mail):
     for name in ACCOUNTS:
         for what, *argument in (("open", "/etc/passwd"), ("open", main_cf), ("write", main_cf), ("write", "/tmp/x"),
                                 ("connect", mail.ports["smtp"]), ("fork",), ("kill", mail.master.pid), ("code",)):
-            assert probe(mail, name, what, *argument) in denied, (name, what)
+            may = (name, what) == ("relay", "connect")       # other people's servers
+            assert (probe(mail, name, what, *argument) in denied) != may, (name, what)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")

@@ -61,23 +61,23 @@ def test_submission_with_attachment(mail):
 
 
 @pytest.mark.parametrize("recipient,code", [
-    ("nobody@example.test", 550), ("bob@elsewhere.test", 0), ("postmaster", 250), ("PostMaster@Example.TEST", 250),
+    ("nobody@example.test", 550), ("bob@elsewhere.test", 250), ("postmaster", 250), ("PostMaster@Example.TEST", 250),
     ("bob+folder@example.test", 250), ("BOB@EXAMPLE.TEST", 250), ("bob@example.test.", 250)])
 def test_recipients(mail, recipient, code):
     with mail.smtp() as s:
         s.ehlo()
         s.mail("someone@elsewhere.test")
         got, text = s.rcpt(recipient)
-        if code:
-            assert got == code, text
-        else:
-            assert 400 <= got < 600, text
+        assert got == code, text
         if code == 550:
             assert b"5.1.1" in text
 
 
-def test_nothing_relays(mail):
+def test_nothing_relays(stopped):
     """Neither a stranger nor a user without log-in gets mail out."""
+    mail = stopped
+    mail.configure(mynetworks="192.0.2.0/24")
+    mail.start()
     for sender in ("someone@elsewhere.test", "alice@example.test", ""):
         with mail.smtp() as s:
             s.ehlo()
