@@ -334,7 +334,10 @@ static bool dest_next(struct queue_service *q, struct dest *d, char out[QUEUE_KE
 static void follow_clock(struct queue_service *q, uint64_t now)
 {
 	struct schedule *s = q->schedule;
-	uint64_t backoff = (uint64_t)q->o.parameters.maximal_backoff_time / 1000;
+	const struct queue_parameters *p = &q->o.parameters;
+	uint64_t backoff = (uint64_t)(p->maximal_backoff_time > p->minimal_backoff_time ? p->maximal_backoff_time
+											: p->minimal_backoff_time) /
+			   1000;
 
 	s->horizon = backoff > HORIZON_MIN_S ? backoff : HORIZON_MIN_S;
 	while (now + 1000 < s->seen_ms && s->heap.n) {

@@ -3,7 +3,9 @@
 import hashlib
 import os
 import re
+import select
 import socket
+import ssl
 
 import pytest
 
@@ -268,19 +270,38 @@ def test_thousand_recipients_in_one_transaction(mail):
     assert mail.count(BOB) >= 1
 
 
+def exchange(secure, data, lines):
+    """Sends data and reads that many lines, both as they go. By one thread: an SSL object is not for two at once."""
+    secure.setblocking(False)
+    got = b""
+    while data or got.count(b"\n") < lines:
+        try:
+            if data:
+                data = data[secure.send(data[:16384]):]
+                continue
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        try:
+            piece = secure.recv(65536)
+            assert piece, f"closed after {got.count(bytes([10]))} lines"
+            got += piece
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            ready = select.select([secure], [secure] if data else [], [], PATIENCE)
+            assert any(ready), f"silent after {got.count(bytes([10]))} lines"
+    return got.splitlines()
+
+
 def test_ten_thousand_lines_through_tls(mail):
     """Bytes that wait inside the TLS layer wake nobody: they must be drained before the session is parked."""
-    with socket.create_connection(("127.0.0.1", mail.ports["imaps"]), timeout=PATIENCE) as plain:
-        secure = mail.tls().wrap_socket(plain)
-        sender = in_thread(secure.sendall, b"".join(b"a%d NOOP\r\n" % i for i in range(10_000)))
-        lines = secure.makefile("rb")
-        assert lines.readline().startswith(b"* OK")
-        for i in range(10_000):
-            assert lines.readline().startswith(b"a%d OK " % i)
-        sender.result()
-        for piece in (b"b NO", b"OP\r\nc NOOP\r\nd N", b"OOP\r\n"):      # units across TLS records
-            secure.sendall(piece)
-        assert [lines.readline().split()[0] for _ in range(3)] == [b"b", b"c", b"d"]
+    with socket.create_connection(("127.0.0.1", mail.ports["imaps"]), timeout=PATIENCE) as plain, \
+            mail.tls().wrap_socket(plain) as secure:
+        lines = exchange(secure, b"".join(b"a%d NOOP\r\n" % i for i in range(10_000)), 10_001)
+        assert lines[0].startswith(b"* OK")
+        assert all(line.startswith(b"a%d OK " % i) for i, line in enumerate(lines[1:])) and len(lines) == 10_001
+        # Units across TLS records.
+        for piece, answers in ((b"b NO", 0), (b"OP\r\nc NOOP\r\nd N", 2), (b"OOP\r\n", 1)):
+            lines = exchange(secure, piece, answers)
+            assert [line.split()[0] for line in lines] == {0: [], 2: [b"b", b"c"], 1: [b"d"]}[answers]
 
 
 def test_slow_reader_of_a_large_mailbox(large):

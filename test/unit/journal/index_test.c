@@ -166,6 +166,22 @@ static bool look(int dir, const struct truth *t, const char *what)
 	return aside;
 }
 
+/* LMDB's page flags: branch 1, leaf 2, overflow 4, meta 8. The later pages of a long value have no header. */
+static unsigned page_kind(size_t page)
+{
+	return (unsigned char)bytes[page * 4096 + 10] & 15;
+}
+
+static size_t page_of_kind(unsigned kind)
+{
+	size_t page;
+
+	do
+		page = pick((unsigned)(length / 4096));
+	while (page_kind(page) != kind || memcmp(bytes + page * 4096, &page, sizeof(page)) != 0);
+	return page;
+}
+
 static void a_flipped_bit_is_found_or_does_no_harm(void **state)
 {
 	unsigned flips = getenv("DAMAGE_FLIPS") ? (unsigned)atoi(getenv("DAMAGE_FLIPS")) : 400, found = 0,
@@ -184,9 +200,13 @@ static void a_flipped_bit_is_found_or_does_no_harm(void **state)
 	load(dir);
 	for (unsigned i = 0; i < flips; i++) {
 		size_t page = pick((unsigned)(length / 4096)), at = pick(3) ? pick(4096) : pick(120);
-		unsigned kind = (unsigned char)bytes[page * 4096 + 10] & 15, bit = pick(8);
+		unsigned bit = pick(8);
 		if (i % 8 == 0)
 			page = pick(2);
+		/* Sure to come upon some: the headers of leaf and of overflow pages. */
+		if (i % 8 == 1)
+			page = page_of_kind(i % 16 == 1 ? 2 : 4), at = pick(8);
+		unsigned kind = page_kind(page);
 		bytes[page * 4096 + at] ^= (char)(1 << bit);
 		snprintf(what, sizeof(what), "page %zu, byte %zu, bit %u", page, at, bit);
 		store_file(dir, length);

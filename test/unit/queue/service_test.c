@@ -377,7 +377,7 @@ static void an_administrator_flushes_and_deletes(void **state)
 	struct queue_listed l;
 	char id[64];
 
-	f->p.minimal_backoff_time = 100000000;
+	f->p.minimal_backoff_time = 100000;
 	stop(f);
 	start(f);
 	commit(f, &m, id);
