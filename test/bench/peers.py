@@ -43,6 +43,23 @@ def listens(port):
         return False
 
 
+def tree(roots):
+    """These processes and all that come from them."""
+    found = set(roots)
+    while True:
+        more = set()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                ppid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if ppid in found and int(pid) not in found:
+                more.add(int(pid))
+        if not more:
+            return sorted(found)
+        found |= more
+
+
 class Postrider:
     name = "postrider"
 
@@ -258,20 +275,7 @@ class PostfixDovecot:
         return count_files(os.path.join(self.dovecot, "mail", "bob"))
 
     def pids(self):
-        roots = {p.pid for p in self.processes}
-        found = set(roots)
-        while True:
-            more = set()
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    ppid = int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
-                except OSError:
-                    continue
-                if ppid in found and int(pid) not in found:
-                    more.add(int(pid))
-            if not more:
-                return sorted(found)
-            found |= more
+        return tree({p.pid for p in self.processes})
 
     def stop(self):
         if os.path.exists(os.path.join(self.postfix, "etc")):

@@ -1,6 +1,7 @@
 """What is shown of the figures: a table on the terminal, the same as Markdown, and the rows of the chart."""
 
 from peers import PostfixDovecot, Postrider
+from relay import relay_rows
 
 OURS, THEIRS = Postrider.name, PostfixDovecot.name
 AIMS = {"4 KB, 20 sessions": 8, "4 KB, 1 session": 3, "100 KB, 20 sessions": 3}
@@ -49,9 +50,19 @@ def rows(r):
     return out
 
 
+def show_relay(r):
+    rows_ = relay_rows(r)
+    if rows_:
+        print(f"\n{'mail that goes out':<50}{'postrider':>22}{'postfix':>22}{'better by':>11}{'aimed at':>10}")
+    for label, unit, ours, theirs, times, aim, reached in rows_:
+        print(f"{label:<50}{number(ours):>11} {unit:<10}" + (f"{number(theirs):>11} {unit:<10}" if theirs else " " * 22) +
+              (f"{times:10.1f}x" if times else " " * 11) + f"{aim:>10}" + ("  MISSED" if reached is False and aim else ""))
+
+
 def show(r):
     peers = list(r.get("idle_pss_bytes") or next(iter(r.get("mailbox", {"": {OURS: 0}}).values())))
-    print(f"\n{'':<50}" + "".join(f"{p:>22}" for p in peers) + f"{'better by':>11}{'aimed at':>10}")
+    if rows(r):
+        print(f"\n{'':<50}" + "".join(f"{p:>22}" for p in peers) + f"{'better by':>11}{'aimed at':>10}")
     for label, unit, values, times, aim, reached in rows(r):
         print(f"{label:<50}" + "".join(f"{number(values[p]):>11} {unit:<10}" for p in peers) +
               (f"{times:10.1f}x" if times else " " * 11) + f"{aim:>10}" + ("  MISSED" if reached is False and aim else ""))
@@ -75,6 +86,13 @@ def markdown(r):
         theirs = f"{number(values[THEIRS])} {unit}" if THEIRS in values else ""
         mark = "" if not aim else (", reached" if reached else ", **missed**")
         out.append(f"| {label} | {number(values[OURS])} {unit} | {theirs} | {f'{times:.1f}x' if times else ''} | {aim}{mark} |")
+    relayed = relay_rows(r)
+    if relayed:
+        out += ["", "| mail that goes out | Postrider | Postfix | better by | aimed at |", "|---|---|---|---|---|"]
+    for label, unit, ours, theirs, times, aim, reached in relayed:
+        mark = "" if not aim or reached is None else (", reached" if reached else ", **missed**")
+        out.append(f"| {label.strip()} | {number(ours)} {unit} | {f'{number(theirs)} {unit}' if theirs else ''} | "
+                   f"{f'{times:.1f}x' if times else ''} | {aim}{mark} |")
     for name, points in r.get("curves", {}).items():
         keys = [k for k in points[0] if k != "x"]
         out += ["", f"| {name} | " + " | ".join(k.replace("_", " ") for k in keys) + " |", "|---" * (len(keys) + 1) + "|"]
@@ -89,4 +107,7 @@ def ratios(r):
     for label, _, _, times, aim, _ in rows(r):
         if times and " a message, " not in label:
             out.append((label, times, float(aim[:-1]) if aim.endswith("x") else None))
+    for label, _, _, _, times, aim, _ in relay_rows(r):
+        if times:
+            out.append((label, times, float(aim[:-1])))
     return out

@@ -28,3 +28,12 @@ def test_mailbox_and_curves_are_measured_kept_and_drawn(tmp_path):
     for name in ("mailbox", "accounts"):
         assert xml.etree.ElementTree.parse(tmp_path / f"bench-{name}.svg").getroot().tag.endswith("svg")
     assert "| accounts |" in bench(tmp_path, "--markdown")
+
+
+def test_mail_that_goes_out_is_measured(tmp_path):
+    text = bench(tmp_path, "--parts", "list,deferred", "--rounds", "1", "--scale", "0.0001")
+    kept = json.loads((tmp_path / "b.json").read_text())
+    assert kept["relay"]["10,000 recipients, 100 destinations"]["postrider"] > 0
+    assert kept["deferred"]["messages"] == 100 and kept["deferred"]["bytes_after_filling"] > 0
+    assert "memory a message" in text
+    assert "| mail that goes out |" in bench(tmp_path, "--markdown")
