@@ -152,7 +152,7 @@ static bool question_name(const char *text, bool *is_address_r, struct arena *ar
 static int lookup(struct cmd *c, struct arena *arena)
 {
 	enum dns_type type = DNS_A;
-	struct dns_answer answer;
+	struct dns_answer answer = {0};
 	struct err err = ERR_NONE;
 	struct str name;
 	bool is_address;

@@ -198,7 +198,7 @@ static void print_destinations(struct shape *s)
 	printf("%30s %6s", "", "T");
 	for (unsigned minutes = 5, i = 0; i < AGES - 1; i++, minutes *= 2)
 		printf(" %5u", minutes);
-	printf(" %4u+\n", 1280);
+	printf(" %4u+\n", 1280U);
 	s->sum.name = (char *)(uintptr_t) "TOTAL";
 	print_row(&s->sum);
 	for (size_t i = 0; i < s->rows.n; i++)

@@ -524,8 +524,8 @@ int deliver_submit(const struct deliver_env *env, struct delivery *d, struct are
 	*queue_id_r = STR("");
 	mark_loops(d);
 	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) &&
-	    d->content.place != CONTENT_QUEUE &&
-	    content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 && store_attempt(env, d, &why) > 0) {
+	    d->content.place != CONTENT_QUEUE && content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 &&
+	    store_attempt(env, d, &why) > 0) {
 		if (d->content.place == CONTENT_STORE)
 			content_taken(&d->content);
 		return DELIVER_STORED;

@@ -163,7 +163,7 @@ static const char *encoding_for(const struct mime_part *part)
 /* The header with its Content-Transfer-Encoding replaced; `add` where there is none. */
 static void put_header(struct downgrade *d, const struct mime_part *part, const char *encoding, bool add)
 {
-	struct str rest = str_sub(d->in, part->header_offset, part->header_len), before = rest;
+	struct str rest = str_sub(d->in, part->header_offset, part->header_len), before;
 	struct header h;
 	bool done = false;
 

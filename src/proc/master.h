@@ -80,7 +80,7 @@ struct master {
 	char *dir;
 	struct bundle *bundle;
 	int bundle_full, bundle_plain, bundle_relay; /* sealed: with keys, without, with those of the SMTP client */
-	int tables_full, tables_none;  /* sealed, the files of look-up tables, and no files */
+	int tables_full, tables_none;		     /* sealed, the files of look-up tables, and no files */
 	bool privileged, detached, foreground_log;
 	enum master_phase phase;
 	unsigned stop_phase;

@@ -51,7 +51,7 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
 	F(QUEUE_GIVE_BACK, 12, &queue_give_back_type, NULL)                                                            \
 	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_ok_type)                                                          \
-	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type) \
+	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
 	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
