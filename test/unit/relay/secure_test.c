@@ -370,6 +370,25 @@ static void we_log_in_where_there_is_a_password(void **state)
 	}
 }
 
+static void no_password_goes_where_tls_came_to_nothing(void **state)
+{
+	(void)state;
+	zone_clear();
+	password_table = "127.0.0.1=me:secret";
+	begin(HELLO "S: 250-AUTH PLAIN\nS: 250 STARTTLS\nC: STARTTLS\nCLOSE\n", LOGIN "smtp_sasl_security_options =\n",
+	      "b@r.test");
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.4.2", "while sending STARTTLS");
+	assert_int_equal(server.connections, 1);
+	end();
+	zone_clear();
+	begin(HELLO "S: 250-AUTH PLAIN\nS: 250 STARTTLS\nC: STARTTLS\nNEXT\n" HELLO "S: 250 STARTTLS\n" MAIL, "",
+	      "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	end();
+}
+
 static void a_refused_log_in_waits_or_fails_as_configured(void **state)
 {
 	(void)state;
@@ -598,6 +617,7 @@ int main(void)
 		cmocka_unit_test(dane_needs_proven_records_and_holds_to_them),
 		cmocka_unit_test(a_policy_of_the_table_stands_before_the_parameter),
 		cmocka_unit_test(we_log_in_where_there_is_a_password),
+		cmocka_unit_test(no_password_goes_where_tls_came_to_nothing),
 		cmocka_unit_test(a_refused_log_in_waits_or_fails_as_configured),
 		cmocka_unit_test(senders_have_passwords_of_their_own),
 		cmocka_unit_test(hosts_come_in_the_order_of_their_preference),
