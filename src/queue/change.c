@@ -442,6 +442,24 @@ static int change_report(struct change *c, const struct queue_result *r, const s
 
 /* ---- results of recipients ---- */
 
+/* A message of one part whose notification is put off: from now on its report is another. */
+static int make_spread(struct change *c, const struct queued *m, struct err *err)
+{
+	struct queue_message counted = m->m;
+	char key[QUEUE_KEY_MAX];
+	struct buf head;
+	int rc = 0;
+
+	counted.rcpts.n = m->nrcpt;
+	buf_init(&head, ENCODED_MAX);
+	if (message_head_encode(&counted, 2, &head))
+		change_op(c, message_key(m->m.id, key), buf_str(&head), false);
+	else
+		rc = err_set(err, ERR_LIMIT, "5.5.3", "too long an envelope");
+	buf_release(&head);
+	return rc;
+}
+
 static int change_part(struct change *c, const struct queue_result *r, const struct queued *m, struct err *err)
 {
 	struct part_id id = {m->m.id, r->part};
@@ -451,6 +469,9 @@ static int change_part(struct change *c, const struct queue_result *r, const str
 
 	if (rc <= 0)
 		return rc < 0 ? -1 : err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	/* Taken before; the answer was lost with the process that should have given it. */
+	if (r->attempt && r->attempt <= p.attempts)
+		return 0;
 	part_unschedule(c, id, &p);
 	deferred = apply_outcomes(&p, r);
 	was_untried = p.attempts == 0;
@@ -464,8 +485,11 @@ static int change_part(struct change *c, const struct queue_result *r, const str
 		part_gone(c, id);
 	else if (part_put(c, id, &p, err) < 0)
 		return -1;
-	if (m->parts != 1)
-		return spread_change(c, r, m, was_untried && (deferred || p.rcpts.n == 0), p.rcpts.n == 0, err);
+	if (m->parts != 1 || r->told.n)
+		return (m->parts == 1 && make_spread(c, m, err) < 0)
+			       ? -1
+			       : spread_change(c, r, m, was_untried && (deferred || p.rcpts.n == 0), p.rcpts.n == 0,
+					       err);
 	if (p.rcpts.n == 0)
 		change_end(c, &m->m, false);
 	return 0;
@@ -495,10 +519,9 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 	struct part_id p = {r->id, r->part};
 	struct change *c = change_new(q, req);
 	struct err err = ERR_NONE;
+	char id[QUEUE_ID_MAX];
 	bool good;
 
-	/* With its report the peer has let go of the part, whether we can take the report or not: then it comes
-	 * back, and the store knows by the delivery id what was delivered already. */
 	if (!queue_id_ok(r->id)) {
 		err_set(&err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
 		change_refuse(c, &err);
@@ -509,15 +532,18 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 		change_refuse(c, &err);
 		return;
 	}
+	/* With its report the peer lets go of the part, if we can take it. If not, what was delivered is known to the
+	 * peer alone: handed out again, it would be delivered again. */
 	claim_drop(q, p, false);
+	snprintf(id, sizeof(id), "%.*s", STR_ARG(r->id)); /* the request may end with the commit */
 	good = change_result(c, r, &err) == 0 && change_commit(c, &err) == 0;
 	if (!good) {
 		spread_drop(q, r->id);
-		schedule_look(q, r->id, r->part);
+		claim_return(q, p, req->peer);
 		change_refuse(c, &err);
 		return;
 	}
-	spread_rest(q, r->id);
+	spread_rest(q, str_from(id));
 }
 
 /* Before DATA: the disk is looked at, not the queue's length, which is bounded by it. */

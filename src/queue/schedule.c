@@ -239,21 +239,6 @@ void schedule_released(struct queue_service *q, struct str destination, bool aga
 	dest_place(q->schedule, d);
 }
 
-void schedule_look(struct queue_service *q, struct str id, uint32_t part)
-{
-	struct part_id p = {id, part};
-	struct queue_part found;
-	struct arena a;
-
-	arena_init(&a);
-	if (part_get(q, p, &a, &found, NULL) > 0) {
-		char key[QUEUE_KEY_MAX];
-
-		schedule_put(q, schedule_key(found.destination, found.bulk, found.due, p, key));
-	}
-	arena_release(&a);
-}
-
 void schedule_pause(struct queue_service *q, struct str destination, int64_t pause_ms)
 {
 	struct dest *d = map_get(q->schedule->dests, destination);

@@ -100,14 +100,16 @@ RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 
 #define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
 RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
-/* Struck off (delivered, failed) or due later (deferred). A bounce goes in the same commit as the failures
+/* Struck off (delivered, failed) or due later (deferred). A result that is refused leaves the part with who claimed it: he
+ * reports again, or gives it back. A bounce goes in the same commit as the failures
  * it tells of: `bounce` is a whole message, or one without recipients for none. */
 #define QUEUE_RESULT_FIELDS(F, S) \
 	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message) \
 	F(S, u32, part)                                           \
 	F(S, u8, warned)                    /* the sender is told of the delay by this result */ \
 	F(S, list, told, queue_told)        /* to be told together with what becomes of other parts */ \
-	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */
+	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */ \
+	F(S, u32, attempt)                  /* the claim's `attempts` plus one: the same again is not taken twice; or 0 */
 RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
 #define QUEUE_ENDED_FIELDS(F, S) F(S, u8, ended /* the message has no other part: it is gone */)
 RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)

@@ -179,8 +179,6 @@ void schedule_put(struct queue_service *q, struct str key);
 void schedule_claimed(struct queue_service *q, struct str destination);
 /* `again`: the part is as due as before. */
 void schedule_released(struct queue_service *q, struct str destination, bool again);
-/* The part, if there is one, is not claimed any more and may be as due as before. */
-void schedule_look(struct queue_service *q, struct str id, uint32_t part);
 void schedule_pause(struct queue_service *q, struct str destination, int64_t pause_ms);
 /* The next part in turn that is due and not claimed; its key in `out`. False: none; *next_ms_r: when there may be one
  * (wall clock; 0: nothing waits). A destination with `window` (0: any number) claims is left out. The caller claims it.
@@ -264,6 +262,8 @@ bool part_is_claimed(const struct queue_service *q, struct str part_key);
 bool claimed_by_another(struct queue_service *q, struct part_id p, const struct rpc_peer *peer);
 /* The claim ends, whoever had it. `again`: the part is as due as before. */
 void claim_drop(struct queue_service *q, struct part_id p, bool again);
+/* It was dropped, but the peer keeps it. */
+void claim_return(struct queue_service *q, struct part_id p, const struct rpc_peer *peer);
 /* One commit for all; they end or become due. req (may be NULL) is answered with `answer`, owned by it. */
 void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action, struct str destination);
 

@@ -387,3 +387,13 @@ void bounce_add(struct attempt *a, struct queue_result *result)
 	else
 		log_warning("%.*s: undeliverable notification dropped", STR_ARG(a->message->id));
 }
+
+void bounce_put_off(struct attempt *a, struct queue_result *result)
+{
+	struct telling t = what_to_tell(a, result->warned);
+
+	log_as(relay_log_name(a, "bounce"), "%.*s: no room for the notification now: later", STR_ARG(a->message->id));
+	result->bounces.n = 0;
+	result->told.v = t.list.v;
+	result->told.n = t.list.n;
+}

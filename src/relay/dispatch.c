@@ -356,6 +356,9 @@ static void attempt_over(struct relay *r, struct attempt *a)
 	struct dispatch *d = &r->d;
 	size_t bytes = a->bytes;
 
+	/* A claim of what has ended meanwhile ends nothing. */
+	while (!held_leave(&r->held, a->message, a->info->part))
+		attempt_release(a, 0);
 	attempt_free(&a);
 	pthread_mutex_lock(&d->lock);
 	d->held--;

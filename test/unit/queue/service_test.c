@@ -226,6 +226,76 @@ static void a_claim_comes_back_when_its_peer_goes(void **state)
 	assert_int_equal(claim(f->c, f, 10000, &got), 1);
 }
 
+/* Its answer was lost with the queue that took it. */
+static void a_result_that_comes_again_counts_once(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.0.0"), STR("never")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_told told = {.address = STR("bob@example.test"), .outcome = OUTCOME_FAILED};
+	struct queue_result r = {.outcomes = {.v = o, .n = 2}, .told = {.v = &told, .n = 1}};
+	struct queue_claimed got;
+	struct queue_ended ended;
+	struct queue_listed l;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	r.id = str_from(id);
+	r.attempt = got.infos.v[0].attempts + 1;
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_int_equal(l.messages.v[0].rcpts.n, 1);
+	assert_int_equal(l.messages.v[0].rcpts.v[0].attempts, 1);
+	/* The rest is done with; what is left is the report of one failure, of a message that had one part. */
+	r.told.n = 0;
+	o[1].outcome = OUTCOME_DELIVERED;
+	r.attempt = 2;
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_false(ended.ended);
+	stop(f);
+	start(f);
+	assert_int_equal(claim(f->c, f, 60000, &got), 1);
+	assert_int_equal(got.infos.v[0].part, QUEUE_PART_REPORT);
+	assert_int_equal(got.infos.v[0].told.n, 1);
+	assert_int_equal(got.infos.v[0].nrcpt, 2);
+}
+
+static void a_refused_result_leaves_the_part_with_who_claimed_it(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n"), bounce = message("report\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")},
+					  {1, OUTCOME_FAILED, STR("5.0.0"), STR("never")}};
+	struct rpc_channel *other = connect_as(f, PROCESS_RELAY);
+	struct queue_give_back back = {0};
+	struct queue_claimed got;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	bounce.delivery_id = STR("");
+	assert_int_equal(result(f, id, o, 2, &bounce, 1), -ERR_PERM);
+	assert_int_equal(claim(other, f, 0, &got), 0);
+	assert_int_equal(result(f, id, o, 1, NULL, 0), 0);
+	assert_int_equal(claim(other, f, 5000, &got), 1);
+	assert_int_equal(got.messages.v[0].rcpts.n, 1);
+	/* Or it is given back. */
+	o[0] = o[1];
+	back.id = str_from(id);
+	bounce.sender = STR_NULL;
+	struct queue_result r = {.id = str_from(id), .outcomes = {.v = o, .n = 1}, .bounces = {.v = &bounce, .n = 1}};
+	struct queue_ended ended;
+
+	assert_int_equal(call(other, f, &QUEUE_RESULT, &r, &ended), -ERR_PERM);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(rpc_send(other, &QUEUE_GIVE_BACK, &back), 0);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	rpc_channel_free(&other);
+}
+
 static void everything_survives_a_restart_and_moves_to_files(void **state)
 {
 	struct fixture *f = *state;
@@ -550,6 +620,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_message_is_claimed_deferred_and_due_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_claim_comes_back_when_its_peer_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_result_that_comes_again_counts_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_refused_result_leaves_the_part_with_who_claimed_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
