@@ -27,7 +27,7 @@ static void print_entry(const struct queue_entry *e)
 {
 	const struct queue_message *m = e->m;
 	time_t arrival = (time_t)m->arrival;
-	char when[40], id[64];
+	char when[40], id[64], waits[100];
 	struct tm tm;
 	struct str last = STR("");
 
@@ -38,6 +38,8 @@ static void print_entry(const struct queue_entry *e)
 		 : e->condition == QUEUE_ON_HOLD ? "!"
 						 : "");
 	printf("%-15s %10" PRIu64 " %s  %.*s\n", id, m->size, when, STR_ARG(sender_text(m)));
+	if (e->waits)
+		printf("%16s(%s)\n", "", queue_waits_text(e, waits));
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
 

@@ -89,6 +89,22 @@ static void part_gone(struct change *c, struct part_id id)
 	change_op(c, part_key(id, key), STR_NULL, true);
 }
 
+/* What the index knows of a message, as it is from now on. */
+static int head_put(struct change *c, const struct queued *m, uint32_t parts, struct err *err)
+{
+	char key[QUEUE_KEY_MAX];
+	struct buf head;
+	int rc = 0;
+
+	buf_init(&head, ENCODED_MAX);
+	if (message_head_encode(&m->m, parts, m->nrcpt, &head))
+		change_op(c, message_key(m->m.id, key), buf_str(&head), false);
+	else
+		rc = err_set(err, ERR_LIMIT, "5.5.3", "too long an envelope");
+	buf_release(&head);
+	return rc;
+}
+
 static void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 {
 	char key[QUEUE_KEY_MAX];
@@ -317,7 +333,7 @@ static bool apply_outcomes(struct queue_part *p, const struct queue_result *r)
 static uint64_t next_due(const struct queue_service *q, const struct queue_message *m)
 {
 	const struct queue_parameters *p = &q->o.parameters;
-	uint64_t now = (uint64_t)clock_wall(), age = now > m->arrival ? now - m->arrival : 0;
+	uint64_t now = (uint64_t)clock_wall(), since = queue_message_since(m), age = now > since ? now - since : 0;
 	uint64_t low = (uint64_t)p->minimal_backoff_time / 1000, high = (uint64_t)p->maximal_backoff_time / 1000;
 	uint64_t life = (uint64_t)(m->sender.len ? p->maximal_queue_lifetime : p->bounce_queue_lifetime) / 1000;
 	uint64_t pause = age < low ? low : age > high ? high : age;
@@ -325,6 +341,9 @@ static uint64_t next_due(const struct queue_service *q, const struct queue_messa
 	pause = pause ? pause : 1;
 	if (age < life && age + pause > life)
 		pause = life - age;
+	/* When its time is over something is to be done: returned, or told (RFC 2852 4.1.3). */
+	if (m->by_mode && m->by_time > now && m->by_time - now < pause)
+		pause = m->by_time - now;
 	return now + pause;
 }
 
@@ -445,19 +464,7 @@ static int change_report(struct change *c, const struct queue_result *r, const s
 /* A message of one part whose notification is put off: from now on its report is another. */
 static int make_spread(struct change *c, const struct queued *m, struct err *err)
 {
-	struct queue_message counted = m->m;
-	char key[QUEUE_KEY_MAX];
-	struct buf head;
-	int rc = 0;
-
-	counted.rcpts.n = m->nrcpt;
-	buf_init(&head, ENCODED_MAX);
-	if (message_head_encode(&counted, 2, &head))
-		change_op(c, message_key(m->m.id, key), buf_str(&head), false);
-	else
-		rc = err_set(err, ERR_LIMIT, "5.5.3", "too long an envelope");
-	buf_release(&head);
-	return rc;
+	return head_put(c, m, 2, err);
 }
 
 static int change_part(struct change *c, const struct queue_result *r, const struct queued *m, struct err *err)
@@ -477,10 +484,12 @@ static int change_part(struct change *c, const struct queue_result *r, const str
 	was_untried = p.attempts == 0;
 	if (deferred) {
 		p.attempts++;
-		if (p.due < QUEUE_HELD)
+		if (p.due < QUEUE_HELD) {
 			p.due = next_due(c->q, &m->m);
+			p.bulk &= (uint8_t)~PART_LATER;
+		}
 	}
-	p.warned = p.warned || r->warned;
+	p.warned |= r->warned;
 	if (p.rcpts.n == 0)
 		part_gone(c, id);
 	else if (part_put(c, id, &p, err) < 0)
@@ -567,14 +576,43 @@ struct by_hand {
 	struct str destination;
 	uint64_t now;
 	struct err *err;
+	uint64_t hold_until; /* of the message */
+	bool early;	     /* a part goes out before that */
 };
+
+/* When the part is due, by this hand. False: it is not for what is in its state. */
+static bool due_by_hand(struct by_hand *h, struct queue_part *p)
+{
+	bool held = p->due >= QUEUE_HELD, waits = (p->bulk & PART_LATER) && h->hold_until > h->now;
+
+	switch (h->action) {
+	case QUEUE_FLUSH:
+		p->due = h->now;
+		return !held && !waits;
+	case QUEUE_RELEASE:
+		if (!held && !waits)
+			return false;
+		h->early = h->early || !held;
+		p->due = held && waits ? h->hold_until : h->now;
+		return true;
+	case QUEUE_HOLD:
+		p->due = QUEUE_HELD;
+		return true;
+	case QUEUE_REQUEUE:
+		p->due = waits ? h->hold_until : h->now;
+		return true;
+	case QUEUE_DELETE:
+		break;
+	}
+	return true;
+}
 
 static int part_by_hand(void *ctx, struct str key, struct str value)
 {
 	struct by_hand *h = ctx;
 	struct change *c = h->c;
 	struct part_id id;
-	struct queue_part p;
+	struct queue_part p, before;
 
 	key = arena_str(&c->arena, key);
 	if (!part_key_parse(key, &id))
@@ -590,14 +628,22 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 		return h->action == QUEUE_DELETE ? 0 : -1;
 	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
 		return 0;
-	/* Each of these is for what is in its own state. */
-	if ((h->action == QUEUE_FLUSH && p.due >= QUEUE_HELD) || (h->action == QUEUE_RELEASE && p.due < QUEUE_HELD))
+	before = p;
+	if (!due_by_hand(h, &p))
 		return 0;
-	part_unschedule(c, id, &p);
+	part_unschedule(c, id, &before);
+	if (p.due <= h->now)
+		p.bulk &= (uint8_t)~PART_LATER;
 	for (size_t i = 0; i < p.rcpts.n && h->action == QUEUE_REQUEUE; i++)
 		p.rcpts.v[i].attempts = 0;
-	p.due = h->action == QUEUE_HOLD ? QUEUE_HELD : h->now;
 	return h->action == QUEUE_DELETE ? 0 : part_put(c, id, &p, h->err);
+}
+
+/* From now on it is as old as if it had come now: its life begins with its release. */
+static int release_early(struct change *c, struct queued *m, uint64_t now, struct err *err)
+{
+	m->m.hold_until = now;
+	return head_put(c, m, m->parts, err);
 }
 
 /* One commit a message; the last one answers for all. */
@@ -606,15 +652,18 @@ void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_act
 	struct change *c = change_new(q, NULL);
 	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
 	struct err err = ERR_NONE;
-	struct by_hand h = {c, action, destination, (uint64_t)clock_wall(), &err};
+	struct by_hand h = {c, action, destination, (uint64_t)clock_wall(), &err, 0, false};
 	struct str from, to;
 	struct queued m;
 	int rc = message_get(q, id, &c->arena, &m, &err);
 
 	if (rc > 0) {
+		h.hold_until = m.m.hold_until;
 		part_range(id, first, end, &from, &to);
 		rc = kvlog_range(q->k, from, to, false, part_by_hand, &h, &err) < 0 ? -1 : 1;
 	}
+	if (rc > 0 && h.early && release_early(c, &m, h.now, &err) < 0)
+		rc = -1;
 	if (rc > 0 && action == QUEUE_DELETE) {
 		change_end(c, &m.m, true);
 		spread_drop(q, id);

@@ -60,3 +60,8 @@ CALLS(DEFINE)
 
 #define ENTRY(name, number_, request_, reply_) {.number = number_, .request = request_, .reply = reply_},
 const struct rpc_call QUEUE_CALLS[] = {CALLS(ENTRY){0}};
+
+uint64_t queue_message_since(const struct queue_message *m)
+{
+	return m->hold_until > m->arrival ? m->hold_until : m->arrival;
+}

@@ -14,6 +14,8 @@
 
 enum dsn_notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 };   /* 0: not given */
 enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
+/* BY (RFC 2852 4): what to do when the time is over; and whether to tell of each relaying. */
+enum by_mode { BY_NOTIFY = 1, BY_RETURN = 2, BY_TRACE = 4 };
 enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
 
 #define QUEUE_RCPT_FIELDS(F, S)                                   \
@@ -43,7 +45,12 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, u64, blob)                                           \
 	F(S, fd, body_fd)         /* in a claim, for bodies over 64 KB: read-only, body at offset 0 */ \
 	F(S, u64, size) F(S, u8, as_is)                           \
-	F(S, bytes, summary)
+	F(S, bytes, summary)      \
+	/* From here on fields that came later: queue/message.c reads what was written without them. */ \
+	F(S, u64, hold_until)     /* seconds: not tried before (RFC 4865); 0: at once */ \
+	F(S, bytes, hold_request) /* as Future-Release-Request has it: "for;600" */ \
+	F(S, u64, by_time)        /* seconds: to be delivered until then (RFC 2852), if by_mode */ \
+	F(S, u8, by_mode)         /* enum by_mode */
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
 /* A part is what is scheduled: recipients of one message at one destination, so many that one delivery takes them.
@@ -58,11 +65,15 @@ RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 	F(S, bytes, mta) F(S, bytes, said)  /* host that decided and its reply, or "" */ \
 	F(S, u64, time)
 RPC_DECLARE(queue_told, QUEUE_TOLD_FIELDS)
+/* What the sender was told: that it is late by delay_warning_time, or by BY. */
+enum queue_warned { WARNED_DELAY = 1, WARNED_BY = 2 };
+/* In `bulk`: its sender asked for it to wait until `due`. */
+#define PART_LATER 2
 /* As the index keeps it. */
 #define QUEUE_PART_FIELDS(F, S)                                   \
 	F(S, u64, due) F(S, u32, attempts)                        \
-	F(S, u8, bulk)            /* one of several parts at its destination */ \
-	F(S, u8, warned)          /* the sender was told of the delay */ \
+	F(S, u8, bulk)            /* one of several parts at its destination; PART_LATER */ \
+	F(S, u8, warned)          /* enum queue_warned */ \
 	F(S, bytes, destination)  /* domain in lower case; "local" for accounts */ \
 	F(S, list, rcpts, queue_rcpt) F(S, list, told, queue_told)
 RPC_DECLARE(queue_part, QUEUE_PART_FIELDS)
@@ -106,7 +117,7 @@ RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 #define QUEUE_RESULT_FIELDS(F, S) \
 	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message) \
 	F(S, u32, part)                                           \
-	F(S, u8, warned)                    /* the sender is told of the delay by this result */ \
+	F(S, u8, warned)                    /* enum queue_warned: of what the sender is told by this result */ \
 	F(S, list, told, queue_told)        /* to be told together with what becomes of other parts */ \
 	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */ \
 	F(S, u32, attempt)                  /* the claim's `attempts` plus one: the same again is not taken twice; or 0 */
@@ -160,8 +171,9 @@ RPC_DECLARE(queue_state, QUEUE_STATE_FIELDS)
 #define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, states, queue_state)
 RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
 /* id "": all, or those with recipients at `destination`; `ids`: these, as far as they are there. FLUSH: due now, but for
- * what is held (and with a destination, only what goes there). HOLD: not tried until it is released. RELEASE: of what is
- * held. REQUEUE: as if it had just come, held or not. */
+ * what is held, or waits because its sender asked for it (and with a destination, only what goes there). HOLD: not tried
+ * until it is released. RELEASE: of what is held; what waits for its sender's time goes out now. REQUEUE: as if it had
+ * just come, held or not. */
 enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
 #define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
@@ -175,6 +187,9 @@ RPC_DECLARE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
 #define QUEUE_SUMMARY_FIELDS(F, S) F(S, u64, messages) F(S, u64, oldest)
 RPC_DECLARE(queue_summary, QUEUE_SUMMARY_FIELDS)
 #define QUEUE_CLIENT_ALERT "alert"
+
+/* Since when it is tried, or will be: its life, and pauses, count from there. */
+uint64_t queue_message_since(const struct queue_message *m);
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
 	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_GIVE_BACK, QUEUE_ADMIT,

@@ -116,7 +116,7 @@ bool queue_id_is_given(struct str id);
 bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out) WARN_UNUSED;
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
 /* The same without recipients, as the index holds it. */
-bool message_head_encode(const struct queue_message *m, uint32_t parts, struct buf *out) WARN_UNUSED;
+bool message_head_encode(const struct queue_message *m, uint32_t parts, uint32_t nrcpt, struct buf *out) WARN_UNUSED;
 int message_head_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err) WARN_UNUSED;
 /* 1, 0 no such message, -1. */
 int message_get(struct queue_service *q, struct str id, struct arena *a, struct queued *q_r,
@@ -132,10 +132,12 @@ bool part_key_parse(struct str key, struct part_id *p_r);
 /* All parts of a message: from first to before the returned end, both in `out`. */
 void part_range(struct str id, char first[QUEUE_KEY_MAX], char end[QUEUE_KEY_MAX], struct str *first_r,
 		struct str *end_r);
-struct str schedule_key(struct str destination, bool bulk, uint64_t due, struct part_id p, char out[QUEUE_KEY_MAX]);
+/* bulk: as in the part. */
+struct str schedule_key(struct str destination, unsigned bulk, uint64_t due, struct part_id p, char out[QUEUE_KEY_MAX]);
+enum schedule_class { CLASS_SMALL, CLASS_BULK, CLASS_LATER, SCHEDULE_CLASSES };
 struct schedule_entry {
 	struct str destination;
-	bool bulk;
+	unsigned class; /* enum schedule_class */
 	uint64_t due;
 	struct part_id p;
 };

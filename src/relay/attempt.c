@@ -36,6 +36,7 @@ static struct queue_message *message_copy(const struct queue_message *m, struct 
 	copy->envid = arena_str(a, m->envid);
 	copy->prefix = arena_str(a, m->prefix);
 	copy->body = arena_str(a, m->body);
+	copy->hold_request = arena_str(a, m->hold_request);
 	copy->summary = arena_str(a, m->summary);
 	copy->rcpts.v = ARENA_ARRAY(a, struct queue_rcpt, m->rcpts.n + 1);
 	for (size_t i = 0; i < m->rcpts.n; i++)
@@ -189,12 +190,20 @@ void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const 
 	pthread_mutex_unlock(&a->relay->d.lock);
 }
 
-/* soft_bounce, and what has waited too long. */
+bool attempt_is_expired(const struct attempt *a)
+{
+	const struct queue_message *m = a->message;
+
+	return (m->by_mode & BY_RETURN) && clock_wall() >= (int64_t)m->by_time;
+}
+
+/* soft_bounce, and what has waited too long: in the queue, or for its sender (RFC 2852 4.1.3). */
 static void judge(struct attempt *a)
 {
 	const struct queue_message *m = a->message;
 	int64_t lifetime = m->sender.len == 0 ? a->conf->bounce_queue_lifetime : a->conf->maximal_queue_lifetime;
-	int64_t age_ms = (clock_wall() - (int64_t)m->arrival) * 1000;
+	int64_t age_ms = (clock_wall() - (int64_t)queue_message_since(m)) * 1000;
+	bool expired = attempt_is_expired(a);
 
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		struct attempt_rcpt *r = &a->rcpts[i];
@@ -204,12 +213,12 @@ static void judge(struct attempt *a)
 			if (r->code.len > 0)
 				r->code = arena_printf(a->arena, "4%.*s", STR_ARG(str_skip(r->code, 1)));
 		}
-		if (r->outcome != OUTCOME_DEFERRED || age_ms < lifetime)
+		if (r->outcome != OUTCOME_DEFERRED || (age_ms < lifetime && !expired))
 			continue;
 		r->outcome = OUTCOME_FAILED;
 		r->text =
 			arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s", STR_ARG(r->text));
-		r->code = STR("4.4.7");
+		r->code = expired ? STR("5.4.7") : STR("4.4.7");
 	}
 }
 

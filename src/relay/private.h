@@ -25,6 +25,8 @@ struct attempt_rcpt {
 	int64_t connect_us, transmission_us;
 	bool relayed;	/* to a system that sends no reports */
 	bool passed_on; /* to one that does: nothing more is ours to tell */
+	bool by_lost;	/* to one that does not know until when it is to be delivered (RFC 2852) */
+	bool by_smtp;	/* to another system by SMTP: what RFC 2852 calls relayed */
 };
 
 enum job_kind { JOB_STORE, JOB_SMTP, JOB_LMTP, JOB_ERROR, JOB_DISCARD, JOB_RETRY, JOB_SUSPENDED, JOB_UNAVAILABLE };
@@ -145,6 +147,8 @@ struct attempt *attempt_new(struct relay *r, const struct queue_message *m, cons
 /* The contents, once it is known that they are needed. 0, or -1 with err. */
 int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
 void attempt_log_active(const struct attempt *a);
+/* BY=...;R, and the time is over: it is not tried any more (RFC 2852 4.1.3). */
+bool attempt_is_expired(const struct attempt *a);
 /* The last job has ended: reports to the queue, logs, frees. */
 void attempt_finish(struct attempt *a);
 void attempt_free(struct attempt **a);

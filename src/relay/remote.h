@@ -32,6 +32,7 @@ struct remote_rcpt {
 	struct str said;  /* its reply, "550 5.1.1 ..." on one line; "" likewise */
 	struct str relay; /* for the log: "mx.example[192.0.2.1]:25", or "none" */
 	bool dsn_by;	  /* the other side took over NOTIFY, RET, ENVID and ORCPT: no "relayed" report is ours */
+	bool by_passed;	  /* it took over BY */
 };
 
 /* How the destination fared, for who schedules. */
@@ -51,6 +52,8 @@ struct remote_job {
 	struct str sender, envid;
 	uint8_t ret; /* enum dsn_ret */
 	bool smtputf8;
+	int64_t by_time; /* seconds since 1970, if by_mode (enum by_mode): until when it is to be delivered */
+	uint8_t by_mode;
 	struct str prefix;	       /* our header fields in front of the content, LF line ends */
 	const struct content *content; /* borrowed; read by offset */
 	struct remote_rcpt *rcpts;

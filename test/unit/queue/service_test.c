@@ -478,6 +478,106 @@ static void nonsense_is_refused(void **state)
 	assert_true(result(f, "../etc", NULL, 0, NULL, 0) < 0);
 }
 
+static uint64_t act(struct fixture *f, enum queue_action action, const char *id)
+{
+	struct queue_act ask = {.action = (uint8_t)action, .id = str_from(id)};
+	struct queue_acted acted;
+
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &ask, &acted), 0);
+	return acted.count;
+}
+
+static uint64_t due_of(struct fixture *f)
+{
+	struct queue_listed l;
+
+	assert_int_equal(listed(f, "", &l), 1);
+	return l.states.v[0].due;
+}
+
+/* RFC 4865: far beyond any pause, which is what a clock that was set back looks like. */
+static void what_is_to_be_sent_later_waits(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t until = (uint64_t)clock_wall() + 30 * 86400;
+	struct queue_message m = message("body\n");
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64];
+
+	m.hold_until = until;
+	m.hold_request = STR("for;2592000");
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(due_of(f), until);
+	act(f, QUEUE_FLUSH, id);
+	act(f, QUEUE_REQUEUE, id);
+	assert_int_equal(due_of(f), until);
+	/* The administrator's hold is another; without it the sender's is as it was. */
+	act(f, QUEUE_HOLD, id);
+	assert_true(due_of(f) >= QUEUE_HELD);
+	act(f, QUEUE_RELEASE, id);
+	assert_int_equal(due_of(f), until);
+	for (int lost = 0; lost < 2; lost++) {
+		stop(f);
+		if (lost)
+			assert_int_equal(unlinkat(f->dir, "index.mdb", 0), 0);
+		start(f);
+		assert_int_equal(claim(f->c, f, 0, &got), 0);
+		assert_int_equal(due_of(f), until);
+		assert_int_equal(listed(f, "", &l), 1);
+		assert_int_equal(l.messages.v[0].hold_until, until);
+		assert_true(str_eq(l.messages.v[0].hold_request, STR("for;2592000")));
+	}
+	act(f, QUEUE_RELEASE, id);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	assert_true(got.messages.v[0].hold_until <= (uint64_t)clock_wall());
+	assert_true(str_eq(got.messages.v[0].body, STR("body\n")));
+}
+
+static void what_is_to_be_sent_later_goes_when_it_is_time(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("later\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	char id[64];
+
+	m.hold_until = (uint64_t)clock_wall() + 2;
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 20000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].body, STR("later\n")));
+	assert_true((uint64_t)clock_wall() >= m.hold_until);
+	/* From then on it is as any other: it comes back after the shortest pause. */
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(claim(f->c, f, 20000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].id, str_from(id)));
+}
+
+/* RFC 2852 4.1.3: when the time is over somebody must look. */
+static void a_message_is_due_when_its_time_is_over(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	char id[64];
+
+	f->p.minimal_backoff_time = 100000;
+	stop(f);
+	start(f);
+	m.by_mode = BY_RETURN | BY_TRACE;
+	m.by_time = (uint64_t)clock_wall() + 50;
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_int_equal(got.messages.v[0].by_time, m.by_time);
+	assert_int_equal(got.messages.v[0].by_mode, BY_RETURN | BY_TRACE);
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(due_of(f), m.by_time);
+}
+
 /* A front end that was taken over must not read, report or delete what others queued. */
 static void each_process_may_ask_only_what_its_work_takes(void **state)
 {
@@ -629,6 +729,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_goes_when_it_is_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_message_is_due_when_its_time_is_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_blob_is_its_peers_and_goes_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_process_may_ask_only_what_its_work_takes, setup, teardown),

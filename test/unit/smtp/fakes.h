@@ -47,6 +47,7 @@ struct fakes {
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
 	struct queue_message *claimable;
+	uint8_t warned;	      /* of it */
 	VEC(char *) outcomes; /* "index outcome code text" */
 	VEC(char *) bounces;  /* "sender|rcpt|body" */
 };
@@ -370,11 +371,14 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 	} else if (req->number == QUEUE_HEARD.number) {
 		rpc_answer(req, NULL);
 	} else if (req->number == QUEUE_CLAIM.number) {
+		struct queue_claim_info info = {.alone = 1, .first = 1, .warned = f->warned};
 		struct queue_claimed got = {0};
 
 		f->claims++;
 		got.messages.v = f->claimable;
 		got.messages.n = f->claimable != NULL;
+		got.infos.v = &info;
+		got.infos.n = got.messages.n;
 		rpc_answer(req, &got);
 		f->claimable = NULL;
 	} else if (req->number == QUEUE_RESULT.number) {
