@@ -31,6 +31,8 @@ static enum policy_verdict do_reject(const struct policy_request *r, int *code_r
 {
 	struct str who = r->recipient != NULL ? r->recipient_text : r->client_name;
 
+	if (r->stage == STAGE_ETRN)
+		return refuse(code_r, err, 554, "5.7.1", "Etrn command rejected", r->etrn, "Access denied");
 	return refuse(code_r, err, 554, "5.7.1",
 		      r->recipient != NULL ? "Recipient address rejected" : "Client host rejected", who,
 		      "Access denied");
@@ -309,10 +311,9 @@ static const struct {
 	const char *name;
 	enum policy_stage stage;
 } access_checks[] = {
-	{"check_client_access", STAGE_CLIENT},
-	{"check_helo_access", STAGE_HELO},
-	{"check_sender_access", STAGE_SENDER},
-	{"check_recipient_access", STAGE_RECIPIENT},
+	{"check_client_access", STAGE_CLIENT}, {"check_helo_access", STAGE_HELO},
+	{"check_sender_access", STAGE_SENDER}, {"check_recipient_access", STAGE_RECIPIENT},
+	{"check_etrn_access", STAGE_ETRN},
 };
 
 /* An element of a list. */
@@ -415,6 +416,10 @@ static int ask_table(const struct policy_request *r, const struct element *e, st
 		*what_r = r->sender_text;
 		*kind_r = "Sender address rejected";
 		return ask_address(r, e->table, r->sender, r->sender_text, value_r, err);
+	case STAGE_ETRN:
+		*what_r = r->etrn;
+		*kind_r = "Etrn command rejected";
+		return ask(r, e->table, LOOKUP_ACCESS_NAME, r->etrn, value_r, err);
 	case STAGE_RECIPIENT:
 	case STAGE_DATA:
 		break;
@@ -573,7 +578,7 @@ enum policy_verdict policy_conclude(enum policy_verdict verdict, const struct po
 
 /* ---- the configuration ----------------------------------------------------------------------------------- */
 
-#define LISTS 6
+#define LISTS 7
 
 struct named_list {
 	const char *name;
@@ -588,6 +593,7 @@ static void lists_of(const struct conf *conf, struct named_list lists[LISTS])
 	lists[3] = (struct named_list){"smtpd_relay_restrictions", conf->smtpd_relay_restrictions};
 	lists[4] = (struct named_list){"smtpd_recipient_restrictions", conf->smtpd_recipient_restrictions};
 	lists[5] = (struct named_list){"smtpd_data_restrictions", conf->smtpd_data_restrictions};
+	lists[6] = (struct named_list){"smtpd_etrn_restrictions", conf->smtpd_etrn_restrictions};
 }
 
 static int list_check(const struct conf *conf, const struct named_list *l, struct err *err)

@@ -1,6 +1,7 @@
-/* QUEUE_LIST and QUEUE_ACT: an administrator looks and acts. */
+/* QUEUE_LIST and QUEUE_ACT: an administrator looks and acts. QUEUE_ETRN: a stranger may ask for a little of it. */
 #include "queue/service_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define LIST_MAX   1000u
@@ -160,6 +161,51 @@ void queue_handle_act(struct queue_service *q, struct rpc_request *req)
 	}
 	for (size_t i = 0; i < all.ids.n; i++)
 		queue_change_by_hand(q, all.ids.v[i], r->action, r->destination);
+	a = NEW(struct act_answer);
+	*a = (struct act_answer){q, req, {all.ids.n}};
+	kvlog_barrier(q->k, act_durable, a);
+}
+
+/* ---- ETRN ----------------------------------------------------------------------------------------------- */
+
+#define ETRN_DESTINATIONS 1000u /* remembered; only what is in the queue is */
+
+/* True, and noted, unless it was asked for a moment ago. */
+static bool etrn_may_begin(struct queue_service *q, struct str destination)
+{
+	int64_t now = clock_ms();
+
+	if ((int64_t)(intptr_t)map_get(q->etrn, destination) > now)
+		return false;
+	if (map_count(q->etrn) >= ETRN_DESTINATIONS) {
+		map_free(&q->etrn);
+		q->etrn = map_new();
+	}
+	map_set(q->etrn, destination, (void *)(intptr_t)(now + QUEUE_ETRN_PAUSE_S * 1000));
+	return true;
+}
+
+void queue_handle_etrn(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_etrn *r = req->msg;
+	struct queue_rcpt rcpt = {.address = arena_printf(&req->arena, "@%.*s", STR_ARG(r->destination))};
+	struct str name = part_destination(&rcpt, &req->arena);
+	struct all all = {.arena = &req->arena};
+	struct err err = ERR_NONE;
+	struct act_answer *a;
+
+	if (r->destination.len == 0 || str_eq(name, STR("local"))) {
+		err_set(&err, ERR_SYNTAX, "5.5.4", "no destination");
+		rpc_refuse(req, &err);
+		return;
+	}
+	if (all_at(q, name, &all, &err) < 0) {
+		rpc_refuse(req, &err);
+		return;
+	}
+	if (all.ids.n > 0 && etrn_may_begin(q, name))
+		for (size_t i = 0; i < all.ids.n && i < QUEUE_ETRN_MAX; i++)
+			queue_change_by_hand(q, all.ids.v[i], QUEUE_FLUSH, name);
 	a = NEW(struct act_answer);
 	*a = (struct act_answer){q, req, {all.ids.n}};
 	kvlog_barrier(q->k, act_durable, a);

@@ -31,6 +31,7 @@ RPC_DEFINE(queue_list, QUEUE_LIST_FIELDS)
 RPC_DEFINE(queue_state, QUEUE_STATE_FIELDS)
 RPC_DEFINE(queue_listed, QUEUE_LISTED_FIELDS)
 RPC_DEFINE(queue_act, QUEUE_ACT_FIELDS)
+RPC_DEFINE(queue_etrn, QUEUE_ETRN_FIELDS)
 RPC_DEFINE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
 RPC_DEFINE(queue_summary, QUEUE_SUMMARY_FIELDS)
 RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
@@ -52,7 +53,8 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_GIVE_BACK, 12, &queue_give_back_type, NULL)                                                            \
 	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_ok_type)                                                          \
 	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
-	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)
+	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)                                             \
+	F(QUEUE_ETRN, 21, &queue_etrn_type, &queue_acted_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

@@ -180,6 +180,13 @@ RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 #define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
+/* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: at most
+ * QUEUE_ETRN_MAX of them, and none again within QUEUE_ETRN_PAUSE_S. */
+#define QUEUE_ETRN_MAX	   10000u
+#define QUEUE_ETRN_PAUSE_S 60
+#define QUEUE_ETRN_FIELDS(F, S) F(S, bytes, destination)
+RPC_DECLARE(queue_etrn, QUEUE_ETRN_FIELDS)
+
 /* How much waits, for alarms: messages, counted up to `max`; the arrival of the oldest that is no alarm mail itself
  * (client "alert"), 0 for none. Cheap: keys, and the first few values. */
 #define QUEUE_SUMMARY_ASK_FIELDS(F, S) F(S, u32, max)
@@ -193,7 +200,7 @@ uint64_t queue_message_since(const struct queue_message *m);
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
 	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_GIVE_BACK, QUEUE_ADMIT,
-	QUEUE_SUMMARY;
+	QUEUE_SUMMARY, QUEUE_ETRN;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

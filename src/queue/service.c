@@ -151,6 +151,7 @@ static const struct {
 	{&QUEUE_ACT, queue_handle_act, MASTER},
 	{&QUEUE_READ, queue_handle_read, MASTER},
 	{&QUEUE_SUMMARY, queue_handle_summary, MASTER},
+	{&QUEUE_ETRN, queue_handle_etrn, SMTPD},
 };
 
 static void handle(void *ctx, struct rpc_request *req)
@@ -224,6 +225,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	pthread_mutex_init(&q->lock, NULL);
 	q->claims = map_new();
 	q->spreads = map_new();
+	q->etrn = map_new();
 	q->schedule = schedule_new();
 	q->contents_by_id = map_new();
 	q->unread = map_new();
@@ -312,6 +314,7 @@ void queue_service_free(struct queue_service **qp)
 		io_close(q->msgs);
 	claims_free_all(q);
 	spread_free_all(q);
+	map_free(&q->etrn);
 	schedule_free(&q->schedule);
 	map_free(&q->unread);
 	map_free(&q->blobs);

@@ -87,6 +87,7 @@ struct queue_service {
 	/* The loop's. */
 	struct map *unread; /* keys of parts that could not be read the last time */
 	struct schedule *schedule;
+	struct map *etrn;		/* destination -> when it may be asked for again (clock_ms()), as a pointer */
 	struct map *spreads;		/* id -> struct spread: of messages of several parts that are worked on */
 	struct map *claims;		/* part's key -> struct holding */
 	struct map *taken;		/* delivery id -> struct taken */
@@ -251,6 +252,7 @@ void queue_handle_admit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_list(struct queue_service *q, struct rpc_request *req);
 void queue_handle_act(struct queue_service *q, struct rpc_request *req);
 void queue_handle_read(struct queue_service *q, struct rpc_request *req); /* read.c */
+void queue_handle_etrn(struct queue_service *q, struct rpc_request *req);
 void queue_handle_summary(struct queue_service *q, struct rpc_request *req);
 /* The peer began the blob: nobody else may finish, use or drop it. */
 bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);

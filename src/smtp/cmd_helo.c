@@ -60,6 +60,9 @@ static enum next announce(struct smtp_session *c, struct str args)
 		buf_addz(&out, "250-SIZE\r\n");
 	if (!c->conf->disable_vrfy_command)
 		buf_addz(&out, "250-VRFY\r\n");
+	/* RFC 1985 2; where it would be of no use to anybody it is not offered. */
+	if (!c->lmtp && !c->local && c->conf->fast_flush_domains.len > 0)
+		buf_addz(&out, "250-ETRN\r\n");
 	if (smtp_offers_tls(c))
 		buf_addz(&out, "250-STARTTLS\r\n");
 	if (!c->local)

@@ -93,6 +93,27 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
+int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err)
+{
+	struct policy_request r = request_of(c);
+	struct policy_deferral deferral = {0};
+	enum policy_verdict verdict = POLICY_DUNNO;
+	static const enum policy_stage stages[] = {STAGE_CLIENT, STAGE_HELO, STAGE_ETRN};
+	const struct str lists[] = {
+		c->conf->smtpd_client_restrictions,
+		c->conf->smtpd_helo_restrictions,
+		c->conf->smtpd_etrn_restrictions,
+	};
+
+	r.etrn = domain;
+	r.deferral = &deferral;
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && verdict != POLICY_REFUSE; i++) {
+		r.stage = stages[i];
+		verdict = policy_eval(lists[i], &r, code_r, err);
+	}
+	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
+}
+
 /* A queue that cannot be asked now may be back when the message is there. */
 static int queue_admits(struct smtp_session *c, struct err *err)
 {

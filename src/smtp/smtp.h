@@ -261,6 +261,8 @@ bool smtp_rejects_bare_lf(struct smtp_session *c);
 /* All lists that belong to a recipient, in Postfix's order. 0: goes on. -1: refused. */
 int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class,
 		     int *code_r, struct err *err);
+/* Those on the client, the HELO name and ETRN itself. */
+int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err);
 /* Also whether the queue has room, when the message will go there. */
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err);
 

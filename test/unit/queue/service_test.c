@@ -578,6 +578,60 @@ static void a_message_is_due_when_its_time_is_over(void **state)
 	assert_int_equal(due_of(f), m.by_time);
 }
 
+/* RFC 1985: what waits there, and nothing else; not again and again. */
+static void etrn_flushes_one_destination_once(void **state)
+{
+	static struct queue_rcpt far[2] = {
+		{.index = 0, .address = {"x@far.test", 10}, .original = {"x@far.test", 10}},
+		{.index = 1, .address = {"y@other.test", 12}, .original = {"y@other.test", 12}},
+	};
+	struct fixture *f = *state;
+	struct rpc_channel *smtpd;
+	struct queue_message m = message("body\n"), later = message("later\n");
+	struct queue_etrn ask = {.destination = STR("Far.Test")};
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	struct queue_acted acted;
+	char id[64];
+
+	f->p.minimal_backoff_time = 300000;
+	stop(f);
+	start(f);
+	smtpd = connect_as(f, PROCESS_SMTPD);
+	m.rcpts.v = later.rcpts.v = far;
+	later.hold_until = (uint64_t)clock_wall() + 86400;
+	commit(f, &m, id);
+	commit(f, &later, id);
+	for (int tries = 0; tries < 2; tries++) {
+		size_t want = tries == 0 ? 2 : 1;
+
+		for (size_t done = 0; done < want; done++) {
+			struct queue_result r = {.outcomes = {o, 2}};
+			struct queue_claim one = {.max = 1, .wait_ms = 10000};
+			struct queue_ended ended;
+			char which[64];
+
+			assert_int_equal(call(f->c, f, &QUEUE_CLAIM, &one, &got), 0);
+			assert_int_equal(got.messages.n, 1);
+			assert_true(tries == 0 || str_eq(got.messages.v[0].rcpts.v[0].address, STR("x@far.test")));
+			snprintf(which, sizeof(which), "%.*s", STR_ARG(got.messages.v[0].id));
+			r.id = str_from(which);
+			r.part = got.infos.v[0].part;
+			r.attempt = got.infos.v[0].attempts + 1;
+			assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+		}
+		assert_int_equal(claim(f->c, f, 0, &got), 0);
+		assert_int_equal(call(smtpd, f, &QUEUE_ETRN, &ask, &acted), 0);
+		assert_int_equal(acted.count, 2); /* it tells of those that wait, whatever it does */
+	}
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	ask.destination = STR("nowhere.test");
+	assert_int_equal(call(smtpd, f, &QUEUE_ETRN, &ask, &acted), 0);
+	assert_int_equal(acted.count, 0);
+	rpc_channel_free(&smtpd);
+}
+
 /* A front end that was taken over must not read, report or delete what others queued. */
 static void each_process_may_ask_only_what_its_work_takes(void **state)
 {
@@ -732,6 +786,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_goes_when_it_is_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_is_due_when_its_time_is_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(etrn_flushes_one_destination_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_blob_is_its_peers_and_goes_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_process_may_ask_only_what_its_work_takes, setup, teardown),

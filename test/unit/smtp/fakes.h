@@ -203,6 +203,11 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 		allowed.known = str_iends(ask->address, STR("@example.test"));
 		allowed.allowed = ask->account == 1 && str_istarts(ask->address, STR("alice@"));
 		rpc_answer(req, &allowed);
+	} else if (req->number == DIR_LOOKUP.number) {
+		const struct dir_lookup *ask = req->msg;
+		struct dir_found found = {.found = str_ieq(ask->list, ask->key)};
+
+		rpc_answer(req, &found);
 	} else {
 		pthread_mutex_lock(&f->lock);
 		f->ended++;
@@ -386,6 +391,10 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 
 		fake_result(f, req->msg);
 		rpc_answer(req, &ended);
+	} else if (req->number == QUEUE_ETRN.number) {
+		struct queue_acted acted = {.count = f->queued.n};
+
+		rpc_answer(req, &acted);
 	} else if (req->number == QUEUE_ADMIT.number) {
 		rpc_answer(req, &ok);
 	} else if (req->number == QUEUE_BLOB_BEGIN.number) {
