@@ -78,6 +78,9 @@ struct remote_env {
 	int (*lookup)(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
 		      struct err *err);
 	void *lookup_ctx;
+	/* Connects to a UNIX socket; NULL: by its name, here. Descriptor (non-blocking), or -1 with err. */
+	int (*connect_path)(void *ctx, struct str path, int64_t timeout_ms, struct err *err);
+	void *connect_ctx;
 };
 
 /* Before the jail: looks at the addresses of this machine. env is copied. */

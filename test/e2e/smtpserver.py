@@ -63,7 +63,12 @@ class Hostile:
         self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         if small:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.bind(path or (address, 0))
+        if path:                         # its name may be longer than an address of a socket can be
+            directory = os.open(os.path.dirname(path), os.O_PATH)
+            self.socket.bind(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+            os.close(directory)
+        else:
+            self.socket.bind((address, 0))
         self.address, self.port = (path, 0) if path else self.socket.getsockname()
         self.nexthop = f"unix:{path}" if path else f"[{self.address}]:{self.port}"
         if "CONNECT" in self.steps:

@@ -131,6 +131,17 @@ def by_lmtp():
         yield Case(f"lhlo-{action}", {"LHLO": what}, "deferred", code, text.replace("{where}", WHERE["EHLO"]), lmtp=True)
 
 
+def by_path(tmp_path):
+    """LMTP over UNIX sockets: relay's jail cannot name them, master connects, to those that the configuration names."""
+    path = str(tmp_path / "lmtp.sock")
+    yield Case("path", {}, "sent", "2.0.0", "250 2.0.0 Ok: taken", lmtp=True, path=path)
+    yield Case("path-hang", {"MAIL": HANG}, "deferred", "4.4.2",
+               f"conversation with mail.example.test[{path}-2] timed out while sending MAIL FROM", lmtp=True, path=path + "-2")
+    yield Case("path-no550", {"RCPT": "550 5.1.1 nobody"}, "bounced", "5.1.1",
+               f"host mail.example.test[{path}-3] said: 550 5.1.1 nobody (in reply to RCPT TO command)", lmtp=True,
+               path=path + "-3")
+
+
 def secured(tls):
     """STARTTLS is offered, and fails: who must have it waits, who may do without does."""
     taken = ("sent", "2.0.0", "250 2.0.0 Ok: taken")
@@ -247,7 +258,7 @@ def check_end(c, address, log, told):
 
 def test_every_misbehaviour_has_its_outcome_and_nothing_is_lost(tmp_path):
     tls = certificate(str(tmp_path))
-    cases = [*matrix(), *others(), *in_the_middle(), *by_lmtp(), *secured(tls)]
+    cases = [*matrix(), *others(), *in_the_middle(), *by_lmtp(), *by_path(tmp_path), *secured(tls)]
     assert len({c.name for c in cases}) == len(cases)
     held = Case("held", {"END": HANG}, "deferred", "4.4.2", "more than once", lmtp=True)
     good = Case("good", {}, "sent", "2.0.0", "250 2.0.0 Ok: taken")
