@@ -60,6 +60,7 @@ static struct str value_text(const struct dns_record *r, struct arena *arena)
 	case DNS_AAAA:
 		return arena_str(arena, str_from(net_addr_text(&r->address, address)));
 	case DNS_CNAME:
+	case DNS_NS:
 	case DNS_PTR:
 		return str_from(dotted(r->name));
 	case DNS_MX:

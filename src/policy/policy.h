@@ -23,6 +23,8 @@ struct policy_deferral {
 	int if_permit_code; /* 0: none */
 	struct err if_permit;
 	bool if_reject;
+	int if_reject_code; /* 0: the refusal's own, as a temporary one */
+	struct err if_reject_err;
 };
 
 /* What is known when a list is evaluated. Strings are borrowed. */
