@@ -40,8 +40,13 @@ static struct buf asked; /* "TABLE how key; " for each look-up */
 static int lookup(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err)
 {
 	const struct ask *a = ctx;
+	static const char *const ways[] = {[LOOKUP_KEY] = "key",
+					   [LOOKUP_ACCESS_ADDRESS] = "address",
+					   [LOOKUP_ACCESS_NAME] = "name",
+					   [LOOKUP_ACCESS_CLIENT] = "client",
+					   [LOOKUP_NETWORKS] = "networks"};
 
-	buf_addf(&asked, "%.*s %u %.*s;", STR_ARG(ask->list), ask->how, STR_ARG(ask->key));
+	buf_addf(&asked, "%.*s %s %.*s;", STR_ARG(ask->list), ways[ask->how], STR_ARG(ask->key));
 	if (a->says && a->says[0] == '!')
 		return err_set(err, ERR_TEMP, "4.3.0", "the table fails");
 	*value_r = str_from(a->says);
@@ -281,12 +286,12 @@ static void each_check_asks_for_what_it_is_about(void **state)
 	eval("check_client_access hash:/a, check_helo_access hash:/b, check_sender_access hash:/c, "
 	     "check_recipient_access hash:/d",
 	     (struct ask){.says = "DUNNO"});
-	assert_string_equal(asked.ptr,
-			    "hash:/a 6 198.51.100.1;hash:/b 5 client;hash:/c 4 a@b.example;hash:/d 4 x@y.example;");
+	assert_string_equal(asked.ptr, "hash:/a client 198.51.100.1;hash:/b name client;hash:/c address "
+				       "a@b.example;hash:/d address x@y.example;");
 	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_CLIENT});
-	assert_string_equal(asked.ptr, "hash:/a 6 198.51.100.1;");
+	assert_string_equal(asked.ptr, "hash:/a client 198.51.100.1;");
 	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_RECIPIENT});
-	assert_string_equal(asked.ptr, "hash:/a 4 x@y.example;");
+	assert_string_equal(asked.ptr, "hash:/a address x@y.example;");
 	assert_string_equal(eval("warn_if_reject check_sender_access hash:/a, permit", (struct ask){.says = "REJECT"}),
 			    "permit");
 }
@@ -297,7 +302,7 @@ static void clients_are_asked_for_by_name_and_by_address(void **state)
 
 	(void)state;
 	eval(client, (struct ask){.says = "x", .key = "none", .host = "unknown"});
-	assert_string_equal(asked.ptr, "hash:/a 5 unknown;hash:/a 6 198.51.100.1;");
+	assert_string_equal(asked.ptr, "hash:/a name unknown;hash:/a client 198.51.100.1;");
 	assert_string_equal(eval(client, (struct ask){.says = "REJECT", .key = "c.example", .host = "c.example"}),
 			    "554 5.7.1 <unknown[198.51.100.1]>: Client host rejected: Access denied");
 	assert_string_equal(eval(client, (struct ask){.says = "!", .host = "c.example"}),
@@ -311,7 +316,7 @@ static void log_in_names_have_their_own_check(void **state)
 	(void)state;
 	assert_string_equal(eval(sasl, (struct ask){.says = "REJECT paid up?", .user = "alice"}),
 			    "554 5.7.1 <alice>: SASL login name rejected: paid up?");
-	assert_string_equal(asked.ptr, "hash:/a 0 alice;");
+	assert_string_equal(asked.ptr, "hash:/a key alice;");
 	/* Who is not logged in has no name, and is not asked for. */
 	assert_string_equal(eval(sasl, (struct ask){.says = "OK"}), "dunno");
 	assert_string_equal(asked.ptr, "");
@@ -437,7 +442,7 @@ static void mynetworks_with_tables_are_directorys(void **state)
 
 	(void)state;
 	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf, .says = ""}), "permit");
-	assert_string_equal(asked.ptr, "!192.0.2.1, hash:/n, 192.0.2.0/24 7 198.51.100.1;");
+	assert_string_equal(asked.ptr, "!192.0.2.1, hash:/n, 192.0.2.0/24 networks 198.51.100.1;");
 	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf}), "dunno");
 	assert_string_equal(eval("permit_mynetworks, reject", (struct ask){.conf = conf, .says = "!"}),
 			    "451 4.3.0 <x@y.example>: Temporary lookup failure");
