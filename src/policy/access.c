@@ -10,8 +10,9 @@ static const struct {
 	{"DUNNO", ACCESS_DUNNO},
 	{"REJECT", ACCESS_REJECT},
 	{"DEFER", ACCESS_DEFER},
-	{"DEFER_IF_PERMIT", ACCESS_DEFER_IF_PERMIT},
-	{"DEFER_IF_REJECT", ACCESS_DEFER_IF_REJECT},
+	/* Whether a later restriction would have permitted or refused is not waited for: later is later. */
+	{"DEFER_IF_PERMIT", ACCESS_DEFER},
+	{"DEFER_IF_REJECT", ACCESS_DUNNO},
 	{"WARN", ACCESS_WARN},
 	{"INFO", ACCESS_WARN},
 	{"HOLD", ACCESS_UNSUPPORTED},
@@ -73,7 +74,7 @@ struct access_action access_parse(struct str value)
 	if (a.kind == ACCESS_RESTRICTIONS)
 		return a;
 	a.text = str_trim(str_skip(a.text, n));
-	if (a.kind >= ACCESS_REJECT && a.kind <= ACCESS_DEFER_IF_REJECT)
+	if (a.kind == ACCESS_REJECT || a.kind == ACCESS_DEFER)
 		a.dsn = take_dsn(&a.text);
 	return a;
 }

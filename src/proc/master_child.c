@@ -289,8 +289,6 @@ static void on_control(void *ctx, int fd)
 		on_report(c, &packet);
 	else if (packet.number == PROC_DROPPED)
 		on_dropped(c, &packet);
-	else if (packet.number == PROC_CONNECT)
-		child_wants_connection(c, &packet);
 	proc_packet_release(&packet);
 }
 
