@@ -106,7 +106,7 @@ JOBS ?= $(shell nproc)
 SUB  := $(MAKE) --no-print-directory -j$(JOBS)
 SUB_WERROR := $(SUB) WERROR=-Werror
 # Modules whose tests run threads: once more under ThreadSanitizer.
-TSAN_MODULES := engine journal store queue directory
+TSAN_MODULES := engine journal store queue directory relay
 
 .PHONY: deps check check-build demo bench fuzz fuzz-coverage torture lint install man
 deps:

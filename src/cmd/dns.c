@@ -60,6 +60,7 @@ static struct str value_text(const struct dns_record *r, struct arena *arena)
 	case DNS_AAAA:
 		return arena_str(arena, str_from(net_addr_text(&r->address, address)));
 	case DNS_CNAME:
+	case DNS_NS:
 	case DNS_PTR:
 		return str_from(dotted(r->name));
 	case DNS_MX:
@@ -152,7 +153,7 @@ static bool question_name(const char *text, bool *is_address_r, struct arena *ar
 static int lookup(struct cmd *c, struct arena *arena)
 {
 	enum dns_type type = DNS_A;
-	struct dns_answer answer;
+	struct dns_answer answer = {0};
 	struct err err = ERR_NONE;
 	struct str name;
 	bool is_address;

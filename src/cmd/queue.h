@@ -13,7 +13,10 @@ struct queue_entry {
 	const struct queue_message *m;
 	uint64_t due;
 	enum queue_condition condition;
+	bool waits; /* its sender asked for it to be sent at `due` (RFC 4865) */
 };
+/* "held until Mon Nov 23 08:00:00 2026, as its sender asked". Returns out. */
+const char *queue_waits_text(const struct queue_entry *e, char out[100]);
 /* The words Postfix has for its queues. */
 const char *queue_condition_name(enum queue_condition c);
 

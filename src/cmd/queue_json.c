@@ -10,7 +10,7 @@ json_t *queue_json_str(struct str s)
 json_t *queue_json_entry(const struct queue_entry *e)
 {
 	const struct queue_message *m = e->m;
-	json_t *rcpts = json_array();
+	json_t *rcpts = json_array(), *json;
 	json_t *due = e->due >= QUEUE_HELD ? json_null() : json_integer((json_int_t)e->due);
 
 	for (size_t i = 0; i < m->rcpts.n; i++) {
@@ -21,9 +21,14 @@ json_t *queue_json_entry(const struct queue_entry *e)
 						"attempts", (json_int_t)r->attempts, "code",
 						queue_json_str(r->last_code), "reason", queue_json_str(r->last_text)));
 	}
-	return json_pack("{s:o, s:o, s:I, s:I, s:s, s:o, s:o}", "id", queue_json_str(m->id), "sender",
+	json = json_pack("{s:o, s:o, s:I, s:I, s:s, s:o, s:o}", "id", queue_json_str(m->id), "sender",
 			 queue_json_str(m->sender), "arrival", (json_int_t)m->arrival, "size", (json_int_t)m->size,
 			 "state", queue_condition_name(e->condition), "due", due, "recipients", rcpts);
+	if (e->waits)
+		json_object_set_new(json, "hold_until", json_integer((json_int_t)m->hold_until));
+	if (m->by_mode)
+		json_object_set_new(json, "deliver_by", json_integer((json_int_t)m->by_time));
+	return json;
 }
 
 json_t *queue_json_postfix(const struct queue_entry *e)

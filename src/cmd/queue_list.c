@@ -27,7 +27,7 @@ static void print_entry(const struct queue_entry *e)
 {
 	const struct queue_message *m = e->m;
 	time_t arrival = (time_t)m->arrival;
-	char when[40], id[64];
+	char when[40], id[64], waits[100];
 	struct tm tm;
 	struct str last = STR("");
 
@@ -38,6 +38,8 @@ static void print_entry(const struct queue_entry *e)
 		 : e->condition == QUEUE_ON_HOLD ? "!"
 						 : "");
 	printf("%-15s %10" PRIu64 " %s  %.*s\n", id, m->size, when, STR_ARG(sender_text(m)));
+	if (e->waits)
+		printf("%16s(%s)\n", "", queue_waits_text(e, waits));
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
 
@@ -198,7 +200,7 @@ static void print_destinations(struct shape *s)
 	printf("%30s %6s", "", "T");
 	for (unsigned minutes = 5, i = 0; i < AGES - 1; i++, minutes *= 2)
 		printf(" %5u", minutes);
-	printf(" %4u+\n", 1280);
+	printf(" %4u+\n", 1280U);
 	s->sum.name = (char *)(uintptr_t) "TOTAL";
 	print_row(&s->sum);
 	for (size_t i = 0; i < s->rows.n; i++)

@@ -70,12 +70,15 @@ static void print_time(const char *name, uint64_t seconds)
 static void print_state(const struct queue_entry *e)
 {
 	int64_t wait = (int64_t)e->due - clock_wall();
+	char waits[100];
 
 	printf("state: %s\n", queue_condition_name(e->condition));
 	if (e->condition == QUEUE_ACTIVE)
 		puts("why: it is being delivered now");
 	else if (e->condition == QUEUE_ON_HOLD)
 		puts("why: somebody put it on hold; postrider queue release takes it off");
+	else if (e->waits)
+		printf("why: %s; postrider queue release sends it now\n", queue_waits_text(e, waits));
 	else if (wait <= 0)
 		puts("why: it is due now, and its turn comes");
 	else
@@ -105,6 +108,8 @@ static int print_envelope(void *ctx, const struct queue_entry *e)
 		printf("user: %.*s\n", STR_ARG(m->auth_user));
 	if (m->envid.len)
 		printf("envid: %.*s\n", STR_ARG(m->envid));
+	if (m->by_mode)
+		print_time(m->by_mode & BY_RETURN ? "deliver-or-return-by" : "deliver-by", m->by_time);
 	print_state(e);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		print_recipient(&m->rcpts.v[i]);

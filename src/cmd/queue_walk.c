@@ -4,6 +4,7 @@
 #include "cmd/control.h"
 #include "cmd/progress.h"
 #include "cmd/queue.h"
+#include <time.h>
 
 #define QUEUE_TIMEOUT_MS 60000
 #define PAGE		 1000
@@ -12,6 +13,18 @@
 const char *queue_condition_name(enum queue_condition c)
 {
 	return c == QUEUE_ACTIVE ? "active" : c == QUEUE_ON_HOLD ? "hold" : "deferred";
+}
+
+const char *queue_waits_text(const struct queue_entry *e, char out[100])
+{
+	time_t due = (time_t)e->due;
+	char when[40];
+	struct tm tm;
+
+	localtime_r(&due, &tm);
+	strftime(when, sizeof(when), "%a %b %e %H:%M:%S %Y", &tm);
+	snprintf(out, 100, "held until %s, as its sender asked", when);
+	return out;
 }
 
 static struct queue_entry entry_of(const struct queue_listed *page, size_t i)
@@ -23,6 +36,7 @@ static struct queue_entry entry_of(const struct queue_listed *page, size_t i)
 		e.condition = page->states.v[i].active ? QUEUE_ACTIVE
 			      : e.due >= QUEUE_HELD    ? QUEUE_ON_HOLD
 						       : QUEUE_DEFERRED;
+		e.waits = e.condition == QUEUE_DEFERRED && e.due == e.m->hold_until && (int64_t)e.due > clock_wall();
 	}
 	return e;
 }
@@ -102,6 +116,7 @@ int queue_find(const char *dir, const char *id, int (*fn)(void *ctx, const struc
 
 struct gather {
 	const struct queue_choice *choice;
+	enum queue_action action;
 	struct progress bar;
 	uint64_t until, seen;
 	struct arena arena;
@@ -115,6 +130,9 @@ static int gather_one(void *ctx, const struct queue_entry *e)
 	progress_step(&g->bar, ++g->seen, 0);
 	if (e->m->arrival > g->until)
 		return 1; /* what comes while we look was not meant */
+	/* "Release all" is for what is on hold; who wants mail out before its sender does says which. */
+	if (g->action == QUEUE_RELEASE && g->choice->all && e->condition != QUEUE_ON_HOLD)
+		return 0;
 	if (queue_choice_fits(g->choice, e))
 		vec_push(&g->ids, (struct queue_id){arena_str(&g->arena, e->m->id)});
 	return 0;
@@ -140,38 +158,6 @@ static int act_batches(const char *dir, enum queue_action action, struct gather 
 	return rc;
 }
 
-/* The queue does it in one pass, piece by piece. */
-static int act_whole(const char *dir, enum queue_action action, const char *destination, struct gather *g,
-		     uint64_t *count_r, struct err *err)
-{
-	char after[64] = "";
-	int rc = 0;
-
-	do {
-		struct queue_act request = {.action = (uint8_t)action,
-					    .destination = destination ? str_from(destination) : STR(""),
-					    .after = str_from(after),
-					    .until = g->until};
-		struct queue_acted reply = {0};
-		struct rpc_reply hold;
-
-		rc = control_call(dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
-		snprintf(after, sizeof(after), "%.*s", rc == 0 ? (int)reply.next.len : 0,
-			 rc == 0 ? reply.next.ptr : "");
-		if (rc == 0)
-			*count_r += reply.count;
-		rpc_reply_release(&hold);
-		progress_step(&g->bar, *count_r, 0);
-	} while (rc == 0 && after[0]);
-	return rc;
-}
-
-static bool has_conditions(const struct queue_choice *choice)
-{
-	return choice->sender || choice->recipient || choice->older_s >= 0 || choice->younger_s >= 0 ||
-	       choice->conditions;
-}
-
 int queue_act_on(const char *dir, enum queue_action action, const struct queue_choice *choice, uint64_t *count_r,
 		 struct err *err)
 {
@@ -180,10 +166,9 @@ int queue_act_on(const char *dir, enum queue_action action, const struct queue_c
 					    [QUEUE_HOLD] = "holding",
 					    [QUEUE_RELEASE] = "releasing",
 					    [QUEUE_REQUEUE] = "requeueing"};
-	struct gather g = {.choice = choice, .until = (uint64_t)clock_wall()};
-	bool named = choice->ids.n > 0 && !choice->destination && !has_conditions(choice);
-	/* Of a destination only a flush knows by itself which of a message's recipients are meant. */
-	bool whole = choice->ids.n == 0 && !has_conditions(choice) && (!choice->destination || action == QUEUE_FLUSH);
+	struct gather g = {.choice = choice, .action = action, .until = (uint64_t)clock_wall()};
+	bool named = choice->ids.n > 0 && !choice->sender && !choice->recipient && !choice->destination &&
+		     choice->older_s < 0 && choice->younger_s < 0 && !choice->conditions;
 	int rc = 0;
 
 	*count_r = 0;
@@ -191,13 +176,9 @@ int queue_act_on(const char *dir, enum queue_action action, const struct queue_c
 	progress_begin(&g.bar, words[action]);
 	for (size_t i = 0; named && i < choice->ids.n; i++)
 		vec_push(&g.ids, (struct queue_id){str_from(choice->ids.v[i])});
-	if (whole)
-		rc = act_whole(dir, action, choice->destination, &g, count_r, err);
-	/* What goes to a domain of ours waits under another name. */
-	whole = whole && (*count_r > 0 || !choice->destination);
-	if (rc == 0 && !named && !whole)
+	if (!named)
 		rc = queue_walk(dir, gather_one, &g, err);
-	if (rc == 0 && !whole)
+	if (rc == 0)
 		rc = act_batches(dir, action, &g, count_r, err);
 	progress_end(&g.bar);
 	vec_release(&g.ids);

@@ -177,6 +177,8 @@ static void say(struct buf *out, const struct line *l)
 
 	if (str_eq(l->text, STR("removed"))) {
 		buf_addz(out, "done: nothing of it waits any more");
+	} else if (str_starts(l->text, STR("held until "))) {
+		buf_addf(out, "it waits, %.*s", STR_ARG(l->text));
 	} else if (str_starts(l->text, STR("uid=")) || str_starts(l->text, STR("client="))) {
 		say_accepted(out, l->text);
 	} else if (str_starts(l->text, STR("to=")) && value_of(l->text, "to=", &to)) {

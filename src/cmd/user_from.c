@@ -67,7 +67,7 @@ int users_add_from(struct account_cmd *a, const char *path, const struct user_ne
 	struct list l = {0};
 	struct str rest;
 	char *text = NULL;
-	size_t number = 0, failed;
+	size_t number = 0, failed = 0;
 	uint64_t last;
 	int status = EX_OK;
 

@@ -29,8 +29,8 @@
 #define INSTANCE_SPOOL_STORE   "store" /* below queue_directory */
 #define INSTANCE_SPOOL_QUEUE   "queue" /* below queue_directory */
 #define INSTANCE_SPOOL_EMPTY   "empty" /* below queue_directory */
-#define INSTANCE_MAILDROP    "maildrop"
-#define INSTANCE_CORRUPT     "corrupt"
+#define INSTANCE_MAILDROP      "maildrop"
+#define INSTANCE_CORRUPT       "corrupt"
 #define INSTANCE_PUBLIC	       "public"
 #define INSTANCE_PICKUP	       "public/pickup"
 #define INSTANCE_MAIL	       "mail"

@@ -356,6 +356,10 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 		.ret = d->ret,
 		.smtputf8 = d->smtputf8,
 		.arrival = d->arrival,
+		.hold_until = d->hold_until,
+		.hold_request = d->hold_request,
+		.by_time = d->by_time,
+		.by_mode = d->by_mode,
 		.prefix = d->prefix,
 		.body_fd = -1,
 		.size = d->content.stored_size,
@@ -450,7 +454,7 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 		return DELIVER_QUEUED;
 	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
 	 * that went to the queue's spool did so because the store was not there. */
-	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && !has_remote(d) &&
+	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && !has_remote(d) && d->hold_until == 0 &&
 	    d->content.place != CONTENT_QUEUE) {
 		int result = content_move(&d->content, env, d->session, CONTENT_STORE, &why);
 
@@ -524,8 +528,8 @@ int deliver_submit(const struct deliver_env *env, struct delivery *d, struct are
 	*queue_id_r = STR("");
 	mark_loops(d);
 	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) &&
-	    d->content.place != CONTENT_QUEUE &&
-	    content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 && store_attempt(env, d, &why) > 0) {
+	    d->content.place != CONTENT_QUEUE && content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 &&
+	    store_attempt(env, d, &why) > 0) {
 		if (d->content.place == CONTENT_STORE)
 			content_taken(&d->content);
 		return DELIVER_STORED;

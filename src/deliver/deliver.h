@@ -38,7 +38,10 @@ struct delivery {
 	struct str sender, auth_user, client, envid;
 	uint8_t ret; /* enum dsn_ret */
 	bool smtputf8;
-	uint64_t arrival;				     /* seconds */
+	uint64_t arrival;	      /* seconds */
+	uint64_t hold_until, by_time; /* see queue/schema.h; 0: at once, whenever */
+	struct str hold_request;
+	uint8_t by_mode;
 	struct str prefix;				     /* Received and what submission added, LF line ends */
 	struct str added_date, added_message_id, added_from; /* values that `prefix` adds to the header, or "" */
 	struct content content;
@@ -65,10 +68,11 @@ void deliver_store(const struct deliver_env *env, struct delivery *d);
 
 enum deliver_result { DELIVER_STORED = 1, DELIVER_QUEUED = 2 };
 /* Takes responsibility for the whole message, or for nothing of it (DESIGN 4, "The reply"): one commit in the
- * store; else (a recipient is elsewhere, too) one in the queue, from where relay delivers and bounces; else -1 with err
- * and nothing written: the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody can take it now.
- * Recipients for whom the queue has taken the same message from a session that ended without an answer are not served
- * again. Contents are the new owner's on success. queue_id_r (arena): the queue's id, when DELIVER_QUEUED. */
+ * store; else (a recipient is elsewhere, too, or it is to wait) one in the queue, from where relay delivers and
+ * bounces; else -1 with err and nothing written: the refusal of a recipient when all refuse, ERR_TEMP 4.3.0 when nobody
+ * can take it now. Recipients for whom the queue has taken the same message from a session that ended without an answer
+ * are not served again. Contents are the new owner's on success. queue_id_r (arena): the queue's id, when
+ * DELIVER_QUEUED. */
 int deliver_accept(const struct deliver_env *env, struct delivery *d, struct arena *arena, struct str *queue_id_r,
 		   struct err *err) WARN_UNUSED;
 /* The same for a message that nobody is there to be refused: whom the store does not take now or ever, and whoever is

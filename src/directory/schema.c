@@ -33,7 +33,7 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_SESSION_END, 8, &dir_session_end_type, NULL, false)                                                      \
 	F(DIR_CHANGED, 9, &dir_ok_type, NULL, false)                                                                   \
 	F(DIR_ROUTE, 10, &dir_route_type, &dir_routed_type, false)                                                     \
-	F(DIR_LOOKUP, 11, &dir_lookup_type, &dir_found_type, false)                                                     \
+	F(DIR_LOOKUP, 11, &dir_lookup_type, &dir_found_type, false)                                                    \
 	F(DIR_COUNT, 12, &dir_count_type, &dir_counted_type, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \

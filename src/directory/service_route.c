@@ -43,6 +43,10 @@ static int look_up(const struct finder *f, const struct dir_lookup *ask, struct 
 		return find_domain(f, list, ask->key, false, access, value_r, err);
 	case LOOKUP_ACCESS_CLIENT:
 		return find_client_address(f, list, ask->key, value_r, err);
+	case LOOKUP_DOMAIN_LIST:
+		*value_r = STR("");
+		return list_match(f->set, list, ask->key, LIST_DOMAINS | list_parent_style(f->conf, ask->parameter),
+				  f->arena, err);
 	case LOOKUP_NETWORKS:
 		*value_r = STR("");
 		return net_addr_parse(ask->key, 0, &client) ? list_match_address(f->set, list, &client, f->arena, err)

@@ -14,7 +14,7 @@ struct dns_client {
 static const struct {
 	enum dns_type type;
 	const char *text;
-} types[] = {{DNS_A, "A"},     {DNS_AAAA, "AAAA"}, {DNS_MX, "MX"},   {DNS_CNAME, "CNAME"},
+} types[] = {{DNS_A, "A"},     {DNS_AAAA, "AAAA"}, {DNS_MX, "MX"},   {DNS_NS, "NS"},	{DNS_CNAME, "CNAME"},
 	     {DNS_TXT, "TXT"}, {DNS_PTR, "PTR"},   {DNS_SRV, "SRV"}, {DNS_TLSA, "TLSA"}};
 
 bool dns_type_parse(struct str text, enum dns_type *type_r)

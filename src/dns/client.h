@@ -17,7 +17,7 @@ struct dns_client;
 struct dns_record {
 	enum dns_type type;
 	struct net_addr address;	   /* A, AAAA; port 0 */
-	struct str name;		   /* MX, CNAME, PTR, SRV: where it leads; a null MX (RFC 7505) is "" */
+	struct str name;		   /* MX, NS, CNAME, PTR, SRV: where it leads; a null MX (RFC 7505) is "" */
 	struct str data;		   /* TXT: all strings, joined (any bytes); TLSA: association data */
 	uint16_t preference;		   /* MX; SRV: priority */
 	uint16_t weight, port;		   /* SRV */

@@ -120,6 +120,7 @@ bool dns_rdata_decode(enum dns_type type, struct str wire, struct arena *arena, 
 	case DNS_AAAA:
 		ok = r.left == 16 && take_rest(&r, arena, &rd->address);
 		break;
+	case DNS_NS:
 	case DNS_CNAME:
 	case DNS_PTR:
 		ok = take_name(&r, arena, &rd->name);

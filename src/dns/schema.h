@@ -8,7 +8,7 @@
 /* clang-format off */
 
 /* Numbers of RFC 1035, 2782, 3596, 6698: those that are decoded. */
-enum dns_type { DNS_A = 1, DNS_CNAME = 5, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28, DNS_SRV = 33, DNS_TLSA = 52 };
+enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_CNAME = 5, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28, DNS_SRV = 33, DNS_TLSA = 52 };
 enum dns_status { DNS_OK, DNS_NODATA, DNS_NXDOMAIN, DNS_TEMP, DNS_BOGUS };
 
 /* name: A-labels, without the final dot. */
@@ -18,7 +18,7 @@ RPC_DECLARE(dns_question, DNS_QUESTION_FIELDS)
 /* As struct dns_record, with the address as its 4 or 16 bytes. */
 #define DNS_RDATA_FIELDS(F, S)                                                  \
 	F(S, bytes, address)      /* A, AAAA */                                 \
-	F(S, bytes, name)         /* MX, CNAME, PTR, SRV */                     \
+	F(S, bytes, name)         /* MX, NS, CNAME, PTR, SRV */                     \
 	F(S, bytes, data)         /* TXT, TLSA */                               \
 	F(S, u16, preference)     /* MX; SRV: priority */                       \
 	F(S, u16, weight) F(S, u16, port)                                       \

@@ -23,6 +23,7 @@
 #define TYPE_DNSKEY    48
 #define RCODE_OK       0
 #define RCODE_NXDOMAIN 3
+#define FLAG_TC	       0x02 /* of the third octet: RFC 1035 4.1.1 */
 
 #define TICK_MS 250 /* how late an answer "timed out" may be */
 /* The keys could not be asked for at all; they are known to be taken out. */
@@ -135,6 +136,13 @@ static void take_records(const struct ub_result *r, enum dns_type type, struct a
 	reply->records.n = records.n;
 }
 
+/* libunbound writes what it found anew, and with less compression: what had room in 64 KB on its way may have none
+ * there. It then says nothing in the answer, which would be taken for "there is no such record". */
+static bool was_cut(const struct ub_result *r)
+{
+	return r->answer_packet && r->answer_len >= 12 && (((const uint8_t *)r->answer_packet)[2] & FLAG_TC);
+}
+
 static void judge(const struct ub_result *r, enum dns_type type, struct arena *arena, struct dns_reply *reply)
 {
 	struct str canonical = str_from(r->canonname ? r->canonname : r->qname);
@@ -152,6 +160,9 @@ static void judge(const struct ub_result *r, enum dns_type type, struct arena *a
 	} else if (r->rcode != RCODE_OK) {
 		reply->status = DNS_TEMP;
 		reply->why = rcode_text(r->rcode, arena);
+	} else if (was_cut(r)) {
+		reply->status = DNS_TEMP;
+		reply->why = STR("the answer is too large");
 	} else if (!r->havedata) {
 		reply->status = DNS_NODATA;
 	} else {

@@ -59,9 +59,9 @@ static int parse_servers(const struct conf *conf, struct dns_settings *s, struct
 {
 	struct str list = conf->dns_servers, item;
 
+	if (str_ieq(str_trim(list), STR("root"))) /* alone: no server stands beside the root's */
+		return 0;
 	while (conf_list_next(&list, &item)) {
-		if (str_ieq(item, STR("root")) && s->server_count == 0 && !conf_list_next(&list, &item))
-			return 0;
 		if (add_server(s, item, err) < 0)
 			return -1;
 	}

@@ -61,7 +61,7 @@ int channel_send_unasked(struct rpc_channel *c, const struct buf *frame, const i
 		conn = c->conn;
 		conn->refs++;
 	}
-	now |= c->thread_leads || c->later.len + (frame ? frame->len : 0) > CHANNEL_LATER_MAX;
+	now |= !frame || c->thread_leads || c->later.len + frame->len > CHANNEL_LATER_MAX;
 	c->later_waits = conn && !now;
 	if (c->later_waits)
 		channel_doze_end(c);

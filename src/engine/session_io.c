@@ -176,12 +176,13 @@ ssize_t session_send(struct session *s, const void *data, size_t len, bool more)
 bool session_hello_came(struct session *s)
 {
 	char here[RECORD_MAX];
-	const uint8_t *head = (const uint8_t *)here;
 	ssize_t n = recv(s->fd, here, sizeof(here), MSG_PEEK | MSG_DONTWAIT);
 	int want = RECORD_HEAD, usual = 1;
 
-	if (n >= RECORD_HEAD)
+	if (n >= RECORD_HEAD) {
+		const uint8_t *head = (const uint8_t *)here;
 		want = head[0] == SSL3_RT_HANDSHAKE ? RECORD_HEAD + (head[3] << 8 | head[4]) : 0;
+	}
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) || n >= want || want > RECORD_MAX ||
 	    want <= s->hello_want) {
 		if (s->hello_want > 0)

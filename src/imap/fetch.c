@@ -161,7 +161,7 @@ static bool prepare(struct imap_session *s, struct fetch *f, struct message *m)
 		f->gone = true;
 		return false;
 	}
-	if (f->need_body || (f->need_summary && m->meta->summary.len == 0))
+	if (f->need_body || (f->need_summary && m->meta && m->meta->summary.len == 0))
 		read_ahead(s, f, m->entry.uid);
 	if (f->need_summary && !imap_summary_get(s, &f->ahead, m->meta, &f->message_arena, &m->summary)) {
 		f->failed = true;

@@ -47,12 +47,14 @@ static bool parse_fields(struct imap_parser *p, struct imap_section *section)
 		if (!imap_parse_peek(p, ')') && !imap_parse_space(p))
 			return false;
 	}
+	if (fields.n == 0)
+		return imap_parse_fail(p, "Empty list of header fields");
 	section->fields = fields.v;
 	section->field_count = fields.n;
 	section->sorted = ARENA_ARRAY(p->arena, struct str, fields.n + 1);
 	memcpy(section->sorted, fields.v, fields.n * sizeof(*fields.v));
 	qsort(section->sorted, fields.n, sizeof(*fields.v), imap_field_order);
-	return fields.n > 0 || imap_parse_fail(p, "Empty list of header fields");
+	return true;
 }
 
 static bool parse_section_text(struct imap_parser *p, struct imap_section *section)

@@ -349,3 +349,62 @@ bool date_imap_parse(struct str text, int64_t *time_r)
 	c.zone = sign * (zone / 100 * 60 + zone % 100);
 	return civil_to_time(&c, time_r);
 }
+
+/* ---- RFC 3339 -------------------------------------------------------------------------------------------- */
+
+static bool take_digits(struct str *in, size_t n, char after, int *value_r)
+{
+	*value_r = 0;
+	if (in->len < n + (after != '\0'))
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (!ascii_digit(in->ptr[i]))
+			return false;
+		*value_r = *value_r * 10 + (in->ptr[i] - '0');
+	}
+	if (after != '\0' && ascii_lower(in->ptr[n]) != ascii_lower(after))
+		return false;
+	*in = str_skip(*in, n + (after != '\0'));
+	return true;
+}
+
+/* Whether there was one that is more than nothing. */
+static bool take_fraction(struct str *in, bool *some_r)
+{
+	size_t n = 1;
+
+	*some_r = false;
+	if (in->len == 0 || in->ptr[0] != '.')
+		return true;
+	while (n < in->len && ascii_digit(in->ptr[n]))
+		*some_r = *some_r || in->ptr[n++] != '0';
+	*in = str_skip(*in, n);
+	return n > 1;
+}
+
+bool date_internet_parse(struct str text, int64_t *time_r)
+{
+	int year, month, day, hour, minute, second;
+	bool more;
+
+	if (!take_digits(&text, 4, '-', &year) || !take_digits(&text, 2, '-', &month) ||
+	    !take_digits(&text, 2, 'T', &day) || !take_digits(&text, 2, ':', &hour) ||
+	    !take_digits(&text, 2, ':', &minute) || !take_digits(&text, 2, '\0', &second) ||
+	    !take_fraction(&text, &more))
+		return false;
+	if (!str_ieq(text, STR("Z")) && !str_eq(text, STR("+00:00")) && !str_eq(text, STR("-00:00")))
+		return false;
+	if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_in_month(year, month) || hour > 23 ||
+	    minute > 59 || second > 60)
+		return false;
+	*time_r = days_of(year, month, day) * 86400 + hour * 3600 + minute * 60 + second + more;
+	return true;
+}
+
+void date_internet_write(struct buf *out, int64_t time)
+{
+	struct civil c;
+
+	civil_from(time, 0, &c);
+	buf_addf(out, "%04d-%02d-%02dT%02d:%02d:%02dZ", (int)c.year, c.month, c.day, c.hour, c.minute, c.second);
+}

@@ -13,6 +13,9 @@ bool date_imap_parse(struct str text, int64_t *time_r) WARN_UNUSED;
 void date_imap_write(struct buf *out, int64_t time);
 /* IMAP SEARCH date "1-Feb-1994": days since 1970-01-01. */
 bool date_day_parse(struct str text, int64_t *day_r) WARN_UNUSED;
+/* RFC 3339 5.6 in UTC, "2026-11-22T17:40:00Z"; a fraction of a second counts as a whole one. */
+bool date_internet_parse(struct str text, int64_t *time_r) WARN_UNUSED;
+void date_internet_write(struct buf *out, int64_t time);
 int64_t date_day_of(int64_t time, int zone); /* the calendar day at that zone */
 
 #endif

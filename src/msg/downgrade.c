@@ -163,7 +163,7 @@ static const char *encoding_for(const struct mime_part *part)
 /* The header with its Content-Transfer-Encoding replaced; `add` where there is none. */
 static void put_header(struct downgrade *d, const struct mime_part *part, const char *encoding, bool add)
 {
-	struct str rest = str_sub(d->in, part->header_offset, part->header_len), before = rest;
+	struct str rest = str_sub(d->in, part->header_offset, part->header_len), before;
 	struct header h;
 	bool done = false;
 
@@ -229,16 +229,6 @@ static struct str whole(const struct downgrade *d, const struct mime_part *part)
 	return str_sub(d->in, part->header_offset, part->body_offset + part->body_len - part->header_offset);
 }
 
-/* In front of its children; their turn comes next. False: it has none that need a look. */
-static bool convert_container(struct downgrade *d, const struct mime_part *part)
-{
-	if (!is_eight_bit(whole(d, part)))
-		return false;
-	if (says_wide(part))
-		put_header(d, part, "7bit", false);
-	return true;
-}
-
 static const struct mime_part *next_part(const struct mime_part *part, bool into)
 {
 	if (into && part->first != NULL)
@@ -246,6 +236,36 @@ static const struct mime_part *next_part(const struct mime_part *part, bool into
 	while (part != NULL && part->next == NULL)
 		part = part->parent;
 	return part != NULL ? part->next : NULL;
+}
+
+static bool is_signed(const struct mime_part *part)
+{
+	return str_ieq(part->type, STR("multipart")) && str_ieq(part->subtype, STR("signed"));
+}
+
+/* Whether something in it stays as it is though it has 8 bits. */
+static bool keeps_eight_bits(const struct downgrade *d, const struct mime_part *part)
+{
+	const struct mime_part *after = next_part(part, false);
+
+	for (const struct mime_part *p = part; p != NULL && p != after;) {
+		bool seal = is_signed(p);
+
+		if (seal && is_eight_bit(whole(d, p)))
+			return true;
+		p = next_part(p, !seal);
+	}
+	return false;
+}
+
+/* In front of its children; their turn comes next. False: it has none that need a look. */
+static bool convert_container(struct downgrade *d, const struct mime_part *part)
+{
+	if (is_signed(part) || !is_eight_bit(whole(d, part)))
+		return false;
+	if (says_wide(part) && !keeps_eight_bits(d, part))
+		put_header(d, part, "7bit", false);
+	return true;
 }
 
 int mime_downgrade(struct str message, int (*put)(void *ctx, struct str piece), void *ctx)

@@ -255,6 +255,10 @@ static void write_status(struct writer *w)
 		field(w, "X-Postrider-Queue-ID", "", d->queue_id);
 	if (d->arrival != 0)
 		date_field(w, "Arrival-Date", d->arrival);
+	if (d->deliver_by != 0)
+		date_field(w, "Deliver-By-Date", d->deliver_by);
+	if (d->hold_request.len > 0)
+		field(w, "Future-Release-Request", "", d->hold_request);
 	for (size_t i = 0; i < d->count; i++)
 		write_recipient(w, &d->recipients[i]);
 }

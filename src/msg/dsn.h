@@ -26,6 +26,8 @@ struct dsn {
 	struct str to;		  /* the sender of the message, who reads this: local@domain */
 	struct str message_id;	  /* of the notification, without <>; unique, the caller's */
 	int64_t date, arrival;	  /* now; when the message came; seconds */
+	int64_t deliver_by;	  /* RFC 2852 5; seconds; 0: not asked for */
+	struct str hold_request;  /* RFC 4865 5.1.2: "for;600", or "" */
 	struct str envelope_id;	  /* ENVID, decoded, or "" */
 	struct str queue_id;	  /* as in the log, or "" */
 	const struct dsn_recipient *recipients;

@@ -9,8 +9,8 @@
  * Points: store.taken (a commit is on its way to the disk), store.flushed (it is durable, the reply not sent),
  * store.settled (files in place and synced, the index not written), smtpd.delivered (store or queue said yes, 250 not
  * written), access.committed (the same for IMAP and POP3), queue.flushed, relay.claimed, relay.delivered (store said
- * yes, queue not told), relay.sent (all is delivered, queue not told), directory.granted (the store knows, the log-in or
- * RCPT is not answered). */
+ * yes, queue not told), relay.sent (all is delivered, queue not told), directory.granted (the store knows, the log-in
+ * or RCPT is not answered). */
 #ifndef OS_FAULT_H
 #define OS_FAULT_H
 

@@ -10,9 +10,8 @@ static const struct {
 	{"DUNNO", ACCESS_DUNNO},
 	{"REJECT", ACCESS_REJECT},
 	{"DEFER", ACCESS_DEFER},
-	/* Whether a later restriction would have permitted or refused is not waited for: later is later. */
-	{"DEFER_IF_PERMIT", ACCESS_DEFER},
-	{"DEFER_IF_REJECT", ACCESS_DUNNO},
+	{"DEFER_IF_PERMIT", ACCESS_DEFER_IF_PERMIT},
+	{"DEFER_IF_REJECT", ACCESS_DEFER_IF_REJECT},
 	{"WARN", ACCESS_WARN},
 	{"INFO", ACCESS_WARN},
 	{"HOLD", ACCESS_UNSUPPORTED},
@@ -74,7 +73,7 @@ struct access_action access_parse(struct str value)
 	if (a.kind == ACCESS_RESTRICTIONS)
 		return a;
 	a.text = str_trim(str_skip(a.text, n));
-	if (a.kind == ACCESS_REJECT || a.kind == ACCESS_DEFER)
+	if (a.kind >= ACCESS_REJECT && a.kind <= ACCESS_DEFER_IF_REJECT)
 		a.dsn = take_dsn(&a.text);
 	return a;
 }

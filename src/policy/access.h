@@ -7,8 +7,10 @@
 enum access_kind {
 	ACCESS_OK, /* OK, or digits alone */
 	ACCESS_DUNNO,
-	ACCESS_REJECT,	     /* with access_map_reject_code, unless `code` */
-	ACCESS_DEFER,	     /* with access_map_defer_code, unless `code` */
+	ACCESS_REJECT, /* with access_map_reject_code, unless `code` */
+	ACCESS_DEFER,  /* with access_map_defer_code, unless `code` */
+	ACCESS_DEFER_IF_PERMIT,
+	ACCESS_DEFER_IF_REJECT,
 	ACCESS_WARN,	     /* WARN, INFO: a line in the log, and nothing else */
 	ACCESS_UNSUPPORTED,  /* HOLD, DISCARD, REDIRECT, PREPEND, FILTER, BCC: what happens to a message, later */
 	ACCESS_RESTRICTIONS, /* a list of them, in `text` */

@@ -2,15 +2,22 @@
 #include "policy/policy.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "policy/access.h"
 #include "policy/private.h"
-#include <stdio.h>
 
 static enum policy_verdict refuse(int *code_r, struct err *err, int code, const char *dsn, const char *what,
 				  struct str name, const char *why)
 {
 	*code_r = code;
 	err_set(err, code < 500 ? ERR_TEMP : ERR_PERM, dsn, "<%.*s>: %s: %s", STR_ARG(name), what, why);
+	err->code[0] = (char)('0' + code / 100); /* RFC 3463 2: the class follows the configured code */
+	return POLICY_REFUSE;
+}
+
+/* 5.7.1, or 4.7.1 with such a code. */
+static enum policy_verdict refuse_plain(int *code_r, struct err *err, int code, const char *text)
+{
+	*code_r = code;
+	err_set(err, code < 500 ? ERR_TEMP : ERR_PERM, code < 500 ? "4.7.1" : "5.7.1", "%s", text);
 	return POLICY_REFUSE;
 }
 
@@ -31,7 +38,10 @@ static enum policy_verdict do_reject(const struct policy_request *r, int *code_r
 {
 	struct str who = r->recipient != NULL ? r->recipient_text : r->client_name;
 
-	return refuse(code_r, err, 554, "5.7.1",
+	if (r->stage == STAGE_ETRN)
+		return refuse(code_r, err, (int)r->conf->reject_code, "5.7.1", "Etrn command rejected", r->etrn,
+			      "Access denied");
+	return refuse(code_r, err, (int)r->conf->reject_code, "5.7.1",
 		      r->recipient != NULL ? "Recipient address rejected" : "Client host rejected", who,
 		      "Access denied");
 }
@@ -40,12 +50,51 @@ static enum policy_verdict do_defer(const struct policy_request *r, int *code_r,
 {
 	struct str who = r->recipient != NULL ? r->recipient_text : r->client_name;
 
-	return refuse(code_r, err, 450, "4.7.1",
+	return refuse(code_r, err, (int)r->conf->defer_code, "4.7.1",
 		      r->recipient != NULL ? "Recipient address rejected" : "Client host rejected", who,
 		      "Try again later");
 }
 
-static enum policy_verdict lookup_failed(const struct policy_request *r, const struct err *why, int *code_r,
+/* The first one stays: it is the one to be told. */
+void policy_defer_if(const struct policy_request *r, bool permit, int code, const struct err *why)
+{
+	struct policy_deferral *d = r->deferral;
+
+	if (d == NULL)
+		return;
+	if (permit && d->if_permit_code == 0) {
+		d->if_permit_code = code;
+		d->if_permit = *why;
+	} else if (!permit && d->if_reject_code == 0) {
+		d->if_reject = true;
+		d->if_reject_code = code;
+		d->if_reject_err = *why;
+	}
+}
+
+static enum policy_verdict defer_if(const struct policy_request *r, bool permit)
+{
+	struct err why = ERR_NONE;
+	int code;
+
+	(void)do_defer(r, &code, &why);
+	policy_defer_if(r, permit, code, &why);
+	return POLICY_DUNNO;
+}
+
+static enum policy_verdict do_defer_if_permit(const struct policy_request *r, int *code_r, struct err *err)
+{
+	(void)code_r, (void)err;
+	return defer_if(r, true);
+}
+
+static enum policy_verdict do_defer_if_reject(const struct policy_request *r, int *code_r, struct err *err)
+{
+	(void)code_r, (void)err;
+	return defer_if(r, false);
+}
+
+enum policy_verdict policy_lookup_failed(const struct policy_request *r, const struct err *why, int *code_r,
 					 struct err *err)
 {
 	log_warning("%.*s: %s", STR_ARG(r->client_name), why->text);
@@ -67,7 +116,7 @@ static enum policy_verdict do_permit_mynetworks(const struct policy_request *r, 
 		return permit_if(!r->conf->mynetworks_tables && conf_in_mynetworks(r->conf, r->client));
 	ask.key = str_from(net_addr_text(r->client, address));
 	rc = r->lookup(r->ctx, &ask, &value, &why);
-	return rc < 0 ? lookup_failed(r, &why, code_r, err) : permit_if(rc > 0);
+	return rc < 0 ? policy_lookup_failed(r, &why, code_r, err) : permit_if(rc > 0);
 }
 
 static enum policy_verdict do_permit_sasl(const struct policy_request *r, int *code_r, struct err *err)
@@ -80,9 +129,7 @@ static enum policy_verdict do_reject_plaintext(const struct policy_request *r, i
 {
 	if (r->tls)
 		return POLICY_DUNNO;
-	*code_r = 450;
-	err_set(err, ERR_TEMP, "4.7.1", "Session encryption is required");
-	return POLICY_REFUSE;
+	return refuse_plain(code_r, err, (int)r->conf->plaintext_reject_code, "Session encryption is required");
 }
 
 static enum policy_verdict do_reject_pipelining(const struct policy_request *r, int *code_r, struct err *err)
@@ -104,14 +151,16 @@ static enum policy_verdict do_reject_invalid_helo(const struct policy_request *r
 {
 	if (r->helo.len == 0 || r->helo.ptr[0] == '[' || domain_is_valid(r->helo))
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 501, "5.5.2", "Helo command rejected", r->helo, "Invalid name");
+	return refuse(code_r, err, (int)r->conf->invalid_hostname_reject_code, "5.5.2", "Helo command rejected",
+		      r->helo, "Invalid name");
 }
 
 static enum policy_verdict do_reject_non_fqdn_helo(const struct policy_request *r, int *code_r, struct err *err)
 {
 	if (r->helo.len == 0 || r->helo.ptr[0] == '[' || name_is_fqdn(r->helo))
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 504, "5.5.2", "Helo command rejected", r->helo, "need fully-qualified hostname");
+	return refuse(code_r, err, (int)r->conf->non_fqdn_reject_code, "5.5.2", "Helo command rejected", r->helo,
+		      "need fully-qualified hostname");
 }
 
 /* ---- sender ---------------------------------------------------------------------------------------------- */
@@ -125,8 +174,8 @@ static enum policy_verdict do_reject_non_fqdn_sender(const struct policy_request
 {
 	if (r->sender == NULL || r->sender->local.len == 0 || address_is_fqdn(r->sender))
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 504, "5.5.2", "Sender address rejected", r->sender_text,
-		      "need fully-qualified address");
+	return refuse(code_r, err, (int)r->conf->non_fqdn_reject_code, "5.5.2", "Sender address rejected",
+		      r->sender_text, "need fully-qualified address");
 }
 
 static enum policy_verdict login_mismatch(const struct policy_request *r, bool authenticated, bool strangers,
@@ -176,11 +225,12 @@ static bool is_remote(const struct policy_request *r)
 
 static enum policy_verdict do_reject_unauth_destination(const struct policy_request *r, int *code_r, struct err *err)
 {
+	char text[300];
+
 	if (!is_remote(r))
 		return POLICY_DUNNO;
-	*code_r = 554;
-	err_set(err, ERR_PERM, "5.7.1", "<%.*s>: Relay access denied", STR_ARG(r->recipient_text));
-	return POLICY_REFUSE;
+	snprintf(text, sizeof(text), "<%.*s>: Relay access denied", STR_ARG(str_sub(r->recipient_text, 0, 256)));
+	return refuse_plain(code_r, err, (int)r->conf->relay_domains_reject_code, text);
 }
 
 static enum policy_verdict do_defer_unauth_destination(const struct policy_request *r, int *code_r, struct err *err)
@@ -198,6 +248,16 @@ static enum policy_verdict do_permit_auth_destination(const struct policy_reques
 	return permit_if(r->recipient != NULL && r->recipient_class != 0 && !is_remote(r));
 }
 
+static bool names_domain(struct str list, struct str domain)
+{
+	struct str item;
+
+	while (conf_list_next(&list, &item))
+		if (str_ieq(item, domain))
+			return true;
+	return false;
+}
+
 static enum policy_verdict do_reject_unlisted_recipient(const struct policy_request *r, int *code_r, struct err *err)
 {
 	if (r->recipient == NULL || (r->recipient_class != RCPT_UNKNOWN && r->recipient_class != RCPT_DISABLED))
@@ -205,8 +265,11 @@ static enum policy_verdict do_reject_unlisted_recipient(const struct policy_requ
 	if (r->recipient_class == RCPT_DISABLED)
 		return refuse(code_r, err, 550, "5.2.1", "Recipient address rejected", r->recipient_text,
 			      "Mailbox disabled, not accepting messages");
-	return refuse(code_r, err, 550, "5.1.1", "Recipient address rejected", r->recipient_text,
-		      "User unknown in virtual mailbox table");
+	if (names_domain(r->conf->mydestination, r->recipient->domain))
+		return refuse(code_r, err, (int)r->conf->unknown_local_recipient_reject_code, "5.1.1",
+			      "Recipient address rejected", r->recipient_text, "User unknown in local recipient table");
+	return refuse(code_r, err, (int)r->conf->unknown_virtual_mailbox_reject_code, "5.1.1",
+		      "Recipient address rejected", r->recipient_text, "User unknown in virtual mailbox table");
 }
 
 static enum policy_verdict do_reject_non_fqdn_recipient(const struct policy_request *r, int *code_r, struct err *err)
@@ -215,8 +278,8 @@ static enum policy_verdict do_reject_non_fqdn_recipient(const struct policy_requ
 	if (r->recipient == NULL || address_is_fqdn(r->recipient) ||
 	    (r->recipient->domain.len == 0 && str_ieq(r->recipient->local, STR("postmaster"))))
 		return POLICY_DUNNO;
-	return refuse(code_r, err, 504, "5.5.2", "Recipient address rejected", r->recipient_text,
-		      "need fully-qualified address");
+	return refuse(code_r, err, (int)r->conf->non_fqdn_reject_code, "5.5.2", "Recipient address rejected",
+		      r->recipient_text, "need fully-qualified address");
 }
 
 /* ---- the language ---------------------------------------------------------------------------------------- */
@@ -225,6 +288,8 @@ static const struct restriction restrictions[] = {
 	{"permit", do_permit},
 	{"reject", do_reject},
 	{"defer", do_defer},
+	{"defer_if_permit", do_defer_if_permit},
+	{"defer_if_reject", do_defer_if_reject},
 	{"permit_mynetworks", do_permit_mynetworks},
 	{"permit_sasl_authenticated", do_permit_sasl},
 	{"permit_auth_destination", do_permit_auth_destination},
@@ -252,8 +317,6 @@ static const struct {
 	bool argument;
 } not_yet[] = {
 	{"check_policy_service", true},
-	{"defer_if_permit", false},
-	{"defer_if_reject", false},
 	{"permit_inet_interfaces", false},
 	{"permit_mx_backup", false},
 	{"permit_tls_all_clientcerts", false},
@@ -299,30 +362,10 @@ static bool is_not_yet(struct str name, bool *argument_r)
 			*argument_r = not_yet[i].argument;
 			return true;
 		}
-	/* check_client_mx_access hash:/etc/postfix/access and others that ask the DNS first. */
+	/* check_ccert_access and its like. */
 	*argument_r = str_starts(name, STR("check_")) && str_ends(name, STR("_access"));
 	return *argument_r;
 }
-
-/* check_..._access type:name, by what is looked up. */
-static const struct {
-	const char *name;
-	enum policy_stage stage;
-} access_checks[] = {
-	{"check_client_access", STAGE_CLIENT},
-	{"check_helo_access", STAGE_HELO},
-	{"check_sender_access", STAGE_SENDER},
-	{"check_recipient_access", STAGE_RECIPIENT},
-};
-
-/* An element of a list. */
-struct element {
-	struct str name;
-	struct str argument;		/* of a restriction that has one */
-	const struct restriction *rule; /* RESTRICTION */
-	struct str table;		/* ACCESS: its tables */
-	enum policy_stage stage;	/* ACCESS: what is looked up; 0: what the list is about */
-};
 
 static bool is_table(struct str name)
 {
@@ -331,11 +374,9 @@ static bool is_table(struct str name)
 
 static bool is_access(struct str *list, struct element *e)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(access_checks); i++)
-		if (str_ieq(e->name, str_from(access_checks[i].name))) {
-			e->stage = access_checks[i].stage;
-			return conf_list_next(list, &e->table) && is_table(e->table);
-		}
+	e->access = policy_access_find(e->name);
+	if (e->access != NULL)
+		return conf_list_next(list, &e->table) && is_table(e->table);
 	e->table = e->name;
 	return is_table(e->name);
 }
@@ -368,110 +409,7 @@ static enum kind next_element(const struct conf *conf, struct str *list, struct 
 	return NOT_YET;
 }
 
-/* ---- access tables -------------------------------------------------------------------------------------- */
-
-static enum policy_verdict eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
-				   struct err *err);
-
-/* Asks for one key, however its parts are to be looked up. 1, 0, -1. An empty key is not there. */
-static int ask(const struct policy_request *r, struct str table, enum dir_lookup_how how, struct str key,
-	       struct str *value_r, struct err *err)
-{
-	struct dir_lookup lookup = {
-		.parameter = STR("smtpd_restrictions"), .list = table, .how = (uint8_t)how, .key = key};
-
-	if (r->lookup == NULL || key.len == 0)
-		return 0;
-	return r->lookup(r->ctx, &lookup, value_r, err);
-}
-
-static int ask_address(const struct policy_request *r, struct str table, const struct address *a, struct str text,
-		       struct str *value_r, struct err *err)
-{
-	if (a == NULL)
-		return 0;
-	if (a->local.len == 0 && a->domain.len == 0)
-		return ask(r, table, LOOKUP_KEY, r->conf->smtpd_null_access_lookup_key, value_r, err);
-	return ask(r, table, LOOKUP_ACCESS_ADDRESS, text, value_r, err);
-}
-
-/* What the table says of the client, the HELO name, the sender or the recipient; *what_r: that, for the reply. */
-static int ask_table(const struct policy_request *r, const struct element *e, struct str *what_r, const char **kind_r,
-		     struct str *value_r, struct err *err)
-{
-	char address[NET_ADDR_TEXT];
-
-	switch (e->stage ? e->stage : r->stage) {
-	case STAGE_CLIENT:
-		*what_r = r->client_name;
-		*kind_r = "Client host rejected";
-		return ask(r, e->table, LOOKUP_ACCESS_CLIENT, str_from(net_addr_text(r->client, address)), value_r,
-			   err);
-	case STAGE_HELO:
-		*what_r = r->helo;
-		*kind_r = "Helo command rejected";
-		return ask(r, e->table, LOOKUP_ACCESS_NAME, r->helo, value_r, err);
-	case STAGE_SENDER:
-		*what_r = r->sender_text;
-		*kind_r = "Sender address rejected";
-		return ask_address(r, e->table, r->sender, r->sender_text, value_r, err);
-	case STAGE_RECIPIENT:
-	case STAGE_DATA:
-		break;
-	}
-	*what_r = r->recipient_text;
-	*kind_r = "Recipient address rejected";
-	return ask_address(r, e->table, r->recipient, r->recipient_text, value_r, err);
-}
-
-static enum policy_verdict refuse_access(const struct access_action *a, struct str what, const char *kind, int *code_r,
-					 struct err *err)
-{
-	bool reject = a->kind == ACCESS_REJECT;
-	char dsn[12], *text = str_dup(a->text.len ? a->text : reject ? STR("Access denied") : STR("Try again later"));
-
-	snprintf(dsn, sizeof(dsn), "%.*s", STR_ARG(a->dsn.len ? a->dsn : reject ? STR("5.7.1") : STR("4.7.1")));
-	*code_r = a->code ? a->code : reject ? 554 : 450;
-	refuse(code_r, err, *code_r, dsn, kind, what, text);
-	free(text);
-	return POLICY_REFUSE;
-}
-
-static enum policy_verdict eval_access(const struct policy_request *r, const struct element *e, unsigned depth,
-				       int *code_r, struct err *err)
-{
-	struct access_action a;
-	struct err why = ERR_NONE;
-	const char *kind;
-	struct str value, what;
-	int rc = ask_table(r, e, &what, &kind, &value, &why);
-
-	if (rc <= 0)
-		return rc < 0 ? lookup_failed(r, &why, code_r, err) : POLICY_DUNNO;
-	a = access_parse(value);
-	switch (a.kind) {
-	case ACCESS_OK:
-		return POLICY_PERMIT;
-	case ACCESS_DUNNO:
-		return POLICY_DUNNO;
-	case ACCESS_WARN:
-		log_info("NOQUEUE: %s: %.*s: <%.*s>: %.*s", str_ieq(a.word, STR("WARN")) ? "warn" : "info",
-			 STR_ARG(r->client_name), STR_ARG(what), STR_ARG(a.text));
-		return POLICY_DUNNO;
-	case ACCESS_REJECT:
-	case ACCESS_DEFER:
-		return refuse_access(&a, what, kind, code_r, err);
-	case ACCESS_UNSUPPORTED:
-		log_warning("%.*s: the action %.*s is not supported yet: mail has to wait", STR_ARG(e->table),
-			    STR_ARG(a.word));
-		*code_r = 451;
-		err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
-		return POLICY_REFUSE;
-	case ACCESS_RESTRICTIONS:
-		break;
-	}
-	return eval_at(a.text, r, depth + 1, code_r, err);
-}
+/* ---- classes ---------------------------------------------------------------------------------------------- */
 
 static enum policy_verdict eval_class(const struct policy_request *r, struct str name, unsigned depth, int *code_r,
 				      struct err *err)
@@ -481,7 +419,7 @@ static enum policy_verdict eval_class(const struct policy_request *r, struct str
 
 	buf_init(&list, 65536);
 	if (conf_text(r->conf, name, &list))
-		verdict = eval_at(buf_str(&list), r, depth + 1, code_r, err);
+		verdict = policy_eval_at(buf_str(&list), r, depth + 1, code_r, err);
 	buf_release(&list);
 	return verdict;
 }
@@ -497,7 +435,7 @@ static enum policy_verdict eval_element(const struct policy_request *r, enum kin
 	case RESTRICTION:
 		return e->rule->fn ? e->rule->fn(r, code_r, err) : e->rule->with_argument(r, e->argument, code_r, err);
 	case ACCESS:
-		return eval_access(r, e, depth, code_r, err);
+		return policy_access_eval(r, e, depth, code_r, err);
 	case CLASS:
 		return eval_class(r, e->name, depth, code_r, err);
 	case UNKNOWN:
@@ -514,7 +452,7 @@ static enum policy_verdict eval_element(const struct policy_request *r, enum kin
 	return POLICY_DUNNO;
 }
 
-static enum policy_verdict eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
+enum policy_verdict policy_eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
 				   struct err *err)
 {
 	bool only_warn = false;
@@ -550,14 +488,17 @@ static enum policy_verdict eval_at(struct str list, const struct policy_request 
 
 enum policy_verdict policy_eval(struct str list, const struct policy_request *r, int *code_r, struct err *err)
 {
-	return eval_at(list, r, 0, code_r, err);
+	return policy_eval_at(list, r, 0, code_r, err);
 }
 
 enum policy_verdict policy_conclude(enum policy_verdict verdict, const struct policy_deferral *d, int *code_r,
 				    struct err *err)
 {
 	if (verdict == POLICY_REFUSE) {
-		if (d->if_reject && *code_r >= 500) {
+		if (d->if_reject_code != 0 && *code_r >= 500) {
+			*code_r = d->if_reject_code;
+			*err = d->if_reject_err;
+		} else if (d->if_reject && *code_r >= 500) {
 			*code_r = 450;
 			err->kind = ERR_TEMP;
 			err->code[0] = '4';
@@ -573,7 +514,7 @@ enum policy_verdict policy_conclude(enum policy_verdict verdict, const struct po
 
 /* ---- the configuration ----------------------------------------------------------------------------------- */
 
-#define LISTS 6
+#define LISTS 7
 
 struct named_list {
 	const char *name;
@@ -588,6 +529,7 @@ static void lists_of(const struct conf *conf, struct named_list lists[LISTS])
 	lists[3] = (struct named_list){"smtpd_relay_restrictions", conf->smtpd_relay_restrictions};
 	lists[4] = (struct named_list){"smtpd_recipient_restrictions", conf->smtpd_recipient_restrictions};
 	lists[5] = (struct named_list){"smtpd_data_restrictions", conf->smtpd_data_restrictions};
+	lists[6] = (struct named_list){"smtpd_etrn_restrictions", conf->smtpd_etrn_restrictions};
 }
 
 static int list_check(const struct conf *conf, const struct named_list *l, struct err *err)

@@ -15,7 +15,7 @@
 
 enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
 /* Whose list it is: what "type:name" alone in it is asked about. */
-enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA };
+enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA, STAGE_ETRN };
 
 /* What restrictions that could not decide leave behind for the end of all lists (Postfix's defer_if_permit and
  * defer_if_reject): the DNS gave no answer, so a permit must not stand, or a lasting refusal. */
@@ -23,6 +23,8 @@ struct policy_deferral {
 	int if_permit_code; /* 0: none */
 	struct err if_permit;
 	bool if_reject;
+	int if_reject_code; /* 0: the refusal's own, as a temporary one */
+	struct err if_reject_err;
 };
 
 /* What is known when a list is evaluated. Strings are borrowed. */
@@ -34,6 +36,7 @@ struct policy_request {
 	struct str reverse_name; /* "unknown", or what its address is called */
 	enum dns_name_status name_status, reverse_status;
 	struct str helo;
+	struct str etrn;	      /* domain of ETRN, or "" */
 	const struct address *sender; /* NULL before MAIL */
 	struct str sender_text;
 	const struct address *recipient; /* NULL before RCPT */

@@ -16,6 +16,40 @@ struct restriction {
 	bool argument;
 };
 
+/* check_..._access: what is looked up, and whether it is its own name or its servers'. */
+enum access_about { ABOUT_CLIENT, ABOUT_REVERSE, ABOUT_HELO, ABOUT_SENDER, ABOUT_RECIPIENT, ABOUT_SASL, ABOUT_ETRN };
+enum access_via { VIA_ITSELF, VIA_A, VIA_MX, VIA_NS };
+struct access_check {
+	const char *name;
+	enum access_about about;
+	enum access_via via;
+};
+
+/* An element of a list. */
+struct element {
+	struct str name;
+	struct str argument;		   /* of a restriction that has one */
+	const struct restriction *rule;	   /* RESTRICTION */
+	struct str table;		   /* ACCESS: its tables */
+	const struct access_check *access; /* ACCESS: NULL: what the list is about */
+};
+
+/* ---- policy.c ---- */
+/* policy_eval(), `depth` lists deep. */
+enum policy_verdict policy_eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,
+				   struct err *err);
+/* POLICY_REFUSE for now; the reason goes to the log. */
+enum policy_verdict policy_lookup_failed(const struct policy_request *r, const struct err *why, int *code_r,
+					 struct err *err);
+/* Leaves code and why behind for policy_conclude(), unless something was before. */
+void policy_defer_if(const struct policy_request *r, bool permit, int code, const struct err *why);
+
+/* ---- tables.c ---- */
+/* The check of that name, or NULL. */
+const struct access_check *policy_access_find(struct str name);
+enum policy_verdict policy_access_eval(const struct policy_request *r, const struct element *e, unsigned depth,
+				       int *code_r, struct err *err);
+
 /* ---- dns.c ---- */
 /* The restrictions that ask the DNS. */
 const struct restriction *policy_dns_find(struct str name);

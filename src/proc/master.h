@@ -80,7 +80,7 @@ struct master {
 	char *dir;
 	struct bundle *bundle;
 	int bundle_full, bundle_plain, bundle_relay; /* sealed: with keys, without, with those of the SMTP client */
-	int tables_full, tables_none;  /* sealed, the files of look-up tables, and no files */
+	int tables_full, tables_none;		     /* sealed, the files of look-up tables, and no files */
 	bool privileged, detached, foreground_log;
 	enum master_phase phase;
 	unsigned stop_phase;
@@ -115,6 +115,13 @@ void child_send_config(struct child *c);
 void child_send_listening(struct child *c, const struct listening *l);
 /* The process is gone: reads its last words, closes its ends. */
 void child_ended(struct child *c, int status);
+
+/* ---- master_connect.c ---- */
+/* A child's PROC_CONNECT. */
+struct proc_packet;
+void child_wants_connection(struct child *c, struct proc_packet *packet);
+/* Whether the text, of a file of the configuration, has "lmtp...:unix:" and exactly this path. Pure. */
+bool connect_is_named(struct str text, struct str path);
 
 /* ---- master_listen.c ---- */
 /* Opens what the bundle's services listen on and is not open; on error nothing has changed. *fresh_r: index of

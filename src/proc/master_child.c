@@ -289,6 +289,8 @@ static void on_control(void *ctx, int fd)
 		on_report(c, &packet);
 	else if (packet.number == PROC_DROPPED)
 		on_dropped(c, &packet);
+	else if (packet.number == PROC_CONNECT)
+		child_wants_connection(c, &packet);
 	proc_packet_release(&packet);
 }
 

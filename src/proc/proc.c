@@ -319,6 +319,8 @@ static int handle(struct proc_packet *packet, const struct proc *p, struct err *
 		return on_ask();
 	case PROC_DROP:
 		return on_drop(packet, err);
+	case PROC_CONNECTED:
+		return proc_connected(packet, err);
 #ifdef POSTRIDER_TEST
 	case PROC_PROBE:
 		return on_probe(packet, err);

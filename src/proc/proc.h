@@ -56,6 +56,14 @@ void proc_done(struct proc *p);
 /* What became of a file of the maildrop. Any thread. */
 void proc_dropped(struct str name, uint8_t result, struct str text);
 
+/* ---- connect.c ---- */
+/* A connection to the UNIX socket of an LMTP server, made by master, if the configuration names it: remote_env's
+ * connect_path. Blocks; any thread, behind proc_serve(). Descriptor (non-blocking), or -1 with err. */
+int proc_connect(void *ctx, struct str path, int64_t timeout_ms, struct err *err) WARN_UNUSED;
+/* The answer has come. Control thread. */
+struct proc_packet;
+int proc_connected(struct proc_packet *packet, struct err *err);
+
 /* ---- pickup.c ---- */
 /* The hook of smtpd: feeds the file through the socket of local submission, on a thread of its own. */
 void pickup_drop(void *ctx, const struct proc_drop *d);

@@ -35,7 +35,8 @@ int proc_relay(struct proc *p)
 	struct store_client *store;
 	struct rpc_channel *directory = rpc_channel_new("directory", DIR_CALLS), *queue;
 	struct dns_client *dns = dns_client_new();
-	struct remote_env env = {.dns = dns, .lookup = directory_lookup, .lookup_ctx = directory};
+	struct remote_env env = {
+		.dns = dns, .lookup = directory_lookup, .lookup_ctx = directory, .connect_path = proc_connect};
 	struct running r = {.remote = remote_new(&env)}; /* looks at our own addresses */
 	struct relay_peers peers;
 	struct err err = ERR_NONE;

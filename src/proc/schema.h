@@ -20,6 +20,7 @@ enum proc_message {
 	PROC_ASK,   /* wants a PROC_STATE */
 	PROC_PROBE, /* test builds only: try what the jail forbids; wants a PROC_PROBED */
 	PROC_DROP,  /* a file of the maildrop; wants a PROC_DROPPED */
+	PROC_CONNECTED,
 	/* child to master */
 	PROC_READY = 32, /* jailed, and serving from now on */
 	PROC_STATE,
@@ -28,6 +29,7 @@ enum proc_message {
 	PROC_REPORT,  /* a peer broke the rules of its channel, as none of ours does that is still ours */
 	PROC_MISSING, /* has no channel to a callee */
 	PROC_DROPPED,
+	PROC_CONNECT, /* relay: wants a connection to a UNIX socket; answered by PROC_CONNECTED */
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. tables: one of directory/tables/files.h; for everybody but
@@ -71,6 +73,12 @@ RPC_DECLARE(proc_drop, PROC_DROP_FIELDS)
 /* result: enum submit_result (smtp/submit.h); text: why not. */
 #define PROC_DROPPED_FIELDS(F, S) F(S, bytes, name) F(S, u8, result) F(S, bytes, text)
 RPC_DECLARE(proc_dropped, PROC_DROPPED_FIELDS)
+
+/* path: as behind "lmtp:unix:". fd: connected, or on its way to be; -1: none, and text says why. */
+#define PROC_CONNECT_FIELDS(F, S) F(S, u64, id) F(S, bytes, path)
+RPC_DECLARE(proc_connect, PROC_CONNECT_FIELDS)
+#define PROC_CONNECTED_FIELDS(F, S) F(S, u64, id) F(S, bytes, text) F(S, fd, fd)
+RPC_DECLARE(proc_connected, PROC_CONNECTED_FIELDS)
 
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)

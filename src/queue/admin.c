@@ -1,6 +1,7 @@
-/* QUEUE_LIST: an administrator looks. He acts in by_hand.c. */
+/* QUEUE_LIST and QUEUE_ACT: an administrator looks and acts. QUEUE_ETRN: a stranger may ask for a little of it. */
 #include "queue/service_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define LIST_MAX   1000u
@@ -69,4 +70,143 @@ void queue_handle_list(struct queue_service *q, struct rpc_request *req)
 		rpc_refuse(req, &err);
 	else
 		rpc_answer(req, &l.listed);
+}
+
+struct all {
+	struct arena *arena;
+	VEC(struct str) ids;
+};
+
+static int all_one(void *ctx, struct str key, struct str value)
+{
+	struct all *a = ctx;
+
+	(void)value;
+	vec_push_arena(a->arena, &a->ids, arena_str(a->arena, str_skip(key, 1)));
+	return 0;
+}
+
+static int at_one(void *ctx, struct str key, struct str value)
+{
+	struct all *a = ctx;
+	struct schedule_entry e;
+
+	(void)value;
+	/* Parts of a message stand together, or its id comes twice: then there is nothing left to do. */
+	if (schedule_parse(key, &e) && (a->ids.n == 0 || !str_eq(a->ids.v[a->ids.n - 1], e.p.id)))
+		vec_push_arena(a->arena, &a->ids, arena_str(a->arena, e.p.id));
+	return 0;
+}
+
+/* Messages with parts for one destination; the others are not looked at. */
+static int all_at(struct queue_service *q, struct str destination, struct all *all, struct err *err)
+{
+	struct queue_rcpt rcpt = {.address = arena_printf(all->arena, "@%.*s", STR_ARG(destination))};
+	struct str name = part_destination(&rcpt, all->arena);
+	struct str first = arena_printf(all->arena, "S%.*s%c", STR_ARG(name), 0);
+	struct str end = arena_printf(all->arena, "S%.*s%c", STR_ARG(name), 1);
+
+	return kvlog_range(q->k, first, end, false, at_one, all, err);
+}
+
+struct act_answer {
+	struct queue_service *q;
+	struct rpc_request *req;
+	struct queue_acted acted;
+};
+
+static void act_durable(void *ctx)
+{
+	struct act_answer *a = ctx;
+
+	rpc_answer(a->req, &a->acted);
+	free(a);
+}
+
+static int check_act(struct queue_service *q, const struct queue_act *r, struct all *all, struct err *err)
+{
+	struct queued m;
+	int rc;
+
+	if (r->action < QUEUE_DELETE || r->action > QUEUE_REQUEUE)
+		return err_set(err, ERR_SYNTAX, "5.5.4", "an unknown action");
+	for (size_t i = 0; i < r->ids.n; i++) {
+		rc = message_get(q, r->ids.v[i].id, all->arena, &m, NULL);
+		if (rc > 0)
+			vec_push_arena(all->arena, &all->ids, r->ids.v[i].id);
+	}
+	if (r->ids.n > 0)
+		return 0;
+	if (r->id.len == 0 && r->destination.len)
+		return all_at(q, r->destination, all, err);
+	if (r->id.len == 0)
+		return kvlog_range(q->k, STR("M"), STR("N"), false, all_one, all, err);
+	rc = message_get(q, r->id, all->arena, &m, err);
+	if (rc == 0)
+		return err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	vec_push_arena(all->arena, &all->ids, r->id);
+	return rc < 0 ? -1 : 0;
+}
+
+void queue_handle_act(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_act *r = req->msg;
+	struct all all = {.arena = &req->arena};
+	struct err err = ERR_NONE;
+	struct act_answer *a;
+
+	if (check_act(q, r, &all, &err) < 0) {
+		rpc_refuse(req, &err);
+		return;
+	}
+	for (size_t i = 0; i < all.ids.n; i++)
+		queue_change_by_hand(q, all.ids.v[i], r->action, r->destination);
+	a = NEW(struct act_answer);
+	*a = (struct act_answer){q, req, {all.ids.n}};
+	kvlog_barrier(q->k, act_durable, a);
+}
+
+/* ---- ETRN ----------------------------------------------------------------------------------------------- */
+
+#define ETRN_DESTINATIONS 1000u /* remembered; only what is in the queue is */
+
+/* True, and noted, unless it was asked for a moment ago. */
+static bool etrn_may_begin(struct queue_service *q, struct str destination)
+{
+	int64_t now = clock_ms();
+
+	if ((int64_t)(intptr_t)map_get(q->etrn, destination) > now)
+		return false;
+	if (map_count(q->etrn) >= ETRN_DESTINATIONS) {
+		map_free(&q->etrn);
+		q->etrn = map_new();
+	}
+	map_set(q->etrn, destination, (void *)(intptr_t)(now + QUEUE_ETRN_PAUSE_S * 1000));
+	return true;
+}
+
+void queue_handle_etrn(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_etrn *r = req->msg;
+	struct queue_rcpt rcpt = {.address = arena_printf(&req->arena, "@%.*s", STR_ARG(r->destination))};
+	struct str name = part_destination(&rcpt, &req->arena);
+	struct all all = {.arena = &req->arena};
+	struct err err = ERR_NONE;
+	struct act_answer *a;
+
+	if (r->destination.len == 0 || str_eq(name, STR("local"))) {
+		err_set(&err, ERR_SYNTAX, "5.5.4", "no destination");
+		rpc_refuse(req, &err);
+		return;
+	}
+	if (all_at(q, name, &all, &err) < 0) {
+		rpc_refuse(req, &err);
+		return;
+	}
+	if (all.ids.n > 0 && etrn_may_begin(q, name))
+		for (size_t i = 0; i < all.ids.n && i < QUEUE_ETRN_MAX; i++)
+			queue_change_by_hand(q, all.ids.v[i], QUEUE_FLUSH, name);
+	a = NEW(struct act_answer);
+	*a = (struct act_answer){q, req, {all.ids.n}};
+	kvlog_barrier(q->k, act_durable, a);
 }

@@ -63,6 +63,18 @@ bool claimed_by_another(struct queue_service *q, struct part_id p, const struct 
 	return h && h->peer != holder_of(peer);
 }
 
+void claim_return(struct queue_service *q, struct part_id p, const struct rpc_peer *peer)
+{
+	char key[QUEUE_KEY_MAX];
+	struct queue_part found;
+	struct arena a;
+
+	arena_init(&a);
+	if (part_get(q, p, &a, &found, NULL) > 0)
+		claim_set(q, part_key(p, key), found.destination, holder_of(peer));
+	arena_release(&a);
+}
+
 void claim_drop(struct queue_service *q, struct part_id p, bool again)
 {
 	char out[QUEUE_KEY_MAX];

@@ -1,6 +1,6 @@
 /* Queue ids, keys and values of the index.
  *
- *	M id                    -> 2, u32 parts and u32 recipients when it came, queue_message without contents,
+ *	M id                    -> 2 or 3, u32 parts and u32 recipients when it came, queue_message without contents,
  *recipients R id NUL part(4)        -> queue_part S destination NUL bulk(1) due(8) id NUL part(4) -> ""      the
  *schedule D due(8) destination NUL id -> ""                          the schedule of older versions: see upgrade.c F
  *...                       see taken.c I ...                       see repeat.c
@@ -63,68 +63,100 @@ struct str message_key(struct str id, char out[QUEUE_KEY_MAX])
 	return str_of(out, (size_t)snprintf(out, QUEUE_KEY_MAX, "M%.*s", STR_ARG(id)));
 }
 
-/* ---- the form that has all recipients: of the files, and of the index of older versions ----------------- */
+/* ---- fields that came later ---------------------------------------------------------------------------- */
 
-bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out)
+/* Of a message that has none of them nothing of them is written: so it looks as it always did, and an older version
+ * reads it. They stand at the end: hold_until, hold_request, by_time, by_mode. */
+#define LATER_BYTES (8 + 4 + 8 + 1)
+
+static bool has_later(const struct queue_message *m)
+{
+	return m->hold_until || m->hold_request.len || m->by_time || m->by_mode;
+}
+
+/* Behind the head that stands there. */
+static bool encode_bare(const struct queue_message *m, struct buf *out)
 {
 	struct queue_message bare = *m;
-	uint8_t head[8];
 	int fds[1];
 	size_t fd_count = 0;
 
-	for (int i = 0; i < 8; i++)
-		head[i] = (uint8_t)(due >> (56 - 8 * i));
 	bare.body = STR_NULL;
 	bare.body_fd = -1;
 	bare.blob = 0;
+	if (rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) < 0 || fd_count > 0 || buf_failed(out))
+		return false;
+	if (!has_later(m))
+		buf_truncate(out, out->len - LATER_BYTES);
+	return true;
+}
+
+static int decode_bare(struct str value, bool later, struct arena *a, struct queue_message *m_r, struct err *err)
+{
+	char *whole;
+
+	if (!later) {
+		whole = arena_alloc(a, value.len + LATER_BYTES);
+		if (value.len)
+			memcpy(whole, value.ptr, value.len);
+		memset(whole + value.len, 0, LATER_BYTES);
+		value = str_of(whole, value.len + LATER_BYTES);
+	}
+	return rpc_decode(&queue_message_type, value, NULL, 0, a, m_r, err);
+}
+
+/* ---- the form that has all recipients: of the files, and of the index of older versions ----------------- */
+
+/* The first of the eight bytes of the time tells the form: times have never needed it. */
+enum { FORM_PLAIN, FORM_LATER };
+
+bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out)
+{
+	uint8_t head[8] = {has_later(m) ? FORM_LATER : FORM_PLAIN};
+
+	for (int i = 1; i < 8; i++)
+		head[i] = (uint8_t)(due >> (56 - 8 * i));
 	buf_clear(out);
 	buf_add(out, head, sizeof(head));
-	return rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) == 0 && fd_count == 0 &&
-	       !buf_failed(out);
+	return encode_bare(m, out);
 }
 
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
 {
 	*q_r = (struct queued){0};
-	if (value.len < 8 || value.ptr[0] != 0)
+	if (value.len < 8 || (uint8_t)value.ptr[0] > FORM_LATER)
 		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
-	for (int i = 0; i < 8; i++)
+	for (int i = 1; i < 8; i++)
 		q_r->due = q_r->due << 8 | (uint8_t)value.ptr[i];
-	return rpc_decode(&queue_message_type, str_skip(value, 8), NULL, 0, a, &q_r->m, err);
+	return decode_bare(str_skip(value, 8), value.ptr[0] == FORM_LATER, a, &q_r->m, err);
 }
 
 /* ---- the form of the index ------------------------------------------------------------------------------ */
 
-#define HEAD	9u
-#define VERSION 2
+#define HEAD 9u
+enum { VERSION_PLAIN = 2, VERSION_LATER = 3 };
 
-bool message_head_encode(const struct queue_message *m, uint32_t parts, struct buf *out)
+bool message_head_encode(const struct queue_message *m, uint32_t parts, uint32_t nrcpt, struct buf *out)
 {
 	struct queue_message bare = *m;
-	uint8_t head[HEAD] = {VERSION};
-	int fds[1];
-	size_t fd_count = 0;
+	uint8_t head[HEAD] = {has_later(m) ? VERSION_LATER : VERSION_PLAIN};
 
 	le32_put(head + 1, parts);
-	le32_put(head + 5, (uint32_t)m->rcpts.n);
+	le32_put(head + 5, nrcpt);
 	bare.rcpts.n = 0;
-	bare.body = STR_NULL;
-	bare.body_fd = -1;
-	bare.blob = 0;
 	buf_clear(out);
 	buf_add(out, head, sizeof(head));
-	return rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) == 0 && fd_count == 0 &&
-	       !buf_failed(out);
+	return encode_bare(&bare, out);
 }
 
 int message_head_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
 {
 	*q_r = (struct queued){0};
-	if (value.len < HEAD || value.ptr[0] != VERSION)
+	if (value.len < HEAD || (value.ptr[0] != VERSION_PLAIN && value.ptr[0] != VERSION_LATER))
 		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
 	q_r->parts = le32_get(value.ptr + 1);
 	q_r->nrcpt = le32_get(value.ptr + 5);
-	if (rpc_decode(&queue_message_type, str_skip(value, HEAD), NULL, 0, a, &q_r->m, err) < 0)
+	if (decode_bare(str_skip(value, HEAD), value.ptr[0] == VERSION_LATER, a, &q_r->m, err) < 0)
 		return -1;
 	q_r->m.body_fd = -1;
 	q_r->m.rcpts.n = 0;

@@ -63,7 +63,7 @@ void part_range(struct str id, char first[QUEUE_KEY_MAX], char end[QUEUE_KEY_MAX
 	*end_r = str_of(end, id.len + 2);
 }
 
-struct str schedule_key(struct str destination, bool bulk, uint64_t due, struct part_id p, char out[QUEUE_KEY_MAX])
+struct str schedule_key(struct str destination, unsigned bulk, uint64_t due, struct part_id p, char out[QUEUE_KEY_MAX])
 {
 	size_t at = 1;
 
@@ -72,7 +72,7 @@ struct str schedule_key(struct str destination, bool bulk, uint64_t due, struct 
 		memcpy(out + at, destination.ptr, destination.len);
 	at += destination.len;
 	out[at++] = 0;
-	out[at++] = bulk;
+	out[at++] = (char)(bulk & PART_LATER ? CLASS_LATER : bulk);
 	for (int i = 0; i < 8; i++)
 		out[at++] = (char)(due >> (56 - 8 * i));
 	return str_of(out, put_part_id(out, at, p));
@@ -87,9 +87,9 @@ bool schedule_parse(struct str key, struct schedule_entry *e_r)
 		return false;
 	e_r->destination = str_sub(key, 1, (size_t)nul - 1);
 	rest = str_skip(key, (size_t)nul + 1);
-	if (rest.len < 9)
+	if (rest.len < 9 || (uint8_t)rest.ptr[0] >= SCHEDULE_CLASSES)
 		return false;
-	e_r->bulk = rest.ptr[0] != 0;
+	e_r->class = (uint8_t)rest.ptr[0];
 	e_r->due = 0;
 	for (int i = 1; i < 9; i++)
 		e_r->due = e_r->due << 8 | (uint8_t)rest.ptr[i];
@@ -230,18 +230,21 @@ int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t
 		void (*add)(void *ctx, struct str key, struct str value), void *ctx, struct err *err)
 {
 	size_t count;
-	struct queue_part *parts = part_split(m, due, together(q), a, &count);
+	bool later = m->hold_until > due;
+	struct queue_part *parts = part_split(m, later ? m->hold_until : due, together(q), a, &count);
 	char key[QUEUE_KEY_MAX];
 	struct buf value;
 	int rc = 0;
 
 	buf_init(&value, PART_MAX);
-	if (message_head_encode(m, (uint32_t)count, &value))
+	if (message_head_encode(m, (uint32_t)count, (uint32_t)m->rcpts.n, &value))
 		add(ctx, message_key(m->id, key), buf_str(&value));
 	else
 		rc = -1;
-	for (size_t i = 0; rc == 0 && i < count; i++)
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		parts[i].bulk |= later ? PART_LATER : 0;
 		rc = add_part(m, (uint32_t)i, &parts[i], &value, add, ctx);
+	}
 	buf_release(&value);
 	return rc < 0 ? err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones") : 0;
 }

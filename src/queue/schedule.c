@@ -11,9 +11,10 @@
  *
  * Times are the wall clock's, because the index outlives the process. When that is set back, what was to be due in
  * an hour would wait for as long as the clock was wrong. Nothing is ever put off beyond `horizon`: what seems to be
- * is due.
+ * is due. What its sender asked to be sent later (RFC 4865) is a class of its own (`later`), which has no horizon: its
+ * time is the clock's, and never too early.
  *
- * Memory: about 150 bytes and the name a destination, nothing a message. */
+ * Memory: about 180 bytes and the name a destination, nothing a message. */
 #include "queue/service_private.h"
 
 #include "base/clock.h"
@@ -25,12 +26,13 @@
 struct dest {
 	struct dest *ring_next;
 	size_t heap_at; /* plus one; 0: not in the heap */
-	bool in_ring, full, bulk_turn;
+	bool in_ring, full;
+	uint8_t last; /* class that had the last turn */
 	uint32_t busy;
-	uint64_t due[2];     /* seconds; nothing of this class is due before */
-	struct str low[2];   /* key from which on to look; nothing that is free lies before. Ours, or "" */
-	uint64_t rest_until; /* wall clock, ms */
-	uint64_t ready_at;   /* the same; while in the heap */
+	uint64_t due[SCHEDULE_CLASSES];	  /* seconds; nothing of this class is due before */
+	struct str low[SCHEDULE_CLASSES]; /* key from which on to look; nothing that is free lies before. Ours, or "" */
+	uint64_t rest_until;		  /* wall clock, ms */
+	uint64_t ready_at;		  /* the same; while in the heap */
 	char name[];
 };
 
@@ -105,13 +107,19 @@ static void heap_add(struct schedule *s, struct dest *d, uint64_t at_ms)
 
 /* ---- destinations --------------------------------------------------------------------------------------- */
 
-static void low_clear(struct dest *d, int class)
+static void low_clear(struct dest *d, unsigned class)
 {
 	free((void *)(uintptr_t)d->low[class].ptr);
 	d->low[class] = STR_NULL;
 }
 
-static void low_set(struct dest *d, int class, struct str key)
+static void low_clear_all(struct dest *d)
+{
+	for (unsigned i = 0; i < SCHEDULE_CLASSES; i++)
+		low_clear(d, i);
+}
+
+static void low_set(struct dest *d, unsigned class, struct str key)
 {
 	low_clear(d, class);
 	d->low[class] = str_of(str_dup(key), key.len);
@@ -120,8 +128,7 @@ static void low_set(struct dest *d, int class, struct str key)
 static void dest_free(struct schedule *s, struct dest *d)
 {
 	map_remove(s->dests, str_from(d->name));
-	low_clear(d, 0);
-	low_clear(d, 1);
+	low_clear_all(d);
 	free(d);
 }
 
@@ -133,30 +140,35 @@ static struct dest *dest_of(struct schedule *s, struct str name)
 		return d;
 	d = mem_alloc(sizeof(*d) + name.len + 1);
 	memcpy(d->name, name.ptr, name.len);
-	d->due[0] = d->due[1] = NEVER;
+	for (unsigned i = 0; i < SCHEDULE_CLASSES; i++)
+		d->due[i] = NEVER;
+	d->last = CLASS_LATER;
 	map_set(s->dests, name, d);
 	return d;
 }
 
 /* Later than anything is put off: written before the clock was set back. */
-static bool is_beyond(const struct schedule *s, uint64_t due)
+static bool is_beyond(const struct schedule *s, unsigned class, uint64_t due)
 {
-	return due < QUEUE_HELD && due > (uint64_t)clock_wall() + s->horizon;
+	return class != CLASS_LATER && due < QUEUE_HELD && due > (uint64_t)clock_wall() + s->horizon;
 }
 
-static bool is_later(const struct schedule *s, uint64_t due)
+static bool is_later(const struct schedule *s, unsigned class, uint64_t due)
 {
-	return due > (uint64_t)clock_wall() && !is_beyond(s, due);
+	return due > (uint64_t)clock_wall() && !is_beyond(s, class, due);
 }
 
 static uint64_t dest_ready_at(const struct schedule *s, const struct dest *d)
 {
-	uint64_t due = d->due[0] < d->due[1] ? d->due[0] : d->due[1];
+	uint64_t due = NEVER;
 
+	for (unsigned i = 0; i < SCHEDULE_CLASSES; i++) {
+		uint64_t one = d->due[i] != NEVER && is_beyond(s, i, d->due[i]) ? 0 : d->due[i];
+
+		due = one < due ? one : due;
+	}
 	if (due == NEVER)
 		return NEVER;
-	if (is_beyond(s, due))
-		due = 0;
 	due = due > NEVER / 1000 - 1 ? NEVER - 1 : due * 1000;
 	return due > d->rest_until ? due : d->rest_until;
 }
@@ -212,10 +224,10 @@ void schedule_put(struct queue_service *q, struct str key)
 	if (!schedule_parse(key, &e))
 		return;
 	d = dest_of(q->schedule, e.destination);
-	if (e.due < d->due[e.bulk])
-		d->due[e.bulk] = e.due;
-	if (d->low[e.bulk].len && str_cmp(key, d->low[e.bulk]) < 0)
-		low_clear(d, e.bulk);
+	if (e.due < d->due[e.class])
+		d->due[e.class] = e.due;
+	if (d->low[e.class].len && str_cmp(key, d->low[e.class]) < 0)
+		low_clear(d, e.class);
 	dest_place(q->schedule, d);
 }
 
@@ -231,27 +243,12 @@ void schedule_released(struct queue_service *q, struct str destination, bool aga
 	if (d->busy)
 		d->busy--;
 	if (again) {
-		d->due[0] = d->due[1] = 0;
-		low_clear(d, 0);
-		low_clear(d, 1);
+		for (unsigned i = 0; i < SCHEDULE_CLASSES; i++)
+			d->due[i] = 0;
+		low_clear_all(d);
 	}
 	d->full = false;
 	dest_place(q->schedule, d);
-}
-
-void schedule_look(struct queue_service *q, struct str id, uint32_t part)
-{
-	struct part_id p = {id, part};
-	struct queue_part found;
-	struct arena a;
-
-	arena_init(&a);
-	if (part_get(q, p, &a, &found, NULL) > 0) {
-		char key[QUEUE_KEY_MAX];
-
-		schedule_put(q, schedule_key(found.destination, found.bulk, found.due, p, key));
-	}
-	arena_release(&a);
 }
 
 void schedule_pause(struct queue_service *q, struct str destination, int64_t pause_ms)
@@ -289,7 +286,8 @@ static int look_at(void *ctx, struct str key, struct str value)
 }
 
 /* The first part of the class that is due and free. */
-static bool find_due(struct queue_service *q, struct dest *d, int class, char out[QUEUE_KEY_MAX], struct str *key_r)
+static bool find_due(struct queue_service *q, struct dest *d, unsigned class, char out[QUEUE_KEY_MAX],
+		     struct str *key_r)
 {
 	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
 	struct part_id none = {STR_NULL, 0};
@@ -297,13 +295,13 @@ static bool find_due(struct queue_service *q, struct dest *d, int class, char ou
 	struct err err = ERR_NONE;
 	struct str name = str_from(d->name), from = d->low[class], to;
 
-	if (is_later(q->schedule, d->due[class]))
+	if (is_later(q->schedule, class, d->due[class]))
 		return false;
 	if (from.len == 0)
-		from = schedule_key(name, class != 0, d->due[class], none, first);
+		from = schedule_key(name, class, d->due[class], none, first);
 	if (from.ptr == first)
 		from.len -= 5; /* before every id */
-	to = schedule_key(name, class != 0, NEVER, none, end);
+	to = schedule_key(name, class, NEVER, none, end);
 	end[name.len + 2]++;
 	if (kvlog_range(q->k, from, to, false, look_at, &l, &err) < 0)
 		log_error("cannot read the schedule: %s", err.text);
@@ -313,7 +311,7 @@ static bool find_due(struct queue_service *q, struct dest *d, int class, char ou
 		return false;
 	}
 	d->due[class] = l.due;
-	if (is_later(q->schedule, l.due)) {
+	if (is_later(q->schedule, class, l.due)) {
 		low_clear(d, class);
 		return false;
 	}
@@ -324,10 +322,15 @@ static bool find_due(struct queue_service *q, struct dest *d, int class, char ou
 
 static bool dest_next(struct queue_service *q, struct dest *d, char out[QUEUE_KEY_MAX], struct str *key_r)
 {
-	int class = d->bulk_turn;
+	for (unsigned i = 1; i <= SCHEDULE_CLASSES; i++) {
+		unsigned class = (d->last + i) % SCHEDULE_CLASSES;
 
-	d->bulk_turn = !d->bulk_turn;
-	return find_due(q, d, class, out, key_r) || find_due(q, d, !class, out, key_r);
+		if (find_due(q, d, class, out, key_r)) {
+			d->last = (uint8_t) class;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Every destination is looked at anew when the clock was set back. */
@@ -402,8 +405,7 @@ void schedule_free(struct schedule **sp)
 	for (size_t at = 0; map_next(s->dests, &at, &key, &value);) {
 		struct dest *d = value;
 
-		low_clear(d, 0);
-		low_clear(d, 1);
+		low_clear_all(d);
 		free(d);
 	}
 	map_free(&s->dests);
@@ -445,7 +447,7 @@ int schedule_load(struct queue_service *q, struct err *err)
 		}
 		schedule_put(q, l.key);
 		memcpy(from, l.key.ptr, e.destination.len + 3);
-		from[e.destination.len + (e.bulk ? 1 : 2)]++;
-		first = str_of(from, e.destination.len + (e.bulk ? 2 : 3));
+		from[e.destination.len + (e.class + 1 < SCHEDULE_CLASSES ? 2 : 1)]++;
+		first = str_of(from, e.destination.len + (e.class + 1 < SCHEDULE_CLASSES ? 3 : 2));
 	}
 }

@@ -21,7 +21,6 @@ RPC_DEFINE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 RPC_DEFINE(queue_ended, QUEUE_ENDED_FIELDS)
 RPC_DEFINE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
 RPC_DEFINE(queue_admit, QUEUE_ADMIT_FIELDS)
-RPC_DEFINE(queue_admitted, QUEUE_ADMITTED_FIELDS)
 RPC_DEFINE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 RPC_DEFINE(queue_result, QUEUE_RESULT_FIELDS)
 RPC_DEFINE(queue_blob_begin, QUEUE_BLOB_BEGIN_FIELDS)
@@ -32,6 +31,7 @@ RPC_DEFINE(queue_list, QUEUE_LIST_FIELDS)
 RPC_DEFINE(queue_state, QUEUE_STATE_FIELDS)
 RPC_DEFINE(queue_listed, QUEUE_LISTED_FIELDS)
 RPC_DEFINE(queue_act, QUEUE_ACT_FIELDS)
+RPC_DEFINE(queue_etrn, QUEUE_ETRN_FIELDS)
 RPC_DEFINE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
 RPC_DEFINE(queue_summary, QUEUE_SUMMARY_FIELDS)
 RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
@@ -51,9 +51,10 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
 	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
 	F(QUEUE_GIVE_BACK, 12, &queue_give_back_type, NULL)                                                            \
-	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_admitted_type)                                                    \
+	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_ok_type)                                                          \
 	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
-	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)
+	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)                                             \
+	F(QUEUE_ETRN, 21, &queue_etrn_type, &queue_acted_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};
@@ -61,3 +62,8 @@ CALLS(DEFINE)
 
 #define ENTRY(name, number_, request_, reply_) {.number = number_, .request = request_, .reply = reply_},
 const struct rpc_call QUEUE_CALLS[] = {CALLS(ENTRY){0}};
+
+uint64_t queue_message_since(const struct queue_message *m)
+{
+	return m->hold_until > m->arrival ? m->hold_until : m->arrival;
+}

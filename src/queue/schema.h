@@ -14,6 +14,8 @@
 
 enum dsn_notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_DELAY = 8 };   /* 0: not given */
 enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
+/* BY (RFC 2852 4): what to do when the time is over; and whether to tell of each relaying. */
+enum by_mode { BY_NOTIFY = 1, BY_RETURN = 2, BY_TRACE = 4 };
 enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
 
 #define QUEUE_RCPT_FIELDS(F, S)                                   \
@@ -43,7 +45,12 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, u64, blob)                                           \
 	F(S, fd, body_fd)         /* in a claim, for bodies over 64 KB: read-only, body at offset 0 */ \
 	F(S, u64, size) F(S, u8, as_is)                           \
-	F(S, bytes, summary)
+	F(S, bytes, summary)      \
+	/* From here on fields that came later: queue/message.c reads what was written without them. */ \
+	F(S, u64, hold_until)     /* seconds: not tried before (RFC 4865); 0: at once */ \
+	F(S, bytes, hold_request) /* as Future-Release-Request has it: "for;600" */ \
+	F(S, u64, by_time)        /* seconds: to be delivered until then (RFC 2852), if by_mode */ \
+	F(S, u8, by_mode)         /* enum by_mode */
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
 /* A part is what is scheduled: recipients of one message at one destination, so many that one delivery takes them.
@@ -58,11 +65,15 @@ RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 	F(S, bytes, mta) F(S, bytes, said)  /* host that decided and its reply, or "" */ \
 	F(S, u64, time)
 RPC_DECLARE(queue_told, QUEUE_TOLD_FIELDS)
+/* What the sender was told: that it is late by delay_warning_time, or by BY. */
+enum queue_warned { WARNED_DELAY = 1, WARNED_BY = 2 };
+/* In `bulk`: its sender asked for it to wait until `due`. */
+#define PART_LATER 2
 /* As the index keeps it. */
 #define QUEUE_PART_FIELDS(F, S)                                   \
 	F(S, u64, due) F(S, u32, attempts)                        \
-	F(S, u8, bulk)            /* one of several parts at its destination */ \
-	F(S, u8, warned)          /* the sender was told of the delay */ \
+	F(S, u8, bulk)            /* one of several parts at its destination; PART_LATER */ \
+	F(S, u8, warned)          /* enum queue_warned */ \
 	F(S, bytes, destination)  /* domain in lower case; "local" for accounts */ \
 	F(S, list, rcpts, queue_rcpt) F(S, list, told, queue_told)
 RPC_DECLARE(queue_part, QUEUE_PART_FIELDS)
@@ -100,26 +111,25 @@ RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 
 #define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
 RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
-/* Struck off (delivered, failed) or due later (deferred). A bounce goes in the same commit as the failures
+/* Struck off (delivered, failed) or due later (deferred). A result that is refused leaves the part with who claimed it: he
+ * reports again, or gives it back. A bounce goes in the same commit as the failures
  * it tells of: `bounce` is a whole message, or one without recipients for none. */
 #define QUEUE_RESULT_FIELDS(F, S) \
 	F(S, bytes, id) F(S, list, outcomes, queue_rcpt_outcome) F(S, list, bounces, queue_message) \
 	F(S, u32, part)                                           \
-	F(S, u8, warned)                    /* the sender is told of the delay by this result */ \
+	F(S, u8, warned)                    /* enum queue_warned: of what the sender is told by this result */ \
 	F(S, list, told, queue_told)        /* to be told together with what becomes of other parts */ \
-	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */
+	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */ \
+	F(S, u32, attempt)                  /* the claim's `attempts` plus one: the same again is not taken twice; or 0 */
 RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
 #define QUEUE_ENDED_FIELDS(F, S) F(S, u8, ended /* the message has no other part: it is gone */)
 RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)
 /* No reply. The claim ends without an attempt; nothing more of its destination is claimed for so long. */
 #define QUEUE_GIVE_BACK_FIELDS(F, S) F(S, bytes, id) F(S, u32, part) F(S, u32, pause_ms)
 RPC_DECLARE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
-/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. There is so much room that for
- * ample_ms nobody need ask again (0: not so much). */
+/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. */
 #define QUEUE_ADMIT_FIELDS(F, S) F(S, u64, size)
 RPC_DECLARE(queue_admit, QUEUE_ADMIT_FIELDS)
-#define QUEUE_ADMITTED_FIELDS(F, S) F(S, u8, ample_ms)
-RPC_DECLARE(queue_admitted, QUEUE_ADMITTED_FIELDS)
 
 /* ---- second tries (queue/taken.c; front ends use queue/client.h) ----
  * A message is an orphan when it was committed, but its front end died or told (heard 0) that its answer did not leave.
@@ -161,15 +171,21 @@ RPC_DECLARE(queue_state, QUEUE_STATE_FIELDS)
 #define QUEUE_LISTED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, states, queue_state)
 RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
 /* id "": all, or those with recipients at `destination`; `ids`: these, as far as they are there. FLUSH: due now, but for
- * what is held (and with a destination, only what goes there). HOLD: not tried until it is released. RELEASE: of what is
- * held. REQUEUE: as if it had just come, held or not. */
+ * what is held, or waits because its sender asked for it (and with a destination, only what goes there). HOLD: not tried
+ * until it is released. RELEASE: of what is held; what waits for its sender's time goes out now. REQUEUE: as if it had
+ * just come, held or not. */
 enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
-#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination) \
-	F(S, bytes, after /* of all: behind this id */) F(S, u64, until /* of all: what came by then; 0: whatever is there */)
+#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
-/* next: of all, it was many; go on after this one. "": all is done. */
-#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next)
+#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
+
+/* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: at most
+ * QUEUE_ETRN_MAX of them, and none again within QUEUE_ETRN_PAUSE_S. */
+#define QUEUE_ETRN_MAX	   10000u
+#define QUEUE_ETRN_PAUSE_S 60
+#define QUEUE_ETRN_FIELDS(F, S) F(S, bytes, destination)
+RPC_DECLARE(queue_etrn, QUEUE_ETRN_FIELDS)
 
 /* How much waits, for alarms: messages, counted up to `max`; the arrival of the oldest that is no alarm mail itself
  * (client "alert"), 0 for none. Cheap: keys, and the first few values. */
@@ -179,9 +195,12 @@ RPC_DECLARE(queue_summary_ask, QUEUE_SUMMARY_ASK_FIELDS)
 RPC_DECLARE(queue_summary, QUEUE_SUMMARY_FIELDS)
 #define QUEUE_CLIENT_ALERT "alert"
 
+/* Since when it is tried, or will be: its life, and pauses, count from there. */
+uint64_t queue_message_since(const struct queue_message *m);
+
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
 	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_GIVE_BACK, QUEUE_ADMIT,
-	QUEUE_SUMMARY;
+	QUEUE_SUMMARY, QUEUE_ETRN;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

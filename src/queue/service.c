@@ -151,6 +151,7 @@ static const struct {
 	{&QUEUE_ACT, queue_handle_act, MASTER},
 	{&QUEUE_READ, queue_handle_read, MASTER},
 	{&QUEUE_SUMMARY, queue_handle_summary, MASTER},
+	{&QUEUE_ETRN, queue_handle_etrn, SMTPD},
 };
 
 static void handle(void *ctx, struct rpc_request *req)
@@ -208,7 +209,7 @@ static int open_storage(struct queue_service *q, struct err *err)
 		return err_errno(err, "cannot open the queue's directory");
 	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
 		return -1;
-	if (taken_load(q, err) < 0)
+	if (repeat_load(q, err) < 0 || taken_load(q, err) < 0)
 		return -1;
 	if (!kvlog_read_only(q->k) && (queue_upgrade(q, err) < 0 || contents_rebuild(q, err) < 0))
 		return -1;
@@ -224,6 +225,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	pthread_mutex_init(&q->lock, NULL);
 	q->claims = map_new();
 	q->spreads = map_new();
+	q->etrn = map_new();
 	q->schedule = schedule_new();
 	q->contents_by_id = map_new();
 	q->unread = map_new();
@@ -275,8 +277,6 @@ void queue_service_run(struct queue_service *q)
 {
 	if (kvlog_read_only(q->k))
 		rpc_server_after(q->server, RECOVER_MS, recover_look, q);
-	else
-		tidy_begin(q);
 	rpc_server_run(q->server);
 }
 
@@ -306,16 +306,15 @@ void queue_service_free(struct queue_service **qp)
 	pool_free(&q->pool);
 	while (q->polls.n)
 		rpc_refuse(q->polls.v[--q->polls.n].req, &err);
-	queue_acts_refuse(q, &err);
 	kvlog_close(&q->k); /* answers what becomes durable meanwhile */
 	rpc_server_free(&q->server);
-	tidy_free(q);
 	contents_free(q);
 	spool_close(&q->spool);
 	if (q->msgs >= 0)
 		io_close(q->msgs);
 	claims_free_all(q);
 	spread_free_all(q);
+	map_free(&q->etrn);
 	schedule_free(&q->schedule);
 	map_free(&q->unread);
 	map_free(&q->blobs);

@@ -6,6 +6,8 @@
 #include "relay/private.h"
 
 #define RESULT_TIMEOUT_MS 60000
+#define RESULT_PAUSE_MS	  1000
+#define REFUSED_PAUSE_MS  3000 /* its destination's; of reports: all of them */
 
 /* ---- taking over ---------------------------------------------------------------------------------------- */
 
@@ -34,6 +36,7 @@ static struct queue_message *message_copy(const struct queue_message *m, struct 
 	copy->envid = arena_str(a, m->envid);
 	copy->prefix = arena_str(a, m->prefix);
 	copy->body = arena_str(a, m->body);
+	copy->hold_request = arena_str(a, m->hold_request);
 	copy->summary = arena_str(a, m->summary);
 	copy->rcpts.v = ARENA_ARRAY(a, struct queue_rcpt, m->rcpts.n + 1);
 	for (size_t i = 0; i < m->rcpts.n; i++)
@@ -187,12 +190,20 @@ void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const 
 	pthread_mutex_unlock(&a->relay->d.lock);
 }
 
-/* soft_bounce, and what has waited too long. */
+bool attempt_is_expired(const struct attempt *a)
+{
+	const struct queue_message *m = a->message;
+
+	return (m->by_mode & BY_RETURN) && clock_wall() >= (int64_t)m->by_time;
+}
+
+/* soft_bounce, and what has waited too long: in the queue, or for its sender (RFC 2852 4.1.3). */
 static void judge(struct attempt *a)
 {
 	const struct queue_message *m = a->message;
 	int64_t lifetime = m->sender.len == 0 ? a->conf->bounce_queue_lifetime : a->conf->maximal_queue_lifetime;
-	int64_t age_ms = (clock_wall() - (int64_t)m->arrival) * 1000;
+	int64_t age_ms = (clock_wall() - (int64_t)queue_message_since(m)) * 1000;
+	bool expired = attempt_is_expired(a);
 
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		struct attempt_rcpt *r = &a->rcpts[i];
@@ -202,12 +213,12 @@ static void judge(struct attempt *a)
 			if (r->code.len > 0)
 				r->code = arena_printf(a->arena, "4%.*s", STR_ARG(str_skip(r->code, 1)));
 		}
-		if (r->outcome != OUTCOME_DEFERRED || age_ms < lifetime)
+		if (r->outcome != OUTCOME_DEFERRED || (age_ms < lifetime && !expired))
 			continue;
 		r->outcome = OUTCOME_FAILED;
 		r->text =
 			arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s", STR_ARG(r->text));
-		r->code = STR("4.4.7");
+		r->code = expired ? STR("5.4.7") : STR("4.4.7");
 	}
 }
 
@@ -263,31 +274,72 @@ void attempt_log_active(const struct attempt *a)
 
 /* ---- the report ----------------------------------------------------------------------------------------- */
 
-/* Reports to the queue, bounces in the same commit. Until the queue has it nothing may be forgotten. */
-static int report(struct attempt *a, struct err *err)
+static void result_make(struct attempt *a, struct queue_result *result)
 {
 	const struct queue_message *m = a->message;
-	struct queue_result result = {
-		.id = m->id, .part = a->info->part, .records = {a->info->records.v, a->info->records.n}};
-	struct queue_ended ended = {0};
-	struct rpc_reply hold;
-	int rc;
 
-	result.outcomes.v = ARENA_ARRAY(a->arena, struct queue_rcpt_outcome, m->rcpts.n + 1);
+	*result = (struct queue_result){.id = m->id,
+					.part = a->info->part,
+					.attempt = a->info->attempts + 1,
+					.records = {a->info->records.v, a->info->records.n}};
+	result->outcomes.v = ARENA_ARRAY(a->arena, struct queue_rcpt_outcome, m->rcpts.n + 1);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		if (a->rcpts[i].outcome)
-			result.outcomes.v[result.outcomes.n++] =
+			result->outcomes.v[result->outcomes.n++] =
 				(struct queue_rcpt_outcome){.index = m->rcpts.v[i].index,
 							    .outcome = a->rcpts[i].outcome,
 							    .code = a->rcpts[i].code,
 							    .text = a->rcpts[i].text};
-	bounce_add(a, &result);
+	bounce_add(a, result);
+}
+
+static int report_once(struct attempt *a, const struct queue_result *result, struct err *err)
+{
+	struct queue_ended ended = {0};
+	struct rpc_reply hold;
+	int rc;
+
 	rpc_reply_init(&hold);
-	rc = rpc_call(a->relay->env.queue, &QUEUE_RESULT, &result, &ended, &hold, true, RESULT_TIMEOUT_MS, err);
+	rc = rpc_call(a->relay->env.queue, &QUEUE_RESULT, result, &ended, &hold, true, RESULT_TIMEOUT_MS, err);
 	a->ended = rc == 0 && ended.ended;
 	rpc_reply_release(&hold);
 	/* Reported before, by the same call: a queue that was started since does not have it any more. */
 	return rc < 0 && err->kind == ERR_NOT_FOUND ? 0 : rc;
+}
+
+static bool is_passing(const struct err *err)
+{
+	return err->kind == ERR_TEMP || err->kind == ERR_LOST || err->kind == ERR_FULL;
+}
+
+/* Reports to the queue, bounces in the same commit. What another system has taken is known here alone until the queue
+ * has noted it, so it is told again and again; a full disk, which notifications do not fit on, has room for that. */
+static int report(struct attempt *a, struct err *err)
+{
+	struct queue_result result;
+	bool warned = false;
+
+	result_make(a, &result);
+	for (;;) {
+		bool stopping = atomic_load(&a->relay->stopping);
+
+		if (report_once(a, &result, err) == 0)
+			return 0;
+		/* A report of its own changes nothing by waiting: it comes back. */
+		if (stopping || a->info->part == QUEUE_PART_REPORT)
+			return -1;
+		if (result.bounces.n > 0 && (err->kind == ERR_FULL || err->kind == ERR_LIMIT)) {
+			bounce_put_off(a, &result);
+			continue;
+		}
+		if (!is_passing(err))
+			return -1;
+		if (!warned)
+			log_warning("%.*s: the queue does not take the result, told again until it does: %s",
+				    STR_ARG(a->message->id), err->text);
+		warned = true;
+		relay_pause(a->relay, RESULT_PAUSE_MS);
+	}
 }
 
 void attempt_finish(struct attempt *a)
@@ -295,24 +347,23 @@ void attempt_finish(struct attempt *a)
 	const struct queue_message *m = a->message;
 	int64_t end_us = clock_us();
 	struct err err = ERR_NONE;
-	struct log_gather lines;
 
 	judge(a);
 	FAULT_POINT("relay.sent");
 	if (report(a, &err) < 0) {
 		/* It comes back, and the store answers the repetition with what it did. */
 		log_warning("%.*s: the queue did not take the result: %s", STR_ARG(m->id), err.text);
+		attempt_release(a, REFUSED_PAUSE_MS);
 		return;
 	}
-	log_gather(&lines);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		if (a->rcpts[i].outcome)
 			log_outcome(a, &a->rcpts[i], end_us);
-	if (a->ended)
-		log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
-	log_gathered(&lines);
-	if (a->ended && m->delivery_id.len == DELIVERY_ID_SIZE) {
+	if (!a->ended)
+		return;
+	if (m->delivery_id.len == DELIVERY_ID_SIZE) {
 		memcpy(a->done.id, m->delivery_id.ptr, DELIVERY_ID_SIZE);
 		deliver_confirm(&a->relay->env, &a->done);
 	}
+	log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 }

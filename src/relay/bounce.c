@@ -34,16 +34,34 @@ struct telling {
 	VEC(struct queue_told) list;
 };
 
-static bool is_late(const struct attempt *a)
+/* Of what the sender is to be told now: enum queue_warned. */
+static unsigned is_late(const struct attempt *a)
 {
-	int64_t age_ms = (clock_wall() - (int64_t)a->message->arrival) * 1000;
+	const struct queue_message *m = a->message;
+	int64_t age_ms = (clock_wall() - (int64_t)queue_message_since(m)) * 1000;
+	unsigned late = 0;
 
-	return a->conf->delay_warning_time > 0 && age_ms >= a->conf->delay_warning_time && !a->info->warned &&
-	       a->message->sender.len > 0;
+	if (m->sender.len == 0)
+		return 0;
+	if (a->conf->delay_warning_time > 0 && age_ms >= a->conf->delay_warning_time)
+		late |= WARNED_DELAY;
+	/* RFC 2852 4.1.3. What came too late already was told of by who had it then. */
+	if ((m->by_mode & BY_NOTIFY) && clock_wall() >= (int64_t)m->by_time && m->by_time > m->arrival)
+		late |= WARNED_BY;
+	return late & ~(unsigned)a->info->warned;
+}
+
+/* RFC 2852 4.1.4, 4.1.4.2: of where its time is not known any more, and of each step if BY said T. */
+static bool tells_of_relaying(const struct attempt *a, const struct attempt_rcpt *r)
+{
+	const struct queue_message *m = a->message;
+
+	return r->by_smtp && ((m->by_mode & BY_TRACE) ||
+			      ((m->by_mode & BY_NOTIFY) && r->by_lost && clock_wall() < (int64_t)m->by_time));
 }
 
 /* RFC 3461 4.1: without NOTIFY failures and delays are told. */
-static bool wants(const struct attempt_rcpt *r, bool late)
+static bool wants(const struct attempt *a, const struct attempt_rcpt *r, unsigned late)
 {
 	uint32_t notify = r->rcpt->notify;
 
@@ -51,7 +69,7 @@ static bool wants(const struct attempt_rcpt *r, bool late)
 		return false;
 	switch (r->outcome) {
 	case OUTCOME_DELIVERED:
-		return (notify & NOTIFY_SUCCESS) && !r->passed_on;
+		return ((notify & NOTIFY_SUCCESS) && !r->passed_on) || tells_of_relaying(a, r);
 	case OUTCOME_FAILED:
 		return notify == 0 || (notify & NOTIFY_FAILURE);
 	case OUTCOME_DEFERRED:
@@ -60,8 +78,30 @@ static bool wants(const struct attempt_rcpt *r, bool late)
 	return false;
 }
 
+/* Its time is over, whether it was delivered just now or not. */
+static void collect_overdue(struct attempt *a, const struct attempt_rcpt *r, struct telling *t)
+{
+	uint32_t notify = r->rcpt->notify;
+	struct queue_told told = {
+		.address = r->rcpt->address,
+		.orcpt = r->rcpt->orcpt,
+		.outcome = OUTCOME_DEFERRED,
+		.code = STR("4.4.7"),
+		.text = r->outcome == OUTCOME_DELIVERED
+				? STR("delivery time expired; delivered since")
+				: arena_printf(a->arena, "delivery time expired; the last attempt said: %.*s",
+					       STR_ARG(r->text)),
+		.mta = STR(""),
+		.said = STR(""),
+		.time = (uint64_t)clock_wall(),
+	};
+
+	if (notify == 0 || (notify & NOTIFY_DELAY))
+		vec_push_arena(a->arena, &t->list, told);
+}
+
 /* all: of failures also those that the sender does not want to hear of, for the postmaster. */
-static void collect(struct attempt *a, bool late, bool all, struct telling *t)
+static void collect(struct attempt *a, unsigned late, bool all, struct telling *t)
 {
 	for (size_t i = 0; i < a->message->rcpts.n; i++) {
 		const struct attempt_rcpt *r = &a->rcpts[i];
@@ -69,7 +109,7 @@ static void collect(struct attempt *a, bool late, bool all, struct telling *t)
 			.address = r->rcpt->address,
 			.orcpt = r->rcpt->orcpt,
 			.outcome = (uint8_t)r->outcome,
-			.relayed = r->relayed,
+			.relayed = r->relayed || tells_of_relaying(a, r),
 			.code = r->code,
 			.text = r->text,
 			.mta = r->mta,
@@ -77,7 +117,11 @@ static void collect(struct attempt *a, bool late, bool all, struct telling *t)
 			.time = (uint64_t)clock_wall(),
 		};
 
-		if (all ? r->outcome == OUTCOME_FAILED : r->outcome && wants(r, late))
+		if ((late & WARNED_BY) && (r->outcome == OUTCOME_DEFERRED || r->outcome == OUTCOME_DELIVERED))
+			collect_overdue(a, r, t);
+		if ((late & WARNED_BY) && r->outcome == OUTCOME_DEFERRED)
+			continue;
+		if (all ? r->outcome == OUTCOME_FAILED : r->outcome && wants(a, r, late))
 			vec_push_arena(a->arena, &t->list, told);
 	}
 }
@@ -86,7 +130,7 @@ static size_t select_outcome(struct attempt *a, const struct telling *t, enum qu
 			     struct dsn_recipient **list_r)
 {
 	struct dsn_recipient *list = ARENA_ARRAY(a->arena, struct dsn_recipient, t->list.n + 1);
-	int64_t lifetime = a->conf->maximal_queue_lifetime / 1000;
+	int64_t until = (int64_t)queue_message_since(a->message) + a->conf->maximal_queue_lifetime / 1000;
 	size_t n = 0;
 
 	for (size_t i = 0; i < t->list.n; i++) {
@@ -101,7 +145,7 @@ static size_t select_outcome(struct attempt *a, const struct telling *t, enum qu
 			.diagnostic = r->mta.len > 0 && r->said.len > 0 ? r->said : r->text,
 			.remote_mta = r->said.len > 0 ? r->mta : STR(""),
 			.last_attempt = (int64_t)r->time,
-			.will_retry_until = outcome == OUTCOME_DEFERRED ? (int64_t)a->message->arrival + lifetime : 0,
+			.will_retry_until = outcome == OUTCOME_DEFERRED ? until : 0,
 			.action = outcome == OUTCOME_FAILED	? DSN_FAILED
 				  : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
 				  : r->relayed			? DSN_RELAYED
@@ -248,6 +292,8 @@ static void tell(struct attempt *a, struct queue_result *result, const struct te
 			.to = shown,
 			.date = clock_wall(),
 			.arrival = (int64_t)a->message->arrival,
+			.deliver_by = a->message->by_mode ? (int64_t)a->message->by_time : 0,
+			.hold_request = a->message->hold_request,
 			.envelope_id = a->message->envid,
 			.queue_id = a->message->id,
 			.recipients = list + at,
@@ -353,7 +399,7 @@ static void tell_sender(struct attempt *a, struct queue_result *result, const st
 }
 
 /* Of a report the records; else what this attempt brought. */
-static struct telling what_to_tell(struct attempt *a, bool late)
+static struct telling what_to_tell(struct attempt *a, unsigned late)
 {
 	struct telling t = {0};
 
@@ -369,10 +415,10 @@ static struct telling what_to_tell(struct attempt *a, bool late)
 void bounce_add(struct attempt *a, struct queue_result *result)
 {
 	struct str sender = a->message->sender;
-	bool late = is_late(a);
+	unsigned late = is_late(a);
 	struct telling t = what_to_tell(a, late);
 
-	result->warned = late;
+	result->warned = (uint8_t)late;
 	if (t.list.n == 0)
 		return;
 	if (!a->info->alone && a->info->part != QUEUE_PART_REPORT) {
@@ -386,4 +432,14 @@ void bounce_add(struct attempt *a, struct queue_result *result)
 		tell_postmaster(a, result, &t, OUTCOME_FAILED);
 	else
 		log_warning("%.*s: undeliverable notification dropped", STR_ARG(a->message->id));
+}
+
+void bounce_put_off(struct attempt *a, struct queue_result *result)
+{
+	struct telling t = what_to_tell(a, result->warned);
+
+	log_as(relay_log_name(a, "bounce"), "%.*s: no room for the notification now: later", STR_ARG(a->message->id));
+	result->bounces.n = 0;
+	result->told.v = t.list.v;
+	result->told.n = t.list.n;
 }

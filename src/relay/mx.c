@@ -1,5 +1,6 @@
 /* Where a nexthop is. See mx.h. */
 #include "relay/mx.h"
+#include "base/clock.h"
 #include "base/encode.h"
 #include "base/mem.h"
 #include "base/vec.h"
@@ -88,6 +89,10 @@ bool mx_is_self(const struct mx_self *s, const struct conf *conf, const struct n
 
 /* ---- hosts ---- */
 
+/* A hundred MX records whose names nobody answers for would hold a thread for an hour: after so many dns_timeout what
+ * was found must do, and the rest is for the next attempt. */
+#define PATIENCE_TIMEOUTS 5
+
 static int loops_back(const struct nexthop *n, struct err *err)
 {
 	return err_set(err, ERR_PERM, "5.4.6", "mail for %.*s loops back to myself", STR_ARG(n->host));
@@ -101,7 +106,8 @@ struct finder {
 	struct arena *arena;
 	bool loop_check, temporary, met_self;
 	unsigned self_preference;
-	struct str why; /* of what is temporary */
+	int64_t until_ms; /* no question is asked after it */
+	struct str why;	  /* of what is temporary */
 	struct {
 		struct mx_host *v;
 		size_t n, cap;
@@ -119,6 +125,11 @@ static int not_found(struct str name, const char *type, bool temporary, struct s
 		       STR_ARG(name), type);
 }
 
+static int64_t now_ms(const struct mx_dns *dns)
+{
+	return dns->now_ms ? dns->now_ms() : clock_ms();
+}
+
 /* DNS_TEMP, whatever kept us from an answer. */
 static void ask(struct finder *f, struct str name, enum dns_type type, struct dns_answer *answer)
 {
@@ -127,6 +138,10 @@ static void ask(struct finder *f, struct str name, enum dns_type type, struct dn
 	*answer = (struct dns_answer){.status = DNS_TEMP, .why = STR("there is no name service")};
 	if (f->dns->lookup == NULL)
 		return;
+	if (now_ms(f->dns) >= f->until_ms) {
+		answer->why = STR("its mail servers take too long to find");
+		return;
+	}
 	if (f->dns->lookup(f->dns->ctx, name, type, f->arena, answer, &err) < 0)
 		*answer = (struct dns_answer){.status = DNS_TEMP, .why = arena_str(f->arena, str_from(err.text))};
 	/* A forged answer is none. */
@@ -328,6 +343,7 @@ int mx_find(const struct mx_dns *dns, const struct mx_self *self, const struct c
 			   .n = n,
 			   .arena = arena,
 			   .loop_check = loop_check,
+			   .until_ms = now_ms(dns) + PATIENCE_TIMEOUTS * conf->dns_timeout,
 			   .why = STR("")};
 
 	*list_r = (struct mx_list){.domain = n->host};

@@ -44,6 +44,7 @@ struct mx_dns {
 	int (*lookup)(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
 		      struct err *err);
 	void *ctx;
+	int64_t (*now_ms)(void); /* NULL: clock_ms() */
 };
 struct mx_self; /* the addresses of this machine */
 
@@ -52,7 +53,8 @@ void mx_self_free(struct mx_self **s);
 bool mx_is_self(const struct mx_self *s, const struct conf *conf, const struct net_addr *a);
 
 /* Finds the hosts of a nexthop. loop_check: hosts that are ourselves end the list (RFC 5321 5.1), and an empty one is
- * an error. err: ERR_PERM or ERR_TEMP, with code and text as Postfix has them. Lives in the arena. Blocks. */
+ * an error. err: ERR_PERM or ERR_TEMP, with code and text as Postfix has them. Lives in the arena. Blocks, for six
+ * dns_timeout at most. */
 int mx_find(const struct mx_dns *dns, const struct mx_self *self, const struct conf *conf, const struct nexthop *n,
 	    bool loop_check, struct arena *arena, struct mx_list *list_r, struct err *err) WARN_UNUSED;
 

@@ -13,6 +13,7 @@
 
 struct site;
 struct attempt;
+struct hand;
 
 /* One recipient of a queued message, and what became of it in this attempt. */
 struct attempt_rcpt {
@@ -24,6 +25,8 @@ struct attempt_rcpt {
 	int64_t connect_us, transmission_us;
 	bool relayed;	/* to a system that sends no reports */
 	bool passed_on; /* to one that does: nothing more is ours to tell */
+	bool by_lost;	/* to one that does not know until when it is to be delivered (RFC 2852) */
+	bool by_smtp;	/* to another system by SMTP: what RFC 2852 calls relayed */
 };
 
 enum job_kind { JOB_STORE, JOB_SMTP, JOB_LMTP, JOB_ERROR, JOB_DISCARD, JOB_RETRY, JOB_SUSPENDED, JOB_UNAVAILABLE };
@@ -83,7 +86,16 @@ struct dispatch {
 	bool stopping;
 };
 
+/* held.c */
+#define HELD_NAME_MAX 64
+struct held {
+	pthread_mutex_t lock;
+	struct map *parts; /* part and id -> what is known of it */
+	struct hand *left; /* of them: let go of */
+};
+
 struct relay {
+	struct held held;
 	struct deliver_env env;
 	struct rpc_channel *directory;
 	struct remote *remote;
@@ -96,6 +108,18 @@ struct relay {
 	int wake_fd; /* eventfd: relay_stop() */
 	struct dispatch d;
 };
+
+/* relay.c: as long, or until it stops. */
+void relay_pause(struct relay *r, int ms);
+
+/* held.c: for the claiming thread; a claim begins; a part was handed out. */
+enum held_as { HELD_NEW, HELD_ALREADY, HELD_LEFT };
+void held_init(struct held *h);
+void held_release(struct held *h);
+void held_claiming(struct held *h);
+enum held_as held_take(struct held *h, const struct queue_message *m, uint32_t part);
+/* The attempt is over. False: the part was claimed again meanwhile, which the caller ends, and asks again. */
+bool held_leave(struct held *h, const struct queue_message *m, uint32_t part) WARN_UNUSED;
 
 /* dispatch.c */
 void dispatch_init(struct relay *r, unsigned thread_limit);
@@ -123,6 +147,8 @@ struct attempt *attempt_new(struct relay *r, const struct queue_message *m, cons
 /* The contents, once it is known that they are needed. 0, or -1 with err. */
 int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
 void attempt_log_active(const struct attempt *a);
+/* BY=...;R, and the time is over: it is not tried any more (RFC 2852 4.1.3). */
+bool attempt_is_expired(const struct attempt *a);
 /* The last job has ended: reports to the queue, logs, frees. */
 void attempt_finish(struct attempt *a);
 void attempt_free(struct attempt **a);
@@ -149,6 +175,8 @@ struct str bounce_double_sender(const struct attempt *a);
 /* Makes what must be told of the failed (and, where asked for, the delivered) recipients: fills the bounces
  * of result. Their strings live in a's arena. */
 void bounce_add(struct attempt *a, struct queue_result *result);
+/* The queue has no room for these notifications: it keeps what they would have told, and asks for them later. */
+void bounce_put_off(struct attempt *a, struct queue_result *result);
 
 /* Class and targets of an address, under the attempt's session; reply strings live in `hold`. */
 int relay_resolve(struct attempt *a, struct str address, struct dir_resolved *found_r, struct rpc_reply *hold,

@@ -24,6 +24,7 @@ struct relay *relay_new(const struct relay_peers *peers, struct conf *conf)
 	r->remote = peers->remote;
 	r->conf = conf_ref(conf);
 	pthread_mutex_init(&r->lock, NULL);
+	held_init(&r->held);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	dispatch_init(r, (unsigned)conf->relay_thread_limit);
 	return r;
@@ -37,6 +38,7 @@ void relay_free(struct relay **r)
 	dispatch_release(*r);
 	conf_unref(&(*r)->conf);
 	pthread_mutex_destroy(&(*r)->lock);
+	held_release(&(*r)->held);
 	fd_close(&(*r)->wake_fd);
 	free(*r);
 	*r = NULL;
@@ -72,6 +74,29 @@ static uint32_t window_of(struct relay *r)
 	return limit <= 0 || limit > 250 ? 1000 : (uint32_t)(4 * limit);
 }
 
+static void give_back(struct relay *r, const struct queue_message *m, uint32_t part)
+{
+	struct queue_give_back ask = {.id = m->id, .part = part};
+
+	(void)!rpc_send(r->env.queue, &QUEUE_GIVE_BACK, &ask);
+}
+
+/* Those that are not begun any more come back by themselves. */
+static void take_up(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
+		    struct str fingerprint)
+{
+	enum held_as as = held_take(&r->held, m, info->part);
+	int fd = m->body_fd;
+
+	if (as == HELD_NEW) {
+		dispatch_add(r, attempt_new(r, m, info, fingerprint));
+		return;
+	}
+	if (as == HELD_LEFT)
+		give_back(r, m, info->part);
+	fd_close(&fd);
+}
+
 static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *err)
 {
 	struct queue_claim ask = {.max = max, .wait_ms = wait_ms, .window = window_of(r)};
@@ -80,15 +105,14 @@ static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *er
 	struct rpc_reply hold;
 	int count = -1;
 
+	held_claiming(&r->held);
 	rpc_reply_init(&hold);
 	if (rpc_call(r->env.queue, &QUEUE_CLAIM, &ask, &got, &hold, false, wait_ms + CLAIM_SLACK_MS, err) == 0) {
 		if (got.messages.n > 0)
 			FAULT_POINT("relay.claimed");
-		/* Those that are not begun any more come back by themselves. */
 		for (size_t i = 0; i < got.messages.n; i++)
-			dispatch_add(r,
-				     attempt_new(r, &got.messages.v[i], i < got.infos.n ? &got.infos.v[i] : &none,
-						 i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR("")));
+			take_up(r, &got.messages.v[i], i < got.infos.n ? &got.infos.v[i] : &none,
+				i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR(""));
 		count = (int)got.messages.n;
 	}
 	rpc_reply_release(&hold);
@@ -103,7 +127,7 @@ int relay_step(struct relay *r, uint32_t wait_ms, struct err *err)
 	return count;
 }
 
-static void pause_until_stop(struct relay *r, int ms)
+void relay_pause(struct relay *r, int ms)
 {
 	struct pollfd p = {.fd = r->wake_fd, .events = POLLIN};
 
@@ -121,7 +145,7 @@ void relay_run(struct relay *r)
 			continue;
 		if (!atomic_load(&r->stopping))
 			log_warning("cannot claim from the queue: %s", err.text);
-		pause_until_stop(r, PAUSE_MS);
+		relay_pause(r, PAUSE_MS);
 	}
 	dispatch_wait_idle(r);
 }

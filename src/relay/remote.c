@@ -172,16 +172,16 @@ static size_t pending(const struct remote_job *job)
 	return n;
 }
 
-static void conn_name(struct smtpc_conn *c, const struct mx_host *host, uint16_t port)
+static void conn_name(struct smtpc_conn *c, const struct mx_host *host, const struct nexthop *n)
 {
 	char text[NET_ADDR_TEXT];
+	struct str place = n->path ? str_sub(n->host, 0, 80) : str_from(net_addr_text(&host->addr, text));
 
 	c->addr = host->addr;
 	snprintf(c->host, sizeof(c->host), "%.*s", STR_ARG(host->name));
-	snprintf(c->peer, sizeof(c->peer), "%.*s[%s]", STR_ARG(str_sub(host->name, 0, 300)),
-		 host->addr.len > 0 ? net_addr_text(&host->addr, text) : "local");
-	if (host->addr.len > 0)
-		snprintf(c->relay, sizeof(c->relay), "%s:%u", c->peer, port);
+	snprintf(c->peer, sizeof(c->peer), "%.*s[%.*s]", STR_ARG(str_sub(host->name, 0, 300)), STR_ARG(place));
+	if (!n->path)
+		snprintf(c->relay, sizeof(c->relay), "%s:%u", c->peer, n->port);
 	else
 		snprintf(c->relay, sizeof(c->relay), "%s", c->peer);
 }
@@ -203,7 +203,10 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	struct err err = ERR_NONE;
 	int fd;
 
-	if (n->path)
+	if (n->path && t->remote->env.connect_path != NULL)
+		fd = t->remote->env.connect_path(t->remote->env.connect_ctx, n->host, t->conf->smtp_connect_timeout,
+						 &err);
+	else if (n->path)
 		fd = smtpc_connect_path(arena_strz(arena, n->host), &err);
 	else
 		fd = smtpc_connect(&host->addr, bind_address(t->conf, &host->addr, &from), t->remote->stop_fd,
@@ -211,7 +214,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	c = smtpc_conn_new(fd, t->remote->stop_fd);
 	c->conf = t->conf;
 	c->lmtp = t->job->lmtp;
-	conn_name(c, host, n->port);
+	conn_name(c, host, n);
 	t->tls_failed = false;
 	if (fd >= 0)
 		return c;

@@ -32,6 +32,7 @@ struct remote_rcpt {
 	struct str said;  /* its reply, "550 5.1.1 ..." on one line; "" likewise */
 	struct str relay; /* for the log: "mx.example[192.0.2.1]:25", or "none" */
 	bool dsn_by;	  /* the other side took over NOTIFY, RET, ENVID and ORCPT: no "relayed" report is ours */
+	bool by_passed;	  /* it took over BY */
 };
 
 /* How the destination fared, for who schedules. */
@@ -51,6 +52,8 @@ struct remote_job {
 	struct str sender, envid;
 	uint8_t ret; /* enum dsn_ret */
 	bool smtputf8;
+	int64_t by_time; /* seconds since 1970, if by_mode (enum by_mode): until when it is to be delivered */
+	uint8_t by_mode;
 	struct str prefix;	       /* our header fields in front of the content, LF line ends */
 	const struct content *content; /* borrowed; read by offset */
 	struct remote_rcpt *rcpts;
@@ -75,6 +78,9 @@ struct remote_env {
 	int (*lookup)(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
 		      struct err *err);
 	void *lookup_ctx;
+	/* Connects to a UNIX socket; NULL: by its name, here. Descriptor (non-blocking), or -1 with err. */
+	int (*connect_path)(void *ctx, struct str path, int64_t timeout_ms, struct err *err);
+	void *connect_ctx;
 };
 
 /* Before the jail: looks at the addresses of this machine. env is copied. */

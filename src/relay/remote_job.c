@@ -23,6 +23,8 @@ static void take_results(struct job *j, const struct remote_job *out)
 			.transmission_us = out->transmission_us,
 			.relayed = from->outcome == OUTCOME_DELIVERED && !from->dsn_by && j->kind == JOB_SMTP,
 			.passed_on = from->outcome == OUTCOME_DELIVERED && from->dsn_by,
+			.by_smtp = from->outcome == OUTCOME_DELIVERED && j->kind == JOB_SMTP,
+			.by_lost = from->outcome == OUTCOME_DELIVERED && j->kind == JOB_SMTP && !from->by_passed,
 		};
 
 		outcome_merge(a, j->rcpts.v[i].index, &r);
@@ -44,6 +46,8 @@ int remote_job_run(struct job *j, struct str *why_r)
 		.envid = m->envid,
 		.ret = m->ret,
 		.smtputf8 = m->smtputf8,
+		.by_time = (int64_t)m->by_time,
+		.by_mode = m->by_mode,
 		.prefix = m->prefix,
 		.content = &a->content,
 		.rcpts = ARENA_ARRAY(&j->arena, struct remote_rcpt, j->rcpts.n),

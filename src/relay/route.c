@@ -226,7 +226,10 @@ void attempt_divide(struct attempt *a)
 
 	attempt_log_active(a);
 	for (size_t i = 0; i < a->message->rcpts.n; i++)
-		rcpt_divide(&d, i);
+		if (attempt_is_expired(a))
+			outcome_set(a, i, OUTCOME_FAILED, "5.4.7", "delivery time expired");
+		else
+			rcpt_divide(&d, i);
 	if (d.jobs.n + d.here.n > 0 && load(&d) && d.here.n > 0) {
 		struct job *j = job_new(a, JOB_STORE);
 

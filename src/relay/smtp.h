@@ -26,6 +26,7 @@ enum smtpc_feature {
 	SMTP_DSN = 1 << 6,
 	SMTP_CHUNKING = 1 << 7,
 	SMTP_SMTPUTF8 = 1 << 8,
+	SMTP_DELIVERBY = 1 << 9,
 };
 
 enum smtpc_io_error {
@@ -63,6 +64,7 @@ struct smtpc_conn {
 
 	unsigned features;   /* enum smtpc_feature */
 	uint64_t size_limit; /* of SIZE; 0: none */
+	uint64_t by_minimum; /* of DELIVERBY, seconds */
 	char auth_mechanisms[512];
 	bool authenticated;
 	bool says_esmtp; /* the greeting did */

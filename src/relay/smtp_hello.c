@@ -69,9 +69,15 @@ static void take_keyword(struct smtpc_conn *c, struct str line)
 	static const struct {
 		struct str keyword;
 		unsigned feature;
-	} known[] = {{STR("PIPELINING"), SMTP_PIPELINING}, {STR("8BITMIME"), SMTP_8BITMIME}, {STR("SIZE"), SMTP_SIZE},
-		     {STR("STARTTLS"), SMTP_STARTTLS},	   {STR("AUTH"), SMTP_AUTH},	     {STR("DSN"), SMTP_DSN},
-		     {STR("CHUNKING"), SMTP_CHUNKING},	   {STR("SMTPUTF8"), SMTP_SMTPUTF8}};
+	} known[] = {{STR("PIPELINING"), SMTP_PIPELINING},
+		     {STR("8BITMIME"), SMTP_8BITMIME},
+		     {STR("SIZE"), SMTP_SIZE},
+		     {STR("STARTTLS"), SMTP_STARTTLS},
+		     {STR("AUTH"), SMTP_AUTH},
+		     {STR("DSN"), SMTP_DSN},
+		     {STR("CHUNKING"), SMTP_CHUNKING},
+		     {STR("SMTPUTF8"), SMTP_SMTPUTF8},
+		     {STR("DELIVERBY"), SMTP_DELIVERBY}};
 	struct str keyword, rest = line;
 
 	if (!str_token(&rest, " =", &keyword) || is_discarded(c->conf, keyword))
@@ -82,6 +88,14 @@ static void take_keyword(struct smtpc_conn *c, struct str line)
 	rest = str_trim(rest);
 	if (str_ieq(keyword, STR("SIZE")) && !str_to_u64(rest, &c->size_limit))
 		c->size_limit = 0;
+	/* RFC 2852 2: behind a comma there may be more. */
+	if (str_ieq(keyword, STR("DELIVERBY"))) {
+		struct str minimum, more;
+
+		str_split(rest, ',', &minimum, &more);
+		if (!str_to_u64(minimum, &c->by_minimum))
+			c->by_minimum = 0;
+	}
 	if (str_ieq(keyword, STR("AUTH")))
 		take_auth(c, rest);
 }
@@ -92,7 +106,7 @@ static void take_features(struct smtpc_conn *c)
 	bool first = true;
 
 	c->features = SMTP_ESMTP;
-	c->size_limit = 0;
+	c->size_limit = c->by_minimum = 0;
 	c->auth_mechanisms[0] = '\0';
 	while (rest.len > 0) {
 		bool more = str_split(rest, '\n', &line, &rest);

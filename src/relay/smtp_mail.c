@@ -41,6 +41,7 @@ static void settle(struct transaction *x, struct remote_rcpt *r, enum queue_outc
 	r->said = smtpc_reply_text(&x->c->reply, arena);
 	r->relay = arena_str(arena, str_from(x->c->relay));
 	r->dsn_by = outcome == OUTCOME_DELIVERED && (x->c->features & SMTP_DSN);
+	r->by_passed = outcome == OUTCOME_DELIVERED && (x->c->features & SMTP_DELIVERBY);
 }
 
 static void settle_text(struct transaction *x, struct remote_rcpt *r, bool permanent, const char *code, struct str text)
@@ -102,6 +103,21 @@ static const char *ret_text(uint8_t ret)
 	return ret == RET_FULL ? " RET=FULL" : ret == RET_HDRS ? " RET=HDRS" : "";
 }
 
+/* RFC 2852 4.1.4: what is left of it, now; less than nothing only for who wants to be told. */
+static int64_t by_left(const struct transaction *x)
+{
+	return x->t->job->by_time - clock_wall();
+}
+
+static void put_by(const struct transaction *x, struct buf *out)
+{
+	const struct remote_job *job = x->t->job;
+
+	if (job->by_mode && (x->c->features & SMTP_DELIVERBY))
+		buf_addf(out, " BY=%lld;%c%s", (long long)by_left(x), job->by_mode & BY_RETURN ? 'R' : 'N',
+			 job->by_mode & BY_TRACE ? "T" : "");
+}
+
 static void put_mail(struct transaction *x)
 {
 	const struct remote_job *job = x->t->job;
@@ -119,6 +135,7 @@ static void put_mail(struct transaction *x)
 		buf_addz(&more, ret_text(job->ret));
 		put_xtext(&more, " ENVID=", job->envid);
 	}
+	put_by(x, &more);
 	if (c->authenticated && c->conf->smtp_send_dummy_mail_auth)
 		buf_addz(&more, " AUTH=<>");
 	smtpc_put(c, "MAIL FROM:<%.*s>%s", STR_ARG(job->sender), more.ptr);
@@ -162,13 +179,23 @@ static void put_orcpt(struct buf *out, struct str orcpt, bool utf8)
 		xtext_encode(out, address);
 }
 
+/* RFC 2852 4.1.4.2: who is not told of the time by the next host shall be told of delays at least. */
+static uint32_t notify_of(const struct transaction *x, const struct remote_rcpt *r)
+{
+	bool lost = (x->t->job->by_mode & BY_NOTIFY) && !(x->c->features & SMTP_DELIVERBY) && !x->c->lmtp;
+
+	if (!lost || (r->notify & NOTIFY_NEVER))
+		return r->notify;
+	return NOTIFY_DELAY | (r->notify ? r->notify : NOTIFY_FAILURE);
+}
+
 static void put_rcpt(struct transaction *x, const struct remote_rcpt *r)
 {
 	struct buf more;
 
 	buf_init(&more, 4096);
 	if (x->c->features & SMTP_DSN) {
-		put_notify(&more, r->notify);
+		put_notify(&more, notify_of(x, r));
 		put_orcpt(&more, r->orcpt, x->c->features & SMTP_SMTPUTF8);
 	}
 	smtpc_put(x->c, "RCPT TO:<%.*s>%s", STR_ARG(r->address), more.ptr);
@@ -341,6 +368,34 @@ static void refuse_all(struct transaction *x, const char *code, struct str text)
 		settle_text(x, x->rcpts[i], true, code, text);
 }
 
+/* RFC 2852 4.1.3, 4.1.4.1: only where the time is kept. To whom LMTP is spoken is where mail ends, not a relay. No
+ * other host is tried for that (7). */
+static bool is_in_time(struct transaction *x)
+{
+	struct smtpc_conn *c = x->c;
+	struct arena *arena = x->t->job->arena;
+
+	if (!(x->t->job->by_mode & BY_RETURN))
+		return true;
+	if (by_left(x) <= 0) {
+		refuse_all(x, "5.4.7", STR("delivery time expired"));
+		return false;
+	}
+	if (c->lmtp && !(c->features & SMTP_DELIVERBY))
+		return true;
+	if (!(c->features & SMTP_DELIVERBY)) {
+		refuse_all(x, "5.3.3",
+			   arena_printf(arena, "DELIVERBY is required, but was not offered by host %s", c->peer));
+		return false;
+	}
+	if ((int64_t)c->by_minimum <= by_left(x))
+		return true;
+	refuse_all(x, "5.3.3",
+		   arena_printf(arena, "the %lld seconds left are less than host %s asks for (DELIVERBY %llu)",
+				(long long)by_left(x), c->peer, (unsigned long long)c->by_minimum));
+	return false;
+}
+
 /* Looks at the message and at what was offered. False: everybody has an outcome. */
 static bool is_sendable(struct transaction *x)
 {
@@ -365,6 +420,8 @@ static bool is_sendable(struct transaction *x)
 			   arena_printf(arena, "SMTPUTF8 is required, but was not offered by host %s", c->peer));
 		return false;
 	}
+	if (!is_in_time(x))
+		return false;
 	x->seven_bit =
 		x->t->message->eight_bit && !(c->features & SMTP_8BITMIME) && !c->conf->disable_mime_output_conversion;
 	return true;

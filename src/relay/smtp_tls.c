@@ -473,11 +473,18 @@ static void log_connection(struct smtpc_try *t, struct smtpc_conn *c)
 		log_info("%s TLS connection established to %s: %s", trust, c->relay, c->tls_text);
 }
 
-/* The hand-shake failed. With the policy may the same host is tried without (RFC 7435: better than never). */
+/* STARTTLS was offered and came to nothing, in whatever way: closed, silent, no TLS. With the policy may the same host
+ * is tried without (RFC 7435: better than never). Not where a password would be sent: that is worth waiting for. */
+static void came_to_nothing(struct smtpc_try *t, const struct smtpc_conn *c)
+{
+	t->tls_failed = c->io_error != SMTP_IO_STOP && t->login.len == 0;
+}
+
 static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	struct err err = ERR_NONE;
 
+	came_to_nothing(t, c);
 	if (c->io_error == SMTP_IO_TIMEOUT || c->io_error == SMTP_IO_STOP)
 		return -1;
 	if (ERR_peek_last_error() != 0)
@@ -487,7 +494,6 @@ static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
 	smtpc_failed(c, SMTP_IO_LOST);
 	log_info("SSL_connect error to %s: %s", c->relay, err.text);
 	smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
-	t->tls_failed = true;
 	return 0;
 }
 
@@ -520,14 +526,18 @@ int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c)
 		return start(t, c);
 	c->where = "sending STARTTLS";
 	smtpc_put(c, "STARTTLS");
-	if (smtpc_read_reply(c, c->conf->smtp_starttls_timeout) < 0)
+	if (smtpc_read_reply(c, c->conf->smtp_starttls_timeout) < 0) {
+		came_to_nothing(t, c);
 		return -1;
+	}
 	if (c->reply.code / 100 != 2) {
 		if (t->effective == TLS_LEVEL_MAY && c->reply.code != 421)
 			return 1; /* still in plaintext */
+		came_to_nothing(t, c);
 		smtpc_note(t, false, STR("4.7.4"),
-			   arena_printf(t->job->arena, "TLS is required, but host %s refused to start TLS: %.*s",
-					c->peer, STR_ARG(smtpc_reply_text(&c->reply, t->job->arena))),
+			   arena_printf(t->job->arena, "%shost %s refused to start TLS: %.*s",
+					t->effective == TLS_LEVEL_MAY ? "" : "TLS is required, but ", c->peer,
+					STR_ARG(smtpc_reply_text(&c->reply, t->job->arena))),
 			   c, true);
 		return 0;
 	}
@@ -535,7 +545,7 @@ int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c)
 	if (c->in_at < c->in_len) {
 		smtpc_failed(c, SMTP_IO_PROTOCOL);
 		smtpc_note(t, false, STR("4.7.5"), STR("Cannot start TLS: the server did not wait for it"), c, false);
-		t->tls_failed = true;
+		came_to_nothing(t, c);
 		return 0;
 	}
 	return start(t, c);

@@ -20,6 +20,10 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 		.smtputf8 = m->args.smtputf8,
 		.arrival = (uint64_t)clock_wall(),
 		.content = m->content,
+		.hold_until = (uint64_t)m->hold_until,
+		.hold_request = m->args.hold_request,
+		.by_time = (uint64_t)m->by_time,
+		.by_mode = m->args.by_mode,
 		.delivered_to = m->filter.delivered_to,
 		.delivered_to_count = m->filter.delivered_to_count,
 		.rcpts = m->targets.v,
@@ -76,6 +80,8 @@ void smtp_log_taken(struct smtp_session *c, struct delivery *d, int how, struct 
 	struct log_gather gather;
 
 	/* What the queue holds under our id is logged by relay when it is done. */
+	if (how == DELIVER_QUEUED && d->hold_until > 0)
+		smtp_log_held(c, d);
 	if (how == DELIVER_QUEUED && str_eq(queued_as, d->queue_id))
 		return;
 	log_gather(&gather);

@@ -60,10 +60,14 @@ static enum next announce(struct smtp_session *c, struct str args)
 		buf_addz(&out, "250-SIZE\r\n");
 	if (!c->conf->disable_vrfy_command)
 		buf_addz(&out, "250-VRFY\r\n");
+	/* RFC 1985 2; where it would be of no use to anybody it is not offered. */
+	if (!c->lmtp && !c->local && c->conf->fast_flush_domains.len > 0)
+		buf_addz(&out, "250-ETRN\r\n");
 	if (smtp_offers_tls(c))
 		buf_addz(&out, "250-STARTTLS\r\n");
 	if (!c->local)
 		announce_auth(c, &out);
+	smtp_timing_announce(c, &out);
 	buf_addz(&out, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
 	session_write(c->s, buf_str(&out));
 	buf_release(&out);

@@ -1,15 +1,20 @@
-/* MAIL FROM. RFC 5321 4.1.1.2; SIZE: RFC 1870; DSN: RFC 3461 4.3, 4.4; SMTPUTF8: RFC 6531. */
+/* MAIL FROM. RFC 5321 4.1.1.2; SIZE: RFC 1870; DSN: RFC 3461 4.3, 4.4; SMTPUTF8: RFC 6531; when: timing.c. */
 #include "smtp/smtp.h"
 
 static enum next mail_check(struct smtp_session *c, const struct mail_args *args, struct str sender)
 {
 	struct smtp_mail *m = &c->mail;
 	struct err err = ERR_NONE;
+	int code;
 
 	/* RFC 1870 6.1: told before, refused before. */
 	if (c->conf->message_size_limit > 0 && args->size > (uint64_t)c->conf->message_size_limit) {
 		smtp_mail_reset(c);
 		return smtp_reply(c, 552, "5.3.4", "Message size exceeds fixed limit");
+	}
+	if (smtp_timing_check(c, args, &code, &err) < 0) {
+		smtp_mail_reset(c);
+		return smtp_reply_err(c, code, &err);
 	}
 	if (smtp_limit_check(c, EVENT_MESSAGE, &err) < 0) {
 		smtp_mail_reset(c);
@@ -17,6 +22,7 @@ static enum next mail_check(struct smtp_session *c, const struct mail_args *args
 	}
 	m->args = *args;
 	m->sender = sender;
+	smtp_timing_take(c);
 	return smtp_reply(c, 250, "2.1.0", "Ok");
 }
 

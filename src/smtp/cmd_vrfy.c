@@ -1,4 +1,4 @@
-/* VRFY, EXPN, ETRN: who lives here is nobody's business. RFC 5321 3.5.3, 7.3. */
+/* VRFY, EXPN: who lives here is nobody's business. RFC 5321 3.5.3, 7.3. */
 #include "smtp/smtp.h"
 
 enum next smtp_cmd_vrfy(struct smtp_session *c, struct str args)
@@ -16,10 +16,4 @@ enum next smtp_cmd_expn(struct smtp_session *c, struct str args)
 {
 	(void)args;
 	return smtp_reply(c, 502, "5.5.1", "EXPN command is not implemented");
-}
-
-enum next smtp_cmd_etrn(struct smtp_session *c, struct str args)
-{
-	(void)args;
-	return smtp_reply(c, 502, "5.5.1", "ETRN command is not implemented");
 }

@@ -1,6 +1,7 @@
 /* The log lines of Postfix, word for word: pflogsumm, fail2ban and people's eyes know them. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "msg/date.h"
 #include "smtp/smtp.h"
 #include <stdarg.h>
 
@@ -107,6 +108,17 @@ void smtp_log_message(struct smtp_session *c, struct delivery *d)
 	log_as(c->log_qmgr, "%.*s: from=<%.*s>, size=%llu, nrcpt=%zu (queue active)", STR_ARG(d->queue_id),
 	       STR_ARG(d->sender), (unsigned long long)(d->content.size + d->prefix.len), d->rcpt_count);
 	log_gathered(&gather);
+}
+
+void smtp_log_held(struct smtp_session *c, const struct delivery *d)
+{
+	struct buf when;
+
+	buf_init(&when, 64);
+	date_internet_write(&when, (int64_t)d->hold_until);
+	log_as(c->log_qmgr, "%.*s: held until %.*s, as the sender asked (%.*s)", STR_ARG(d->queue_id),
+	       STR_ARG(buf_str(&when)), STR_ARG(d->hold_request));
+	buf_release(&when);
 }
 
 static double seconds(int64_t us)

@@ -1,5 +1,4 @@
 /* Where the protocol asks the restriction language. */
-#include "base/clock.h"
 #include "smtp/smtp.h"
 
 #define QUEUE_ADMIT_MS 5000
@@ -94,8 +93,26 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
-/* Until when there is room enough that nobody need ask: the queue's own word, for all sessions of this process. */
-static _Atomic int64_t ample_until_ms;
+int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err)
+{
+	struct policy_request r = request_of(c);
+	struct policy_deferral deferral = {0};
+	enum policy_verdict verdict = POLICY_DUNNO;
+	static const enum policy_stage stages[] = {STAGE_CLIENT, STAGE_HELO, STAGE_ETRN};
+	const struct str lists[] = {
+		c->conf->smtpd_client_restrictions,
+		c->conf->smtpd_helo_restrictions,
+		c->conf->smtpd_etrn_restrictions,
+	};
+
+	r.etrn = domain;
+	r.deferral = &deferral;
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && verdict != POLICY_REFUSE; i++) {
+		r.stage = stages[i];
+		verdict = policy_eval(lists[i], &r, code_r, err);
+	}
+	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
+}
 
 /* A queue that cannot be asked now may be back when the message is there. */
 static int queue_admits(struct smtp_session *c, struct err *err)
@@ -103,15 +120,11 @@ static int queue_admits(struct smtp_session *c, struct err *err)
 	struct queue_admit ask = {.size = c->mail.args.size};
 	struct err why = ERR_NONE;
 	struct rpc_reply hold;
-	struct queue_admitted admitted;
+	struct queue_ok ok;
 
-	if (clock_ms() < ample_until_ms)
-		return 0;
 	rpc_reply_init(&hold);
-	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &admitted, &hold, true, QUEUE_ADMIT_MS, &why) == 0) {
+	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &ok, &hold, true, QUEUE_ADMIT_MS, &why) == 0)
 		why.kind = ERR_OK;
-		ample_until_ms = admitted.ample_ms ? clock_ms() + admitted.ample_ms : 0;
-	}
 	rpc_reply_release(&hold);
 	return why.kind == ERR_FULL ? err_set(err, ERR_FULL, "4.3.1", "Error: Insufficient system storage") : 0;
 }

@@ -6,14 +6,12 @@
 
 int smtp_code_of(int code, const struct err *err)
 {
-	if (code < 500) /* who says a temporary one means it: 450 of a restriction */
+	if (code < 500) /* who says a temporary one means it: 450, 454, 421 of a restriction */
 		return code;
 	if (err->code[0] == '5') /* RFC 5321 4.2.2: 552 is for exceeded storage */
 		return code == 550 && str_eq(str_from(err->code), STR("5.2.2")) ? 552 : code;
 	if (err->kind == ERR_FULL)
 		return 452;
-	if (code >= 400 && code < 500) /* the administrator's own choice: 450, 454, 421 */
-		return code;
 	return err_is_temp(err) || err->code[0] == '4' ? 451 : code;
 }
 

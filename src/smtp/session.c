@@ -115,9 +115,8 @@ static void name_log(struct smtp_session *c)
 	struct str base = c->conf->syslog_name, after;
 
 	str_split(base, '/', &base, &after);
-	c->log_name =
-		arena_printf(&c->arena, "%.*s/%s", STR_ARG(base), c->service->name != NULL ? c->service->name : "smtpd")
-			.ptr;
+	c->log_service = c->service->name != NULL ? c->service->name : "smtpd";
+	c->log_name = arena_printf(&c->arena, "%.*s/%s", STR_ARG(base), c->log_service).ptr;
 	c->log_cleanup = arena_printf(&c->arena, "%.*s/cleanup", STR_ARG(base)).ptr;
 	c->log_qmgr = arena_printf(&c->arena, "%.*s/qmgr", STR_ARG(base)).ptr;
 	c->log_virtual = arena_printf(&c->arena, "%.*s/virtual", STR_ARG(base)).ptr;

@@ -84,8 +84,9 @@ struct smtp_mail {
 	bool granted;	/* directory knows it */
 	int64_t started_us, data_us;
 	struct mail_args args;
-	struct str sender;   /* text form, "" for the null sender */
-	struct str queue_id; /* "" until the first recipient was accepted */
+	int64_t hold_until, by_time; /* seconds since 1970; 0: at once, whenever */
+	struct str sender;	     /* text form, "" for the null sender */
+	struct str queue_id;	     /* "" until the first recipient was accepted */
 	uint8_t id[DELIVERY_ID_SIZE];
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
@@ -108,6 +109,7 @@ struct smtp_session {
 	struct service *service;
 	struct conf *conf;
 	const char *log_name;				  /* "postrider/smtpd" */
+	const char *log_service;			  /* what of it is the service's: "submission/smtpd" */
 	const char *log_cleanup, *log_qmgr, *log_virtual; /* the names under which Postfix logs these lines */
 	struct deliver_env env;
 	bool lmtp;
@@ -168,6 +170,7 @@ void smtp_log_client(struct smtp_session *c); /* QUEUEID: client=... */
 void smtp_log_auth_failed(struct smtp_session *c, struct str why, struct str user);
 void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const struct err *err, struct str recipient);
 void smtp_log_disconnect(struct smtp_session *c);
+void smtp_log_held(struct smtp_session *c, const struct delivery *d);
 void smtp_log_message(struct smtp_session *c, struct delivery *d); /* message-id=, from=, size= */
 void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const struct delivery_rcpt *r,
 		       const char *relay, const char *status, const char *dsn, const char *text);
@@ -242,6 +245,13 @@ enum next smtp_bdat_bulk(struct smtp_session *c);
 /* One more of these. -1 with err (4.7.1) when that is more than the client or the user may. */
 int smtp_limit_check(struct smtp_session *c, enum dir_event event, struct err *err) WARN_UNUSED;
 
+/* ---- timing.c: FUTURERELEASE, DELIVERBY ---- */
+void smtp_timing_announce(const struct smtp_session *c, struct buf *out);
+/* What MAIL asks for is to be had here. -1 with the reply in code_r and err. */
+int smtp_timing_check(const struct smtp_session *c, const struct mail_args *mail, int *code_r,
+		      struct err *err) WARN_UNUSED;
+void smtp_timing_take(struct smtp_session *c);
+
 /* ---- policy.c ---- */
 /* smtpd_tls_security_level: STARTTLS is to be had here and now; nothing else is, before it. */
 bool smtp_offers_tls(struct smtp_session *c);
@@ -251,6 +261,8 @@ bool smtp_rejects_bare_lf(struct smtp_session *c);
 /* All lists that belong to a recipient, in Postfix's order. 0: goes on. -1: refused. */
 int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct str text, enum rcpt_class class,
 		     int *code_r, struct err *err);
+/* Those on the client, the HELO name and ETRN itself. */
+int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err);
 /* Also whether the queue has room, when the message will go there. */
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err);
 

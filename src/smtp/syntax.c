@@ -1,9 +1,12 @@
-/* Command lines (RFC 5321 4.1.1), with the parameters of RFC 1870, 3030, 3461, 4954, 6152 and 6531. */
+/* Command lines (RFC 5321 4.1.1), with the parameters of RFC 1870, 2852, 3030, 3461, 4865, 4954, 6152 and
+ * 6531. */
 #include "smtp/syntax.h"
 #include "base/encode.h"
+#include "msg/date.h"
 
-#define ENVID_MAX 100 /* RFC 3461 4.4 */
-#define ORCPT_MAX 500 /* RFC 3461 4.2 */
+#define ENVID_MAX      100 /* RFC 3461 4.4 */
+#define ORCPT_MAX      500 /* RFC 3461 4.2 */
+#define SECONDS_DIGITS 9   /* RFC 4865 3, RFC 2852 4 */
 
 void smtp_line_split(struct str line, struct str *verb_r, struct str *args_r)
 {
@@ -120,6 +123,54 @@ static int params_parse(struct str rest, param_fn *fn, void *ctx, struct arena *
 	return 0;
 }
 
+/* Up to nine digits. */
+static bool take_seconds(struct str text, int64_t *seconds_r)
+{
+	uint32_t n;
+
+	if (text.len == 0 || text.len > SECONDS_DIGITS || !str_to_u32(text, &n))
+		return false;
+	*seconds_r = n;
+	return true;
+}
+
+/* RFC 4865 3: one of the two, once. */
+static int hold_param(struct mail_args *mail, struct str name, struct str value, struct arena *arena, struct err *err)
+{
+	bool is_for = name.len == strlen("HOLDFOR");
+
+	if (mail->hold_request.len > 0)
+		return err_set(err, ERR_SYNTAX, "5.5.4", "Error: HOLDFOR and HOLDUNTIL exclude each other");
+	if (is_for ? !take_seconds(value, &mail->hold_for) || mail->hold_for == 0
+		   : !date_internet_parse(value, &mail->hold_until) || mail->hold_until <= 0)
+		return bad_param(err, name);
+	mail->hold_request = arena_printf(arena, "%s;%.*s", is_for ? "for" : "until", STR_ARG(value));
+	return 0;
+}
+
+/* RFC 2852 4: by-time ";" by-mode [by-trace]. */
+static bool by_parse(struct str value, struct mail_args *mail)
+{
+	struct str time, mode;
+	bool minus;
+
+	if (!str_split(value, ';', &time, &mode) || mode.len == 0 || mode.len > 2)
+		return false;
+	minus = str_starts(time, STR("-"));
+	if (minus || str_starts(time, STR("+")))
+		time = str_skip(time, 1);
+	if (!take_seconds(time, &mail->by_seconds))
+		return false;
+	if (minus)
+		mail->by_seconds = -mail->by_seconds;
+	mail->by_mode = ascii_lower(mode.ptr[0]) == 'n' ? BY_NOTIFY : ascii_lower(mode.ptr[0]) == 'r' ? BY_RETURN : 0;
+	if (mail->by_mode == 0 || (mode.len == 2 && ascii_lower(mode.ptr[1]) != 't') ||
+	    (mail->by_mode == BY_RETURN && mail->by_seconds <= 0))
+		return false;
+	mail->by_mode |= mode.len == 2 ? BY_TRACE : 0;
+	return true;
+}
+
 static int mail_param(void *ctx, struct str name, struct str value, bool has_value, struct arena *arena,
 		      struct err *err)
 {
@@ -154,6 +205,11 @@ static int mail_param(void *ctx, struct str name, struct str value, bool has_val
 		/* Who submitted it first (RFC 4954 5): read and not believed. */
 		if (value.len == 0 || !smtp_xtext_decode(value, arena, &ignored))
 			return bad_param(err, name);
+	} else if (str_ieq(name, STR("HOLDFOR")) || str_ieq(name, STR("HOLDUNTIL"))) {
+		return hold_param(mail, name, value, arena, err);
+	} else if (str_ieq(name, STR("BY"))) {
+		if (!by_parse(value, mail))
+			return bad_param(err, name);
 	} else {
 		return err_set(err, ERR_PERM, "5.5.4", "Unsupported option: %.*s", STR_ARG(name));
 	}
@@ -176,7 +232,7 @@ int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct ma
 	unsigned flags = ADDRESS_EMPTY | (strict ? ADDRESS_STRICT : 0) | (says_smtputf8(args) ? ADDRESS_UTF8 : 0);
 	struct str rest;
 
-	*mail_r = (struct mail_args){.sender = {STR(""), STR("")}, .envid = STR("")};
+	*mail_r = (struct mail_args){.sender = {STR(""), STR("")}, .envid = STR(""), .hold_request = STR("")};
 	if (!path_keyword(&args, STR("FROM"), strict))
 		return err_set(err, ERR_SYNTAX, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_parse_path(args, flags, arena, &mail_r->sender, &rest, err) < 0)

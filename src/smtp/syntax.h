@@ -21,6 +21,11 @@ struct mail_args {
 	bool body_8bit, smtputf8;
 	int ret;	  /* enum dsn_ret (RFC 3461 4.3) */
 	struct str envid; /* decoded from xtext */
+	/* HOLDFOR in seconds, HOLDUNTIL in seconds since 1970 (RFC 4865 3); 0: not given. */
+	int64_t hold_for, hold_until;
+	struct str hold_request; /* "for;600": as a report quotes it */
+	int64_t by_seconds;	 /* BY (RFC 2852 4), from now; may have passed. If by_mode */
+	uint8_t by_mode;	 /* enum by_mode; 0: not given */
 };
 /* args: what stands behind MAIL: "FROM:<a@b> SIZE=1000 ...". RFC 5321 4.1.1.2. */
 int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct mail_args *mail_r,

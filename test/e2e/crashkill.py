@@ -82,6 +82,7 @@ class Killer:
     def __init__(self, mail, rng, faults=None, pause=(0.02, 0.3), master=0.02):
         self.mail, self.rng, self.faults, self.pause, self.master_share = mail, rng, faults, pause, master
         self.kills = {}
+        self.spare = ()             # processes that live on, by name
         self.gave_up = None
 
     def count(self, name):
@@ -115,7 +116,7 @@ class Killer:
         self.mail.start()
 
     def once(self):
-        children = self.mail.children()
+        children = {pid: name for pid, name in self.mail.children().items() if name not in self.spare}
         # One that lived for two seconds died by accident; for one that dies again and again there is the back-off.
         grown = {p: n for p, n in children.items() if self.age(p) > 2.1 or self.rng.random() < 0.03}
         what = self.rng.random()
@@ -126,7 +127,7 @@ class Killer:
                 self.kill(pid, name)
         elif what < 0.2 and self.faults:
             # One at a time: what lies in wait at a point of the start would keep a process from ever starting.
-            name = self.rng.choice(self.faults.NAMES)
+            name = self.rng.choice([n for n in self.faults.NAMES if n.split(".")[0] not in self.spare])
             if not self.faults.armed(name):
                 self.faults.arm(name)
                 self.count("at a fault point")

@@ -46,7 +46,10 @@ class Zone:
 class DnsServer:
     # What behave() takes: of a name, or "*" for all.
     BEHAVIOURS = {"timeout", "delay", "servfail", "refused", "nxdomain", "nodata", "truncate", "truncate-always", "wrong-id",
-                  "wrong-address", "wrong-question", "garbage", "short", "loop", "strip", "bogus", "expired", "future"}
+                  "wrong-address", "wrong-question", "garbage", "short", "loop", "strip", "bogus", "expired", "future",
+                  # Forged answers that say FORGED arrive before the true one; records of other names come with it.
+                  "forged-id", "forged-source", "forged-question", "extra"}
+    FORGED = "127.6.6.6"
 
     def __init__(self, ttl=0):
         self.ttl = ttl
@@ -242,10 +245,26 @@ class DnsServer:
                 answer.answer.append(dns.rrset.from_text(a, 0, IN, TYPE.CNAME, b.to_text()))
         elif word != "nodata":
             self._fill(answer, query, name, rtype, word)
+        if word == "extra":
+            for section in (answer.answer, answer.authority, answer.additional):
+                section.append(dns.rrset.from_text("victim." + name.to_text(), 600, IN, TYPE.A, self.FORGED))
         return answer
 
+    def _forgeries(self, query, word):
+        """What somebody sends who has seen the question, or guesses it: (bytes, who sends)."""
+        answer = dns.message.make_response(query, recursion_available=True)
+        name, rtype = query.question[0].name, query.question[0].rdtype
+        lie = f"0 forged.{name}" if rtype == TYPE.MX else self.FORGED
+        answer.answer.append(dns.rrset.from_text(name, 600, IN, rtype if rtype in (TYPE.MX, TYPE.A) else TYPE.A, lie))
+        data = answer.to_wire()
+        if word == "forged-id":
+            return [(struct.pack("!H", query.id ^ i) + data[2:], self.udp) for i in (1, 256, 0x5555)]
+        if word == "forged-question":
+            return [(data[:13] + b"z" + data[14:], self.udp)]
+        return [(data, self.other)] * 3
+
     def _reply(self, wire, transport):
-        """(seconds to wait, bytes to send, who sends) of each reply; none: silence."""
+        """(seconds to wait, bytes to send, who sends, what is sent before it) of a reply; none: silence."""
         query = dns.message.from_wire(wire)
         query.want_dnssec = query.edns >= 0 and bool(query.ednsflags & dns.flags.DO)
         name = name_of(query.question[0].name)
@@ -271,7 +290,8 @@ class DnsServer:
             data = data[:2] + b"\xff" * 40
         elif word == "short":
             data = data[:len(data) // 2]
-        return delay or 0, data, self.other if word == "wrong-address" else self.udp
+        before = self._forgeries(query, word) if transport == "udp" and word and word.startswith("forged-") else ()
+        return delay or 0, data, self.other if word == "wrong-address" else self.udp, before
 
     # ---- sockets ----
     def _send(self, sender, data, where):
@@ -294,6 +314,8 @@ class DnsServer:
             if reply and reply[0]:
                 threading.Timer(reply[0], self._send, (reply[2], reply[1], where)).start()
             elif reply:
+                for data, sender in reply[3]:
+                    self._send(sender, data, where)
                 self._send(reply[2], reply[1], where)
 
     def _serve_tcp(self):

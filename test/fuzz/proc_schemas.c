@@ -3,6 +3,7 @@
  *
  * Covers: src/engine/rpc_schema.c */
 #include "directory/schema.h"
+#include "dns/schema.h"
 #include "proc/schema.h"
 #include "queue/schema.h"
 #include "store/schema.h"
@@ -32,7 +33,7 @@ static void decode(const struct rpc_type *type, struct str in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct rpc_call *const tables[] = {STORE_CALLS, DIR_CALLS, QUEUE_CALLS, CONTROL_CALLS};
+	const struct rpc_call *const tables[] = {STORE_CALLS, DIR_CALLS, QUEUE_CALLS, CONTROL_CALLS, DNS_CALLS};
 	const struct rpc_call *table;
 	size_t calls = 0;
 

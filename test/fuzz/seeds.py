@@ -172,6 +172,9 @@ MAKERS = {
     "policy_access": lambda: [b"OK", b"123", b"REJECT 5.7.1 no", b"450 4.2.0 later", b"DUNNO", b"HOLD x", b"permit_mynetworks, reject",
                               b"PREPEND X: y", b"550", b"421 5.x.1 t"],
     "directory_address": lambda: [a.strip(b"<>") for a in ADDRESSES],
+    "dns_rdata": lambda: prefixed(range(9), [b"\xc0\0\2\1", bytes(16), b"\0\12\2mx\4test\0", b"\0\1\0\2\3\xe1\1b\0", b"\3a\0b\2c\xff", b"\3\1\1" + bytes(32),
+                                             b"\77" + b"\xff" * 63 + b"\0", (b"\77" + b"." * 63) * 3 + b"\75" + b"x" * 61 + b"\0", b"\2mx\xc0\x0c",
+                                             b"mx.test.", b"a..b"]),
     "engine_proxy": lambda: PROXY,
     "imap_command": lambda: prefixed(range(10), sorted(set(imap_arguments()))) + prefixed([9], messages()),
     "imap_frame": lambda: prefixed(range(4), [b"".join(t)[:4000] for t in transcripts("imap")]),
@@ -184,6 +187,8 @@ MAKERS = {
     "msg_summary": lambda: prefixed(range(3), messages()),
     "pop3_command": lambda: [b"".join(t) for t in transcripts("pop3")] + messages(),
     "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),
+    "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
+                                                 b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
     "smtp_command": lambda: MAIL_ARGS,
     "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +

@@ -46,7 +46,7 @@ static int prescan(struct rules *rules, struct rule *r, struct str result, struc
 {
 	struct str rest = result, literal;
 	struct buf plain;
-	unsigned number;
+	unsigned number = 0;
 	int more;
 
 	buf_init(&plain, TABLE_LINE_MAX);
@@ -73,7 +73,7 @@ static struct str substitute(const struct rule *r, const struct rule_groups *gro
 {
 	struct str rest = r->result, literal, result;
 	struct buf out;
-	unsigned number;
+	unsigned number = 0;
 
 	buf_init(&out, TABLE_LINE_MAX);
 	while (next_piece(&rest, &literal, &number) > 0) {

@@ -68,12 +68,14 @@ static const struct {
 	{"virtual_alias_domains", LIST, 0},
 	{"mydestination", LIST, 0},
 	{"mynetworks", LIST, SMTPD},
+	{"fast_flush_domains", LIST, SMTPD},
 	{"smtpd_client_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_helo_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_sender_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_relay_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_recipient_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_data_restrictions", RESTRICTIONS, SMTPD},
+	{"smtpd_etrn_restrictions", RESTRICTIONS, SMTPD},
 };
 
 bool table_set_may_ask(enum process_role role, struct str parameter)

@@ -4,6 +4,8 @@
  * end. How much is tried:
  *   POWERLOSS=all         every prefix of the history, every kind of loss (make torture); otherwise a part of them,
  *                         drawn by the seed, and every prefix that ends with a sync
+ *   POWERLOSS_SECONDS=n   of all, as many as so many seconds allow for each powerloss_each(): scattered over the whole
+ *                         history, and others with each seed; how far it is is told every 15 seconds
  *   POWERLOSS_SEED=n      the seed, printed by every run */
 #ifndef TEST_JOURNAL_RECORDER_H
 #define TEST_JOURNAL_RECORDER_H
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The running recorder, or NULL. */
@@ -50,20 +53,72 @@ static inline void powerloss_one(struct io_record *r, size_t n, enum io_loss los
 	fn(ctx, r, n, loss, seed, what);
 }
 
+static inline double powerloss_clock(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* All, in an order that is scattered over the history from its beginning on, until the time is up. Returns how many. */
+static inline size_t powerloss_scattered(struct io_record *r, size_t from, size_t total, uint64_t seed,
+					 powerloss_fn *fn, void *ctx)
+{
+	const char *given = getenv("POWERLOSS_SECONDS");
+	double now = powerloss_clock(), end = given ? now + atof(given) : 0, told = now;
+	size_t step = (size_t)((double)total * 0.618) | 1, a, b, i, done;
+
+	for (;; step++) {
+		for (a = total, b = step; b;) {
+			size_t rest = a % b;
+
+			a = b;
+			b = rest;
+		}
+		if (a == 1)
+			break;
+	}
+	i = seed % total;
+	for (done = 0; done < total; done++, i = (i + step) % total) {
+		now = powerloss_clock();
+		if (end > 0 && now >= end)
+			break;
+		if (now - told >= 15) {
+			told = now;
+			print_message("power loss: %zu of %zu states\n", done, total);
+			fflush(stdout);
+		}
+		powerloss_one(r, from + i / IO_LOSE_KINDS, i % IO_LOSE_KINDS, seed + i, fn, ctx);
+	}
+	return done;
+}
+
+static inline void powerloss_drawn(struct io_record *r, size_t from, size_t total, size_t few, uint64_t seed,
+				   powerloss_fn *fn, void *ctx)
+{
+	size_t stride = total < few ? 1 : (total / few) | 1;
+
+	for (size_t i = stride > 1 ? seed % stride : 0; i < total; i += stride)
+		powerloss_one(r, from + i / IO_LOSE_KINDS, i % IO_LOSE_KINDS, seed + i, fn, ctx);
+	/* What was made safe a moment ago, without anything that was not. */
+	for (size_t n = from + 1; n <= io_record_length(r) && stride > 1 && !powerloss_nested; n++)
+		if (io_record_is_sync(r, n) && (n + seed) % 4 == 0)
+			powerloss_one(r, n, IO_LOSE_ALL, seed, fn, ctx);
+}
+
 /* Calls fn for images of the prefixes from `from` operations on; about `few` of them unless all are wanted. */
 static inline void powerloss_each(struct io_record *r, size_t from, size_t few, powerloss_fn *fn, void *ctx)
 {
 	static uint64_t drawn;
 	uint64_t seed = powerloss_nested ? ++drawn : powerloss_seed(), before = powerloss_images;
 	size_t length = io_record_length(r), total = (length - from + 1) * IO_LOSE_KINDS;
-	size_t stride = (powerloss_all() && !powerloss_nested) || total < few ? 1 : (total / few) | 1;
 
-	for (size_t i = stride > 1 ? seed % stride : 0; i < total; i += stride)
-		powerloss_one(r, from + i / IO_LOSE_KINDS, i % IO_LOSE_KINDS, seed + i, fn, ctx);
-	/* What was made safe a moment ago, without anything that was not. */
-	for (size_t n = from + 1; n <= length && stride > 1 && !powerloss_nested; n++)
-		if (io_record_is_sync(r, n) && (n + seed) % 4 == 0)
-			powerloss_one(r, n, IO_LOSE_ALL, seed, fn, ctx);
+	if (powerloss_all() && !powerloss_nested)
+		print_message("power loss: %zu of %zu states tried\n",
+			      powerloss_scattered(r, from, total, seed, fn, ctx), total);
+	else
+		powerloss_drawn(r, from, total, few, seed, fn, ctx);
 	if (!powerloss_nested)
 		print_message("power loss: %zu operations, %llu images recovered, POWERLOSS_SEED=%llu\n", length,
 			      (unsigned long long)(powerloss_images - before), (unsigned long long)seed);

@@ -129,13 +129,45 @@ static void test_imap_dates_are_strict(void **state)
 	buf_release(&b);
 }
 
+static void test_internet_dates_read_back(void **state)
+{
+	static const char *const bad[] = {"",
+					  "2026-11-22T17:40:00",
+					  "2026-13-22T17:40:00Z",
+					  "2026-11-22T24:40:00Z",
+					  "2026-11-22T17:40:00.Z",
+					  "2026-11-22T17:40:00Zx",
+					  "2026-11-31T17:40:00Z",
+					  "0000-11-22T17:40:00Z",
+					  "2026-11-22 17:40:00Z",
+					  "2026-11-22T17:60:00Z"};
+	static const int64_t times[] = {0, 951868799, 1795369200, 253402300799};
+	struct buf out;
+	int64_t time;
+
+	(void)state;
+	buf_init(&out, 100);
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++) {
+		buf_clear(&out);
+		date_internet_write(&out, times[i]);
+		assert_true(date_internet_parse(buf_str(&out), &time));
+		assert_int_equal(time, times[i]);
+	}
+	buf_release(&out);
+	assert_true(date_internet_parse(STR("2026-11-22t17:39:59.001+00:00"), &time));
+	assert_int_equal(time, 1795369200); /* not before */
+	assert_true(date_internet_parse(STR("2026-11-22T17:40:00.000Z"), &time));
+	assert_int_equal(time, 1795369200);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_false(date_internet_parse(str_from(bad[i]), &time));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_real_dates_are_read),
-		cmocka_unit_test(test_what_is_no_date_is_refused),
-		cmocka_unit_test(test_written_dates_read_back),
-		cmocka_unit_test(test_imap_dates_are_strict),
+		cmocka_unit_test(test_real_dates_are_read),	 cmocka_unit_test(test_what_is_no_date_is_refused),
+		cmocka_unit_test(test_written_dates_read_back),	 cmocka_unit_test(test_imap_dates_are_strict),
+		cmocka_unit_test(test_internet_dates_read_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

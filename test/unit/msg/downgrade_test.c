@@ -16,13 +16,20 @@ static int put(void *ctx, struct str piece)
 	return 0;
 }
 
-static const char *convert(const char *message)
+static const char *convert_some(const char *message)
 {
 	buf_release(&out);
 	buf_init(&out, 1 << 22);
 	assert_int_equal(mime_downgrade(str_from(message), put, NULL), 0);
-	assert_true(str_is_ascii(buf_str(&out)));
 	return out.ptr;
+}
+
+static const char *convert(const char *message)
+{
+	const char *converted = convert_some(message);
+
+	assert_true(str_is_ascii(buf_str(&out)));
+	return converted;
 }
 
 static void plain_text_becomes_quoted_printable(void **state)
@@ -90,6 +97,26 @@ static void seven_bit_mail_passes_unchanged(void **state)
 	assert_string_equal(convert("A: b\n"), "A: b\n");
 }
 
+/* RFC 1847 2.1: opaque for whoever is on the way. The parts beside it are converted. */
+static void what_is_signed_stays_as_it_is(void **state)
+{
+	static const char signed_mail[] =
+		"Content-Type: multipart/signed; boundary=s\nContent-Transfer-Encoding: 8bit\n\n--s\nContent-Type: "
+		"text/plain\nContent-Transfer-Encoding: 8bit\n\nh\xc3\xa4\n--s\nContent-Type: "
+		"application/pgp-signature\n\nsig\n--s--\n";
+	static const char head[] = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n"
+				   "Content-Transfer-Encoding: 8bit\n\n--b\n";
+	static const char footer[] = "\n--b\nContent-Type: text/plain\n";
+	char message[2000], want[2000];
+
+	(void)state;
+	assert_string_equal(convert_some(signed_mail), signed_mail);
+	snprintf(message, sizeof(message), "%s%s%s\n\xc3\xb6\n--b--\n", head, signed_mail, footer);
+	snprintf(want, sizeof(want), "%s%s%sContent-Transfer-Encoding: quoted-printable\n\n=C3=B6\n--b--\n", head,
+		 signed_mail, footer);
+	assert_string_equal(convert_some(message), want);
+}
+
 static int stop(void *ctx, struct str piece)
 {
 	(void)piece;
@@ -120,6 +147,7 @@ int main(void)
 		cmocka_unit_test(other_types_become_base64),
 		cmocka_unit_test(only_the_parts_that_need_it_are_touched),
 		cmocka_unit_test(seven_bit_mail_passes_unchanged),
+		cmocka_unit_test(what_is_signed_stays_as_it_is),
 		cmocka_unit_test(whoever_takes_the_pieces_may_stop),
 	};
 

@@ -144,6 +144,23 @@ static void test_a_delay_says_until_when(void **state)
 	buf_release(&out);
 }
 
+/* RFC 4865 5.1.2, RFC 2852 5. */
+static void test_times_asked_for_are_told(void **state)
+{
+	struct dsn d = make(&bob);
+	struct buf out;
+
+	(void)state;
+	d.hold_request = STR("for;600");
+	d.deliver_by = 880127800;
+	buf_init(&out, 100000);
+	dsn_write(&d, &out);
+	has(buf_str(&out), "Arrival-Date: Fri, 21 Nov 1997 15:43:20 +0000\n"
+			   "Deliver-By-Date: Fri, 21 Nov 1997 15:56:40 +0000\n"
+			   "Future-Release-Request: for;600\n\n");
+	buf_release(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -151,6 +168,7 @@ int main(void)
 		cmocka_unit_test(test_headers_only_when_asked),
 		cmocka_unit_test(test_foreign_addresses_in_both_variants),
 		cmocka_unit_test(test_a_delay_says_until_when),
+		cmocka_unit_test(test_times_asked_for_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -29,6 +29,10 @@ struct ask {
 	enum rcpt_class class;
 	enum policy_stage stage;
 	const char *says; /* what every table says; NULL: nothing, "!": it fails */
+	const char *key;  /* only of this key; NULL: of any */
+	const char *host; /* the client's name */
+	const char *sender;
+	bool conclude; /* what is left behind for the end of all lists counts, too */
 };
 
 static struct buf asked; /* "TABLE how key; " for each look-up */
@@ -36,12 +40,45 @@ static struct buf asked; /* "TABLE how key; " for each look-up */
 static int lookup(void *ctx, const struct dir_lookup *ask, struct str *value_r, struct err *err)
 {
 	const struct ask *a = ctx;
+	static const char *const ways[] = {[LOOKUP_KEY] = "key",
+					   [LOOKUP_ACCESS_ADDRESS] = "address",
+					   [LOOKUP_ACCESS_NAME] = "name",
+					   [LOOKUP_ACCESS_CLIENT] = "client",
+					   [LOOKUP_NETWORKS] = "networks"};
 
-	buf_addf(&asked, "%.*s %u %.*s;", STR_ARG(ask->list), ask->how, STR_ARG(ask->key));
+	buf_addf(&asked, "%.*s %s %.*s;", STR_ARG(ask->list), ways[ask->how], STR_ARG(ask->key));
 	if (a->says && a->says[0] == '!')
 		return err_set(err, ERR_TEMP, "4.3.0", "the table fails");
 	*value_r = str_from(a->says);
-	return a->says != NULL;
+	return a->says != NULL && (a->key == NULL || str_eq(ask->key, str_from(a->key)));
+}
+
+/* b.example has one mail server, which has one address; so has its only name server. */
+static int resolve(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *a,
+		   struct err *err)
+{
+	static const struct {
+		const char *name;
+		enum dns_type type;
+		const char *value;
+	} zone[] = {{"b.example", DNS_MX, "mx.elsewhere.example"}, {"mx.elsewhere.example", DNS_A, "203.0.113.7"},
+		    {"b.example", DNS_NS, "ns.elsewhere.example"}, {"ns.elsewhere.example", DNS_AAAA, "2001:db8::53"},
+		    {"b.example", DNS_A, "203.0.113.80"},	   {"client.b.example", DNS_A, "198.51.100.1"},
+		    {"alone.b.example", DNS_A, "203.0.113.9"}};
+
+	(void)ctx, (void)err;
+	*a = (struct dns_answer){.status = str_ends(name, STR("example")) ? DNS_NODATA : DNS_TEMP};
+	for (size_t i = 0; i < ARRAY_SIZE(zone); i++) {
+		if (!str_eq(name, str_from(zone[i].name)) || type != zone[i].type)
+			continue;
+		a->status = DNS_OK;
+		a->v = ARENA_NEW(arena, struct dns_record);
+		a->n = 1;
+		a->v->name = str_from(zone[i].value);
+		if (type == DNS_A || type == DNS_AAAA)
+			assert_true(net_addr_parse(a->v->name, 0, &a->v->address));
+	}
+	return 0;
 }
 
 /* "permit", "dunno", or the reply. */
@@ -49,13 +86,18 @@ static const char *eval(const char *list, struct ask ask)
 {
 	static char text[400];
 	struct conf *conf = conf_of(ask.conf ? ask.conf : "mynetworks = 127.0.0.0/8, 192.0.2.0/24\n");
-	struct address sender = {STR("a"), STR("b.example")}, rcpt = {STR("x"), STR("y.example")};
+	struct policy_deferral deferral = {0};
+	struct address sender = {STR("a"), str_from(ask.sender ? ask.sender : "b.example")},
+		       rcpt = {STR("x"), STR("y.example")};
 	struct net_addr client;
 	struct policy_request r = {
 		.conf = conf,
 		.client = &client,
 		.client_name = STR("unknown[198.51.100.1]"),
 		.helo = STR("client"),
+		.host_name = str_from(ask.host),
+		.resolve = ask.key ? resolve : NULL,
+		.deferral = &deferral,
 		.sender = &sender,
 		.sender_text = STR("a@b.example"),
 		.recipient = &rcpt,
@@ -77,6 +119,8 @@ static const char *eval(const char *list, struct ask ask)
 	buf_clear(&asked);
 	assert_true(net_addr_parse(str_from(ask.client ? ask.client : "198.51.100.1"), 1, &client));
 	verdict = policy_eval(str_from(list), &r, &code, &err);
+	if (ask.conclude)
+		verdict = policy_conclude(verdict, &deferral, &code, &err);
 	conf_unref(&conf);
 	if (verdict == POLICY_REFUSE && ask.says)
 		snprintf(text, sizeof(text), "%d %s %s", code, err.code, err.text);
@@ -191,7 +235,7 @@ static void what_decides_nothing_yet_is_named(void **state)
 static void what_decides_nothing_yet_lets_the_next_decide(void **state)
 {
 	(void)state;
-	assert_string_equal(eval("reject_rbl_client permit, check_client_mx_access hash:/x reject", (struct ask){0}),
+	assert_string_equal(eval("reject_rbl_client permit, check_ccert_access hash:/x reject", (struct ask){0}),
 			    "554 5.7.1");
 	assert_string_equal(eval("warn_if_reject reject_unknown_client_hostname, reject", (struct ask){0}),
 			    "554 5.7.1");
@@ -213,7 +257,8 @@ static void actions_of_access_tables(void **state)
 		{"REJECT", "554 5.7.1 <a@b.example>: Sender address rejected: Access denied"},
 		{"reject 5.1.8 no such domain", "554 5.1.8 <a@b.example>: Sender address rejected: no such domain"},
 		{"DEFER", "450 4.7.1 <a@b.example>: Sender address rejected: Try again later"},
-		{"DEFER_IF_PERMIT wait", "450 4.7.1 <a@b.example>: Sender address rejected: wait"},
+		{"DEFER_IF_PERMIT wait", "dunno"},
+		{"DEFER_IF_REJECT wait", "dunno"},
 		{"550 5.7.26 not you", "550 5.7.26 <a@b.example>: Sender address rejected: not you"},
 		{"421 later", "421 4.7.1 <a@b.example>: Sender address rejected: later"},
 		{"HOLD", "451 4.3.5 Server configuration error"},
@@ -241,14 +286,141 @@ static void each_check_asks_for_what_it_is_about(void **state)
 	eval("check_client_access hash:/a, check_helo_access hash:/b, check_sender_access hash:/c, "
 	     "check_recipient_access hash:/d",
 	     (struct ask){.says = "DUNNO"});
-	assert_string_equal(asked.ptr,
-			    "hash:/a 6 198.51.100.1;hash:/b 5 client;hash:/c 4 a@b.example;hash:/d 4 x@y.example;");
+	assert_string_equal(asked.ptr, "hash:/a client 198.51.100.1;hash:/b name client;hash:/c address "
+				       "a@b.example;hash:/d address x@y.example;");
 	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_CLIENT});
-	assert_string_equal(asked.ptr, "hash:/a 6 198.51.100.1;");
+	assert_string_equal(asked.ptr, "hash:/a client 198.51.100.1;");
 	eval("hash:/a", (struct ask){.says = "DUNNO", .stage = STAGE_RECIPIENT});
-	assert_string_equal(asked.ptr, "hash:/a 4 x@y.example;");
+	assert_string_equal(asked.ptr, "hash:/a address x@y.example;");
 	assert_string_equal(eval("warn_if_reject check_sender_access hash:/a, permit", (struct ask){.says = "REJECT"}),
 			    "permit");
+}
+
+static void clients_are_asked_for_by_name_and_by_address(void **state)
+{
+	static const char client[] = "check_client_access hash:/a";
+
+	(void)state;
+	eval(client, (struct ask){.says = "x", .key = "none", .host = "unknown"});
+	assert_string_equal(asked.ptr, "hash:/a name unknown;hash:/a client 198.51.100.1;");
+	assert_string_equal(eval(client, (struct ask){.says = "REJECT", .key = "c.example", .host = "c.example"}),
+			    "554 5.7.1 <unknown[198.51.100.1]>: Client host rejected: Access denied");
+	assert_string_equal(eval(client, (struct ask){.says = "!", .host = "c.example"}),
+			    "451 4.3.0 <x@y.example>: Temporary lookup failure");
+}
+
+static void log_in_names_have_their_own_check(void **state)
+{
+	static const char sasl[] = "check_sasl_access hash:/a";
+
+	(void)state;
+	assert_string_equal(eval(sasl, (struct ask){.says = "REJECT paid up?", .user = "alice"}),
+			    "554 5.7.1 <alice>: SASL login name rejected: paid up?");
+	assert_string_equal(asked.ptr, "hash:/a key alice;");
+	/* Who is not logged in has no name, and is not asked for. */
+	assert_string_equal(eval(sasl, (struct ask){.says = "OK"}), "dunno");
+	assert_string_equal(asked.ptr, "");
+}
+
+static void servers_of_a_domain_may_refuse_and_never_permit(void **state)
+{
+	static const struct {
+		const char *list, *key, *sender, *host;
+		bool found;
+	} cases[] = {
+		{"check_sender_mx_access hash:/m", "mx.elsewhere.example", NULL, NULL, true},
+		{"check_sender_mx_access hash:/m", "203.0.113.7", NULL, NULL, true},
+		{"check_sender_mx_access hash:/m", "203.0.113.80", NULL, NULL, false},
+		{"check_sender_mx_access hash:/m", "203.0.113.9", "alone.b.example", NULL, true}, /* it is its own */
+		{"check_sender_mx_access hash:/m", "203.0.113.9", "[203.0.113.9]", NULL, true},
+		{"check_sender_mx_access hash:/m", "2001:db8::9", "[IPv6:2001:db8::9]", NULL, true},
+		{"check_sender_mx_access hash:/m", "x", "silent.test", NULL, false},
+		{"check_sender_ns_access hash:/m", "2001:db8::53", NULL, NULL, true},
+		{"check_sender_ns_access hash:/m", "ns.elsewhere.example", "deep.down.b.example", NULL, true},
+		{"check_sender_ns_access hash:/m", "x", "only.example", NULL, false},
+		{"check_sender_a_access hash:/m", "203.0.113.80", NULL, NULL, true},
+		{"check_client_a_access hash:/m", "198.51.100.1", NULL, "client.b.example", true},
+		{"check_client_ns_access hash:/m", "ns.elsewhere.example", NULL, "client.b.example", true},
+		{"check_client_a_access hash:/m", "unknown", NULL, "unknown", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct ask ask = {.key = cases[i].key, .sender = cases[i].sender, .host = cases[i].host};
+		const char *verdict;
+
+		ask.says = "554 go away";
+		verdict = eval(cases[i].list, ask);
+		if (cases[i].found ? strncmp(verdict, "554 5.7.1 ", 10) != 0 : strcmp(verdict, "dunno") != 0)
+			fail_msg("case %zu: %s", i, verdict);
+		ask.says = "OK";
+		ask.class = RCPT_REMOTE;
+		assert_string_equal(eval(cases[i].list, ask),
+				    cases[i].found ? "451 4.3.5 Server configuration error" : "dunno");
+	}
+}
+
+static void what_is_put_off_waits_for_the_end(void **state)
+{
+	static const struct {
+		const char *list, *says, *verdict;
+	} cases[] = {
+		{"hash:/s, permit", "DEFER_IF_PERMIT 4.1.1 busy",
+		 "450 4.1.1 <x@y.example>: Recipient address rejected: busy"},
+		{"hash:/s, reject", "DEFER_IF_PERMIT busy",
+		 "554 5.7.1 <x@y.example>: Recipient address rejected: Access denied"},
+		{"hash:/s, reject", "DEFER_IF_REJECT 5.1.1 busy",
+		 "450 4.1.1 <x@y.example>: Recipient address rejected: busy"},
+		{"hash:/s, permit", "DEFER_IF_REJECT busy", "permit"},
+		{"hash:/s, defer", "DEFER_IF_REJECT busy",
+		 "450 4.7.1 <x@y.example>: Recipient address rejected: Try again later"},
+		{"warn_if_reject hash:/s, permit", "DEFER_IF_PERMIT busy", "permit"},
+		{"defer_if_permit, permit", "", "450 4.7.1 <x@y.example>: Recipient address rejected: Try again later"},
+		{"defer_if_reject, reject", "", "450 4.7.1 <x@y.example>: Recipient address rejected: Try again later"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *verdict = eval(
+			cases[i].list, (struct ask){.says = cases[i].says, .stage = STAGE_RECIPIENT, .conclude = true});
+
+		if (strcmp(verdict, cases[i].verdict) != 0)
+			fail_msg("case %zu: %s", i, verdict);
+	}
+}
+
+static void reply_codes_are_the_configuration_s(void **state)
+{
+	static const struct {
+		const char *list, *conf, *says, *verdict;
+	} cases[] = {
+		{"reject", "reject_code = 450\n", "", "450 4.7.1"},
+		{"defer", "defer_code = 451\n", "", "451 4.7.1"},
+		{"hash:/s", "access_map_reject_code = 550\n", "REJECT", "550 5.7.1"},
+		{"hash:/s", "access_map_reject_code = 450\n", "REJECT 5.7.9 no", "450 4.7.9"},
+		{"hash:/s", "access_map_defer_code = 421\n", "DEFER", "421 4.7.1"},
+		{"reject_unauth_destination", "relay_domains_reject_code = 550\n", "", "550 5.7.1"},
+		{"reject_unauth_destination", "relay_domains_reject_code = 450\n", "", "450 4.7.1"},
+		{"reject_plaintext_session", "plaintext_reject_code = 550\n", "", "550 5.7.1"},
+		{"reject_non_fqdn_helo_hostname", "non_fqdn_reject_code = 450\n", "", "450 4.5.2"},
+		{"reject_unlisted_recipient", "unknown_virtual_mailbox_reject_code = 450\n", "", "450 4.1.1"},
+		{"reject_unlisted_recipient", "unknown_local_recipient_reject_code = 450\n", "", "550 5.1.1"},
+		{"reject_unlisted_recipient",
+		 "unknown_local_recipient_reject_code = 450\nmydestination = a.test, Y.example\n", "", "450 4.1.1"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *verdict =
+			eval(cases[i].list,
+			     (struct ask){.conf = cases[i].conf,
+					  .says = cases[i].says,
+					  .stage = STAGE_RECIPIENT,
+					  .class = strstr(cases[i].list, "unlisted") ? RCPT_UNKNOWN : RCPT_REMOTE});
+
+		if (strncmp(verdict, cases[i].verdict, 9) != 0)
+			fail_msg("case %zu: %s", i, verdict);
+	}
 }
 
 static void classes_are_lists_of_their_own(void **state)
@@ -270,7 +442,7 @@ static void mynetworks_with_tables_are_directorys(void **state)
 
 	(void)state;
 	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf, .says = ""}), "permit");
-	assert_string_equal(asked.ptr, "!192.0.2.1, hash:/n, 192.0.2.0/24 7 198.51.100.1;");
+	assert_string_equal(asked.ptr, "!192.0.2.1, hash:/n, 192.0.2.0/24 networks 198.51.100.1;");
 	assert_string_equal(eval("permit_mynetworks", (struct ask){.conf = conf}), "dunno");
 	assert_string_equal(eval("permit_mynetworks, reject", (struct ask){.conf = conf, .says = "!"}),
 			    "451 4.3.0 <x@y.example>: Temporary lookup failure");
@@ -295,6 +467,11 @@ int main(void)
 		cmocka_unit_test(what_decides_nothing_yet_lets_the_next_decide),
 		cmocka_unit_test(actions_of_access_tables),
 		cmocka_unit_test(each_check_asks_for_what_it_is_about),
+		cmocka_unit_test(clients_are_asked_for_by_name_and_by_address),
+		cmocka_unit_test(log_in_names_have_their_own_check),
+		cmocka_unit_test(servers_of_a_domain_may_refuse_and_never_permit),
+		cmocka_unit_test(what_is_put_off_waits_for_the_end),
+		cmocka_unit_test(reply_codes_are_the_configuration_s),
 		cmocka_unit_test(classes_are_lists_of_their_own),
 		cmocka_unit_test(mynetworks_with_tables_are_directorys),
 	};

@@ -10,7 +10,6 @@
 #include "../journal/recorder.h"
 #include "../journal/testdir.h"
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/map.h"
 #include "config/roles.h"
 #include "os/fd.h"
@@ -18,7 +17,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <unistd.h>
 
 #define SEGMENT (256u << 10)
 #define STATES	400
@@ -422,9 +420,6 @@ static void check(int root, unsigned acked, const char *what)
 		show(first, second);
 		fail_msg("%s: another start changed something", what);
 	}
-	/* Looked for while it serves. */
-	for (int64_t until = clock_ms() + 60000; stray_files(root, "msgs", first) && clock_ms() < until;)
-		usleep(1000);
 	box_stop(&b);
 	if (stray_files(root, "msgs", first) || stray_files(root, "spool", ""))
 		fail_msg("%s: files that belong to no message", what);

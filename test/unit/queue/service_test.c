@@ -226,6 +226,76 @@ static void a_claim_comes_back_when_its_peer_goes(void **state)
 	assert_int_equal(claim(f->c, f, 10000, &got), 1);
 }
 
+/* Its answer was lost with the queue that took it. */
+static void a_result_that_comes_again_counts_once(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_FAILED, STR("5.0.0"), STR("never")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_told told = {.address = STR("bob@example.test"), .outcome = OUTCOME_FAILED};
+	struct queue_result r = {.outcomes = {.v = o, .n = 2}, .told = {.v = &told, .n = 1}};
+	struct queue_claimed got;
+	struct queue_ended ended;
+	struct queue_listed l;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	r.id = str_from(id);
+	r.attempt = got.infos.v[0].attempts + 1;
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_int_equal(l.messages.v[0].rcpts.n, 1);
+	assert_int_equal(l.messages.v[0].rcpts.v[0].attempts, 1);
+	/* The rest is done with; what is left is the report of one failure, of a message that had one part. */
+	r.told.n = 0;
+	o[1].outcome = OUTCOME_DELIVERED;
+	r.attempt = 2;
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_false(ended.ended);
+	stop(f);
+	start(f);
+	assert_int_equal(claim(f->c, f, 60000, &got), 1);
+	assert_int_equal(got.infos.v[0].part, QUEUE_PART_REPORT);
+	assert_int_equal(got.infos.v[0].told.n, 1);
+	assert_int_equal(got.infos.v[0].nrcpt, 2);
+}
+
+static void a_refused_result_leaves_the_part_with_who_claimed_it(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n"), bounce = message("report\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")},
+					  {1, OUTCOME_FAILED, STR("5.0.0"), STR("never")}};
+	struct rpc_channel *other = connect_as(f, PROCESS_RELAY);
+	struct queue_give_back back = {0};
+	struct queue_claimed got;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	bounce.delivery_id = STR("");
+	assert_int_equal(result(f, id, o, 2, &bounce, 1), -ERR_PERM);
+	assert_int_equal(claim(other, f, 0, &got), 0);
+	assert_int_equal(result(f, id, o, 1, NULL, 0), 0);
+	assert_int_equal(claim(other, f, 5000, &got), 1);
+	assert_int_equal(got.messages.v[0].rcpts.n, 1);
+	/* Or it is given back. */
+	o[0] = o[1];
+	back.id = str_from(id);
+	bounce.sender = STR_NULL;
+	struct queue_result r = {.id = str_from(id), .outcomes = {.v = o, .n = 1}, .bounces = {.v = &bounce, .n = 1}};
+	struct queue_ended ended;
+
+	assert_int_equal(call(other, f, &QUEUE_RESULT, &r, &ended), -ERR_PERM);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(rpc_send(other, &QUEUE_GIVE_BACK, &back), 0);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	rpc_channel_free(&other);
+}
+
 static void everything_survives_a_restart_and_moves_to_files(void **state)
 {
 	struct fixture *f = *state;
@@ -393,37 +463,6 @@ static void an_administrator_flushes_and_deletes(void **state)
 	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), -ERR_NOT_FOUND);
 }
 
-/* More than the queue does in one step. */
-static void all_are_deleted_in_one_pass(void **state)
-{
-	enum { MANY = 520 };
-	struct fixture *f = *state;
-	struct queue_message m = message("body\n");
-	struct queue_act act = {.action = QUEUE_DELETE, .until = 1};
-	struct queue_acted acted;
-	struct queue_listed l;
-	char first[64], id[64];
-
-	commit(f, &m, first);
-	for (unsigned i = 1; i < MANY; i++) {
-		m = message("body\n");
-		commit(f, &m, id);
-	}
-	/* What came later was not meant, and neither is what stands before. */
-	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
-	assert_int_equal(acted.count, 0);
-	act = (struct queue_act){.action = QUEUE_DELETE, .after = str_from(first)};
-	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
-	assert_int_equal(acted.count, MANY - 1);
-	assert_int_equal(acted.next.len, 0);
-	assert_int_equal(listed(f, "", &l), 1);
-	assert_true(str_eq(l.messages.v[0].id, str_from(first)));
-	/* They are gone for good. */
-	stop(f);
-	start(f);
-	assert_int_equal(listed(f, "", &l), 1);
-}
-
 static void nonsense_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -437,6 +476,160 @@ static void nonsense_is_refused(void **state)
 	m.blob = 99;
 	assert_int_equal(call(f->c, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), -ERR_TEMP);
 	assert_true(result(f, "../etc", NULL, 0, NULL, 0) < 0);
+}
+
+static uint64_t act(struct fixture *f, enum queue_action action, const char *id)
+{
+	struct queue_act ask = {.action = (uint8_t)action, .id = str_from(id)};
+	struct queue_acted acted;
+
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &ask, &acted), 0);
+	return acted.count;
+}
+
+static uint64_t due_of(struct fixture *f)
+{
+	struct queue_listed l;
+
+	assert_int_equal(listed(f, "", &l), 1);
+	return l.states.v[0].due;
+}
+
+/* RFC 4865: far beyond any pause, which is what a clock that was set back looks like. */
+static void what_is_to_be_sent_later_waits(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t until = (uint64_t)clock_wall() + 30 * 86400;
+	struct queue_message m = message("body\n");
+	struct queue_claimed got;
+	struct queue_listed l;
+	char id[64];
+
+	m.hold_until = until;
+	m.hold_request = STR("for;2592000");
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(due_of(f), until);
+	act(f, QUEUE_FLUSH, id);
+	act(f, QUEUE_REQUEUE, id);
+	assert_int_equal(due_of(f), until);
+	/* The administrator's hold is another; without it the sender's is as it was. */
+	act(f, QUEUE_HOLD, id);
+	assert_true(due_of(f) >= QUEUE_HELD);
+	act(f, QUEUE_RELEASE, id);
+	assert_int_equal(due_of(f), until);
+	for (int lost = 0; lost < 2; lost++) {
+		stop(f);
+		if (lost)
+			assert_int_equal(unlinkat(f->dir, "index.mdb", 0), 0);
+		start(f);
+		assert_int_equal(claim(f->c, f, 0, &got), 0);
+		assert_int_equal(due_of(f), until);
+		assert_int_equal(listed(f, "", &l), 1);
+		assert_int_equal(l.messages.v[0].hold_until, until);
+		assert_true(str_eq(l.messages.v[0].hold_request, STR("for;2592000")));
+	}
+	act(f, QUEUE_RELEASE, id);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	assert_true(got.messages.v[0].hold_until <= (uint64_t)clock_wall());
+	assert_true(str_eq(got.messages.v[0].body, STR("body\n")));
+}
+
+static void what_is_to_be_sent_later_goes_when_it_is_time(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("later\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	char id[64];
+
+	m.hold_until = (uint64_t)clock_wall() + 2;
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 20000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].body, STR("later\n")));
+	assert_true((uint64_t)clock_wall() >= m.hold_until);
+	/* From then on it is as any other: it comes back after the shortest pause. */
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(claim(f->c, f, 20000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].id, str_from(id)));
+}
+
+/* RFC 2852 4.1.3: when the time is over somebody must look. */
+static void a_message_is_due_when_its_time_is_over(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	char id[64];
+
+	f->p.minimal_backoff_time = 100000;
+	stop(f);
+	start(f);
+	m.by_mode = BY_RETURN | BY_TRACE;
+	m.by_time = (uint64_t)clock_wall() + 50;
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	assert_int_equal(got.messages.v[0].by_time, m.by_time);
+	assert_int_equal(got.messages.v[0].by_mode, BY_RETURN | BY_TRACE);
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	assert_int_equal(due_of(f), m.by_time);
+}
+
+/* RFC 1985: what waits there, and nothing else; not again and again. */
+static void etrn_flushes_one_destination_once(void **state)
+{
+	static struct queue_rcpt far[2] = {
+		{.index = 0, .address = {"x@far.test", 10}, .original = {"x@far.test", 10}},
+		{.index = 1, .address = {"y@other.test", 12}, .original = {"y@other.test", 12}},
+	};
+	struct fixture *f = *state;
+	struct rpc_channel *smtpd;
+	struct queue_message m = message("body\n"), later = message("later\n");
+	struct queue_etrn ask = {.destination = STR("Far.Test")};
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")},
+					  {1, OUTCOME_DEFERRED, STR("4.3.0"), STR("later")}};
+	struct queue_claimed got;
+	struct queue_acted acted;
+	char id[64];
+
+	f->p.minimal_backoff_time = 300000;
+	stop(f);
+	start(f);
+	smtpd = connect_as(f, PROCESS_SMTPD);
+	m.rcpts.v = later.rcpts.v = far;
+	later.hold_until = (uint64_t)clock_wall() + 86400;
+	commit(f, &m, id);
+	commit(f, &later, id);
+	for (int tries = 0; tries < 2; tries++) {
+		size_t want = tries == 0 ? 2 : 1;
+
+		for (size_t done = 0; done < want; done++) {
+			struct queue_result r = {.outcomes = {o, 2}};
+			struct queue_claim one = {.max = 1, .wait_ms = 10000};
+			struct queue_ended ended;
+			char which[64];
+
+			assert_int_equal(call(f->c, f, &QUEUE_CLAIM, &one, &got), 0);
+			assert_int_equal(got.messages.n, 1);
+			assert_true(tries == 0 || str_eq(got.messages.v[0].rcpts.v[0].address, STR("x@far.test")));
+			snprintf(which, sizeof(which), "%.*s", STR_ARG(got.messages.v[0].id));
+			r.id = str_from(which);
+			r.part = got.infos.v[0].part;
+			r.attempt = got.infos.v[0].attempts + 1;
+			assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+		}
+		assert_int_equal(claim(f->c, f, 0, &got), 0);
+		assert_int_equal(call(smtpd, f, &QUEUE_ETRN, &ask, &acted), 0);
+		assert_int_equal(acted.count, 2); /* it tells of those that wait, whatever it does */
+	}
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	ask.destination = STR("nowhere.test");
+	assert_int_equal(call(smtpd, f, &QUEUE_ETRN, &ask, &acted), 0);
+	assert_int_equal(acted.count, 0);
+	rpc_channel_free(&smtpd);
 }
 
 /* A front end that was taken over must not read, report or delete what others queued. */
@@ -581,6 +774,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_message_is_claimed_deferred_and_due_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_claim_comes_back_when_its_peer_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_result_that_comes_again_counts_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_refused_result_leaves_the_part_with_who_claimed_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
@@ -588,7 +783,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
-		cmocka_unit_test_setup_teardown(all_are_deleted_in_one_pass, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_goes_when_it_is_time, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_message_is_due_when_its_time_is_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(etrn_flushes_one_destination_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(nonsense_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_blob_is_its_peers_and_goes_with_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_process_may_ask_only_what_its_work_takes, setup, teardown),

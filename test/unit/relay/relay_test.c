@@ -209,6 +209,72 @@ static void waiting_too_long_is_failing(void **state)
 	assert_int_equal(fakes.bounces.n, 1);
 }
 
+/* RFC 2852 4.1.3 */
+static void what_was_to_be_delivered_by_then_is_returned(void **state)
+{
+	struct queue_message m = message("alice@example.test", "bob@example.test");
+
+	(void)state;
+	m.arrival -= 100;
+	m.by_mode = BY_RETURN;
+	m.by_time = m.arrival + 60;
+	assert_string_equal(run(&m), "3 3 5.4.7 delivery time expired");
+	assert_int_equal(fakes.delivered.n, 0);
+	assert_int_equal(fakes.bounces.n, 1);
+	assert_non_null(strstr(fakes.bounces.v[0], "Action: failed\nStatus: 5.4.7\n"));
+	assert_non_null(strstr(fakes.bounces.v[0], "\nDeliver-By-Date: "));
+	assert_non_null(strstr(fakes.bounces.v[0], "\nArrival-Date: "));
+	m.by_time += 86400;
+	assert_string_equal(run(&m), "3 1 2.0.0 delivered to mailbox");
+	assert_int_equal(fakes.bounces.n, 0);
+}
+
+static void who_wants_to_know_is_told_once_that_time_is_over(void **state)
+{
+	struct queue_message m = message("alice@example.test", "late@example.test");
+
+	(void)state;
+	m.arrival -= 100;
+	m.by_mode = BY_NOTIFY;
+	m.by_time = m.arrival + 60;
+	assert_string_equal(run(&m), "3 2 4.2.2 the mailbox is full");
+	assert_int_equal(fakes.bounces.n, 1);
+	assert_non_null(strstr(fakes.bounces.v[0], "Action: delayed\nStatus: 4.4.7\n"));
+	fakes.warned = WARNED_BY;
+	run(&m);
+	assert_int_equal(fakes.bounces.n, 0);
+	fakes.warned = 0;
+	/* Delivered, but late. */
+	rcpts[0].address = rcpts[0].original = STR("bob@example.test");
+	assert_string_equal(run(&m), "3 1 2.0.0 delivered to mailbox");
+	assert_int_equal(fakes.bounces.n, 1);
+	assert_non_null(strstr(fakes.bounces.v[0], "Action: delayed\nStatus: 4.4.7\n"));
+	rcpts[0].notify = NOTIFY_NEVER;
+	run(&m);
+	assert_int_equal(fakes.bounces.n, 0);
+	rcpts[0].notify = 0;
+	/* It came like that: who had it then has told. */
+	m.by_time = m.arrival - 5;
+	run(&m);
+	assert_int_equal(fakes.bounces.n, 0);
+}
+
+/* RFC 4865: its life begins when it is sent. */
+static void what_was_held_is_not_old(void **state)
+{
+	struct queue_message m = message("alice@example.test", "late@example.test");
+
+	(void)state;
+	m.hold_until = m.arrival;
+	m.arrival -= 20 * 86400;
+	m.hold_request = STR("for;1728000");
+	assert_string_equal(run(&m), "3 2 4.2.2 the mailbox is full");
+	m = message("alice@example.test", "gone@example.test");
+	m.hold_request = STR("for;60");
+	run(&m);
+	assert_non_null(strstr(fakes.bounces.v[0], "\nFuture-Release-Request: for;60\n"));
+}
+
 static void a_loop_ends(void **state)
 {
 	struct queue_message m = message("", "bob@example.test");
@@ -264,6 +330,9 @@ int main(void)
 		cmocka_unit_test(a_far_sender_is_told_too),
 		cmocka_unit_test(notify_is_obeyed),
 		cmocka_unit_test(waiting_too_long_is_failing),
+		cmocka_unit_test(what_was_to_be_delivered_by_then_is_returned),
+		cmocka_unit_test(who_wants_to_know_is_told_once_that_time_is_over),
+		cmocka_unit_test(what_was_held_is_not_old),
 		cmocka_unit_test(a_loop_ends),
 		cmocka_unit_test(recipients_are_decided_one_by_one),
 		cmocka_unit_test(run_ends_when_told),

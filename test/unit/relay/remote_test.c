@@ -1,4 +1,5 @@
 /* The SMTP client against a server that follows a script. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "remote_stand.h"
@@ -98,6 +99,62 @@ static void dsn_parameters_are_passed_on(void **state)
 	rcpts[0].orcpt = STR("rfc822;B+x@r.test");
 	deliver();
 	assert_true(rcpts[0].dsn_by);
+	end();
+}
+
+/* RFC 2852 4.1.4: what is left is said, from near enough to now. */
+static void the_time_left_is_passed_on(void **state)
+{
+	(void)state;
+	begin(HELLO "S: 250 DELIVERBY 30,more\nC: MAIL FROM:<a@example.test> BY=9\nS: 250 Ok\n"
+		    "C: RCPT TO:<b@r.test>\nS: 250 Ok\nC: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n",
+	      "", "b@r.test");
+	job.by_mode = BY_RETURN | BY_TRACE;
+	job.by_time = clock_wall() + 99999;
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	assert_true(rcpts[0].by_passed);
+	end();
+}
+
+static void what_must_be_in_time_goes_only_where_time_is_kept(void **state)
+{
+	(void)state;
+	begin(PLAIN "C: QUIT\n", "", "b@r.test");
+	job.by_mode = BY_RETURN;
+	job.by_time = clock_wall() + 99999;
+	deliver();
+	is(0, OUTCOME_FAILED, "5.3.3", "DELIVERBY is required, but was not offered by host");
+	end();
+	begin(HELLO "S: 250 DELIVERBY 240000\nC: QUIT\n", "", "b@r.test");
+	job.by_mode = BY_RETURN;
+	job.by_time = clock_wall() + 99999;
+	deliver();
+	is(0, OUTCOME_FAILED, "5.3.3", "less than host");
+	end();
+	begin(HELLO "S: 250 DELIVERBY\nC: QUIT\n", "", "b@r.test");
+	job.by_mode = BY_RETURN;
+	job.by_time = clock_wall();
+	deliver();
+	is(0, OUTCOME_FAILED, "5.4.7", "delivery time expired");
+	end();
+}
+
+/* RFC 2852 4.1.4.2 */
+static void who_does_not_know_the_time_is_asked_to_tell_of_delays(void **state)
+{
+	(void)state;
+	begin(PIPED "C: MAIL FROM:<a@example.test> SIZE=42\nC: RCPT TO:<b@r.test> NOTIFY=FAILURE,DELAY\n"
+		    "C: RCPT TO:<c@r.test> NOTIFY=SUCCESS,DELAY\nC: RCPT TO:<d@r.test> NOTIFY=NEVER\nC: DATA\n"
+		    "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n",
+	      "", "b@r.test c@r.test d@r.test");
+	job.by_mode = BY_NOTIFY;
+	job.by_time = clock_wall() - 5;
+	rcpts[1].notify = NOTIFY_SUCCESS;
+	rcpts[2].notify = NOTIFY_NEVER;
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	assert_false(rcpts[0].by_passed);
 	end();
 }
 
@@ -361,6 +418,9 @@ int main(void)
 		cmocka_unit_test(a_server_without_ehlo_is_greeted_by_helo),
 		cmocka_unit_test(chunks_are_sent_where_they_are_taken),
 		cmocka_unit_test(dsn_parameters_are_passed_on),
+		cmocka_unit_test(the_time_left_is_passed_on),
+		cmocka_unit_test(what_must_be_in_time_goes_only_where_time_is_kept),
+		cmocka_unit_test(who_does_not_know_the_time_is_asked_to_tell_of_delays),
 		cmocka_unit_test(lmtp_answers_for_each_recipient),
 		cmocka_unit_test(a_message_too_large_for_the_server_is_not_sent),
 		cmocka_unit_test(eight_bits_are_converted_where_they_are_not_taken),

@@ -370,6 +370,25 @@ static void we_log_in_where_there_is_a_password(void **state)
 	}
 }
 
+static void no_password_goes_where_tls_came_to_nothing(void **state)
+{
+	(void)state;
+	zone_clear();
+	password_table = "127.0.0.1=me:secret";
+	begin(HELLO "S: 250-AUTH PLAIN\nS: 250 STARTTLS\nC: STARTTLS\nCLOSE\n", LOGIN "smtp_sasl_security_options =\n",
+	      "b@r.test");
+	deliver();
+	is(0, OUTCOME_DEFERRED, "4.4.2", "while sending STARTTLS");
+	assert_int_equal(server.connections, 1);
+	end();
+	zone_clear();
+	begin(HELLO "S: 250-AUTH PLAIN\nS: 250 STARTTLS\nC: STARTTLS\nNEXT\n" HELLO "S: 250 STARTTLS\n" MAIL, "",
+	      "b@r.test");
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+	end();
+}
+
 static void a_refused_log_in_waits_or_fails_as_configured(void **state)
 {
 	(void)state;
@@ -527,6 +546,65 @@ static void mail_does_not_come_back_to_ourselves(void **state)
 	arena_release(&arena);
 }
 
+/* Names behind which nobody answers, each for as long as he may. */
+
+static int64_t slow_now;
+static unsigned slow_asked;
+
+static int64_t slow_clock(void)
+{
+	return slow_now;
+}
+
+static int slow_dns(void *ctx, struct str name, enum dns_type type, struct arena *a, struct dns_answer *answer,
+		    struct err *err)
+{
+	(void)ctx, (void)err;
+	slow_asked++;
+	*answer = (struct dns_answer){.status = DNS_TEMP, .canonical = name, .why = STR("no answer in time")};
+	if (type != DNS_MX && str_starts(name, STR("good"))) {
+		answer->status = type == DNS_A ? DNS_OK : DNS_NODATA;
+		answer->v = ARENA_NEW(a, struct dns_record);
+		answer->n = type == DNS_A;
+		(void)!net_addr_parse(STR("192.0.2.1"), 0, &answer->v->address);
+	} else if (type == DNS_MX) {
+		answer->status = DNS_OK;
+		answer->v = ARENA_ARRAY(a, struct dns_record, 200);
+		for (; answer->n < 200; answer->n++)
+			answer->v[answer->n] = (struct dns_record){
+				.type = DNS_MX, .name = STR("dead.test"), .preference = (uint16_t)(10 + answer->n)};
+		if (str_starts(name, STR("half")))
+			answer->v[77].name = STR("good.test"), answer->v[77].preference = 1;
+	} else {
+		slow_now += 20000;
+	}
+	return 0;
+}
+
+static void names_that_nobody_answers_for_do_not_hold_a_thread_for_an_hour(void **state)
+{
+	static const struct mx_dns dns = {.lookup = slow_dns, .now_ms = slow_clock};
+	struct mx_self *self = mx_self_new();
+	struct nexthop n;
+	struct err err = ERR_NONE;
+
+	(void)state;
+	arena_init(&arena);
+	configure("dns_timeout = 20s\n");
+	assert_int_equal(nexthop_parse(STR("r.test"), 25, false, &n, &err), 0);
+	assert_int_equal(mx_find(&dns, self, conf, &n, true, &arena, &list, &err), -1);
+	assert_string_equal(err.code, "4.4.3");
+	assert_non_null(strstr(err.text, "take too long"));
+	assert_true(slow_now <= 120000 && slow_asked < 10);
+	/* What was found meanwhile is used. */
+	assert_int_equal(nexthop_parse(STR("half.test"), 25, false, &n, &err), 0);
+	assert_int_equal(mx_find(&dns, self, conf, &n, true, &arena, &list, &err), 0);
+	assert_true(list.n == 1 && host_is(0, "good.test", "192.0.2.1"));
+	conf_unref(&conf);
+	mx_self_free(&self);
+	arena_release(&arena);
+}
+
 static void nexthops_are_read_as_postfix_writes_them(void **state)
 {
 	static const struct {
@@ -598,11 +676,13 @@ int main(void)
 		cmocka_unit_test(dane_needs_proven_records_and_holds_to_them),
 		cmocka_unit_test(a_policy_of_the_table_stands_before_the_parameter),
 		cmocka_unit_test(we_log_in_where_there_is_a_password),
+		cmocka_unit_test(no_password_goes_where_tls_came_to_nothing),
 		cmocka_unit_test(a_refused_log_in_waits_or_fails_as_configured),
 		cmocka_unit_test(senders_have_passwords_of_their_own),
 		cmocka_unit_test(hosts_come_in_the_order_of_their_preference),
 		cmocka_unit_test(what_dns_cannot_tell_waits_and_what_it_denies_fails),
 		cmocka_unit_test(mail_does_not_come_back_to_ourselves),
+		cmocka_unit_test(names_that_nobody_answers_for_do_not_hold_a_thread_for_an_hour),
 		cmocka_unit_test(nexthops_are_read_as_postfix_writes_them),
 		cmocka_unit_test(the_next_host_is_tried_for_who_is_left),
 	};

@@ -47,6 +47,7 @@ struct fakes {
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
 	struct queue_message *claimable;
+	uint8_t warned;	      /* of it */
 	VEC(char *) outcomes; /* "index outcome code text" */
 	VEC(char *) bounces;  /* "sender|rcpt|body" */
 };
@@ -202,6 +203,11 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 		allowed.known = str_iends(ask->address, STR("@example.test"));
 		allowed.allowed = ask->account == 1 && str_istarts(ask->address, STR("alice@"));
 		rpc_answer(req, &allowed);
+	} else if (req->number == DIR_LOOKUP.number) {
+		const struct dir_lookup *ask = req->msg;
+		struct dir_found found = {.found = str_ieq(ask->list, ask->key)};
+
+		rpc_answer(req, &found);
 	} else {
 		pthread_mutex_lock(&f->lock);
 		f->ended++;
@@ -350,7 +356,7 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 {
 	struct fakes *f = ctx;
 	struct err err = ERR_NONE;
-	struct queue_admitted admitted = {0};
+	struct queue_ok ok = {0};
 
 	if (f->queue_down) {
 		err_set(&err, ERR_TEMP, "4.3.0", "queue is down");
@@ -370,11 +376,14 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 	} else if (req->number == QUEUE_HEARD.number) {
 		rpc_answer(req, NULL);
 	} else if (req->number == QUEUE_CLAIM.number) {
+		struct queue_claim_info info = {.alone = 1, .first = 1, .warned = f->warned};
 		struct queue_claimed got = {0};
 
 		f->claims++;
 		got.messages.v = f->claimable;
 		got.messages.n = f->claimable != NULL;
+		got.infos.v = &info;
+		got.infos.n = got.messages.n;
 		rpc_answer(req, &got);
 		f->claimable = NULL;
 	} else if (req->number == QUEUE_RESULT.number) {
@@ -382,8 +391,12 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 
 		fake_result(f, req->msg);
 		rpc_answer(req, &ended);
+	} else if (req->number == QUEUE_ETRN.number) {
+		struct queue_acted acted = {.count = f->queued.n};
+
+		rpc_answer(req, &acted);
 	} else if (req->number == QUEUE_ADMIT.number) {
-		rpc_answer(req, &admitted);
+		rpc_answer(req, &ok);
 	} else if (req->number == QUEUE_BLOB_BEGIN.number) {
 		struct queue_blob blob = {.blob = 8, .fd = fake_blob(f)};
 

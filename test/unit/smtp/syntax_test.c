@@ -135,6 +135,46 @@ static void bad_mail_parameters_are_refused(void **state)
 	assert_string_equal(mail_error("FROM:<\xc3\xa9@b.example>"), "5.6.7");
 }
 
+/* RFC 4865 3, RFC 2852 4. */
+static void times_are_read(void **state)
+{
+	static const char *const bad[] = {"HOLDFOR=0",
+					  "HOLDFOR=1234567890",
+					  "HOLDFOR=-1",
+					  "HOLDFOR=",
+					  "HOLDUNTIL=2026-11-22",
+					  "HOLDUNTIL=2026-11-22T17:40:00+01:00",
+					  "HOLDUNTIL=2026-02-30T17:40:00Z",
+					  "HOLDFOR=1 HOLDUNTIL=2026-11-22T17:40:00Z",
+					  "BY",
+					  "BY=1",
+					  "BY=1;",
+					  "BY=1;RTT",
+					  "BY=1;RX",
+					  "BY=+-1;N",
+					  "BY=-1;R",
+					  "BY=0;R",
+					  "BY=;N"};
+	struct mail_args m = mail("FROM:<a@b.example> HOLDFOR=600 BY=+999999999;nt");
+
+	(void)state;
+	assert_int_equal(m.hold_for, 600);
+	assert_str(m.hold_request, "for;600");
+	assert_int_equal(m.by_seconds, 999999999);
+	assert_int_equal(m.by_mode, BY_NOTIFY | BY_TRACE);
+	m = mail("FROM:<a@b.example> holduntil=2026-11-22t17:40:00z BY=-7;N");
+	assert_int_equal(m.hold_until, 1795369200);
+	assert_str(m.hold_request, "until;2026-11-22t17:40:00z");
+	assert_int_equal(m.by_seconds, -7);
+	assert_int_equal(mail("FROM:<a@b.example> BY=1;R").by_mode, BY_RETURN);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		char args[200];
+
+		snprintf(args, sizeof(args), "FROM:<a@b.example> %s", bad[i]);
+		assert_string_equal(mail_error(args), "5.5.4");
+	}
+}
+
 static void recipients_and_dsn_parameters(void **state)
 {
 	struct rcpt_args r;
@@ -177,13 +217,10 @@ static void bdat_counts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(verb_and_arguments_are_split),
-		cmocka_unit_test(line_ends_are_told_apart),
-		cmocka_unit_test(senders_as_clients_write_them),
-		cmocka_unit_test(mail_parameters_are_read),
-		cmocka_unit_test(bad_mail_parameters_are_refused),
-		cmocka_unit_test(recipients_and_dsn_parameters),
-		cmocka_unit_test(bdat_counts),
+		cmocka_unit_test(verb_and_arguments_are_split),	   cmocka_unit_test(line_ends_are_told_apart),
+		cmocka_unit_test(senders_as_clients_write_them),   cmocka_unit_test(mail_parameters_are_read),
+		cmocka_unit_test(bad_mail_parameters_are_refused), cmocka_unit_test(times_are_read),
+		cmocka_unit_test(recipients_and_dsn_parameters),   cmocka_unit_test(bdat_counts),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
