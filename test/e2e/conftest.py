@@ -3,7 +3,7 @@ import pwd
 
 import pytest
 
-from instance import Instance
+from instance import Instance, let_through
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def unprivileged(tmp_path):
         pytest.skip("needs root to become somebody else")
     nobody = pwd.getpwnam("nobody")
     tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:3]:
-        os.chmod(parent, os.stat(parent).st_mode | 0o111)
+    let_through(tmp_path)
     os.chown(tmp_path, nobody.pw_uid, nobody.pw_gid)
     with Instance(tmp_path / "mail", as_user="nobody") as m:
         m.user("alice@example.test")

@@ -318,6 +318,15 @@ class Raw:
         self.close()
 
 
+def let_through(path):
+    """Any user may come as far as this directory of the tests."""
+    path = os.path.abspath(path)
+    while path not in ("/", "/tmp"):
+        if os.stat(path).st_uid == os.getuid():
+            os.chmod(path, os.stat(path).st_mode | 0o111)
+        path = os.path.dirname(path)
+
+
 def sanitizer_report(text):
     at = re.search(r"==\d+==ERROR|runtime error:|WARNING: ThreadSanitizer|invariant broken", text)
     return text[max(0, at.start() - 2000):at.start() + 6000] if at else ""

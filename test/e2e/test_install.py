@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from instance import BINARY, PATIENCE, ROOT, wait_for
+from instance import BINARY, PATIENCE, ROOT, let_through, wait_for
 
 NOBODY = pwd.getpwnam("nobody")
 AS = ["root", "nobody"] if os.getuid() == 0 else ["self"]
@@ -31,9 +31,7 @@ def somebody(request, tmp_path):
     """How to become the user of the test, and a directory of his."""
     home = tmp_path / "home"
     home.mkdir()
-    for parent in [home, *list(home.parents)[:4]]:
-        if os.stat(parent).st_uid == os.getuid():
-            os.chmod(parent, os.stat(parent).st_mode | 0o111)
+    let_through(home)
     prefix = []
     if request.param == "nobody":
         os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
@@ -236,8 +234,7 @@ def test_readmes_installation_works_as_it_is_written(tmp_path):
     work = tmp_path / "work"
     for name in ("etc", "sbin", "man", "units", "tmp"):
         (work / name).mkdir(parents=True)
-    for parent in list(work.parents)[:4]:
-        os.chmod(parent, os.stat(parent).st_mode | 0o111)
+    let_through(work)
     os.chmod(work / "tmp", 0o1777)
     subprocess.run(["cp", "-a", "/etc/.", str(work / "etc")], check=True)
     subprocess.run(["rm", "-rf", str(work / "etc" / "postrider")], check=True)

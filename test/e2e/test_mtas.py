@@ -7,7 +7,7 @@ import smtplib
 
 import pytest
 
-from instance import Instance, wait_for
+from instance import Instance, let_through, wait_for
 from mtas import SIZE_LIMIT, Exim, Postfix, SmtpSink
 from smtpserver import certificate
 
@@ -23,8 +23,7 @@ def world(tmp_path_factory):
     if os.getuid() != 0:
         pytest.skip("Postfix and Exim start as root")
     directory = tmp_path_factory.mktemp("mtas")
-    for path in (directory, *list(directory.parents)[:3]):      # their accounts must reach their files
-        os.chmod(path, os.stat(path).st_mode | 0o111)
+    let_through(directory)      # their accounts must reach their files
     w = World()
     tls = certificate(str(directory), "mx.test")
     w.postfix, w.exim, w.sink = w.all = [kind(str(directory), tls) for kind in (Postfix, Exim, SmtpSink)]

@@ -12,17 +12,10 @@ import pytest
 
 from crashkill import Faults
 from disks import disk  # noqa: F401: a fixture
-from instance import BINARY, Instance, wait_for
+from instance import BINARY, Instance, let_through, wait_for
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else")
-
-
-def let_through(path):
-    """Any user may come as far as the directory of the test."""
-    for p in [path, *list(path.parents)[:-1]]:
-        if str(p) != "/tmp":
-            os.chmod(p, os.stat(p).st_mode | 0o111)
 
 
 def prepare(m, bin):
