@@ -244,11 +244,10 @@ def test_the_reserve_follows_message_size_limit(tmp_path, disk):
 
 def refused(mail):
     with mail.raw("smtp") as c:
-        c.reply()
-        c.ask("EHLO x")
-        c.ask("MAIL FROM:<a@elsewhere.test>")
+        answers = [c.reply(), *map(c.ask, ("EHLO x", "MAIL FROM:<a@elsewhere.test>"))]
         answer = c.ask(f"RCPT TO:<{BOB}>")
-        assert answer.startswith(("250", "452 4.3.1")), answer
+        assert answer.startswith(("250", "452 4.3.1")), answers + [answer]
+        c.ask("QUIT")       # seen to have gone before the next comes: there is a limit an address
         return answer.startswith("452")
 
 
