@@ -12,7 +12,9 @@ enum access_kind {
 	ACCESS_DEFER_IF_PERMIT,
 	ACCESS_DEFER_IF_REJECT,
 	ACCESS_WARN,	     /* WARN, INFO: a line in the log, and nothing else */
-	ACCESS_UNSUPPORTED,  /* HOLD, DISCARD, REDIRECT, PREPEND, FILTER, BCC: what happens to a message, later */
+	ACCESS_DISCARD,	     /* taken, and thrown away */
+	ACCESS_PREPEND,	     /* a header field, in `text`, is put in front of the message */
+	ACCESS_UNSUPPORTED,  /* HOLD, REDIRECT, FILTER, BCC: not yet */
 	ACCESS_RESTRICTIONS, /* a list of them, in `text` */
 };
 

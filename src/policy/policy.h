@@ -17,6 +17,9 @@ enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
 /* Whose list it is: what "type:name" alone in it is asked about. */
 enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA, STAGE_ETRN };
 
+/* Actions of access(5) on the message under way: throw it away; put a header field in front of it. */
+enum policy_act { ACT_DISCARD, ACT_PREPEND };
+
 /* What restrictions that could not decide leave behind for the end of all lists (Postfix's defer_if_permit and
  * defer_if_reject): the DNS gave no answer, so a permit must not stand, or a lasting refusal. */
 struct policy_deferral {
@@ -54,6 +57,8 @@ struct policy_request {
 	/* dns_lookup(), or NULL: restrictions that need it decide nothing. May block. */
 	int (*resolve)(void *ctx, struct str name, enum dns_type type, struct arena *arena, struct dns_answer *answer_r,
 		       struct err *err);
+	/* Notes what is to happen to the message, should it be taken. NULL: there is no message. */
+	void (*act)(void *ctx, enum policy_act what, struct str text);
 	struct policy_deferral *deferral;
 	enum policy_stage stage;
 	void *ctx;

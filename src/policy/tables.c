@@ -179,6 +179,34 @@ static enum policy_verdict server_error(int *code_r, struct err *err)
 	return POLICY_REFUSE;
 }
 
+/* "Name: value", on one line: RFC 5322 2.2. */
+static bool is_header_field(struct str text)
+{
+	ptrdiff_t colon = str_chr(text, ':');
+
+	for (ptrdiff_t i = 0; i < colon; i++)
+		if (text.ptr[i] <= ' ' || text.ptr[i] >= 0x7f)
+			return false;
+	return colon > 0 && text.len <= 998 && !str_has_control(text);
+}
+
+/* What happens to the message, should it be taken. Throwing it away ends the list as a permit does (nobody gets it);
+ * a header field in front decides nothing. */
+static enum policy_verdict act(const struct policy_request *r, const struct access_action *a, const struct subject *s,
+			       struct str table)
+{
+	if (r->act == NULL)
+		return POLICY_DUNNO;
+	if (a->kind == ACCESS_PREPEND && !is_header_field(a->text)) {
+		log_warning("%.*s: PREPEND %.*s: this is no header field", STR_ARG(table), STR_ARG(a->text));
+		return POLICY_DUNNO;
+	}
+	log_info("NOQUEUE: %s: %.*s: <%.*s>: %.*s", a->kind == ACCESS_PREPEND ? "prepend" : "discard",
+		 STR_ARG(r->client_name), STR_ARG(s->shown), STR_ARG(a->text));
+	r->act(r->ctx, a->kind == ACCESS_PREPEND ? ACT_PREPEND : ACT_DISCARD, a->text);
+	return a->kind == ACCESS_PREPEND ? POLICY_DUNNO : POLICY_PERMIT;
+}
+
 static enum policy_verdict follow(const struct policy_request *r, struct str table, struct str value,
 				  const struct subject *s, unsigned depth, int *code_r, struct err *err)
 {
@@ -204,6 +232,9 @@ static enum policy_verdict follow(const struct policy_request *r, struct str tab
 		access_error(r, &a, s, &code, &later);
 		policy_defer_if(r, a.kind == ACCESS_DEFER_IF_PERMIT, code, &later);
 		return POLICY_DUNNO;
+	case ACCESS_DISCARD:
+	case ACCESS_PREPEND:
+		return act(r, &a, s, table);
 	case ACCESS_UNSUPPORTED:
 		log_warning("%.*s: the action %.*s is not supported yet: mail has to wait", STR_ARG(table),
 			    STR_ARG(a.word));

@@ -180,6 +180,21 @@ static enum next accept_lmtp(struct smtp_session *c, struct delivery *d)
 	return NEXT_UNIT;
 }
 
+/* Answered as if it had been delivered (DISCARD in access(5)): nobody gets it, nobody is told. */
+static enum next accept_unwanted(struct smtp_session *c, int64_t chunk_size)
+{
+	struct str id = arena_str(&c->mail.arena, c->mail.queue_id);
+
+	smtp_log(c, "discarded, as an access table says");
+	c->errors = c->junk = 0;
+	if (chunk_size >= 0)
+		smtp_reply(c, 250, "2.0.0", "Ok: %lld bytes queued as %.*s", (long long)chunk_size, STR_ARG(id));
+	else
+		smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));
+	smtp_mail_reset(c);
+	return NEXT_UNIT;
+}
+
 enum next smtp_accept(struct smtp_session *c, int64_t chunk_size)
 {
 	struct delivery d;
@@ -195,5 +210,7 @@ enum next smtp_accept(struct smtp_session *c, int64_t chunk_size)
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);
 	smtp_log_message(c, &d);
+	if (c->mail.unwanted)
+		return accept_unwanted(c, chunk_size);
 	return c->lmtp ? accept_lmtp(c, &d) : accept_smtp(c, &d, chunk_size);
 }

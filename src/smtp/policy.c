@@ -2,6 +2,7 @@
 #include "smtp/smtp.h"
 
 #define QUEUE_ADMIT_MS 5000
+#define FIELDS_MAX     10 /* PREPEND, of one message */
 
 static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *err)
 {
@@ -42,6 +43,22 @@ static int resolve(void *ctx, struct str name, enum dns_type type, struct arena 
 	return dns_lookup(c->server->dns, name, type, arena, answer_r, err);
 }
 
+/* Lists are walked once a recipient, and a field is put there once. */
+static void act(void *ctx, enum policy_act what, struct str text)
+{
+	struct smtp_mail *m = &((struct smtp_session *)ctx)->mail;
+
+	if (what == ACT_DISCARD) {
+		m->unwanted = true;
+		return;
+	}
+	for (size_t i = 0; i < m->fields.n; i++)
+		if (str_eq(m->fields.v[i], text))
+			return;
+	if (m->fields.n < FIELDS_MAX)
+		vec_push_arena(&m->arena, &m->fields, arena_str(&m->arena, text));
+}
+
 static struct policy_request request_of(struct smtp_session *c)
 {
 	return (struct policy_request){
@@ -60,6 +77,7 @@ static struct policy_request request_of(struct smtp_session *c)
 		.tls = session_is_tls(c->s),
 		.sender_owned = sender_owned,
 		.lookup = lookup,
+		.act = c->mail.open ? act : NULL,
 		.ctx = c,
 	};
 }

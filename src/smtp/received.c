@@ -5,7 +5,7 @@
 #include "smtp/smtp.h"
 #include <time.h>
 
-#define PREFIX_MAX 16384
+#define PREFIX_MAX 32768
 
 /* A client's own words inside a structured field: what could end an atom or open a comment is replaced. */
 static void add_helo(struct buf *out, struct str helo)
@@ -110,6 +110,8 @@ struct str smtp_received(struct smtp_session *c, struct delivery *d)
 	struct str copy;
 
 	buf_init(&out, PREFIX_MAX);
+	for (size_t i = 0; i < c->mail.fields.n; i++)
+		buf_addf(&out, "%.*s\n", STR_ARG(c->mail.fields.v[i]));
 	add_received(c, &out);
 	if (smtp_is_submission(c))
 		complete(c, d);

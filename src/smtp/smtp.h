@@ -88,6 +88,8 @@ struct smtp_mail {
 	struct str sender;	     /* text form, "" for the null sender */
 	struct str queue_id;	     /* "" until the first recipient was accepted */
 	uint8_t id[DELIVERY_ID_SIZE];
+	bool unwanted;		/* an access table says DISCARD */
+	VEC(struct str) fields; /* to be put in front of it: PREPEND */
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
 	bool filtering;

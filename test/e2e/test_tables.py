@@ -76,6 +76,31 @@ def test_a_running_system_asks_its_tables(tables):
             assert imap.select("INBOX")[1] == [b"1"]
 
 
+def test_tables_throw_mail_away_and_mark_it_and_let_nobody_relay(tmp_path):
+    access = tmp_path / "access"
+    access.write_text("drop@x.test DISCARD unwanted\nmark@x.test PREPEND X-Mark: yes\nbad@x.test PREPEND no field\n")
+    check = f"check_sender_access hash:{access}"
+    settings = {"mynetworks": "192.0.2.0/24", "smtpd_sender_restrictions": check,
+                "smtpd_recipient_restrictions": f"{check}, permit"}
+    with Instance(tmp_path / "mail", settings=settings) as mail:
+        mail.user("alice@example.test")
+        mail.user("bob@example.test")
+        mail.start()
+        for sender in ("drop@x.test", "mark@x.test", "bad@x.test"):
+            with mail.smtp() as s:
+                with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+                    s.sendmail(sender, ["stranger@far.test"], "Subject: relay\r\n\r\n\r\n")
+                assert refused.value.recipients["stranger@far.test"][1].endswith(b"Relay access denied")
+                s.sendmail(sender, ["alice@example.test", "bob@example.test"], f"Subject: {sender}\r\n\r\n\r\n")
+        mail.wait_log("discarded, as an access table says")
+        # They come in their order: what was thrown away would be there before the others.
+        found = [open(path).read() for path in mail.wait_messages("alice@example.test", 2)
+                 and mail.messages("alice@example.test")]
+        assert sorted(text.count("X-Mark: yes\n") for text in found) == [0, 1]
+        assert "Subject: drop@x.test" not in "".join(found)
+        mail.wait_messages("bob@example.test", 2)
+
+
 def test_a_changed_file_counts_without_reload_and_a_faulty_one_does_not(tables):
     mail = tables
     assert rcpt(mail, "new@example.test")[0] == 550

@@ -262,7 +262,9 @@ static void actions_of_access_tables(void **state)
 		{"550 5.7.26 not you", "550 5.7.26 <a@b.example>: Sender address rejected: not you"},
 		{"421 later", "421 4.7.1 <a@b.example>: Sender address rejected: later"},
 		{"HOLD", "451 4.3.5 Server configuration error"},
-		{"PREPEND X-A: b", "451 4.3.5 Server configuration error"},
+		{"FILTER smtp:[192.0.2.1]", "451 4.3.5 Server configuration error"},
+		{"REDIRECT b@c.example", "451 4.3.5 Server configuration error"},
+		{"DISCARD", "dunno"}, /* there is no message */
 		{"reject_non_fqdn_sender, permit", "permit"},
 		{"reject_unlisted_recipient", "dunno"},
 		{"no_such_thing", "451 4.3.5 Server configuration error"},
