@@ -118,6 +118,19 @@ static void check_restrictions(struct check *k, const struct conf *conf, const s
 	vec_release(&r.told);
 }
 
+/* A listener of ours, or a transport of relay (relay/route.c). */
+static bool is_served(const struct master_service *s)
+{
+	static const char *const transports[] = {"smtp", "lmtp", "error", "discard"};
+
+	if (s->type == SERVICE_INET)
+		return bundle_role_of(s->command) != 0;
+	for (size_t i = 0; s->type == SERVICE_UNIX && i < ARRAY_SIZE(transports); i++)
+		if (str_eq(s->command, str_from(transports[i])))
+			return true;
+	return false;
+}
+
 static void check_service(struct check *k, const struct conf *conf, const struct master_service *s)
 {
 	struct err err = ERR_NONE;
@@ -131,7 +144,7 @@ static void check_service(struct check *k, const struct conf *conf, const struct
 	}
 	conf_each_name(own, s->overrides, s->override_count, override_finding, &o);
 	conf_unref(&own);
-	if (s->type != SERVICE_INET || bundle_role_of(s->command) == 0)
+	if (!is_served(s))
 		finding(k, LEVEL_NOTE, "accepted, not used yet: service %.*s (%.*s)", STR_ARG(s->name),
 			STR_ARG(s->command));
 }

@@ -42,6 +42,25 @@ static bool is_used(struct str name)
 	return param_find(str_from(twin)) != NULL;
 }
 
+/* "slow_destination_rate_delay": of a transport, whatever it is called (relay/dispatch.c, relay/route.c). */
+static bool is_of_transport(struct str name)
+{
+	static const char *const ends[] = {
+		"_destination_concurrency_limit",
+		"_destination_recipient_limit",
+		"_destination_rate_delay",
+		"_initial_destination_concurrency",
+		"_destination_concurrency_failed_cohort_limit",
+		"_destination_concurrency_positive_feedback",
+		"_destination_concurrency_negative_feedback",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+		if (str_ends(name, str_from(ends[i])))
+			return true;
+	return false;
+}
+
 void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
 		    void (*f)(void *ctx, const struct conf_name *name), void *ctx)
 {
@@ -51,10 +70,10 @@ void conf_each_name(const struct conf *c, const struct str *more, size_t more_co
 		const struct setting *s = &c->p->settings[i];
 		struct conf_name name = {.name = s->name, .raw = s->raw, .line = s->line};
 
-		name.status = is_used(s->name)			    ? CONF_NAME_USED
-			      : param_is_postfix(s->name)	    ? CONF_NAME_NOT_YET
-			      : map_get(mentioned, s->name) != NULL ? CONF_NAME_USER
-								    : CONF_NAME_UNKNOWN;
+		name.status = is_used(s->name) || is_of_transport(s->name) ? CONF_NAME_USED
+			      : param_is_postfix(s->name)		   ? CONF_NAME_NOT_YET
+			      : map_get(mentioned, s->name) != NULL	   ? CONF_NAME_USER
+									   : CONF_NAME_UNKNOWN;
 		f(ctx, &name);
 	}
 	map_free(&mentioned);

@@ -64,8 +64,8 @@ enum dir_lookup_how {
 	LOOKUP_ACCESS_ADDRESS, /* user@domain, domain, parents, user@ (access(5)) */
 	LOOKUP_ACCESS_NAME,    /* a host name and its parents (access(5)) */
 	LOOKUP_ACCESS_CLIENT,  /* an IP address and its networks (access(5)) */
-	LOOKUP_DOMAIN_LIST,    /* a domain in a list like relay_domains */
 	LOOKUP_NETWORKS,       /* an IP address in a list like mynetworks, /files and tables in it included */
+	LOOKUP_DOMAIN_LIST,    /* a domain in a list like relay_domains */
 };
 
 /* parameter: what the tables are for, see src/directory/tables/set.c; "smtpd_restrictions" for those in lists of

@@ -7,6 +7,7 @@
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
+#include "relay/transport.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -308,6 +309,16 @@ static void add_hostname(struct bundle *b)
 	buf_release(&text);
 }
 
+/* What relay would find wrong with the -o of transports. */
+static int check_transports(const struct bundle *b, struct err *err)
+{
+	struct transports *t = transports_new(&b->master_cf, b->conf, err);
+	int result = t != NULL ? 0 : -1;
+
+	transports_unref(&t);
+	return result;
+}
+
 /* Values of lmtp_NAME are those of smtp_NAME. */
 static int check_lmtp(const struct conf *c, struct err *err)
 {
@@ -365,6 +376,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	}
 	if (result == 0)
 		result = check_lmtp(b->conf, err);
+	if (result == 0)
+		result = check_transports(b, err);
 	if (result == 0)
 		result = check_dns(b, warnings, err);
 	if (result == 0)

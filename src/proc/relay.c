@@ -18,9 +18,14 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 {
 	struct running *r = ctx;
 
-	if (bundle_remote_tls(b, r->remote, err) < 0)
+	struct transports *transports = transports_new(&b->master_cf, b->conf, err);
+
+	if (transports == NULL || bundle_remote_tls(b, r->remote, err) < 0) {
+		transports_unref(&transports);
 		return -1;
-	relay_conf(r->relay, b->conf);
+	}
+	relay_conf(r->relay, b->conf, transports);
+	transports_unref(&transports);
 	return 0;
 }
 
@@ -60,6 +65,8 @@ int proc_relay(struct proc *p)
 	/* services */
 	peers = (struct relay_peers){.store = store, .queue = queue, .directory = directory, .remote = r.remote};
 	r.relay = relay_new(&peers, p->bundle->conf);
+	if (on_reload(&r, p->bundle, &err) < 0)
+		die(EX_CONFIG, "%s", err.text);
 	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .stop = on_stop, .ctx = &r});
 
 	/* loop */

@@ -95,14 +95,21 @@ static int content_load(struct attempt *a, struct err *err)
 	return 0;
 }
 
-static struct conf *newest_conf(struct relay *r)
+static void take_conf(struct attempt *a)
 {
-	struct conf *conf;
+	struct relay *r = a->relay;
 
 	pthread_mutex_lock(&r->lock);
-	conf = conf_ref(r->conf);
+	a->conf = conf_ref(r->conf);
+	a->transports = transports_ref(r->transports);
 	pthread_mutex_unlock(&r->lock);
-	return conf;
+}
+
+struct conf *attempt_conf(const struct attempt *a, struct str transport)
+{
+	const struct transport *t = transports_find(a->transports, transport);
+
+	return t ? t->conf : a->conf;
 }
 
 struct attempt *attempt_new(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
@@ -111,7 +118,7 @@ struct attempt *attempt_new(struct relay *r, const struct queue_message *m, cons
 	struct attempt *a = NEW(struct attempt);
 
 	a->relay = r;
-	a->conf = newest_conf(r);
+	take_conf(a);
 	arena_init(&a->own);
 	a->arena = &a->own;
 	a->message = message_copy(m, a->arena);
@@ -145,6 +152,7 @@ void attempt_free(struct attempt **ap)
 	fd_close(&fd);
 	arena_release(&a->own);
 	conf_unref(&a->conf);
+	transports_unref(&a->transports);
 	free(a);
 }
 

@@ -325,7 +325,7 @@ bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back)
 	pthread_mutex_lock(&d->lock);
 	a->jobs_left++;
 	if (j->kind == JOB_SMTP || j->kind == JOB_LMTP) {
-		struct site *s = site_of(d, a->conf, j->transport, j->nexthop);
+		struct site *s = site_of(d, attempt_conf(a, j->transport), j->transport, j->nexthop);
 
 		if (site_is_dead(s)) {
 			job_suspend(d, j, s);

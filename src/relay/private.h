@@ -54,6 +54,7 @@ struct attempt {
 	struct attempt *next;
 	struct relay *relay;
 	struct conf *conf;
+	struct transports *transports;
 	struct arena own;
 	struct arena *arena; /* &own */
 	const struct queue_message *message;
@@ -99,8 +100,9 @@ struct relay {
 	struct deliver_env env;
 	struct rpc_channel *directory;
 	struct remote *remote;
-	pthread_mutex_t lock; /* conf, notices */
+	pthread_mutex_t lock; /* conf, transports, notices */
 	struct conf *conf;
+	struct transports *transports;
 	int64_t notices_since; /* of notices to the postmaster: when counting began */
 	unsigned notices;
 	atomic_uint_fast64_t sessions; /* numbers for grants */
@@ -144,6 +146,8 @@ void attempt_divide(struct attempt *a);
 /* attempt.c */
 struct attempt *attempt_new(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
 			    struct str fingerprint);
+/* The configuration of one of its transports: main.cf with that transport's -o. Borrowed. */
+struct conf *attempt_conf(const struct attempt *a, struct str transport);
 /* The contents, once it is known that they are needed. 0, or -1 with err. */
 int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
 void attempt_log_active(const struct attempt *a);

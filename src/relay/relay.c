@@ -37,6 +37,7 @@ void relay_free(struct relay **r)
 	atomic_store(&(*r)->stopping, true);
 	dispatch_release(*r);
 	conf_unref(&(*r)->conf);
+	transports_unref(&(*r)->transports);
 	pthread_mutex_destroy(&(*r)->lock);
 	held_release(&(*r)->held);
 	fd_close(&(*r)->wake_fd);
@@ -44,11 +45,13 @@ void relay_free(struct relay **r)
 	*r = NULL;
 }
 
-void relay_conf(struct relay *r, struct conf *conf)
+void relay_conf(struct relay *r, struct conf *conf, struct transports *transports)
 {
 	pthread_mutex_lock(&r->lock);
 	conf_unref(&r->conf);
 	r->conf = conf_ref(conf);
+	transports_unref(&r->transports);
+	r->transports = transports_ref(transports);
 	pthread_mutex_unlock(&r->lock);
 }
 

@@ -14,6 +14,7 @@
 #include "config/conf.h"
 #include "deliver/deliver.h"
 #include "directory/schema.h"
+#include "relay/transport.h"
 
 struct relay;
 struct remote;
@@ -27,8 +28,9 @@ struct relay_peers { /* borrowed: they live longer than the relay */
 /* conf: a reference of its own is taken. */
 struct relay *relay_new(const struct relay_peers *peers, struct conf *conf);
 void relay_free(struct relay **r);
-/* The configuration of the messages claimed from now on. */
-void relay_conf(struct relay *r, struct conf *conf);
+/* The configuration of the messages claimed from now on; of transports of master.cf, if any (references of its own are
+ * taken). */
+void relay_conf(struct relay *r, struct conf *conf, struct transports *transports);
 /* Claims and delivers until relay_stop(); ends when the deliveries under way have, at most a second later. */
 void relay_run(struct relay *r);
 void relay_stop(struct relay *r);

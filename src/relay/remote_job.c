@@ -37,7 +37,7 @@ int remote_job_run(struct job *j, struct str *why_r)
 	struct attempt *a = j->attempt;
 	const struct queue_message *m = a->message;
 	struct remote_job out = {
-		.conf = a->conf,
+		.conf = attempt_conf(a, j->transport),
 		.transport = j->transport,
 		.lmtp = j->kind == JOB_LMTP,
 		.nexthop = j->nexthop,

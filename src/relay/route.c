@@ -36,7 +36,7 @@ static const char *const not_by_network[] = {
 	"local", "virtual",	      "store",	 "uucp",   "pipe",    "maildrop", "cyrus",
 	"bsmtp", "scalemail-backend", "mailman", "ifmail", "procmail"};
 
-static enum job_kind kind_of(struct str transport)
+static enum job_kind kind_by_name(struct str transport)
 {
 	if (str_ieq(transport, STR("error")))
 		return JOB_ERROR;
@@ -50,17 +50,28 @@ static enum job_kind kind_of(struct str transport)
 	return str_istarts(transport, STR("lmtp")) ? JOB_LMTP : JOB_SMTP;
 }
 
+/* What a service of master.cf does says its command (error(8) is also "retry"); names that are not there are ours. */
+static enum job_kind kind_of(const struct attempt *a, struct str transport)
+{
+	const struct transport *t = transports_find(a->transports, transport);
+
+	if (t && str_eq(t->command, STR("error")))
+		return str_ieq(transport, STR("retry")) ? JOB_RETRY : JOB_ERROR;
+	return kind_by_name(t ? t->command : transport);
+}
+
 static size_t recipient_limit(struct attempt *a, struct str transport)
 {
+	struct conf *conf = attempt_conf(a, transport);
 	char name[200];
 	struct buf text;
 	uint32_t n = 0;
 
 	snprintf(name, sizeof(name), "%.*s_destination_recipient_limit", STR_ARG(str_sub(transport, 0, 100)));
 	buf_init(&text, 1000);
-	if (!conf_is_set(a->conf, str_from(name)) || !conf_text(a->conf, str_from(name), &text) ||
+	if (!conf_is_set(conf, str_from(name)) || !conf_text(conf, str_from(name), &text) ||
 	    !str_to_u32(buf_str(&text), &n) || n == 0)
-		n = (uint32_t)a->conf->default_destination_recipient_limit;
+		n = (uint32_t)conf->default_destination_recipient_limit;
 	buf_release(&text);
 	return n;
 }
@@ -76,7 +87,7 @@ static void add_elsewhere(struct division *d, size_t index, struct str address, 
 		    d->jobs.v[i]->rcpts.n < d->jobs.v[i]->limit)
 			j = d->jobs.v[i];
 	if (!j) {
-		j = job_new(d->a, kind_of(transport));
+		j = job_new(d->a, kind_of(d->a, transport));
 		j->transport = arena_str(&j->arena, transport);
 		j->nexthop = arena_str(&j->arena, nexthop);
 		j->limit = recipient_limit(d->a, transport);

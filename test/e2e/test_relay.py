@@ -222,6 +222,30 @@ def test_concurrency_stays_below_its_limit(tmp_path, sink):
         assert sink.most == 3
 
 
+def test_a_transport_of_master_cf_has_its_own_settings(tmp_path, sink):
+    """Its -o, its limits, and what its command is: no other name in main.cf tells."""
+    with Instance(tmp_path / "mail", settings={"relayhost": sink.nexthop, "default_transport": "slow"}) as m:
+        with open(os.path.join(m.dir, "master.cf"), "a") as f:
+            f.write("slow unix - - n - - smtp\n  -o smtp_destination_concurrency_limit=1 -o smtp_helo_name=slow.test\n"
+                    "  -o smtp_connection_cache_on_demand=no\n")
+        m.start()
+        names, under_way, most = [], [], []
+        sink.answer["EHLO"] = lambda line: names.append(line.split()[1])
+        sink.answer["MAIL"] = lambda line: (under_way.append(1), most.append(len(under_way)))[2:]
+        sink.answer["END"] = lambda message: under_way.pop() and None
+        with m.smtp() as s:
+            for i in range(8):
+                s.sendmail("x@example.test", [f"y{i}@far.test"], f"Subject: {i}\r\n\r\nx\r\n")
+        sink.wait(8)
+        assert max(most) == 1 and set(names) == {"slow.test"}
+        queue_is_empty(m)
+        with open(os.path.join(m.dir, "master.cf"), "a") as f:
+            f.write("bad unix - - n - - smtp -o smtp_connect_timeout=soon\n")
+        refused = m.command("check", check=False)
+        assert refused.returncode != 0 and "smtp_connect_timeout" in refused.stdout
+        assert "not used yet: service slow" not in refused.stdout and "smtp_destination" not in refused.stdout
+
+
 def test_a_killed_relay_loses_nothing_and_repeats_only_what_was_not_reported(relay, sink):
     with relay.smtp() as s:
         for i in range(200):
