@@ -24,7 +24,9 @@ import subprocess
 import time
 from collections import namedtuple
 
+from dnsserver import DnsServer
 from instance import BINARY, Instance, sanitizer_report, wait_for
+from sink import Sink
 
 # As in src/os/nth.h.
 KINDS = ("NONE READ WRITE RECV SEND PASS ACCEPT OPEN CLOSE RENAME UNLINK MKDIR SYNC MMAP EPOLL MAKE DUP STAT TRUNCATE COPY "
@@ -197,6 +199,12 @@ def scene_queue(c):
     return ["alice"]
 
 
+def scene_relay(c):
+    """Two go elsewhere, one of them in vain: names are looked up, the report comes back."""
+    c.send([f"x-{c.name}@far.test", f"gone-{c.name}@far.test"], message(c.name, 80_000 if len(c.name) % 2 else 500))
+    return [FAR]
+
+
 def scene_imap(c):
     m = c.imap("carol@example.test")
     ok(m.select("INBOX"))
@@ -254,9 +262,10 @@ def scene_killed(victim):
     return play
 
 
-SCENES = {"smtp small": scene_smtp_small, "smtp large": scene_smtp_large, "smtp several": scene_smtp_several, "queue": scene_queue,
+SCENES = {"smtp small": scene_smtp_small, "smtp large": scene_smtp_large, "smtp several": scene_smtp_several, "queue": scene_queue, "relay": scene_relay,
           "imap": scene_imap, "pop3": scene_pop3, "users": scene_users, "reload": scene_reload}
 SCENES.update({f"{victim} killed": scene_killed(victim) for victim in PROCESSES if victim != "master"})
+FAR = "(elsewhere)"      # who has the message, besides users
 # What a server says when it asks for patience; anything else that refuses is for ever.
 SENTENCE = re.compile(r"UNAVAILABLE|SERVERBUG|LIMIT|INUSE|SYS/TEMP|LOGIN-DELAY|IN-USE|OVERQUOTA|CONTACTADMIN", re.I)
 CLOSED = (ConnectionError, EOFError, smtplib.SMTPServerDisconnected, imaplib.IMAP4.abort, ssl.SSLError)
@@ -311,7 +320,13 @@ class System:
         os.environ["POSTRIDER_NTH"] = pages
         self.pages = {p: Page(os.path.join(pages, p)) for p in PROCESSES}
         self.serial += 1
-        self.mail = Instance(os.path.join(self.dir, f"mail{self.serial}"))
+        self.dns, self.sink = DnsServer().start(), Sink("127.1.2.1")
+        self.dns.set("far.test", "MX", "10 mx.far.test.")
+        self.dns.set("mx.far.test", "A", self.sink.address)
+        self.sink.answer["RCPT"] = lambda line: "550 5.1.1 no such user" if "<gone-" in line else None
+        self.mail = Instance(os.path.join(self.dir, f"mail{self.serial}"), settings=self.dns.settings(
+            transport_maps=f"inline:{{ {{ far.test = smtp:far.test:{self.sink.port} }} }}",
+            minimal_backoff_time="1s", maximal_backoff_time="2s"))
         self.mail.init()
         for user in ("alice", "bob", "carol", "dave"):
             self.mail.user(user + "@example.test")
@@ -337,6 +352,8 @@ class System:
                 self.mail.kill()
         for page in self.pages.values():
             page.close()
+        self.dns.stop()
+        self.sink.__exit__()
         os.environ.pop("POSTRIDER_NTH", None)
 
     # ---- a scene ----
@@ -369,7 +386,7 @@ class System:
                 if time.monotonic() > until:
                     raise Broken(f"{scene} never succeeded again: {said[:3]} ... {said[-3:]}") from e
                 time.sleep(0.02 * min(tries, 25))
-        return tries, {f"{user}@example.test": name for user in owners}, said
+        return tries, {user if user == FAR else f"{user}@example.test": name for user in owners}, said
 
     def feed(self, name):
         until = time.monotonic() + RECOVERY
@@ -414,7 +431,43 @@ class System:
             raise Broken(f"torn: {text[-200:]!r}")
         return subject
 
-    def check_mail(self, owned, said=()):
+    def reports_of(self, address):
+        found = 0
+        for path in self.mail.messages("bob@example.test"):
+            try:
+                found += f"Final-Recipient: rfc822; {address}" in open(path, errors="replace").read()
+            except FileNotFoundError:
+                pass
+        return found
+
+    def check_far(self, name, process, said):
+        """At its destination, and the report there: once. The relay alone may have read no reply, or died with it."""
+        good, gone = f"x-{name}@far.test", f"gone-{name}@far.test"
+        until = time.monotonic() + RECOVERY
+        while True:
+            count = [r for m in list(self.sink.messages) for r in m.rcpts].count(good)
+            if count and self.reports_of(gone):
+                break
+            if time.monotonic() > until:
+                raise Broken(f"{good} was delivered {count} times, {self.reports_of(gone)} reports of the other")
+            self.mail.command("queue", "flush", check=False)
+            time.sleep(0.05)
+        self.wait_queue()
+        count, reports = [r for m in list(self.sink.messages) for r in m.rcpts].count(good), self.reports_of(gone)
+        more = (process == "relay") + sum("closed" in s for s in said)
+        if not 1 <= count <= 1 + more or not 1 <= reports <= 1 + more:
+            raise Broken(f"{good} was delivered {count} times, {reports} reports of the other")
+
+    def wait_queue(self):
+        def is_empty():
+            done = self.mail.command("queue", "list", "--json", check=False)
+            return done.returncode == 0 and done.stdout.strip() == "[]"
+        try:
+            wait_for("an empty queue", is_empty, RECOVERY)
+        except AssertionError as e:
+            raise Broken(f"{e}: {self.mail.command('queue', 'list', check=False).stdout}") from e
+
+    def check_mail(self, owned, said=(), process=None):
         """Each message that was accepted is there, once. Only a client that lost the answer to a message which the queue
         had taken can have it twice (RFC 1047): the store knows a repetition, the queue does not keep what it handed on."""
         log = self.mail.log()
@@ -422,6 +475,9 @@ class System:
         queued = re.search(rf"\[({relays})\]: \w+: to=", log[self.log_seen:])
         repeated = sum("closed" in s for s in said) if queued else 0
         for address, want in owned.items():
+            if address == FAR:
+                self.check_far(want, process, said)
+                continue
             until, found = time.monotonic() + RECOVERY, []
             while True:
                 found += self.take_mail(address)
@@ -523,7 +579,7 @@ class System:
             tries, owned, said = self.play(case.scene)
             self.settle()
             page.disarm()
-            self.check_mail(owned, said)
+            self.check_mail(owned, said, case.process)
             self.check_processes()
             self.check_descriptors()
             self.check_log()
