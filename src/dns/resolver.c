@@ -143,6 +143,8 @@ static int set_all(struct ub_ctx *ctx, const struct dns_settings *s, bool valida
 	rc = ub_ctx_data_remove(ctx, OWN_NAME);
 	for (size_t i = 0; i < ARRAY_SIZE(local_zones) && s->server_count && rc == 0; i++)
 		rc = ub_ctx_zone_remove(ctx, local_zones[i]);
+	if (rc == 0)
+		rc = ub_ctx_zone_add(ctx, RESOLVER_OWN_ZONE, "static");
 	return rc == 0 ? 0
 		       : err_set(err, ERR_PERM, "", "no resolver can be made of this%s: %s",
 				 validating ? " (is dns_trust_anchor_file whole?)" : "", ub_strerror(rc));

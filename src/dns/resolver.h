@@ -6,6 +6,9 @@
 
 struct ub_ctx;
 
+/* Answered by the resolver itself: whether it answers at all. */
+#define RESOLVER_OWN_ZONE "alive.postrider.invalid."
+
 /* A resolver, ready (nothing is opened later but sockets), with or without validation. NULL with err. */
 struct ub_ctx *resolver_new(const struct dns_settings *s, bool validating, struct err *err);
 

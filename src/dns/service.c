@@ -25,7 +25,8 @@
 #define RCODE_NXDOMAIN 3
 #define FLAG_TC	       0x02 /* of the third octet: RFC 1035 4.1.1 */
 
-#define TICK_MS 250 /* how late an answer "timed out" may be */
+#define ALIVE_MS 5000 /* until a question that needs no network is answered */
+#define TICK_MS	 250  /* how late an answer "timed out" may be */
 /* The keys could not be asked for at all; they are known to be taken out. */
 #define PROBE_AGAIN_MS	 5000
 #define PROBE_RECHECK_MS 600000
@@ -61,6 +62,11 @@ struct dns_service {
 	struct ask *first, *last;
 	size_t count;
 	bool ticking;
+	struct {
+		struct ub_ctx *resolver; /* NULL: none is asked */
+		int64_t due_ms;
+	} alive;
+	bool stuck;
 };
 
 /* ---- asks ---- */
@@ -291,6 +297,39 @@ static void keep_ticking(struct dns_service *s)
 	rpc_server_after(s->server, TICK_MS, tick, s);
 }
 
+/* ---- whether the resolver lives ----
+ *
+ * Its thread hands answers over by a pipe of its own. When it once failed to wait for that (epoll_ctl without memory),
+ * it never tries again, and no answer comes any more. Nobody else can tell that from servers that are silent. */
+
+static void on_alive(void *ctx, int code, struct ub_result *result)
+{
+	struct dns_service *s = ctx;
+
+	(void)code;
+	s->alive.resolver = NULL;
+	ub_resolve_free(result);
+}
+
+static void alive_ask(struct dns_service *s, struct ub_ctx *resolver)
+{
+	if (s->alive.resolver)
+		return;
+	s->alive.resolver = resolver;
+	s->alive.due_ms = clock_ms() + ALIVE_MS;
+	if (ub_resolve_async(resolver, RESOLVER_OWN_ZONE, (int)DNS_A, CLASS_IN, s, on_alive, NULL) != 0)
+		s->alive.resolver = NULL;
+}
+
+static void alive_look(struct dns_service *s)
+{
+	if (!s->alive.resolver || s->alive.due_ms > clock_ms())
+		return;
+	log_error("the resolver's thread answers nothing any more: starting anew");
+	s->stuck = true;
+	rpc_server_stop(s->server);
+}
+
 static void expire(struct dns_service *s)
 {
 	int64_t now = clock_ms();
@@ -298,8 +337,10 @@ static void expire(struct dns_service *s)
 	while (s->first && s->first->due_ms <= now) {
 		struct ask *a = s->first;
 
-		if (a->resolver)
+		if (a->resolver) {
 			ub_cancel(a->resolver, a->id);
+			alive_ask(s, a->resolver);
+		}
 		take_failure(a, "no answer in time");
 	}
 }
@@ -312,9 +353,10 @@ static void tick(void *ctx)
 
 	s->ticking = false;
 	expire(s);
+	alive_look(s);
 	if (s->probe_at_ms && !s->probe_under_way && clock_ms() >= s->probe_at_ms)
 		probe(s);
-	if (s->first || s->probe_at_ms)
+	if (s->first || s->probe_at_ms || s->alive.resolver)
 		keep_ticking(s);
 }
 
@@ -496,6 +538,11 @@ void dns_service_run(struct dns_service *s)
 void dns_service_stop(struct dns_service *s)
 {
 	rpc_server_stop(s->server);
+}
+
+bool dns_service_stuck(const struct dns_service *s)
+{
+	return s->stuck;
 }
 
 void dns_service_end(struct dns_service *s)

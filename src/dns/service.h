@@ -20,6 +20,9 @@ void dns_service_add_peer(struct dns_service *s, int fd, uint64_t tag);
 /* Serves until dns_service_stop(). */
 void dns_service_run(struct dns_service *s);
 void dns_service_stop(struct dns_service *s); /* any thread */
+/* Why dns_service_run() has returned: the resolver's thread does not answer, and would not end either. The process
+ * leaves by _exit(), and is started anew. */
+bool dns_service_stuck(const struct dns_service *s);
 
 /* Whether a resolver can be made of the settings (the anchors are keys): what master asks before it takes them. */
 int dns_settings_check(const struct dns_settings *settings, struct err *err) WARN_UNUSED;

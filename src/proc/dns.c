@@ -5,6 +5,7 @@
 #include "dns/service.h"
 #include "proc/proc.h"
 #include <sysexits.h>
+#include <unistd.h>
 
 /* Its jail lets it connect to the ports of the servers it was started with, and a resolver cannot be given other
  * servers: a change of what concerns it begins it anew. Callers ask the new one again by themselves. */
@@ -65,6 +66,8 @@ int proc_dns(struct proc *p)
 
 	/* loop */
 	dns_service_run(r.service);
+	if (dns_service_stuck(r.service))
+		_exit(EX_TEMPFAIL);
 	dns_service_end(r.service);
 	proc_done(p);
 	return r.anew ? EX_TEMPFAIL : EX_OK;

@@ -24,6 +24,7 @@ ONCE = [
     Case("store killed", "master", "FORK", "EAGAIN", 1),
     Case("store killed", "store", "READDIR", "EIO", 1),   # the store stayed read-only until it was started again
     Case("store killed", "store", "READDIR", "EIO", 4),
+    Case("relay", "dns", "EPOLL", "ENOSPC", 4),           # the resolver's thread answered nothing any more
 ]
 
 
