@@ -8,7 +8,8 @@
  *   addresses  kind 1: a user's primary address, 2: another one of his, 3: an alias; local_key is local folded;
  *              local_key "" is the catch-all
  *   targets    where an alias leads
- *   retired    paths of deleted users: their mail may still lie there */
+ *   retired    paths of deleted users: their mail may still lie there
+ *   sending    how much each account usually sends (directory/sending.h) */
 #include "directory/db.h"
 #include "base/fatal.h"
 #include "base/log.h"
@@ -60,6 +61,15 @@ static const char *const migrations[DB_SCHEMA_VERSION] = {
 	" target TEXT NOT NULL,"
 	" PRIMARY KEY(address_id, position)) WITHOUT ROWID;"
 	"CREATE TABLE retired(path TEXT PRIMARY KEY) WITHOUT ROWID;",
+	"CREATE TABLE sending("
+	" who TEXT PRIMARY KEY,"
+	" hour_began INTEGER NOT NULL, hour_count INTEGER NOT NULL,"
+	" hour_top INTEGER NOT NULL, hour_top_at INTEGER NOT NULL,"
+	" day_began INTEGER NOT NULL, day_count INTEGER NOT NULL,"
+	" day_top INTEGER NOT NULL, day_top_at INTEGER NOT NULL,"
+	" surge INTEGER NOT NULL, surge_at INTEGER NOT NULL, surge_over INTEGER NOT NULL,"
+	" told INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE INDEX sending_surges ON sending(surge) WHERE surge > 0;",
 };
 
 struct db {

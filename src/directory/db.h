@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include <sqlite3.h>
 
-#define DB_SCHEMA_VERSION 1
+#define DB_SCHEMA_VERSION 2
 #define DB_SECRET_LEN	  32
 
 struct db;

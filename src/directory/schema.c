@@ -18,6 +18,8 @@ RPC_DEFINE(dir_sender, DIR_SENDER_FIELDS)
 RPC_DEFINE(dir_allowed, DIR_ALLOWED_FIELDS)
 RPC_DEFINE(dir_count, DIR_COUNT_FIELDS)
 RPC_DEFINE(dir_counted, DIR_COUNTED_FIELDS)
+RPC_DEFINE(dir_sent, DIR_SENT_FIELDS)
+RPC_DEFINE(dir_surge_told, DIR_SURGE_TOLD_FIELDS)
 RPC_DEFINE(dir_session_end, DIR_SESSION_END_FIELDS)
 RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 
@@ -34,7 +36,9 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_CHANGED, 9, &dir_ok_type, NULL, false)                                                                   \
 	F(DIR_ROUTE, 10, &dir_route_type, &dir_routed_type, false)                                                     \
 	F(DIR_LOOKUP, 11, &dir_lookup_type, &dir_found_type, false)                                                    \
-	F(DIR_COUNT, 12, &dir_count_type, &dir_counted_type, false)
+	F(DIR_COUNT, 12, &dir_count_type, &dir_counted_type, false)                                                    \
+	F(DIR_SENT, 13, &dir_sent_type, NULL, false)                                                                   \
+	F(DIR_SURGE_TOLD, 14, &dir_surge_told_type, NULL, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};

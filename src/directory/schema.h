@@ -129,6 +129,13 @@ RPC_DECLARE(dir_count, DIR_COUNT_FIELDS)
 #define DIR_COUNTED_FIELDS(F, S) F(S, u64, client) F(S, u64, user_hour) F(S, u64, user_day)
 RPC_DECLARE(dir_counted, DIR_COUNTED_FIELDS)
 
+/* A message of so many recipients was accepted from a user: his log-in name, or "uid N". What is unusual is told by
+ * PROC_STATE (proc/schema.h) until master says that it was told. Neither has a reply. */
+#define DIR_SENT_FIELDS(F, S) F(S, bytes, user) F(S, u32, recipients)
+RPC_DECLARE(dir_sent, DIR_SENT_FIELDS)
+#define DIR_SURGE_TOLD_FIELDS(F, S) F(S, u64, seq)
+RPC_DECLARE(dir_surge_told, DIR_SURGE_TOLD_FIELDS)
+
 /* No reply: everything granted to the session ends. */
 #define DIR_SESSION_END_FIELDS(F, S) F(S, u64, session)
 RPC_DECLARE(dir_session_end, DIR_SESSION_END_FIELDS)
@@ -144,7 +151,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT;
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

@@ -14,6 +14,7 @@
 
 #define RATES_MAX	50000 /* about 10 MB */
 #define PENALTY_ENTRIES 20000
+#define SENDING_MAX	20000 /* about 10 MB */
 #define LOGIN_WAIT_MS	25000 /* callers give up after 30 s */
 #define WATCH_MS	3000  /* between questions whether the database has changed */
 
@@ -142,6 +143,7 @@ static const struct {
 	{&DIR_SENDER, handle_sender, SMTPD},
 	{&DIR_ROUTE, service_route, SMTPD | RELAY},
 	{&DIR_LOOKUP, service_lookup, SMTPD | RELAY},
+	{&DIR_SENT, service_sent, SMTPD},
 	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
 	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
 	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},
@@ -291,6 +293,12 @@ static bool handle_early(void *ctx, struct rpc_request *req)
 	} else if (req->number == DIR_COUNT.number && may_ask(req, SMTPD)) {
 		count(s, req);
 		return true;
+	} else if (req->number == DIR_SURGE_TOLD.number) {
+		if (role_of(req) == PROCESS_MASTER)
+			sending_told(s->sending, ((const struct dir_surge_told *)req->msg)->seq);
+		service_save_soon(s);
+	} else if (req->number == DIR_SENT.number && may_ask(req, SMTPD)) {
+		return service_sent_early(s, req);
 	} else {
 		return req->number == DIR_RESOLVE.number && may_ask(req, SMTPD | RELAY) &&
 		       service_resolve_early(s, req);
@@ -367,6 +375,11 @@ void service_settle_soon(struct directory_service *s)
 	watch_set(s, &s->settle_wanted);
 }
 
+void service_save_soon(struct directory_service *s)
+{
+	watch_set(s, &s->save_wanted);
+}
+
 static void store_link(void *ctx, bool up)
 {
 	struct directory_service *s = ctx;
@@ -383,7 +396,7 @@ static void watch_wait(struct directory_service *s)
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += WATCH_MS / 1000;
-	while (!s->check_wanted && !s->repeat_wanted && !s->settle_wanted && !s->watch_end) {
+	while (!s->check_wanted && !s->repeat_wanted && !s->settle_wanted && !s->save_wanted && !s->watch_end) {
 		s->watch_asleep = grants_count(s->grants) == 0;
 		if (s->watch_asleep)
 			pthread_cond_wait(&s->watch_cond, &s->watch_lock);
@@ -408,6 +421,15 @@ static bool watch_changed(struct directory_service *s, uint64_t *seen, struct er
 	return true;
 }
 
+static void save(struct directory_service *s)
+{
+	struct err err = ERR_NONE;
+
+	if ((!s->watch_db && db_open(s->database, 0, &s->watch_db, &err) < 0) ||
+	    sending_save(s->sending, s->watch_db, clock_wall(), &err) < 0)
+		log_warning("cannot note what accounts usually send, trying again: %s", err.text);
+}
+
 static void *watch(void *arg)
 {
 	struct directory_service *s = arg;
@@ -417,7 +439,7 @@ static void *watch(void *arg)
 	pthread_mutex_lock(&s->watch_lock);
 	for (;;) {
 		struct err err = ERR_NONE;
-		bool check, repeat, settle;
+		bool check, repeat, settle, save_now;
 		int adopted = 0;
 
 		watch_wait(s);
@@ -426,8 +448,11 @@ static void *watch(void *arg)
 		check = s->check_wanted;
 		repeat = s->repeat_wanted;
 		settle = s->settle_wanted;
-		s->check_wanted = s->repeat_wanted = s->settle_wanted = false;
+		save_now = s->save_wanted;
+		s->check_wanted = s->repeat_wanted = s->settle_wanted = s->save_wanted = false;
 		pthread_mutex_unlock(&s->watch_lock);
+		if (save_now)
+			save(s);
 		if (settle)
 			grants_settle(s->grants);
 		if (repeat) {
@@ -447,6 +472,7 @@ static void *watch(void *arg)
 		pthread_mutex_lock(&s->watch_lock);
 	}
 	pthread_mutex_unlock(&s->watch_lock);
+	save(s);
 	return NULL;
 }
 
@@ -470,13 +496,17 @@ struct directory_service *directory_service_new(const struct directory_options *
 {
 	struct directory_service *s;
 	struct rpc_service service = service_template;
+	struct sending *sending;
 	struct db *db, *cache_db;
 	uint8_t secret[DB_SECRET_LEN];
 	pthread_condattr_t attr;
 
 	if (db_open(options->database, 0, &db, err) < 0)
 		return NULL;
-	if (db_secret(db, secret, err) < 0 || db_open(options->database, DB_NO_WAIT, &cache_db, err) < 0) {
+	sending = sending_new(SENDING_MAX);
+	if (db_secret(db, secret, err) < 0 || sending_open(sending, db, err) < 0 ||
+	    db_open(options->database, DB_NO_WAIT, &cache_db, err) < 0) {
+		sending_free(&sending);
 		db_close(&db);
 		return NULL;
 	}
@@ -491,6 +521,7 @@ struct directory_service *directory_service_new(const struct directory_options *
 	pthread_condattr_destroy(&attr);
 	vec_push(&s->idle, db);
 	s->cache_db = cache_db;
+	s->sending = sending;
 	s->conf = conf_ref(options->conf);
 	s->tables = options->tables ? table_set_ref(options->tables) : table_set_new();
 	s->exchanges = map_new();
@@ -558,6 +589,11 @@ uint64_t directory_service_login_failures(struct directory_service *s)
 	return penalty_recent(s->penalty, clock_ms());
 }
 
+size_t directory_service_surges(struct directory_service *s, struct surge *list_r, size_t max)
+{
+	return sending_untold(s->sending, list_r, max, clock_wall());
+}
+
 struct rpc_server *directory_service_server(struct directory_service *s)
 {
 	return s->server;
@@ -593,6 +629,7 @@ void directory_service_free(struct directory_service **sp)
 	penalty_free(&s->penalty);
 	rates_free(&s->clients);
 	rates_free(&s->users);
+	sending_free(&s->sending);
 	for (size_t i = 0; i < s->idle.n; i++)
 		db_close(&s->idle.v[i]);
 	vec_release(&s->idle);

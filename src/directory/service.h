@@ -11,6 +11,7 @@
 #define DIRECTORY_SERVICE_H
 
 #include "config/conf.h"
+#include "directory/sending.h"
 #include "directory/tables/set.h"
 #include "engine/rpc.h"
 
@@ -33,6 +34,8 @@ struct rpc_channel *directory_service_store(struct directory_service *s);
 void directory_service_reload(struct directory_service *s, struct conf *conf, struct table_set *tables);
 /* Log-ins that failed within the last hour. */
 uint64_t directory_service_login_failures(struct directory_service *s);
+/* sending_untold(). Any thread. */
+size_t directory_service_surges(struct directory_service *s, struct surge *list_r, size_t max);
 /* The loop, for watching further descriptors (master's). */
 struct rpc_server *directory_service_server(struct directory_service *s);
 void directory_service_run(struct directory_service *s);

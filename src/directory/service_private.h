@@ -10,6 +10,7 @@
 #include "directory/rates.h"
 #include "directory/resolve_cache.h"
 #include "directory/sasl.h"
+#include "directory/sending.h"
 #include "directory/service.h"
 #include "store/schema.h"
 #include <pthread.h>
@@ -27,6 +28,8 @@ struct directory_service {
 	struct grants *grants;
 	struct penalty *penalty;
 	struct rates *clients, *users; /* the loop's: nobody who has no account can make a user's count be forgotten */
+	struct sending *sending;
+	bool save_armed; /* the loop's: a timer is set */
 	struct resolve_cache *cache;
 	struct db *cache_db;	     /* the loop's; never writes */
 	bool tending, calls_watched; /* the loop's: timers are set */
@@ -45,7 +48,7 @@ struct directory_service {
 	pthread_t watcher;
 	pthread_mutex_t watch_lock; /* the flags */
 	pthread_cond_t watch_cond;
-	bool check_wanted, repeat_wanted, settle_wanted, watch_end;
+	bool check_wanted, repeat_wanted, settle_wanted, save_wanted, watch_end;
 	bool watch_asleep;   /* nothing was granted: it waits for the first grant */
 	struct db *watch_db; /* the watcher's */
 };
@@ -81,6 +84,10 @@ void service_resolve(struct work *w);
 bool service_resolve_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_route(struct work *w);
 void service_lookup(struct work *w);
+/* DIR_SENT: on the loop thread, true when it took the request; else on another. */
+bool service_sent_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
+void service_sent(struct work *w);
+void service_save_soon(struct directory_service *s);
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);
 void service_auth_plain(struct work *w);

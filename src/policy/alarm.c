@@ -169,7 +169,7 @@ static enum event event_of(const struct alarm_state *st, const struct conf *conf
 	return now - st->last_mail >= conf->alert_repeat_time / 1000 || now < st->last_mail ? LASTS : NOTHING;
 }
 
-static bool may_mail(const struct alarms *s, const struct conf *conf, int64_t now)
+bool alarms_may_mail(const struct alarms *s, const struct conf *conf, int64_t now)
 {
 	bool same_hour = now >= s->hour_began && now - s->hour_began < HOUR;
 
@@ -197,7 +197,7 @@ bool alarms_compose(const struct alarms *s, const struct conf *conf, int64_t now
 	const char *first = NULL;
 
 	*broken_r = false;
-	if (!may_mail(s, conf, now))
+	if (!alarms_may_mail(s, conf, now))
 		return false;
 	for (enum event e = BEGINS; e <= ENDED; e++)
 		for (int a = 0; a < ALARM_COUNT; a++) {
@@ -230,6 +230,11 @@ void alarms_told(struct alarms *s, const struct conf *conf, int64_t now)
 		st->told = st->holds;
 		st->last_mail = now;
 	}
+	alarms_mailed(s, now);
+}
+
+void alarms_mailed(struct alarms *s, int64_t now)
+{
 	if (now < s->hour_began || now - s->hour_began >= HOUR) {
 		s->hour_began = now;
 		s->hour_mails = 0;

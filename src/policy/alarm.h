@@ -57,6 +57,10 @@ bool alarms_compose(const struct alarms *s, const struct conf *conf, int64_t now
 /* The mail that was composed at `now` has left. */
 void alarms_told(struct alarms *s, const struct conf *conf, int64_t now);
 
+/* The same limit for mails about something else than conditions. */
+bool alarms_may_mail(const struct alarms *s, const struct conf *conf, int64_t now) WARN_UNUSED;
+void alarms_mailed(struct alarms *s, int64_t now);
+
 /* The state over restarts: lines of text. What cannot be read is left out. */
 void alarms_write(const struct alarms *s, struct buf *out);
 void alarms_read(struct alarms *s, struct str text);

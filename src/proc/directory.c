@@ -29,8 +29,23 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	return 0;
 }
 
+/* The list lives until the next call: there is one control thread. */
 static void on_numbers(void *ctx, struct proc_state *state)
 {
+	static struct surge surges[PROC_SURGES_MAX];
+	static struct proc_surge list[PROC_SURGES_MAX];
+	size_t n = directory_service_surges(ctx, surges, PROC_SURGES_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct proc_surge){.who = str_from(surges[i].who),
+					      .seq = surges[i].seq,
+					      .since = (uint64_t)surges[i].since,
+					      .hour = surges[i].hour,
+					      .hour_top = surges[i].hour_top,
+					      .day = surges[i].day,
+					      .day_top = surges[i].day_top};
+	state->surges.v = list;
+	state->surges.n = n;
 	state->login_failures = directory_service_login_failures(ctx);
 }
 

@@ -18,6 +18,7 @@
 
 #include "base/vec.h"
 #include "config/roles.h"
+#include "directory/sending.h"
 #include "policy/alarm.h"
 #include "proc/bundle.h"
 #include "proc/wire.h"
@@ -66,6 +67,11 @@ struct listening {
 
 enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
 
+struct told_surge {
+	struct surge surge;
+	bool user_told, admin_told;
+};
+
 /* Alarm mail: see master_alert.c. */
 struct master_alert {
 	struct alarms alarms;
@@ -74,6 +80,11 @@ struct master_alert {
 	pid_t mailer;	       /* the command that sends a mail; 0: none runs */
 	int mailer_words;      /* what it says on stderr: a memory file */
 	int64_t mailer_mailed; /* the moment that its mail was composed for */
+	void (*mailer_done)(struct master *m, int exit_status);
+	struct told_surge surges[PROC_SURGES_MAX]; /* master_surge.c's: being told */
+	size_t surge_count;
+	uint64_t surges_told[4 * PROC_SURGES_MAX]; /* the latest, in a ring: directory may not have heard yet */
+	size_t surges_told_count;
 };
 
 struct master {
@@ -151,9 +162,18 @@ void pickup_again(struct master *m);
 /* ---- master_alert.c ---- */
 /* Everything serves: from now on the conditions of alarm mail are looked at. */
 void alert_begin(struct master *m);
+/* Has `postrider alert` send a mail, when none is under way; done() learns its exit status. to NULL: to
+ * alert_recipient. both: by both paths. */
+void alert_send(struct master *m, const char *to, const struct buf *subject, const struct buf *text, bool both,
+		void (*done)(struct master *m, int exit_status));
 void alert_child_ended(struct child *c);
 /* True: that was the command that sends a mail. */
 bool alert_mailer_ended(struct master *m, pid_t pid, int status);
+/* ---- master_surge.c ---- */
+void surge_take(struct master *m, const struct proc_state *state);
+/* Tells what there is to tell, a mail at a time. */
+void surge_tell(struct master *m);
+
 void alert_answer_list(struct master *m, struct rpc_request *req);
 
 /* ---- master_log.c ---- */

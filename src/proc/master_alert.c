@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #define QUEUE_WAIT_MS  10000
@@ -254,23 +255,19 @@ static pid_t spawn(const struct master *m, char *const argv[], int input, int wo
 
 #define ARG(text) ((char *)(uintptr_t)(text))
 
-static void send_mail(struct master *m, const struct buf *subject, const struct buf *text, bool broken)
+void alert_send(struct master *m, const char *to, const struct buf *subject, const struct buf *text, bool both,
+		void (*done)(struct master *m, int exit_status))
 {
-	char *argv[] = {ARG("postrider"),
-			ARG("-c"),
-			m->dir,
-			ARG("alert"),
-			ARG("-s"),
-			subject->ptr,
-			ARG("--own"),
-			broken ? ARG("--both") : NULL,
-			NULL};
+	char *argv[] = {ARG("postrider"), ARG("-c"),	m->dir,	      ARG("alert"),
+			ARG("-s"),	  subject->ptr, ARG("--own"), both ? ARG("--both") : ARG("--"),
+			ARG(to),	  NULL};
 	int input = memory_file("alert", buf_str(text)), words = memory_file("words", STR(""));
 
 	if (input >= 0 && words >= 0)
 		m->alert.mailer = spawn(m, argv, input, words);
 	if (m->alert.mailer) {
 		m->alert.mailer_words = words;
+		m->alert.mailer_done = done;
 		words = -1;
 	} else {
 		log_error("alert: cannot start the command that sends mail: %s", strerror(errno));
@@ -281,6 +278,7 @@ static void send_mail(struct master *m, const struct buf *subject, const struct 
 
 bool alert_mailer_ended(struct master *m, pid_t pid, int status)
 {
+	int exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : EX_SOFTWARE;
 	char words[512] = "";
 	ssize_t n;
 
@@ -291,13 +289,19 @@ bool alert_mailer_ended(struct master *m, pid_t pid, int status)
 	words[strcspn(words, "\n")] = 0;
 	fd_close(&m->alert.mailer_words);
 	m->alert.mailer = 0;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		alarms_told(&m->alert.alarms, m->bundle->conf, m->alert.mailer_mailed);
-		state_save(m);
-	} else {
+	if (exit_status != EX_OK)
 		log_error("alert: the mail did not leave, trying again with the next look: %s", words);
-	}
+	m->alert.mailer_done(m, exit_status);
 	return true;
+}
+
+static void conditions_told(struct master *m, int exit_status)
+{
+	if (exit_status != EX_OK)
+		return;
+	alarms_told(&m->alert.alarms, m->bundle->conf, m->alert.mailer_mailed);
+	state_save(m);
+	surge_tell(m);
 }
 
 static void tell(struct master *m)
@@ -312,7 +316,7 @@ static void tell(struct master *m)
 	m->alert.mailer_mailed = clock_wall();
 	if (alarms_compose(&m->alert.alarms, m->bundle->conf, m->alert.mailer_mailed, &subject, &text, &broken)) {
 		log_warning("alert: %s", subject.ptr);
-		send_mail(m, &subject, &text, broken);
+		alert_send(m, NULL, &subject, &text, broken, conditions_told);
 	}
 	buf_release(&subject);
 	buf_release(&text);
@@ -328,6 +332,7 @@ static void look(struct master *m, struct alarm_number *numbers)
 	alarms_look(&m->alert.alarms, numbers, m->bundle->conf, m->alert.looked);
 	state_save(m);
 	tell(m);
+	surge_tell(m);
 }
 
 static void gathered(void *ctx)

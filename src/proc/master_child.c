@@ -180,6 +180,8 @@ static void take_state(struct child *c, const struct proc_state *state)
 	c->sessions = state->sessions;
 	c->login_failures = state->login_failures;
 	c->read_only = state->read_only != 0;
+	if (c->role == PROCESS_DIRECTORY)
+		surge_take(c->master, state);
 }
 
 static void on_state(struct child *c, struct proc_packet *packet)

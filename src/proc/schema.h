@@ -86,8 +86,17 @@ RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)
 #define PROC_NOTE_FIELDS(F, S) F(S, bytes, text) /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
 RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
 
-/* login_failures: within the last hour. read_only: no commit is taken. */
-#define PROC_STATE_FIELDS(F, S) F(S, u64, sessions) F(S, u64, login_failures) F(S, u8, read_only)
+/* An account that suddenly sends much more than ever: struct surge (directory/sending.h). */
+#define PROC_SURGE_FIELDS(F, S)                                                                                        \
+	F(S, bytes, who)                                                                                               \
+	F(S, u64, seq) F(S, u64, since) F(S, u64, hour) F(S, u64, hour_top) F(S, u64, day) F(S, u64, day_top)
+RPC_DECLARE(proc_surge, PROC_SURGE_FIELDS)
+
+/* login_failures: within the last hour. read_only: no commit is taken. surges: directory's, those that were not told
+ * (DIR_SURGE_TOLD) yet, PROC_SURGES_MAX at a time. */
+#define PROC_SURGES_MAX 16
+#define PROC_STATE_FIELDS(F, S)                                                                                        \
+	F(S, u64, sessions) F(S, u64, login_failures) F(S, u8, read_only) F(S, list, surges, proc_surge)
 RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 
 /* ---- the control socket ---- */

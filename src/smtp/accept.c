@@ -105,6 +105,7 @@ static enum next accept_smtp(struct smtp_session *c, struct delivery *d, int64_t
 		return smtp_refuse_all(c, smtp_code_of(550, &err), &err);
 	FAULT_POINT("smtpd.delivered");
 	smtp_log_taken(c, d, how, queued_as);
+	smtp_count_sent(c, c->mail.rcpts.n);
 	c->errors = c->junk = 0;
 	if (chunk_size >= 0)
 		smtp_reply(c, 250, "2.0.0", "Ok: %lld bytes queued as %.*s", (long long)chunk_size, STR_ARG(id));

@@ -62,3 +62,14 @@ int smtp_limit_check(struct smtp_session *c, enum dir_event event, struct err *e
 	rpc_reply_release(&hold);
 	return result;
 }
+
+/* Goes out with the next call: it costs the message nothing. */
+void smtp_count_sent(struct smtp_session *c, size_t recipients)
+{
+	struct dir_sent sent = {.user = c->user, .recipients = (uint32_t)recipients};
+
+	if (c->local)
+		sent.user = arena_printf(&c->mail.arena, "uid %u", c->uid);
+	if (sent.user.len > 0 && c->conf->submission_surge_factor > 0)
+		(void)!rpc_send_later(c->server->directory, &DIR_SENT, &sent);
+}

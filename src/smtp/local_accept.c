@@ -65,6 +65,13 @@ static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *r
 	rpc_reply_release(&hold);
 }
 
+static size_t rcpts_given(const struct smtp_session *c)
+{
+	const struct smtp_local *l = &c->mail.local;
+
+	return l->rcpts.n + (l->resent ? l->header_resent.n : l->header.n);
+}
+
 static int rcpts_resolve(struct smtp_session *c, int *code_r, struct err *err)
 {
 	struct smtp_local *l = &c->mail.local;
@@ -112,6 +119,7 @@ enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size)
 		return smtp_refuse_all(c, smtp_code_of(550, &err), &err);
 	FAULT_POINT("smtpd.delivered");
 	smtp_log_taken(c, &d, how, queued_as);
+	smtp_count_sent(c, rcpts_given(c));
 	c->errors = c->junk = 0;
 	(void)chunk_size;
 	smtp_reply(c, 250, "2.0.0", "Ok: queued as %.*s", STR_ARG(id));

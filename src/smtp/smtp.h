@@ -246,6 +246,8 @@ enum next smtp_bdat_bulk(struct smtp_session *c);
 /* ---- limits.c ---- */
 /* One more of these. -1 with err (4.7.1) when that is more than the client or the user may. */
 int smtp_limit_check(struct smtp_session *c, enum dir_event event, struct err *err) WARN_UNUSED;
+/* A message of a user was accepted: directory learns what he usually sends. */
+void smtp_count_sent(struct smtp_session *c, size_t recipients);
 
 /* ---- timing.c: FUTURERELEASE, DELIVERBY ---- */
 void smtp_timing_announce(const struct smtp_session *c, struct buf *out);

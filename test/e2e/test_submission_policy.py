@@ -1,13 +1,20 @@
 """What a client and a user may send within a time, and what of a user's client is told in the header."""
 
+import contextlib
+import email
+import email.policy
 import itertools
+import json
 import os
+import re
 import signal
 import smtplib
+import sqlite3
+import subprocess
 
 import pytest
 
-from instance import wait_for
+from instance import BINARY, wait_for
 
 
 def limited(mail, **settings):
@@ -116,3 +123,68 @@ def test_the_header_hides_the_client_of_a_user_or_names_the_user_as_configured(s
     mail.send("alice@example.test")
     mail.wait_messages("alice@example.test", 1)
     assert "127.0.0.1" in received(mail, "alice@example.test")
+
+
+# ---- who suddenly sends much more than ever ----
+
+def looked_again(mail, times=2):
+    def looked():
+        return json.loads(mail.command("alert", "list", "--json", check=False).stdout)["looked"]
+    for _ in range(times):
+        before = looked()
+        wait_for("the next look", lambda: looked() > before)
+
+
+def told(mail, address):
+    found = []
+    for path in mail.messages(address):
+        with open(path) as f:
+            found.append(email.message_from_file(f, policy=email.policy.default))
+    return found
+
+
+def sending(mail):
+    """What directory has written down: who to the state of his surge."""
+    path = os.path.join(mail.dir, "directory", "accounts.sqlite")
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return {who: (surge, told) for who, surge, told in db.execute("SELECT who, surge, told FROM sending")}
+
+
+def test_who_suddenly_sends_much_more_is_told_with_postmaster_once_over_restarts(stopped):
+    mail = limited(stopped, submission_surge_recipients_per_hour="3", alert_recipient="bob@example.test",
+                   alert_check_interval="1s", alert_login_failures="0")
+    mail.user("carol@example.test")
+    with mail.submission("alice@example.test") as client:
+        for _ in range(3):
+            submit(client, ["carol@example.test"])
+    mail.stop()     # three were none too many, and are remembered
+    mail.start()
+    assert sending(mail)["alice@example.test"][0] == 0
+    with mail.submission("alice@example.test") as client:
+        # Two, because what the last message before the end counted for may be lost; by themselves they are not many.
+        submit(client, ["carol@example.test"])
+        submit(client, ["carol@example.test"])
+        wait_for("both mails", lambda: told(mail, "alice@example.test") and told(mail, "bob@example.test"))
+        wait_for("it to be noted", lambda: sending(mail)["alice@example.test"][1] == 1)
+        submit(client, ["carol@example.test"])
+    to_user, = told(mail, "alice@example.test")
+    to_admin, = told(mail, "bob@example.test")
+    assert to_user["Subject"] == "Your account alice@example.test suddenly sends much more mail than ever"
+    assert to_user["Auto-Submitted"] == "auto-generated"
+    assert "alice@example.test suddenly sends much more than ever" in to_admin["Subject"]
+    assert re.search("recipients within the last hour: [45], the most of an hour before: 0", to_admin.get_content())
+    mail.stop()
+    mail.start()
+    with mail.submission("alice@example.test") as client:
+        submit(client, ["carol@example.test"])
+    looked_again(mail)
+    assert len(told(mail, "alice@example.test")) == len(told(mail, "bob@example.test")) == 1
+
+
+def test_a_program_of_this_machine_that_suddenly_sends_much_more_is_told_of(stopped):
+    mail = limited(stopped, submission_surge_recipients_per_hour="2", alert_recipient="bob@example.test",
+                   alert_check_interval="1s")
+    for _ in range(3):
+        subprocess.run(["sendmail", "-C", mail.dir, "alice"], executable=BINARY, input=b"Subject: x\n\nx\n", check=True)
+    wait_for("the mail", lambda: told(mail, "bob@example.test"))
+    assert f"(uid {os.getuid()})" in told(mail, "bob@example.test")[0]["Subject"]
