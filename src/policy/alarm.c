@@ -25,6 +25,11 @@ static const struct {
 	[ALARM_QUEUE_AGE] = {"queue_age", LIMIT(alert_queue_age), MILLISECONDS, false, false,
 			     "the oldest message has waited in the queue for {value}",
 			     "see why: postrider queue list; what will never leave: postrider queue delete ID"},
+	[ALARM_DESTINATION] =
+		{"destination_down", LIMIT(alert_destination_time), MILLISECONDS, false, true,
+		 "mail waits for {where}, not reached for {value}",
+		 "see what waits: postrider queue list --by-destination; once it is back: postrider queue "
+		 "flush"},
 	[ALARM_CERTIFICATE] = {"certificate", LIMIT(alert_certificate_time), MILLISECONDS, true, false,
 			       "a certificate in {where} ends in {value}",
 			       "put the new one in its place, then: postrider reload"},

@@ -49,6 +49,8 @@ struct child {
 	uint64_t sessions;
 	uint64_t login_failures; /* as it said last, like all of struct proc_state */
 	bool read_only;
+	uint64_t downs, down_s; /* relay's: destinations not reached */
+	char down_where[160];
 	int64_t deaths[ALERT_DEATHS_MAX]; /* clock_ms() of its latest ends that nobody had asked for, in a ring */
 	unsigned death_count;
 	int64_t unready_since;	   /* clock_ms(); 0: ready */

@@ -148,6 +148,17 @@ static void look_at_children(struct master *m, struct alarm_number *numbers)
 	numbers[ALARM_LOGIN_FAILURES].known = m->children[PROCESS_DIRECTORY].ready;
 }
 
+/* One condition for all: a mail for each would be a flood. */
+static void look_at_destinations(const struct child *relay, struct alarm_number *n)
+{
+	if (!relay->ready)
+		return;
+	set_number(n, (int64_t)relay->down_s, relay->down_where);
+	if (relay->downs > 1)
+		snprintf(n->where, sizeof(n->where), "%.*s and %llu more", (int)sizeof(relay->down_where),
+			 relay->down_where, (unsigned long long)relay->downs - 1);
+}
+
 static void look_at_certificates(const struct master *m, struct alarm_number *n)
 {
 	struct str path;
@@ -327,6 +338,7 @@ static void tell(struct master *m)
 static void look(struct master *m, struct alarm_number *numbers)
 {
 	look_at_children(m, numbers);
+	look_at_destinations(&m->children[PROCESS_RELAY], &numbers[ALARM_DESTINATION]);
 	look_at_certificates(m, &numbers[ALARM_CERTIFICATE]);
 	m->alert.looked = clock_wall();
 	alarms_look(&m->alert.alarms, numbers, m->bundle->conf, m->alert.looked);

@@ -180,6 +180,9 @@ static void take_state(struct child *c, const struct proc_state *state)
 	c->sessions = state->sessions;
 	c->login_failures = state->login_failures;
 	c->read_only = state->read_only != 0;
+	c->downs = state->downs;
+	c->down_s = state->down_s;
+	snprintf(c->down_where, sizeof(c->down_where), "%.*s", STR_ARG(state->down_where));
 	if (c->role == PROCESS_DIRECTORY)
 		surge_take(c->master, state);
 }

@@ -29,6 +29,18 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	return 0;
 }
 
+/* The text lives until the next call: there is one control thread. */
+static void on_numbers(void *ctx, struct proc_state *state)
+{
+	static struct downs_report report;
+	struct running *r = ctx;
+
+	relay_downs(r->relay, &report);
+	state->downs = report.count;
+	state->down_s = (uint64_t)report.oldest_ms / 1000;
+	state->down_where = str_from(report.where);
+}
+
 static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
@@ -67,7 +79,7 @@ int proc_relay(struct proc *p)
 	r.relay = relay_new(&peers, p->bundle->conf);
 	if (on_reload(&r, p->bundle, &err) < 0)
 		die(EX_CONFIG, "%s", err.text);
-	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .stop = on_stop, .ctx = &r});
+	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = &r});
 
 	/* loop */
 	relay_run(r.relay);

@@ -92,11 +92,13 @@ RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
 	F(S, u64, seq) F(S, u64, since) F(S, u64, hour) F(S, u64, hour_top) F(S, u64, day) F(S, u64, day_top)
 RPC_DECLARE(proc_surge, PROC_SURGE_FIELDS)
 
-/* login_failures: within the last hour. read_only: no commit is taken. surges: directory's, those that were not told
- * (DIR_SURGE_TOLD) yet, PROC_SURGES_MAX at a time. */
+/* downs, down_s, down_where: relay's, what struct downs_report has. login_failures: within the last hour. read_only: no
+ * commit is taken. surges: directory's, those that were not told (DIR_SURGE_TOLD) yet, PROC_SURGES_MAX at a time. */
 #define PROC_SURGES_MAX 16
 #define PROC_STATE_FIELDS(F, S)                                                                                        \
-	F(S, u64, sessions) F(S, u64, login_failures) F(S, u8, read_only) F(S, list, surges, proc_surge)
+	F(S, u64, sessions)                                                                                            \
+	F(S, u64, login_failures) F(S, u8, read_only) F(S, list, surges, proc_surge) F(S, u64, downs)                  \
+		F(S, u64, down_s) F(S, bytes, down_where)
 RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 
 /* ---- the control socket ---- */

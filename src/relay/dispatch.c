@@ -43,6 +43,7 @@ struct site {
 	int64_t rate_delay, next_ms;
 	int64_t dead_until; /* 0: alive */
 	char *dead_why;
+	bool unreachable; /* the last try came to no host */
 };
 
 /* ---- numbers of a transport --------------------------------------------------------------------------- */
@@ -296,12 +297,28 @@ static void free_job_add(struct dispatch *d, struct job *j)
 	pthread_cond_signal(&d->work);
 }
 
+/* For alarm mail: the message waits because the site is not reached. */
+static void note_down(struct dispatch *d, const struct job *j, const struct site *s, struct str why)
+{
+	const struct queue_message *m = j->attempt->message;
+	struct str nexthop = str_of(s->key + strlen(s->key) + 1, s->key_len - strlen(s->key) - 1);
+
+	downs_failed(d->downs, nexthop, why, str_eq(m->client, STR(QUEUE_CLIENT_ALERT)) ? STR("") : m->id, clock_ms());
+}
+
+static void note_up(struct dispatch *d, const struct site *s)
+{
+	downs_good(d->downs, str_of(s->key + strlen(s->key) + 1, s->key_len - strlen(s->key) - 1));
+}
+
 /* Not tried: the site's failure is theirs. */
 static void job_suspend(struct dispatch *d, struct job *j, const struct site *s)
 {
 	j->kind = JOB_SUSPENDED;
 	j->site = NULL;
 	j->nexthop = arena_str(&j->arena, str_from(s->dead_why ? s->dead_why : ""));
+	if (s->unreachable)
+		note_down(d, j, s, j->nexthop);
 	free_job_add(d, j);
 }
 
@@ -414,6 +431,13 @@ static void site_job_run(struct relay *r, struct job *j)
 	s->busy--;
 	if (s->rate_delay > 0)
 		s->next_ms = clock_ms() + s->rate_delay;
+	if (!skipped) {
+		s->unreachable = state == SITE_DEAD;
+		if (s->unreachable)
+			note_down(d, j, s, why);
+		else
+			note_up(d, s);
+	}
 	if (state == SITE_OK && !skipped)
 		site_good(s);
 	else if (!skipped)
@@ -686,6 +710,7 @@ void dispatch_init(struct relay *r, unsigned thread_limit)
 	pthread_cond_init(&d->room, &attr);
 	pthread_condattr_destroy(&attr);
 	d->sites = map_new();
+	d->downs = downs_new();
 	d->thread_limit = thread_limit;
 }
 
@@ -737,6 +762,7 @@ void dispatch_release(struct relay *r)
 		site_free(value);
 	}
 	map_free(&d->sites);
+	downs_free(&d->downs);
 	vec_release(&d->ready);
 	vec_release(&d->timed);
 	pthread_cond_destroy(&d->work);

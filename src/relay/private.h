@@ -7,6 +7,7 @@
 
 #include "base/map.h"
 #include "base/vec.h"
+#include "relay/downs.h"
 #include "relay/relay.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -79,6 +80,7 @@ struct dispatch {
 	struct attempt *fresh, *fresh_last;	/* to be divided */
 	struct job *free_jobs, *free_jobs_last; /* that no site limits */
 	struct map *sites;
+	struct downs *downs;
 	VEC(struct site *) ready, timed; /* with something to do now; when their pause is over */
 	size_t ready_at;		 /* whose turn it is */
 	size_t held, held_bytes;	 /* attempts */

@@ -55,6 +55,21 @@ void relay_conf(struct relay *r, struct conf *conf, struct transports *transport
 	pthread_mutex_unlock(&r->lock);
 }
 
+void relay_downs(struct relay *r, struct downs_report *report_r)
+{
+	struct conf *conf;
+
+	pthread_mutex_lock(&r->lock);
+	conf = conf_ref(r->conf);
+	pthread_mutex_unlock(&r->lock);
+	pthread_mutex_lock(&r->d.lock);
+	/* Each message is tried at least every maximal_backoff_time, and a try may take its time. */
+	downs_look(r->d.downs, conf->alert_destination_time, (size_t)conf->alert_destination_messages,
+		   2 * conf->maximal_backoff_time, clock_ms(), report_r);
+	pthread_mutex_unlock(&r->d.lock);
+	conf_unref(&conf);
+}
+
 void relay_stop(struct relay *r)
 {
 	uint64_t one = 1;

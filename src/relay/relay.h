@@ -14,6 +14,7 @@
 #include "config/conf.h"
 #include "deliver/deliver.h"
 #include "directory/schema.h"
+#include "relay/downs.h"
 #include "relay/transport.h"
 
 struct relay;
@@ -34,6 +35,8 @@ void relay_conf(struct relay *r, struct conf *conf, struct transports *transport
 /* Claims and delivers until relay_stop(); ends when the deliveries under way have, at most a second later. */
 void relay_run(struct relay *r);
 void relay_stop(struct relay *r);
+/* Destinations that nothing reaches while mail waits for them (downs.h). Any thread. */
+void relay_downs(struct relay *r, struct downs_report *report_r);
 /* Claims what is due now and waits until all of it is delivered and reported. Returns how many parts, or -1 with err.
  * For tests. */
 int relay_step(struct relay *r, uint32_t wait_ms, struct err *err);

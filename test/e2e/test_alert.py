@@ -21,12 +21,12 @@ QUICK = {"alert_check_interval": "1s", "alert_clear_time": "1s", "alert_hourly_l
 class Sink:
     """An SMTP server that takes everything, or answers as it is told to at one step."""
 
-    def __init__(self, answers=None):
+    def __init__(self, answers=None, port=0, address="127.0.0.1"):
         self.answers = answers or {}
         self.mails = []
         self.uids = []
         self.hold = threading.Event()
-        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.socket = socket.create_server((address, port))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -309,3 +309,40 @@ def test_what_waits_in_the_queue_is_told_but_not_alarm_mail_itself(stopped):
         assert "queue_age" not in holding(mail)
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_destinations_that_nothing_reaches_are_one_condition_that_ends(stopped):
+    closed = socket.create_server(("127.0.0.1", 0))
+    port = closed.getsockname()[1]
+    closed.close()
+    stopped.configure(alert_recipient="alice@example.test, admin@elsewhere.test", alert_destination_time="1s",
+                      alert_destination_messages="2", smtpd_sender_restrictions="", minimal_backoff_time="1s",
+                      maximal_backoff_time="1h", transport_maps="inline:{"
+                      f"elsewhere.test=smtp:[127.0.0.1]:{port}, other.test=smtp:[127.0.0.2]:{port}" "}", **QUICK)
+    mail = stopped
+    mail.start()
+    with mail.submission("alice@example.test") as client:
+        def submit(to):
+            text = f"From: alice@example.test\r\nTo: {to}\r\nSubject: x\r\n\r\nx\r\n"
+            client.sendmail("alice@example.test", [to], text)
+        submit("one@elsewhere.test")
+        wait_for("it to wait", lambda: mail.log().count("status=deferred"))
+        looked_again(mail)
+        assert holding(mail) == set()                           # one message alone may be anybody's mistake
+        for to in ("two@elsewhere.test", "one@other.test", "two@other.test"):
+            submit(to)
+        wait_for("both to be down", lambda: any("and 1 more" in c["text"] for c in listed(mail)["conditions"]))
+        wait_for("the mail", lambda: told(mail, "alice@example.test", "NEW destination_down"))
+    assert "mail waits for [127.0.0." in told(mail, "alice@example.test", "NEW destination_down")[0].get_content()
+    # The mail about it waits for the same destination, and makes no other mail.
+    looked_again(mail, 3)
+    assert len(mail.messages("alice@example.test")) == 1
+    sinks = [Sink(port=port), Sink(port=port, address="127.0.0.2")]
+    try:
+        def flushed():
+            mail.command("queue", "flush")
+            return told(mail, "alice@example.test", "ENDED destination_down")
+        wait_for("the end to be told", flushed)
+    finally:
+        for sink in sinks:
+            sink.close()
