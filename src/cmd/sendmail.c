@@ -315,10 +315,8 @@ static int serve_smtp(struct options *o)
 	int fd = submission_connect(&o->s, &err);
 	struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
 
-	if (fd < 0) {
-		printf("421 4.3.2 The mail system is not running; try again later\r\n");
-		return cmd_error(EX_TEMPFAIL, "%s", err.text);
-	}
+	if (fd < 0)
+		return sendmail_smtp_alone(&o->s);
 	while (poll(fds, 2, -1) > 0 || errno == EINTR) {
 		if (fds[1].revents && !pass(fd, STDOUT_FILENO))
 			break;

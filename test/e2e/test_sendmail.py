@@ -322,6 +322,22 @@ def test_kept_while_down_and_delivered_once(here):
     assert len(texts(here, "alice@example.test", 2)) == 2
 
 
+def test_smtp_by_hand_while_down_is_kept_too(here):
+    dialogue = (b"EHLO x\r\nRCPT TO:<bob>\r\nMAIL FROM:<bob@example.test> BODY=8BITMIME\r\n"
+                b"RCPT TO:<alice>\r\nRCPT TO:<a, b>\r\nDATA\r\nSubject: s\r\n\r\n..dot\r\n.\r\n"
+                b"MAIL FROM:<bob@example.test> RET=FULL\r\nNONSENSE\r\n"
+                b"MAIL FROM:<>\r\nRCPT TO:<alice>\r\nDATA\r\nSubject: without an end\r\n")
+    said = sendmail(here, "-bs", input=dialogue).stdout.decode()
+    assert [line[:4] for line in said.splitlines()] == [
+        "220 ", "250-", "250-", "250 ", "503 ", "250 ", "250 ", "501 ", "354 ", "250 ", "555 ", "502 ", "250 ", "250 ",
+        "354 "]
+    assert len(os.listdir(here.maildrop)) == 1
+    here.start()
+    message, = texts(here, "alice@example.test")
+    assert body(message) == b".dot\n"
+    assert field(message, "Return-Path") == "<bob@example.test>"
+
+
 def test_kept_by_a_file_that_comes_again_is_one_message(here, tmp_path):
     """A removal that a power failure undid."""
     sendmail(here, "alice")
