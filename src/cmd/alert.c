@@ -166,7 +166,7 @@ static int by_queue(struct alert *a, struct err *err)
 static int by_relayhost(struct alert *a, struct err *err)
 {
 	struct str recipients[RECIPIENTS_MAX];
-	struct alert_mail mail = {.sender = a->sender,
+	struct alert_mail mail = {.sender = a->conf->alert_relayhost_sender,
 				  .recipients = recipients,
 				  .recipient_count = a->recipient_count,
 				  .text = buf_str(&a->message)};
@@ -183,7 +183,7 @@ static int by_relayhost(struct alert *a, struct err *err)
 	/* A system that was never started has them not. What cannot be made is found out by the jail. */
 	mkdir(spool, 0755);
 	mkdir(empty, 0755);
-	result = alert_smtp_send(a->conf, empty, &mail, err);
+	result = alert_smtp_send(a->conf, a->cmd->dir, empty, &mail, err);
 	free(empty);
 	free(spool);
 	return result;

@@ -1,26 +1,21 @@
-/* alert_smtp - see alert_smtp.h. The child speaks, in its jail, and tells the parent one sentence by a pipe. Replies
- * are read as RFC 5321 4.2 has them, at most REPLY_MAX bytes each; nothing of them is used but the code, and the text
- * in the sentence. */
+/* alert_smtp - see alert_smtp.h. The child speaks, in its jail, by the same client as relay (relay/remote.h), and tells
+ * the parent one sentence by a pipe. What it needs of the disk (trusted certificates, the table with the password) is
+ * read before the jail; names are never asked for. */
 #include "cmd/alert_smtp.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/vec.h"
+#include "cmd/map.h"
 #include "os/fd.h"
 #include "os/sandbox.h"
+#include "proc/bundle.h"
+#include "relay/remote.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define REPLY_MAX 16384
-
-struct dialogue {
-	int fd;
-	int64_t until_ms;
-	struct buf in; /* what came and was not used yet */
-	struct buf reply;
-};
 
 int alert_relayhost_parse(struct str text, struct net_addr *a_r, struct err *err)
 {
@@ -44,207 +39,181 @@ int alert_relayhost_parse(struct str text, struct net_addr *a_r, struct err *err
 	return 0;
 }
 
-/* ---- bytes ---- */
+/* ---- before the jail ---- */
 
-static int wait_for(struct dialogue *d, short events, struct err *err)
+struct path {
+	struct conf *conf; /* with what is relay's set as alert_relayhost wants it */
+	struct str nexthop;
+	struct arena arena;
+	struct map_files files;
+	VEC(struct table *) passwords;
+	struct remote *remote;
+};
+
+/* smtp_NAME of main.cf holds, but for what alert_relayhost_NAME says, and what would need a resolver or a table. */
+static struct conf *path_conf(const struct conf *c, struct arena *arena, struct err *err)
 {
-	struct pollfd p = {.fd = d->fd, .events = events};
-	int64_t left = d->until_ms - clock_ms();
-	int n;
+	static const char *const times[] = {"connect", "helo",	    "starttls",	 "mail",      "rcpt",
+					    "rset",    "data_init", "data_xfer", "data_done", "quit"};
+	struct str settings[32];
+	struct buf level;
+	size_t n = 0;
 
-	while (left > 0 && (n = poll(&p, 1, (int)left)) < 0 && errno == EINTR)
-		left = d->until_ms - clock_ms();
-	if (left <= 0 || n == 0)
-		return err_set(err, ERR_TEMP, "", "no answer within alert_relayhost_timeout");
-	return n < 0 ? err_errno(err, "poll") : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
+		settings[n++] = arena_printf(arena, "smtp_%s_timeout=%llds", times[i],
+					     (long long)c->alert_relayhost_timeout / 1000);
+	buf_init(&level, 100);
+	if (conf_text(c, STR("alert_relayhost_tls_security_level"), &level))
+		settings[n++] = arena_printf(arena, "smtp_tls_security_level=%s", level.ptr);
+	buf_release(&level);
+	settings[n++] =
+		arena_printf(arena, "smtp_tls_wrappermode=%s", c->alert_relayhost_tls_wrappermode ? "yes" : "no");
+	if (c->alert_relayhost_tls_match.len) {
+		settings[n++] =
+			arena_printf(arena, "smtp_tls_verify_cert_match=%.*s", STR_ARG(c->alert_relayhost_tls_match));
+		settings[n++] =
+			arena_printf(arena, "smtp_tls_secure_cert_match=%.*s", STR_ARG(c->alert_relayhost_tls_match));
+	}
+	settings[n++] = arena_printf(arena, "smtp_sasl_auth_enable=%s",
+				     c->alert_relayhost_sasl_password_maps.len ? "yes" : "no");
+	settings[n++] = STR("smtp_sasl_password_maps=inline:{x=x}"); /* asked for by lookup() */
+	settings[n++] = STR("smtp_sasl_tls_security_options=noanonymous");
+	settings[n++] = STR("smtp_sender_dependent_authentication=no");
+	settings[n++] = STR("smtp_tls_policy_maps=");
+	settings[n++] = STR("smtp_fallback_relay=");
+	return conf_override(c, settings, n, err);
 }
 
-static int send_all(struct dialogue *d, struct str bytes, struct err *err)
+static int passwords_open(struct path *p, const struct conf *c, struct err *err)
 {
-	while (bytes.len) {
-		ssize_t n = write(d->fd, bytes.ptr, bytes.len);
+	struct str list = c->alert_relayhost_sasl_password_maps, item;
 
-		if (n > 0)
-			bytes = str_skip(bytes, (size_t)n);
-		else if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return err_errno(err, "the connection broke");
-		else if (wait_for(d, POLLOUT, err) < 0)
-			return -1;
+	while (conf_list_next(&list, &item)) {
+		struct table *t = table_open(item, &p->files.source, err);
+
+		if (t == NULL)
+			return err_context(err, "alert_relayhost_sasl_password_maps");
+		vec_push(&p->passwords, t);
 	}
 	return 0;
 }
 
-/* One line without its end, into d->reply. */
-static int read_line(struct dialogue *d, struct err *err)
+/* remote_env.lookup: the password, by "[address]:port" or by alert_relayhost as it is written. */
+static int lookup(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
+		  struct err *err)
 {
-	char bytes[1024];
-	ptrdiff_t end;
-	ssize_t n;
+	struct path *p = ctx;
+	struct str keys[] = {key, p->conf->alert_relayhost};
 
-	while ((end = str_chr(buf_str(&d->in), '\n')) < 0) {
-		if (wait_for(d, POLLIN, err) < 0)
-			return -1;
-		n = read(d->fd, bytes, sizeof(bytes));
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			continue;
-		if (n < 0)
-			return err_errno(err, "the connection broke");
-		if (n == 0)
-			return err_set(err, ERR_TEMP, "", "the server closed the connection");
-		buf_add(&d->in, bytes, (size_t)n);
-		if (buf_failed(&d->in))
-			return err_set(err, ERR_SYNTAX, "", "the server's reply is too long");
-	}
-	buf_clear(&d->reply);
-	buf_add_str(&d->reply, str_trim(str_sub(buf_str(&d->in), 0, (size_t)end)));
-	buf_consume(&d->in, (size_t)end + 1);
-	return 0;
-}
-
-/* The whole reply; its last line stays in d->reply. The code, or -1. */
-static int read_reply(struct dialogue *d, struct err *err)
-{
-	size_t total = 0;
-	struct str line;
-	uint32_t code;
-
-	do {
-		if (read_line(d, err) < 0)
-			return -1;
-		line = buf_str(&d->reply);
-		total += line.len + 2;
-		if (line.len < 3 || !str_to_u32(str_sub(line, 0, 3), &code) || code < 200 || code > 599 ||
-		    (line.len > 3 && line.ptr[3] != ' ' && line.ptr[3] != '-'))
-			return err_set(err, ERR_SYNTAX, "", "that is no SMTP: %.*s",
-				       (int)(line.len < 100 ? line.len : 100), line.ptr);
-		if (total > REPLY_MAX)
-			return err_set(err, ERR_SYNTAX, "", "the server's reply is too long");
-	} while (line.len > 3 && line.ptr[3] == '-');
-	return (int)code;
-}
-
-static int expect(struct dialogue *d, int class, const char *what, struct err *err)
-{
-	int code = read_reply(d, err);
-
-	if (code < 0)
-		return err_context(err, "%s", what);
-	if (code / 100 != class)
-		return err_set(err, code < 500 ? ERR_TEMP : ERR_PERM, "", "%s was answered %.*s", what,
-			       (int)(d->reply.len < 150 ? d->reply.len : 150), d->reply.ptr);
-	return 0;
-}
-
-static int command(struct dialogue *d, int class, struct err *err, const char *fmt, ...) PRINTF_LIKE(4, 5);
-static int command(struct dialogue *d, int class, struct err *err, const char *fmt, ...)
-{
-	struct buf line;
-	char name[12];
-	va_list args;
-	int result;
-
-	buf_init(&line, 2000);
-	va_start(args, fmt);
-	buf_vaddf(&line, fmt, args);
-	va_end(args);
-	snprintf(name, sizeof(name), "%.*s", (int)strcspn(line.ptr, " :\r"), line.ptr);
-	result = buf_failed(&line) ? err_set(err, ERR_PERM, "", "%s would be too long", name)
-				   : send_all(d, buf_str(&line), err);
-	buf_release(&line);
-	return result < 0 ? -1 : expect(d, class, name, err);
-}
-
-/* ---- the dialogue ---- */
-
-/* RFC 5321 4.5.2: dots are doubled; LF becomes CRLF. */
-static int send_text(struct dialogue *d, struct str text, struct err *err)
-{
-	struct buf out;
-	int result;
-
-	buf_init(&out, 3 * text.len + 16);
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.ptr[i] == '.' && (i == 0 || text.ptr[i - 1] == '\n'))
-			buf_addc(&out, '.');
-		if (text.ptr[i] == '\n')
-			buf_addc(&out, '\r');
-		if (text.ptr[i] != '\r')
-			buf_addc(&out, text.ptr[i]);
-	}
-	buf_addz(&out, str_ends(text, STR("\n")) ? ".\r\n" : "\r\n.\r\n");
-	result = send_all(d, buf_str(&out), err);
-	buf_release(&out);
-	return result < 0 ? -1 : expect(d, 2, "the message", err);
-}
-
-static int speak(struct dialogue *d, const struct conf *conf, const struct alert_mail *mail, struct err *err)
-{
-	if (expect(d, 2, "the connection", err) < 0)
-		return -1;
-	if (command(d, 2, err, "EHLO %.*s\r\n", STR_ARG(conf->myhostname)) < 0 &&
-	    (err->kind != ERR_PERM || command(d, 2, err, "HELO %.*s\r\n", STR_ARG(conf->myhostname)) < 0))
-		return -1;
-	if (command(d, 2, err, "MAIL FROM:<%.*s>\r\n", STR_ARG(mail->sender)) < 0)
-		return -1;
-	for (size_t i = 0; i < mail->recipient_count; i++)
-		if (command(d, 2, err, "RCPT TO:<%.*s>\r\n", STR_ARG(mail->recipients[i])) < 0)
-			return -1;
-	if (command(d, 3, err, "DATA\r\n") < 0 || send_text(d, mail->text, err) < 0)
-		return -1;
-	(void)!send_all(d, STR("QUIT\r\n"), NULL); /* the message has its 250 */
-	return 0;
-}
-
-static int connect_to(struct dialogue *d, const struct net_addr *to, struct err *err)
-{
-	d->fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (d->fd < 0)
-		return err_errno(err, "cannot make a socket");
-	if (connect(d->fd, &to->any, to->len) == 0)
+	if (!str_eq(parameter, STR("smtp_sasl_password_maps")))
 		return 0;
-	if (errno != EINPROGRESS)
-		return err_errno(err, "cannot connect");
-	if (wait_for(d, POLLOUT, err) < 0)
-		return -1;
-	/* The second call tells what became of the first. */
-	return connect(d->fd, &to->any, to->len) == 0 || errno == EISCONN ? 0 : err_errno(err, "cannot connect");
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		for (size_t t = 0; t < p->passwords.n; t++) {
+			int rc = table_find(p->passwords.v[t], keys[i], arena, value_r, err);
+
+			if (rc != 0)
+				return rc;
+		}
+	return 0;
 }
 
-static int deliver(const struct conf *conf, const struct net_addr *to, const struct alert_mail *mail, struct err *err)
+/* Who may not read them, or has a configuration with a fault, speaks without: what must be verified is then refused. */
+static void trust_files(struct path *p, const char *dir)
 {
-	struct dialogue d = {.fd = -1, .until_ms = clock_ms() + conf->alert_relayhost_timeout};
-	int result;
+	struct err err = ERR_NONE;
+	struct bundle *b =
+		p->conf->smtp_tls_CAfile.len || p->conf->smtp_tls_CApath.len ? bundle_read(dir, NULL, &err) : NULL;
 
-	buf_init(&d.in, REPLY_MAX);
-	buf_init(&d.reply, REPLY_MAX);
-	result = connect_to(&d, to, err) < 0 ? -1 : speak(&d, conf, mail, err);
-	buf_release(&d.in);
-	buf_release(&d.reply);
-	fd_close(&d.fd);
-	return result;
+	if (b != NULL && bundle_remote_tls(b, p->remote, &err) < 0)
+		err = ERR_NONE;
+	bundle_unref(&b);
+}
+
+static int path_init(struct path *p, const struct conf *c, const char *dir, const struct net_addr *to, struct err *err)
+{
+	char text[NET_ADDR_TEXT];
+
+	*p = (struct path){0};
+	arena_init(&p->arena);
+	map_files_init(&p->files, dir);
+	net_addr_text(to, text);
+	p->nexthop = arena_printf(&p->arena, "[%s]:%u", text, net_addr_port(to));
+	p->conf = path_conf(c, &p->arena, err);
+	p->remote = remote_new(&(struct remote_env){.lookup = lookup, .lookup_ctx = p});
+	if (p->conf == NULL || passwords_open(p, c, err) < 0)
+		return -1;
+	trust_files(p, dir);
+	return 0;
+}
+
+static void path_release(struct path *p)
+{
+	remote_free(&p->remote);
+	for (size_t i = 0; i < p->passwords.n; i++)
+		table_free(&p->passwords.v[i]);
+	vec_release(&p->passwords);
+	map_files_release(&p->files);
+	conf_unref(&p->conf);
+	arena_release(&p->arena);
+}
+
+/* ---- in it ---- */
+
+/* One who has it is enough: the others' refusals would be heard again and again. */
+static int deliver(struct path *p, const struct alert_mail *mail, struct err *err)
+{
+	struct content content = {.place = CONTENT_MEMORY,
+				  .bytes = mail->text,
+				  .fd = -1,
+				  .stored_size = mail->text.len,
+				  .size = mail->text.len};
+	struct remote_rcpt *rcpts = ARENA_ARRAY(&p->arena, struct remote_rcpt, mail->recipient_count);
+	struct remote_job job = {.conf = p->conf,
+				 .transport = STR("smtp"),
+				 .nexthop = p->nexthop,
+				 .queue_id = STR("alert"),
+				 .sender = mail->sender,
+				 .envid = STR(""),
+				 .prefix = STR(""),
+				 .content = &content,
+				 .rcpts = rcpts,
+				 .rcpt_count = mail->recipient_count,
+				 .arena = &p->arena};
+
+	for (size_t i = 0; i < mail->text.len; i++)
+		content.size += mail->text.ptr[i] == '\n';
+	for (size_t i = 0; i < mail->recipient_count; i++)
+		rcpts[i] =
+			(struct remote_rcpt){.address = mail->recipients[i], .orcpt = STR(""), .notify = NOTIFY_NEVER};
+	remote_deliver(p->remote, &job);
+	for (size_t i = 0; i < mail->recipient_count; i++)
+		if (rcpts[i].outcome == OUTCOME_DELIVERED)
+			return 0;
+	return err_set(err, ERR_TEMP, "", "%.*s", STR_ARG(rcpts[0].text));
 }
 
 /* ---- the process of its own ---- */
 
-static void child(const struct conf *conf, const char *empty_dir, const struct net_addr *to,
-		  const struct alert_mail *mail, int words) NORETURN;
-static void child(const struct conf *conf, const char *empty_dir, const struct net_addr *to,
-		  const struct alert_mail *mail, int words)
+static void child(struct path *p, const char *empty_dir, const struct alert_mail *mail, int words) NORETURN;
+static void child(struct path *p, const char *empty_dir, const struct alert_mail *mail, int words)
 {
-	char *account = str_dup(conf->mail_owner);
+	char *account = str_dup(p->conf->mail_owner);
 	bool root = getuid() == 0;
 	struct err err = ERR_NONE;
-	int result;
+	int result, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
 	signal(SIGPIPE, SIG_IGN);
+	/* The one sentence is all that is said: what the client would log is in it. */
+	if (null < 0 || dup2(null, STDERR_FILENO) < 0)
+		_exit(2);
 	sandbox_enter(&(struct sandbox){.process = "alert",
 					.account = root ? account : NULL,
 					.chroot_dir = root ? empty_dir : NULL,
 					.allow = SANDBOX_CONNECT});
-	result = deliver(conf, to, mail, &err);
+	result = deliver(p, mail, &err);
 	if (result < 0 && write(words, err.text, strlen(err.text)) < 0)
 		_exit(2);
-	_exit(result < 0 ? 1 : 0);
+	_exit(result < 0);
 }
 
 static int wait_for_child(pid_t pid, int words, int64_t until_ms, struct err *err)
@@ -264,27 +233,42 @@ static int wait_for_child(pid_t pid, int words, int64_t until_ms, struct err *er
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
+	if (left <= 0)
+		return err_set(err, ERR_TEMP, "", "no answer within alert_relayhost_timeout");
 	return err_set(err, ERR_TEMP, "", "%s", n > 0 ? text : "the process that speaks with the server was ended");
 }
 
-int alert_smtp_send(const struct conf *conf, const char *empty_dir, const struct alert_mail *mail, struct err *err)
+static int send_by(struct path *p, const char *empty_dir, const struct alert_mail *mail, struct err *err)
 {
-	struct net_addr to;
 	int words[2], result;
 	pid_t pid;
+
+	if (pipe2(words, O_CLOEXEC) < 0)
+		return err_errno(err, "cannot make a pipe");
+	pid = fork();
+	if (pid == 0)
+		child(p, empty_dir, mail, words[1]);
+	close(words[1]);
+	result = pid < 0 ? err_errno(err, "cannot start a process")
+			 : wait_for_child(pid, words[0], clock_ms() + p->conf->alert_relayhost_timeout + 5000, err);
+	close(words[0]);
+	return result;
+}
+
+int alert_smtp_send(const struct conf *conf, const char *dir, const char *empty_dir, const struct alert_mail *mail,
+		    struct err *err)
+{
+	struct net_addr to;
+	struct path p;
+	int result;
 
 	if (conf->alert_relayhost.len == 0)
 		return err_set(err, ERR_PERM, "", "main.cf does not set alert_relayhost");
 	if (alert_relayhost_parse(conf->alert_relayhost, &to, err) < 0)
 		return -1;
-	if (pipe2(words, O_CLOEXEC) < 0)
-		return err_errno(err, "cannot make a pipe");
-	pid = fork();
-	if (pid == 0)
-		child(conf, empty_dir, &to, mail, words[1]);
-	close(words[1]);
-	result = pid < 0 ? err_errno(err, "cannot start a process")
-			 : wait_for_child(pid, words[0], clock_ms() + conf->alert_relayhost_timeout + 5000, err);
-	close(words[0]);
+	result = path_init(&p, conf, dir, &to, err);
+	if (result == 0)
+		result = send_by(&p, empty_dir, mail, err);
+	path_release(&p);
 	return result < 0 ? err_context(err, "%.*s", STR_ARG(conf->alert_relayhost)) : 0;
 }
