@@ -183,6 +183,9 @@ static void take_state(struct child *c, const struct proc_state *state)
 	c->downs = state->downs;
 	c->down_s = state->down_s;
 	snprintf(c->down_where, sizeof(c->down_where), "%.*s", STR_ARG(state->down_where));
+	/* It goes into a file of lines, and into mail. */
+	for (char *p = c->down_where; *p; p++)
+		*p = str_has_control(str_of(p, 1)) ? '?' : *p;
 	if (c->role == PROCESS_DIRECTORY)
 		surge_take(c->master, state);
 }
