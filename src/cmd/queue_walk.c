@@ -158,6 +158,38 @@ static int act_batches(const char *dir, enum queue_action action, struct gather 
 	return rc;
 }
 
+/* The queue does it in one pass, piece by piece. */
+static int act_whole(const char *dir, enum queue_action action, const char *destination, struct gather *g,
+		     uint64_t *count_r, struct err *err)
+{
+	char after[64] = "";
+	int rc = 0;
+
+	do {
+		struct queue_act request = {.action = (uint8_t)action,
+					    .destination = destination ? str_from(destination) : STR(""),
+					    .after = str_from(after),
+					    .until = g->until};
+		struct queue_acted reply = {0};
+		struct rpc_reply hold;
+
+		rc = control_call(dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
+		snprintf(after, sizeof(after), "%.*s", rc == 0 ? (int)reply.next.len : 0,
+			 rc == 0 ? reply.next.ptr : "");
+		if (rc == 0)
+			*count_r += reply.count;
+		rpc_reply_release(&hold);
+		progress_step(&g->bar, *count_r, 0);
+	} while (rc == 0 && after[0]);
+	return rc;
+}
+
+static bool has_conditions(const struct queue_choice *choice)
+{
+	return choice->sender || choice->recipient || choice->older_s >= 0 || choice->younger_s >= 0 ||
+	       choice->conditions;
+}
+
 int queue_act_on(const char *dir, enum queue_action action, const struct queue_choice *choice, uint64_t *count_r,
 		 struct err *err)
 {
@@ -167,8 +199,11 @@ int queue_act_on(const char *dir, enum queue_action action, const struct queue_c
 					    [QUEUE_RELEASE] = "releasing",
 					    [QUEUE_REQUEUE] = "requeueing"};
 	struct gather g = {.choice = choice, .action = action, .until = (uint64_t)clock_wall()};
-	bool named = choice->ids.n > 0 && !choice->sender && !choice->recipient && !choice->destination &&
-		     choice->older_s < 0 && choice->younger_s < 0 && !choice->conditions;
+	bool named = choice->ids.n > 0 && !choice->destination && !has_conditions(choice);
+	/* Of a destination only a flush knows by itself which of a message's recipients are meant; "release all" is for
+	 * what is on hold. */
+	bool whole = choice->ids.n == 0 && !has_conditions(choice) && action != QUEUE_RELEASE &&
+		     (!choice->destination || action == QUEUE_FLUSH);
 	int rc = 0;
 
 	*count_r = 0;
@@ -176,9 +211,13 @@ int queue_act_on(const char *dir, enum queue_action action, const struct queue_c
 	progress_begin(&g.bar, words[action]);
 	for (size_t i = 0; named && i < choice->ids.n; i++)
 		vec_push(&g.ids, (struct queue_id){str_from(choice->ids.v[i])});
-	if (!named)
+	if (whole)
+		rc = act_whole(dir, action, choice->destination, &g, count_r, err);
+	/* What goes to a domain of ours waits under another name. */
+	whole = whole && (*count_r > 0 || !choice->destination);
+	if (rc == 0 && !named && !whole)
 		rc = queue_walk(dir, gather_one, &g, err);
-	if (rc == 0)
+	if (rc == 0 && !whole)
 		rc = act_batches(dir, action, &g, count_r, err);
 	progress_end(&g.bar);
 	vec_release(&g.ids);

@@ -3,6 +3,7 @@
 #include "journal/record.h"
 
 #include "base/encode.h"
+#include "base/fatal.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/io.h"
@@ -18,12 +19,19 @@
 #define VALUE_VERSION 1
 #define VALUE_HEADER  5u
 #define NUMBER_SIZE   12u
+/* Each page that was looked at stays mapped and counts as this process's memory: of a large index, gigabytes. After so
+ * many looks they are let go (a search maps up to 64 KB around a page; a step to the next key little); they stay in the
+ * kernel's cache, from where they come back at the price of a page fault. */
+#define LET_GO_AFTER 16384u
+#define SEARCH_COSTS 16u
 
 struct index {
 	MDB_env *env;
 	MDB_dbi kv, meta;
-	MDB_txn *read;	      /* reset between uses; the loop's */
-	pthread_rwlock_t map; /* read: a read transaction is active; write: the map is being replaced */
+	MDB_txn *read;		 /* reset between uses; the loop's */
+	pthread_rwlock_t map;	 /* read: a read transaction is active; write: the map is being replaced */
+	pthread_mutex_t writing; /* a write transaction is active, or the map is being replaced; taken before map */
+	size_t touched;		 /* the loop's: how much it has read since the map was last let go */
 	atomic_ullong lsn;
 	bool whole;
 	uint64_t journal;
@@ -250,6 +258,7 @@ int index_open(int dirfd, bool values, struct index **ix_r, struct err *err)
 	struct index *ix = NEW(struct index);
 
 	pthread_rwlock_init(&ix->map, NULL);
+	pthread_mutex_init(&ix->writing, NULL);
 	if (in_cwd(ix, dirfd, values, open_in_cwd, err) < 0) {
 		index_close(&ix);
 		return -1;
@@ -284,6 +293,7 @@ void index_close(struct index **ixp)
 	if (ix->env)
 		mdb_env_close(ix->env);
 	pthread_rwlock_destroy(&ix->map);
+	pthread_mutex_destroy(&ix->writing);
 	free(ix);
 }
 
@@ -322,10 +332,38 @@ static int read_begin(struct index *ix, struct err *err)
 	return 0;
 }
 
+/* Maps the file anew, as large or larger. Under `writing`. What cannot be mapped as large as it was is gone for LMDB.
+ */
+static int map_replace(struct index *ix, size_t times)
+{
+	MDB_envinfo info;
+	int rc = mdb_env_info(ix->env, &info);
+
+	if (rc)
+		return rc;
+	pthread_rwlock_wrlock(&ix->map);
+	rc = mdb_env_set_mapsize(ix->env, info.me_mapsize * times);
+	pthread_rwlock_unlock(&ix->map);
+	if (rc && times == 1)
+		storage_failed("cannot map the index: %s", mdb_strerror(rc));
+	return rc;
+}
+
+/* While a checkpoint is written it cannot be done; that one does it at its end. */
+static void map_let_go(struct index *ix)
+{
+	if (ix->touched < LET_GO_AFTER || pthread_mutex_trylock(&ix->writing) != 0)
+		return;
+	(void)map_replace(ix, 1);
+	ix->touched = 0;
+	pthread_mutex_unlock(&ix->writing);
+}
+
 static void read_end(struct index *ix)
 {
 	mdb_txn_reset(ix->read);
 	pthread_rwlock_unlock(&ix->map);
+	map_let_go(ix);
 }
 
 static uint32_t value_crc(struct str key, struct str value)
@@ -352,6 +390,7 @@ int index_get(struct index *ix, struct str key, struct arena *a, struct str *val
 
 	if (read_begin(ix, err) < 0)
 		return -1;
+	ix->touched += SEARCH_COSTS;
 	rc = mdb_get(ix->read, ix->kv, &k, &v);
 	if (rc == 0) {
 		rc = unwrap(key, str_of(v.mv_data, v.mv_size), value_r, err);
@@ -382,6 +421,7 @@ int index_cursor_open(struct index *ix, struct str from, bool reverse, struct in
 	c->cursor = cursor;
 	c->reverse = reverse;
 	c->key = (MDB_val){from.len, (void *)from.ptr};
+	ix->touched += SEARCH_COSTS;
 	if (from.len)
 		c->rc = mdb_cursor_get(cursor, &c->key, &c->value, MDB_SET_RANGE);
 	else
@@ -416,6 +456,7 @@ int index_cursor_at(struct index_cursor *c, struct str *key_r, struct str *value
 
 void index_cursor_step(struct index_cursor *c)
 {
+	c->ix->touched++;
 	if (c->rc == 0)
 		c->rc = mdb_cursor_get(c->cursor, &c->key, &c->value, c->reverse ? MDB_PREV : MDB_NEXT);
 }
@@ -487,26 +528,17 @@ static int apply_once(struct index *ix, const struct overlay *o, uint64_t lsn, b
 	return mdb_txn_commit(txn);
 }
 
-static int map_double(struct index *ix)
-{
-	MDB_envinfo info;
-	int rc = mdb_env_info(ix->env, &info);
-
-	if (rc)
-		return rc;
-	pthread_rwlock_wrlock(&ix->map);
-	rc = mdb_env_set_mapsize(ix->env, info.me_mapsize * 2);
-	pthread_rwlock_unlock(&ix->map);
-	return rc;
-}
-
 int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, bool whole, struct err *err)
 {
 	int rc;
 
+	pthread_mutex_lock(&ix->writing);
 	while ((rc = apply_once(ix, o, lsn, whole)) == MDB_MAP_FULL)
-		if ((rc = map_double(ix)) != 0)
+		if ((rc = map_replace(ix, 2)) != 0)
 			break;
+	if (rc == 0)
+		(void)map_replace(ix, 1);
+	pthread_mutex_unlock(&ix->writing);
 	if (rc)
 		return index_err(err, rc, "cannot write");
 	ix->whole = ix->whole || whole;

@@ -1,5 +1,5 @@
 /* QUEUE_COMMIT and QUEUE_RESULT: what changes messages. Each is one commit, answered when it is durable. */
-#include "queue/service_private.h"
+#include "queue/change.h"
 
 #include "base/clock.h"
 #include "base/encode.h"
@@ -11,21 +11,7 @@
 #define ENCODED_MAX ((size_t)5 << 20)
 #define RECORD_MAX  ((size_t)12 << 20)
 
-/* A change under construction: key operations and contents, and what is to be said when it is durable. */
-struct change {
-	struct queue_service *q;
-	struct rpc_request *req;
-	VEC(struct kvlog_op) ops;
-	VEC(uint64_t) blobs;
-	struct kvlog_op taken; /* one of ops: QUEUE_COMMIT's note of the fingerprint; no key: none */
-	struct arena arena;
-	struct buf contents;
-	char id[QUEUE_ID_MAX];	   /* QUEUE_COMMIT: what is answered */
-	bool ended;		   /* QUEUE_RESULT: the message `id` is gone */
-	struct str ended_delivery; /* its delivery id */
-};
-
-static struct change *change_new(struct queue_service *q, struct rpc_request *req)
+struct change *change_new(struct queue_service *q, struct rpc_request *req)
 {
 	struct change *c = NEW(struct change);
 
@@ -36,7 +22,7 @@ static struct change *change_new(struct queue_service *q, struct rpc_request *re
 	return c;
 }
 
-static void change_free(struct change *c)
+void change_free(struct change *c)
 {
 	arena_release(&c->arena);
 	buf_release(&c->contents);
@@ -45,7 +31,7 @@ static void change_free(struct change *c)
 	free(c);
 }
 
-static void change_op(struct change *c, struct str key, struct str value, bool del)
+void change_op(struct change *c, struct str key, struct str value, bool del)
 {
 	struct kvlog_op op = {arena_str(&c->arena, key), arena_str(&c->arena, value), del};
 
@@ -57,8 +43,7 @@ static void add_op(void *ctx, struct str key, struct str value)
 	change_op(ctx, key, value, false);
 }
 
-/* A part as it is from now on. */
-static int part_put(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
+int part_put(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
 {
 	char key[QUEUE_KEY_MAX];
 	struct buf value;
@@ -75,22 +60,21 @@ static int part_put(struct change *c, struct part_id id, const struct queue_part
 	return rc;
 }
 
-static void part_unschedule(struct change *c, struct part_id id, const struct queue_part *p)
+void part_unschedule(struct change *c, struct part_id id, const struct queue_part *p)
 {
 	char key[QUEUE_KEY_MAX];
 
 	change_op(c, schedule_key(p->destination, p->bulk, p->due, id, key), STR_NULL, true);
 }
 
-static void part_gone(struct change *c, struct part_id id)
+void part_gone(struct change *c, struct part_id id)
 {
 	char key[QUEUE_KEY_MAX];
 
 	change_op(c, part_key(id, key), STR_NULL, true);
 }
 
-/* What the index knows of a message, as it is from now on. */
-static int head_put(struct change *c, const struct queued *m, uint32_t parts, struct err *err)
+int head_put(struct change *c, const struct queued *m, uint32_t parts, struct err *err)
 {
 	char key[QUEUE_KEY_MAX];
 	struct buf head;
@@ -105,14 +89,13 @@ static int head_put(struct change *c, const struct queued *m, uint32_t parts, st
 	return rc;
 }
 
-static void change_end(struct change *c, const struct queue_message *m, bool by_hand)
+void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 {
+	struct ended_message end = {arena_str(&c->arena, m->id), arena_str(&c->arena, m->delivery_id)};
 	char key[QUEUE_KEY_MAX];
 	struct kvlog_op op;
 
-	snprintf(c->id, sizeof(c->id), "%.*s", STR_ARG(m->id));
-	c->ended = true;
-	c->ended_delivery = m->delivery_id;
+	vec_push_arena(&c->arena, &c->ends, end);
 	change_op(c, message_key(m->id, key), STR_NULL, true);
 	contents_encode_end(&c->contents, m->id);
 	if (taken_ended(c->q, m->delivery_id, by_hand, &c->arena, &op))
@@ -121,19 +104,35 @@ static void change_end(struct change *c, const struct queue_message *m, bool by_
 
 /* ---- new messages ------------------------------------------------------------------------------------- */
 
-static int admit(struct queue_service *q, uint64_t size, struct err *err)
+/* Free space is asked for again when the answer is older than this, or when it is not ample: others write too. */
+#define ROOM_MS		  50
+#define ROOM_AMPLE	  ((uint64_t)1 << 30)
+#define ROOM_AMPLE_INODES 100000u
+
+/* *ample_r: so much is free that nobody need ask again so soon. */
+static int admit(struct queue_service *q, uint64_t size, bool *ample_r, struct err *err)
 {
 	uint64_t bytes, inodes, need = size + (uint64_t)q->o.parameters.message_size_limit + INDEX_WORST;
 
-	if (io_free_space(q->msgs, &bytes, &inodes) < 0)
-		return err_errno(err, "cannot ask for free space");
-	if (bytes < need || inodes < 64)
-		return err_set(err, ERR_FULL, "4.3.1", "insufficient system storage");
+	*ample_r = clock_ms() - q->room.asked_ms < ROOM_MS && q->room.bytes > need + ROOM_AMPLE &&
+		   q->room.inodes > ROOM_AMPLE_INODES;
+	if (!*ample_r) {
+		if (io_free_space(q->msgs, &bytes, &inodes) < 0)
+			return err_errno(err, "cannot ask for free space");
+		if (bytes < need || inodes < 64)
+			return err_set(err, ERR_FULL, "4.3.1", "insufficient system storage");
+		q->room = (struct queue_room){clock_ms(), bytes, inodes};
+		*ample_r = bytes > need + ROOM_AMPLE && inodes > ROOM_AMPLE_INODES;
+	}
+	q->room.bytes -= need < q->room.bytes ? size + INDEX_WORST / 64 : q->room.bytes;
+	q->room.inodes -= q->room.inodes > 0;
 	return 0;
 }
 
 static int check_message(struct queue_service *q, const struct queue_message *m, uint64_t *blob_size_r, struct err *err)
 {
+	bool ample;
+
 	if (m->rcpts.n == 0 || m->rcpts.n > QUEUE_RCPTS_MAX)
 		return err_set(err, ERR_LIMIT, "5.5.3", "a message with %zu recipients", m->rcpts.n);
 	if (m->delivery_id.len != 16)
@@ -145,7 +144,7 @@ static int check_message(struct queue_service *q, const struct queue_message *m,
 		return err_set(err, ERR_TEMP, "4.3.0", "no such blob");
 	if (!m->blob && m->body.len > QUEUE_INLINE_MAX)
 		return err_set(err, ERR_LIMIT, "5.3.4", "an inline body of %zu bytes", m->body.len);
-	return admit(q, *blob_size_r, err);
+	return admit(q, *blob_size_r, &ample, err);
 }
 
 /* Only of him who began it, and for one message. */
@@ -230,12 +229,12 @@ static void change_durable(void *ctx)
 	struct change *c = ctx;
 	struct queue_service *q = c->q;
 	struct queue_id id = {str_from(c->id)};
-	struct queue_ended ended = {c->ended};
+	struct queue_ended ended = {c->ends.n > 0};
 
 	FAULT_POINT("queue.flushed");
-	if (c->ended) {
-		repeat_ended(q, c->ended_delivery);
-		contents_end(q, id.id);
+	for (size_t i = 0; i < c->ends.n; i++) {
+		repeat_ended(q, c->ends.v[i].delivery_id);
+		contents_end(q, c->ends.v[i].id);
 	}
 	if (c->req && c->req->number == QUEUE_COMMIT.number)
 		rpc_answer(c->req, &id);
@@ -251,8 +250,7 @@ static void change_refuse(struct change *c, const struct err *err)
 	change_free(c);
 }
 
-/* The journal and the memory hold the same bytes: what a replay would make of the record. */
-static int change_commit(struct change *c, struct err *err)
+int change_commit(struct change *c, struct err *err)
 {
 	struct queue_service *q = c->q;
 	struct str extra = buf_str(&c->contents);
@@ -559,120 +557,14 @@ void queue_handle_result(struct queue_service *q, struct rpc_request *req)
 void queue_handle_admit(struct queue_service *q, struct rpc_request *req)
 {
 	const struct queue_admit *a = req->msg;
-	struct queue_ok ok = {0};
+	struct queue_admitted admitted = {0};
 	struct err err = ERR_NONE;
+	bool ample;
 
-	if (admit(q, a->size, &err) < 0)
+	if (admit(q, a->size, &ample, &err) < 0) {
 		rpc_refuse(req, &err);
-	else
-		rpc_answer(req, &ok);
-}
-
-/* ---- an administrator's hand -------------------------------------------------------------------------- */
-
-struct by_hand {
-	struct change *c;
-	enum queue_action action;
-	struct str destination;
-	uint64_t now;
-	struct err *err;
-	uint64_t hold_until; /* of the message */
-	bool early;	     /* a part goes out before that */
-};
-
-/* When the part is due, by this hand. False: it is not for what is in its state. */
-static bool due_by_hand(struct by_hand *h, struct queue_part *p)
-{
-	bool held = p->due >= QUEUE_HELD, waits = (p->bulk & PART_LATER) && h->hold_until > h->now;
-
-	switch (h->action) {
-	case QUEUE_FLUSH:
-		p->due = h->now;
-		return !held && !waits;
-	case QUEUE_RELEASE:
-		if (!held && !waits)
-			return false;
-		h->early = h->early || !held;
-		p->due = held && waits ? h->hold_until : h->now;
-		return true;
-	case QUEUE_HOLD:
-		p->due = QUEUE_HELD;
-		return true;
-	case QUEUE_REQUEUE:
-		p->due = waits ? h->hold_until : h->now;
-		return true;
-	case QUEUE_DELETE:
-		break;
+		return;
 	}
-	return true;
-}
-
-static int part_by_hand(void *ctx, struct str key, struct str value)
-{
-	struct by_hand *h = ctx;
-	struct change *c = h->c;
-	struct part_id id;
-	struct queue_part p, before;
-
-	key = arena_str(&c->arena, key);
-	if (!part_key_parse(key, &id))
-		return 0;
-	if (h->action == QUEUE_DELETE) {
-		part_gone(c, id);
-		if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
-			return 0;
-	} else if (id.part >= PART_TOLD) {
-		return 0;
-	}
-	if (part_decode(arena_str(&c->arena, value), &c->arena, &p, h->err) < 0)
-		return h->action == QUEUE_DELETE ? 0 : -1;
-	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
-		return 0;
-	before = p;
-	if (!due_by_hand(h, &p))
-		return 0;
-	part_unschedule(c, id, &before);
-	if (p.due <= h->now)
-		p.bulk &= (uint8_t)~PART_LATER;
-	for (size_t i = 0; i < p.rcpts.n && h->action == QUEUE_REQUEUE; i++)
-		p.rcpts.v[i].attempts = 0;
-	return h->action == QUEUE_DELETE ? 0 : part_put(c, id, &p, h->err);
-}
-
-/* From now on it is as old as if it had come now: its life begins with its release. */
-static int release_early(struct change *c, struct queued *m, uint64_t now, struct err *err)
-{
-	m->m.hold_until = now;
-	return head_put(c, m, m->parts, err);
-}
-
-/* One commit a message; the last one answers for all. */
-void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action, struct str destination)
-{
-	struct change *c = change_new(q, NULL);
-	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
-	struct err err = ERR_NONE;
-	struct by_hand h = {c, action, destination, (uint64_t)clock_wall(), &err, 0, false};
-	struct str from, to;
-	struct queued m;
-	int rc = message_get(q, id, &c->arena, &m, &err);
-
-	if (rc > 0) {
-		h.hold_until = m.m.hold_until;
-		part_range(id, first, end, &from, &to);
-		rc = kvlog_range(q->k, from, to, false, part_by_hand, &h, &err) < 0 ? -1 : 1;
-	}
-	if (rc > 0 && h.early && release_early(c, &m, h.now, &err) < 0)
-		rc = -1;
-	if (rc > 0 && action == QUEUE_DELETE) {
-		change_end(c, &m.m, true);
-		spread_drop(q, id);
-	}
-	if (rc <= 0 || change_commit(c, &err) < 0) {
-		if (rc != 0)
-			log_error("%.*s: %s", STR_ARG(id), err.text);
-		change_free(c);
-	} else if (action == QUEUE_DELETE) {
-		log_info("%.*s: removed", STR_ARG(id));
-	}
+	admitted.ample_ms = ample ? ROOM_MS : 0;
+	rpc_answer(req, &admitted);
 }

@@ -217,7 +217,7 @@ static int write_file(struct queue_service *q, const struct contents *c, struct 
 	return rc;
 }
 
-static void contents_unlink(struct queue_service *q, struct str id)
+void contents_unlink(struct queue_service *q, struct str id)
 {
 	char name[QUEUE_ID_MAX];
 
@@ -226,6 +226,34 @@ static void contents_unlink(struct queue_service *q, struct str id)
 		q->unlinked = true;
 	else if (errno != ENOENT)
 		log_warning("cannot remove queue file %s: %s", name, strerror(errno));
+}
+
+/* Removing a file may wait for the disk: the next checkpoint does it, before the journal forgets that the message has
+ * ended. Until then every start is told of it again. */
+static void gone_add(struct queue_service *q, struct str id)
+{
+	struct gone_file gone;
+
+	snprintf(gone.name, sizeof(gone.name), "%.*s", STR_ARG(id));
+	pthread_mutex_lock(&q->lock);
+	vec_push(&q->gone, gone);
+	pthread_mutex_unlock(&q->lock);
+}
+
+/* All that ended before now; more may come meanwhile. */
+static void gone_unlink(struct queue_service *q)
+{
+	struct gone_file *v;
+	size_t n;
+
+	pthread_mutex_lock(&q->lock);
+	v = q->gone.v;
+	n = q->gone.n;
+	memset(&q->gone, 0, sizeof(q->gone));
+	pthread_mutex_unlock(&q->lock);
+	for (size_t i = 0; i < n; i++)
+		contents_unlink(q, str_from(v[i].name));
+	free(v);
 }
 
 /* ---- checkpoint (index thread) ------------------------------------------------------------------------ */
@@ -269,6 +297,7 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 			return -1;
 		wrote = true;
 	}
+	gone_unlink(q);
 	if ((atomic_exchange(&q->unlinked, false) || wrote) && io_syncfs(q->msgs) < 0)
 		storage_failed("cannot sync the queue's files: %s", strerror(errno));
 	return 0;
@@ -348,22 +377,26 @@ int contents_open(struct queue_service *q, struct str id, struct queue_message *
 
 /* ---- ending ------------------------------------------------------------------------------------------- */
 
-/* Only now, when its end is durable: a checkpoint between commit and flush must still write the file. */
+/* Only now, when its end is durable: a checkpoint between commit and flush must still write the file. What no
+ * checkpoint has filed has no file; of one that is being written its writer finds out, and removes it. */
 void contents_end(struct queue_service *q, struct str id)
 {
 	struct contents *c;
+	bool filed;
 
 	pthread_mutex_lock(&q->lock);
 	c = map_get(q->contents_by_id, id);
+	filed = !c || c->filed;
 	if (c)
 		c->gone = true;
 	pthread_mutex_unlock(&q->lock);
-	contents_unlink(q, id);
+	if (filed)
+		gone_add(q, id);
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------- */
 
-static bool in_index(struct queue_service *q, struct str id)
+bool contents_wanted(struct queue_service *q, struct str id)
 {
 	char key[QUEUE_KEY_MAX];
 	struct arena a;
@@ -394,15 +427,7 @@ static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q,
 	return rc;
 }
 
-static int sweep_file(struct queue_service *q, const char *name, struct err *err)
-{
-	(void)err;
-	if (!in_index(q, str_from(name)))
-		contents_unlink(q, str_from(name));
-	return 0;
-}
-
-/* Without an index nothing is swept: the files are what is known of older messages. */
+/* Without an index nothing is swept: the files are what is known of older messages. With one, tidy.c does it. */
 int contents_recovered(void *ctx, struct err *err)
 {
 	struct queue_service *q = ctx;
@@ -411,15 +436,13 @@ int contents_recovered(void *ctx, struct err *err)
 	pthread_mutex_lock(&q->lock);
 	for (size_t i = 0; i < q->contents.n; i++) {
 		struct contents *c = q->contents.v[i];
-		c->gone = c->gone || !in_index(q, str_from(c->id));
+		c->gone = c->gone || !contents_wanted(q, str_from(c->id));
 		if (c->gone)
 			contents_unlink(q, str_from(c->id)); /* perhaps half of one: not for a rebuild to find */
 		if (c->blob && !c->gone)
 			spool_keep(q->spool, c->blob);
 	}
 	pthread_mutex_unlock(&q->lock);
-	if (!q->rebuild && each_file(q, sweep_file, err) < 0)
-		return -1;
 	if (contents_settle(q, UINT64_MAX, err) < 0)
 		return -1;
 	spool_sweep(q->spool);
@@ -522,7 +545,7 @@ static int rebuild_file(struct queue_service *q, const char *name, struct err *e
 	int rc = 0;
 
 	arena_init(&a);
-	if (!in_index(q, id) && (rc = read_envelope(q, name, &a, &m, &envelope, err)) > 0) {
+	if (!contents_wanted(q, id) && (rc = read_envelope(q, name, &a, &m, &envelope, err)) > 0) {
 		struct rebuild_ops r = {.a = &a};
 
 		m.m.id = id;
@@ -547,5 +570,6 @@ void contents_free(struct queue_service *q)
 	for (size_t i = 0; i < q->contents.n; i++)
 		contents_unref(q->contents.v[i]);
 	vec_release(&q->contents);
+	vec_release(&q->gone);
 	map_free(&q->contents_by_id);
 }

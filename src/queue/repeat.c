@@ -48,9 +48,8 @@ bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16])
 	return true;
 }
 
-static int load_one(void *ctx, struct str key, struct str id)
+void repeat_found(struct queue_service *q, struct str key, struct str id)
 {
-	struct queue_service *q = ctx;
 	struct arena arena;
 	struct err err = ERR_NONE;
 	struct str value;
@@ -60,10 +59,4 @@ static int load_one(void *ctx, struct str key, struct str id)
 	if (key.len == 17 && queue_id_ok(id) && kvlog_get(q->k, message_key(id, message), &arena, &value, &err) == 0)
 		repeat_ended(q, str_skip(key, 1));
 	arena_release(&arena);
-	return 0;
-}
-
-int repeat_load(struct queue_service *q, struct err *err)
-{
-	return kvlog_range(q->k, STR("I"), STR("J"), false, load_one, q, err) < 0 ? -1 : 0;
 }

@@ -21,6 +21,7 @@ RPC_DEFINE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 RPC_DEFINE(queue_ended, QUEUE_ENDED_FIELDS)
 RPC_DEFINE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
 RPC_DEFINE(queue_admit, QUEUE_ADMIT_FIELDS)
+RPC_DEFINE(queue_admitted, QUEUE_ADMITTED_FIELDS)
 RPC_DEFINE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 RPC_DEFINE(queue_result, QUEUE_RESULT_FIELDS)
 RPC_DEFINE(queue_blob_begin, QUEUE_BLOB_BEGIN_FIELDS)
@@ -51,7 +52,7 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_ORPHANS, 10, &queue_ok_type, &queue_orphans_type)                                                      \
 	F(QUEUE_KNOWN, 11, &queue_fingerprint_type, &queue_known_type)                                                 \
 	F(QUEUE_GIVE_BACK, 12, &queue_give_back_type, NULL)                                                            \
-	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_ok_type)                                                          \
+	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_admitted_type)                                                    \
 	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
 	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)                                             \
 	F(QUEUE_ETRN, 21, &queue_etrn_type, &queue_acted_type)

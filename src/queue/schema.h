@@ -127,9 +127,12 @@ RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)
 /* No reply. The claim ends without an attempt; nothing more of its destination is claimed for so long. */
 #define QUEUE_GIVE_BACK_FIELDS(F, S) F(S, bytes, id) F(S, u32, part) F(S, u32, pause_ms)
 RPC_DECLARE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
-/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. */
+/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. There is so much room that for
+ * ample_ms nobody need ask again (0: not so much). */
 #define QUEUE_ADMIT_FIELDS(F, S) F(S, u64, size)
 RPC_DECLARE(queue_admit, QUEUE_ADMIT_FIELDS)
+#define QUEUE_ADMITTED_FIELDS(F, S) F(S, u8, ample_ms)
+RPC_DECLARE(queue_admitted, QUEUE_ADMITTED_FIELDS)
 
 /* ---- second tries (queue/taken.c; front ends use queue/client.h) ----
  * A message is an orphan when it was committed, but its front end died or told (heard 0) that its answer did not leave.
@@ -175,9 +178,11 @@ RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
  * until it is released. RELEASE: of what is held; what waits for its sender's time goes out now. REQUEUE: as if it had
  * just come, held or not. */
 enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
-#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination)
+#define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination) \
+	F(S, bytes, after /* of all: behind this id */) F(S, u64, until /* of all: what came by then; 0: whatever is there */)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
-#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count)
+/* next: of all, it was many; go on after this one. "": all is done. */
+#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
 /* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: at most

@@ -209,7 +209,7 @@ static int open_storage(struct queue_service *q, struct err *err)
 		return err_errno(err, "cannot open the queue's directory");
 	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
 		return -1;
-	if (repeat_load(q, err) < 0 || taken_load(q, err) < 0)
+	if (taken_load(q, err) < 0)
 		return -1;
 	if (!kvlog_read_only(q->k) && (queue_upgrade(q, err) < 0 || contents_rebuild(q, err) < 0))
 		return -1;
@@ -277,6 +277,8 @@ void queue_service_run(struct queue_service *q)
 {
 	if (kvlog_read_only(q->k))
 		rpc_server_after(q->server, RECOVER_MS, recover_look, q);
+	else
+		tidy_begin(q);
 	rpc_server_run(q->server);
 }
 
@@ -306,8 +308,10 @@ void queue_service_free(struct queue_service **qp)
 	pool_free(&q->pool);
 	while (q->polls.n)
 		rpc_refuse(q->polls.v[--q->polls.n].req, &err);
+	queue_acts_refuse(q, &err);
 	kvlog_close(&q->k); /* answers what becomes durable meanwhile */
 	rpc_server_free(&q->server);
+	tidy_free(q);
 	contents_free(q);
 	spool_close(&q->spool);
 	if (q->msgs >= 0)

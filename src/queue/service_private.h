@@ -44,6 +44,10 @@ struct contents {
 	unsigned refs;
 };
 
+struct gone_file {
+	char name[QUEUE_ID_MAX];
+};
+
 struct waiting_claim { /* a long poll */
 	struct rpc_request *req;
 	int64_t deadline_ms;
@@ -73,6 +77,12 @@ struct ended {
 	int64_t at_ms;
 };
 
+struct queue_room {
+	int64_t asked_ms;
+	uint64_t bytes, inodes;
+};
+struct acting; /* by_hand.c */
+
 struct queue_service {
 	struct queue_options o;
 	struct rpc_service service;
@@ -92,7 +102,7 @@ struct queue_service {
 	struct map *claims;		/* part's key -> struct holding */
 	struct map *taken;		/* delivery id -> struct taken */
 	VEC(struct delivery_key) heard; /* to be written */
-	bool striking;
+	bool striking, striking_now;
 	struct map *blobs; /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
 	VEC(struct put_off) put_offs;
@@ -101,10 +111,15 @@ struct queue_service {
 	VEC(struct ended) ended; /* oldest first, from ended_first on */
 	size_t ended_first;
 
+	struct queue_room room; /* free space as last asked for, less what was admitted since */
+	VEC(struct acting *) acting;
+	struct tidy *tidy; /* NULL: done */
+
 	atomic_bool unlinked; /* files were removed since the last sync */
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
 	struct map *contents_by_id;	 /* the latest of each id */
+	VEC(struct gone_file) gone;	 /* files of messages that have ended */
 };
 
 /* message.c: keys and values */
@@ -203,8 +218,8 @@ int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a
 void repeat_ended(struct queue_service *q, struct str delivery_id);
 /* The next delivery that nobody will repeat any more. */
 bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16]);
-/* After recovery: deliveries whose messages have ended, as if they had right now. */
-int repeat_load(struct queue_service *q, struct err *err) WARN_UNUSED;
+/* A key found after a start: if its message has ended, as if it had right now. */
+void repeat_found(struct queue_service *q, struct str key, struct str id);
 
 /* taken.c */
 /* The key that notes a new message, for the commit that takes it; and once that was made. */
@@ -216,7 +231,13 @@ bool taken_ended(struct queue_service *q, struct str delivery_id, bool by_hand, 
 struct str taken_fingerprint(struct queue_service *q, struct str delivery_id, struct arena *a);
 void taken_peer_closed(struct queue_service *q, const struct rpc_peer *peer);
 int taken_load(struct queue_service *q, struct err *err) WARN_UNUSED;
+/* A key found after a start: of no use any more when its sender heard and its message has ended. */
+void taken_found(struct queue_service *q, struct str key, struct str value);
 void taken_free_all(struct queue_service *q);
+
+/* tidy.c: after a start, while others are served: what a crash left behind is looked for. */
+void tidy_begin(struct queue_service *q);
+void tidy_free(struct queue_service *q);
 void queue_handle_heard(struct queue_service *q, struct rpc_request *req);
 void queue_handle_orphans(struct queue_service *q, struct rpc_request *req);
 void queue_handle_known(struct queue_service *q, struct rpc_request *req);
@@ -238,21 +259,24 @@ void contents_settled(void *ctx, uint64_t lsn);
 /* Fills body or body_fd of a claimed message. 0, or -1. */
 int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a,
 		  struct err *err) WARN_UNUSED;
+/* A file of that name belongs to a message. One that cannot be looked up counts as such. */
+bool contents_wanted(struct queue_service *q, struct str id);
+void contents_unlink(struct queue_service *q, struct str id);
 /* The message's end is durable. */
 void contents_end(struct queue_service *q, struct str id);
 int contents_rebuild(struct queue_service *q, struct err *err) WARN_UNUSED;
 void contents_free(struct queue_service *q);
 
-/* change.c, claim.c, admin.c: handlers */
+/* change.c, claim.c, admin.c, by_hand.c: handlers */
 void queue_handle_commit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_result(struct queue_service *q, struct rpc_request *req);
 void queue_handle_claim(struct queue_service *q, struct rpc_request *req);
 void queue_handle_give_back(struct queue_service *q, struct rpc_request *req);
 void queue_handle_admit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_list(struct queue_service *q, struct rpc_request *req);
-void queue_handle_act(struct queue_service *q, struct rpc_request *req);
+void queue_handle_act(struct queue_service *q, struct rpc_request *req);  /* by_hand.c */
 void queue_handle_read(struct queue_service *q, struct rpc_request *req); /* read.c */
-void queue_handle_etrn(struct queue_service *q, struct rpc_request *req);
+void queue_handle_etrn(struct queue_service *q, struct rpc_request *req); /* by_hand.c */
 void queue_handle_summary(struct queue_service *q, struct rpc_request *req);
 /* The peer began the blob: nobody else may finish, use or drop it. */
 bool blob_is_of(const struct queue_service *q, uint64_t blob, const struct rpc_peer *peer);
@@ -268,7 +292,7 @@ bool claimed_by_another(struct queue_service *q, struct part_id p, const struct 
 void claim_drop(struct queue_service *q, struct part_id p, bool again);
 /* It was dropped, but the peer keeps it. */
 void claim_return(struct queue_service *q, struct part_id p, const struct rpc_peer *peer);
-/* One commit for all; they end or become due. req (may be NULL) is answered with `answer`, owned by it. */
-void queue_change_by_hand(struct queue_service *q, struct str id, enum queue_action action, struct str destination);
+/* The service ends: acts that are not finished are told so. */
+void queue_acts_refuse(struct queue_service *q, const struct err *err);
 
 #endif

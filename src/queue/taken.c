@@ -143,7 +143,7 @@ static void strike(void *ctx)
 	struct err err = ERR_NONE;
 	size_t n = 0;
 
-	q->striking = false;
+	q->striking = q->striking_now = false;
 	arena_init(&arena);
 	ops = ARENA_ARRAY(&arena, struct kvlog_op, STRIKE_BATCH);
 	while (n < STRIKE_BATCH && q->heard.n > 0)
@@ -155,12 +155,16 @@ static void strike(void *ctx)
 		strike_soon(q);
 }
 
+/* What waits for it is in memory: a full batch goes at once. */
 static void strike_soon(struct queue_service *q)
 {
-	if (q->striking)
+	bool now = q->heard.n >= STRIKE_BATCH;
+
+	if (now ? q->striking_now : q->striking)
 		return;
 	q->striking = true;
-	rpc_server_after(q->server, STRIKE_MS, strike, q);
+	q->striking_now = now;
+	rpc_server_after(q->server, now ? 0 : STRIKE_MS, strike, q);
 }
 
 /* ---- calls ---- */
@@ -284,50 +288,58 @@ struct str taken_fingerprint(struct queue_service *q, struct str delivery_id, st
 
 /* ---- start ---- */
 
-static bool is_there(struct queue_service *q, struct str id)
+static void heard_add(struct queue_service *q, struct str delivery_id)
 {
-	struct arena a;
-	bool yes;
+	struct delivery_key id;
 
-	arena_init(&a);
-	yes = message_there(q, id, &a);
-	arena_release(&a);
-	return yes;
+	memcpy(id.id, delivery_id.ptr, sizeof(id.id));
+	vec_push(&q->heard, id);
+	strike_soon(q);
 }
 
-/* Into the list of what is written soon: records that are outdated, damaged or of no use any more. Those that were
- * heard and whose message is there stay on the disk alone. */
+/* Those that were not heard are all in memory, unless they are outdated or damaged: these go. Of the others, which may
+ * be as many as there are messages, tidy.c finds what is left to do. */
 static int load_one(void *ctx, struct str key, struct str value)
 {
 	struct queue_service *q = ctx;
-	struct delivery_key id;
-	struct taken *t;
+	struct queue_taken rec;
+	struct str id = str_skip(key, 1);
+	struct arena a;
+	bool heard;
 
 	if (key.len != 17)
 		return 0;
-	memcpy(id.id, key.ptr + 1, sizeof(id.id));
-	if (taken_add(q, str_of(id.id, 16), value, 0)) {
-		t = taken_find(q, str_of(id.id, 16));
-		if (t->rec.heard && is_there(q, t->rec.id)) {
-			taken_drop(q, str_of(id.id, 16));
+	arena_init(&a);
+	heard = rpc_decode(&queue_taken_type, value, NULL, 0, &a, &rec, NULL) == 0 && rec.heard;
+	arena_release(&a);
+	if (heard)
+		return 0;
+	if (taken_add(q, id, value, 0)) {
+		if (taken_find(q, id)->rec.time + KEEP_S >= (uint64_t)clock_wall())
 			return 0;
-		}
-		if (t->rec.time + KEEP_S < (uint64_t)clock_wall())
-			taken_drop(q, str_of(id.id, 16));
-		else if (!t->rec.heard)
-			return 0;
+		taken_drop(q, id);
 	}
-	vec_push(&q->heard, id);
+	heard_add(q, id);
 	return 0;
+}
+
+void taken_found(struct queue_service *q, struct str key, struct str value)
+{
+	struct queue_taken rec;
+	struct arena a;
+
+	if (key.len != 17)
+		return;
+	arena_init(&a);
+	if (rpc_decode(&queue_taken_type, arena_str(&a, value), NULL, 0, &a, &rec, NULL) == 0 && rec.heard &&
+	    !message_there(q, rec.id, &a))
+		heard_add(q, str_skip(key, 1));
+	arena_release(&a);
 }
 
 int taken_load(struct queue_service *q, struct err *err)
 {
-	if (kvlog_range(q->k, STR("F"), STR("G"), false, load_one, q, err) < 0)
-		return -1;
-	if (q->heard.n > 0)
-		strike_soon(q);
-	return 0;
+	return kvlog_range(q->k, STR("F"), STR("G"), false, load_one, q, err) < 0 ? -1 : 0;
 }
 
 void taken_free_all(struct queue_service *q)

@@ -1,4 +1,5 @@
 /* Where the protocol asks the restriction language. */
+#include "base/clock.h"
 #include "smtp/smtp.h"
 
 #define QUEUE_ADMIT_MS 5000
@@ -132,17 +133,24 @@ int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, str
 	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
+/* Until when there is room enough that nobody need ask: the queue's own word, for all sessions of this process. */
+static _Atomic int64_t ample_until_ms;
+
 /* A queue that cannot be asked now may be back when the message is there. */
 static int queue_admits(struct smtp_session *c, struct err *err)
 {
 	struct queue_admit ask = {.size = c->mail.args.size};
 	struct err why = ERR_NONE;
 	struct rpc_reply hold;
-	struct queue_ok ok;
+	struct queue_admitted admitted;
 
+	if (clock_ms() < ample_until_ms)
+		return 0;
 	rpc_reply_init(&hold);
-	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &ok, &hold, true, QUEUE_ADMIT_MS, &why) == 0)
+	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &admitted, &hold, true, QUEUE_ADMIT_MS, &why) == 0) {
 		why.kind = ERR_OK;
+		ample_until_ms = admitted.ample_ms ? clock_ms() + admitted.ample_ms : 0;
+	}
 	rpc_reply_release(&hold);
 	return why.kind == ERR_FULL ? err_set(err, ERR_FULL, "4.3.1", "Error: Insufficient system storage") : 0;
 }

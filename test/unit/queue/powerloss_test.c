@@ -10,6 +10,7 @@
 #include "../journal/recorder.h"
 #include "../journal/testdir.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/map.h"
 #include "config/roles.h"
 #include "os/fd.h"
@@ -17,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define SEGMENT (256u << 10)
 #define STATES	400
@@ -485,6 +487,9 @@ static void check(int root, unsigned acked, const char *what)
 		show(first, second);
 		fail_msg("%s: another start changed something", what);
 	}
+	/* Looked for while it serves. */
+	for (int64_t until = clock_ms() + 60000; stray_files(root, "msgs", first) && clock_ms() < until;)
+		usleep(1000);
 	box_stop(&b);
 	if (stray_files(root, "msgs", first) || stray_files(root, "spool", ""))
 		fail_msg("%s: files that belong to no message", what);

@@ -287,6 +287,37 @@ static void an_administrator_flushes_and_deletes(void **state)
 	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), -ERR_NOT_FOUND);
 }
 
+/* More than the queue does in one step. */
+static void all_are_deleted_in_one_pass(void **state)
+{
+	enum { MANY = 520 };
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_act act = {.action = QUEUE_DELETE, .until = 1};
+	struct queue_acted acted;
+	struct queue_listed l;
+	char first[64], id[64];
+
+	commit(f, &m, first);
+	for (unsigned i = 1; i < MANY; i++) {
+		m = message("body\n");
+		commit(f, &m, id);
+	}
+	/* What came later was not meant, and neither is what stands before. */
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(acted.count, 0);
+	act = (struct queue_act){.action = QUEUE_DELETE, .after = str_from(first)};
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(acted.count, MANY - 1);
+	assert_int_equal(acted.next.len, 0);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_true(str_eq(l.messages.v[0].id, str_from(first)));
+	/* They are gone for good. */
+	stop(f);
+	start(f);
+	assert_int_equal(listed(f, "", &l), 1);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -607,6 +638,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(an_administrator_flushes_and_deletes, setup, teardown),
+		cmocka_unit_test_setup_teardown(all_are_deleted_in_one_pass, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_waits, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_to_be_sent_later_goes_when_it_is_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_is_due_when_its_time_is_over, setup, teardown),

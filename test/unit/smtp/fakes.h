@@ -356,7 +356,7 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 {
 	struct fakes *f = ctx;
 	struct err err = ERR_NONE;
-	struct queue_ok ok = {0};
+	struct queue_admitted admitted = {0};
 
 	if (f->queue_down) {
 		err_set(&err, ERR_TEMP, "4.3.0", "queue is down");
@@ -396,7 +396,7 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 
 		rpc_answer(req, &acted);
 	} else if (req->number == QUEUE_ADMIT.number) {
-		rpc_answer(req, &ok);
+		rpc_answer(req, &admitted);
 	} else if (req->number == QUEUE_BLOB_BEGIN.number) {
 		struct queue_blob blob = {.blob = 8, .fd = fake_blob(f)};
 

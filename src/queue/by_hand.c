@@ -1,0 +1,404 @@
+/* QUEUE_ACT: an administrator deletes, flushes, holds, releases, requeues. QUEUE_ETRN: a stranger may ask for a little
+ * of it.
+ *
+ * Whatever the number of messages, each is read once and many are changed by one commit. All that is done at a time is
+ * a step of some milliseconds, and between the steps the loop serves others. A walk over the whole queue is answered
+ * after a while although there is more, with the id to go on after: no caller waits longer than he would for a dead
+ * process, and he can show how far it is. */
+#include "queue/change.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define STEP_MESSAGES 500u
+#define STEP_BYTES    ((size_t)1 << 20)
+#define ANSWER_MS     2000
+
+struct acting {
+	struct queue_service *q;
+	struct rpc_request *req;
+	const struct queue_act *r; /* in the request's arena, as ids is */
+	VEC(struct str) ids;
+	size_t at;
+	bool walks;		   /* all messages instead of ids */
+	char cursor[QUEUE_ID_MAX]; /* walked up to here */
+	int64_t since_ms;
+	bool finished;
+	uint64_t found; /* ETRN: so many are told, however many it flushes */
+	struct err err;
+	struct queue_acted acted;
+};
+
+/* ---- one message ---------------------------------------------------------------------------------------- */
+
+struct by_hand {
+	struct change *c;
+	enum queue_action action;
+	struct str destination;
+	uint64_t now;
+	size_t bytes;
+	struct err *err;
+	uint64_t hold_until; /* of the message */
+	bool early;	     /* a part goes out before that */
+};
+
+/* When the part is due, by this hand. False: it is not for what is in its state. */
+static bool due_by_hand(struct by_hand *h, struct queue_part *p)
+{
+	bool held = p->due >= QUEUE_HELD, waits = (p->bulk & PART_LATER) && h->hold_until > h->now;
+
+	switch (h->action) {
+	case QUEUE_FLUSH:
+		p->due = h->now;
+		return !held && !waits;
+	case QUEUE_RELEASE:
+		if (!held && !waits)
+			return false;
+		h->early = h->early || !held;
+		p->due = held && waits ? h->hold_until : h->now;
+		return true;
+	case QUEUE_HOLD:
+		p->due = QUEUE_HELD;
+		return true;
+	case QUEUE_REQUEUE:
+		p->due = waits ? h->hold_until : h->now;
+		return true;
+	case QUEUE_DELETE:
+		break;
+	}
+	return true;
+}
+
+static int part_by_hand(void *ctx, struct str key, struct str value)
+{
+	struct by_hand *h = ctx;
+	struct change *c = h->c;
+	struct part_id id;
+	struct queue_part p, before;
+
+	key = arena_str(&c->arena, key);
+	if (!part_key_parse(key, &id))
+		return 0;
+	h->bytes += value.len;
+	if (h->action == QUEUE_DELETE) {
+		part_gone(c, id);
+		if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
+			return 0;
+	} else if (id.part >= PART_TOLD) {
+		return 0;
+	}
+	if (part_decode(arena_str(&c->arena, value), &c->arena, &p, h->err) < 0)
+		return h->action == QUEUE_DELETE ? 0 : -1;
+	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
+		return 0;
+	before = p;
+	if (!due_by_hand(h, &p))
+		return 0;
+	part_unschedule(c, id, &before);
+	if (p.due <= h->now)
+		p.bulk &= (uint8_t)~PART_LATER;
+	for (size_t i = 0; i < p.rcpts.n && h->action == QUEUE_REQUEUE; i++)
+		p.rcpts.v[i].attempts = 0;
+	return h->action == QUEUE_DELETE ? 0 : part_put(c, id, &p, h->err);
+}
+
+/* From now on it is as old as if it had come now: its life begins with its release. */
+static int release_early(struct change *c, struct queued *m, uint64_t now, struct err *err)
+{
+	m->m.hold_until = now;
+	return head_put(c, m, m->parts, err);
+}
+
+/* Adds one message to the change. One that cannot be read is left as it is, and said. */
+static void message_by_hand(struct by_hand *h, struct queued *m)
+{
+	struct change *c = h->c;
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
+	size_t before = c->ops.n;
+	struct str from, to;
+
+	h->hold_until = m->m.hold_until;
+	h->early = false;
+	part_range(m->m.id, first, end, &from, &to);
+	if (kvlog_range(c->q->k, from, to, false, part_by_hand, h, h->err) < 0 ||
+	    (h->early && release_early(c, m, h->now, h->err) < 0)) {
+		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
+		c->ops.n = before;
+		return;
+	}
+	if (h->action != QUEUE_DELETE)
+		return;
+	change_end(c, &m->m, true);
+	spread_drop(c->q, m->m.id);
+}
+
+/* ---- a step --------------------------------------------------------------------------------------------- */
+
+/* Those of a step, read before anything is changed. */
+struct batch {
+	struct acting *a;
+	struct arena *arena;
+	VEC(struct queued) messages;
+	size_t seen, bytes;
+};
+
+static int batch_one(void *ctx, struct str key, struct str value)
+{
+	struct batch *b = ctx;
+	struct acting *a = b->a;
+	struct err err = ERR_NONE;
+	struct queued m;
+
+	snprintf(a->cursor, sizeof(a->cursor), "%.*s", STR_ARG(str_skip(key, 1)));
+	b->seen++;
+	b->bytes += value.len;
+	if (message_head_decode(arena_str(b->arena, value), b->arena, &m, &err) < 0) {
+		log_error("%s: %s", a->cursor, err.text);
+	} else if (!a->r->until || m.m.arrival <= a->r->until) {
+		m.m.id = arena_str(b->arena, str_skip(key, 1)); /* what came after the question was not meant */
+		vec_push_arena(b->arena, &b->messages, m);
+	}
+	return b->seen == STEP_MESSAGES || b->bytes > STEP_BYTES;
+}
+
+static int batch_walk(struct acting *a, struct batch *b)
+{
+	char key[QUEUE_KEY_MAX];
+	struct str first = STR("M");
+	int rc;
+
+	if (a->cursor[0]) {
+		/* The first key behind it: the same with a NUL more. */
+		first = message_key(str_from(a->cursor), key);
+		key[first.len++] = 0;
+	}
+	rc = kvlog_range(a->q->k, first, STR("N"), false, batch_one, b, &a->err);
+	a->finished = rc <= 0;
+	return rc < 0 ? -1 : 0;
+}
+
+static int batch_list(struct acting *a, struct batch *b)
+{
+	struct queued m;
+
+	for (; a->at < a->ids.n && b->messages.n < STEP_MESSAGES; a->at++) {
+		struct str id = a->ids.v[a->at];
+
+		if (message_get(a->q, id, b->arena, &m, NULL) <= 0)
+			continue;
+		m.m.id = id;
+		vec_push_arena(b->arena, &b->messages, m);
+	}
+	a->finished = a->at == a->ids.n;
+	return 0;
+}
+
+/* The change of a step, divided where it would be too large for one. */
+static int batch_apply(struct acting *a, const struct batch *b)
+{
+	struct by_hand h = {.action = a->r->action,
+			    .destination = a->r->destination,
+			    .now = (uint64_t)clock_wall(),
+			    .err = &a->err};
+
+	for (size_t i = 0; i < b->messages.n || h.c; i++) {
+		if (i < b->messages.n) {
+			h.c = h.c ? h.c : change_new(a->q, NULL);
+			message_by_hand(&h, &b->messages.v[i]);
+			a->acted.count++;
+		}
+		if (i + 1 < b->messages.n && h.bytes < STEP_BYTES)
+			continue;
+		if (h.c->ops.n == 0 || change_commit(h.c, &a->err) < 0) {
+			bool failed = h.c->ops.n > 0;
+
+			change_free(h.c);
+			if (failed)
+				return -1;
+		}
+		h.c = NULL;
+		h.bytes = 0;
+	}
+	return 0;
+}
+
+static int step(struct acting *a)
+{
+	struct arena arena;
+	struct batch b = {.a = a, .arena = &arena};
+	int rc;
+
+	arena_init(&arena);
+	rc = a->walks ? batch_walk(a, &b) : batch_list(a, &b);
+	if (rc == 0)
+		rc = batch_apply(a, &b);
+	for (size_t i = 0; rc == 0 && a->r->action == QUEUE_DELETE && i < b.messages.n; i++)
+		log_info("%.*s: removed", STR_ARG(b.messages.v[i].m.id));
+	arena_release(&arena);
+	return rc;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------ */
+
+static void act_forget(struct acting *a)
+{
+	for (size_t i = 0; i < a->q->acting.n; i++)
+		if (a->q->acting.v[i] == a) {
+			vec_remove(&a->q->acting, i);
+			break;
+		}
+}
+
+static void act_durable(void *ctx)
+{
+	struct acting *a = ctx;
+
+	if (a->found)
+		a->acted.count = a->found;
+	a->acted.next = a->finished ? STR("") : str_from(a->cursor);
+	rpc_answer(a->req, &a->acted);
+	free(a);
+}
+
+static void act_go_on(void *ctx)
+{
+	struct acting *a = ctx;
+	struct log_gather lines;
+	int rc;
+
+	log_gather(&lines);
+	rc = step(a);
+	log_gathered(&lines);
+	if (rc == 0 && !a->finished && !(a->walks && clock_ms() - a->since_ms > ANSWER_MS)) {
+		rpc_server_after(a->q->server, 0, act_go_on, a);
+		return;
+	}
+	act_forget(a);
+	if (rc == 0) {
+		kvlog_barrier(a->q->k, act_durable, a);
+		return;
+	}
+	rpc_refuse(a->req, &a->err);
+	free(a);
+}
+
+static int at_one(void *ctx, struct str key, struct str value)
+{
+	struct acting *a = ctx;
+	struct arena *arena = &a->req->arena;
+	struct schedule_entry e;
+
+	(void)value;
+	/* Parts of a message stand together, or its id comes twice: then there is nothing left to do. */
+	if (schedule_parse(key, &e) && (a->ids.n == 0 || !str_eq(a->ids.v[a->ids.n - 1], e.p.id)))
+		vec_push_arena(arena, &a->ids, arena_str(arena, e.p.id));
+	return 0;
+}
+
+/* Messages with parts for one destination; the others are not looked at. */
+static int all_at(struct acting *a, struct str destination)
+{
+	struct arena *arena = &a->req->arena;
+	struct queue_rcpt rcpt = {.address = arena_printf(arena, "@%.*s", STR_ARG(destination))};
+	struct str name = part_destination(&rcpt, arena);
+	struct str first = arena_printf(arena, "S%.*s%c", STR_ARG(name), 0);
+	struct str end = arena_printf(arena, "S%.*s%c", STR_ARG(name), 1);
+
+	return kvlog_range(a->q->k, first, end, false, at_one, a, &a->err) < 0 ? -1 : 0;
+}
+
+static int act_prepare(struct acting *a)
+{
+	const struct queue_act *r = a->r;
+	struct queued m;
+	int rc;
+
+	if (r->action < QUEUE_DELETE || r->action > QUEUE_REQUEUE)
+		return err_set(&a->err, ERR_SYNTAX, "5.5.4", "an unknown action");
+	if (r->after.len && !queue_id_ok(r->after))
+		return err_set(&a->err, ERR_SYNTAX, "5.5.4", "no queue id");
+	for (size_t i = 0; i < r->ids.n; i++)
+		vec_push_arena(&a->req->arena, &a->ids, r->ids.v[i].id);
+	if (r->ids.n > 0)
+		return 0;
+	if (r->id.len == 0 && r->destination.len)
+		return all_at(a, r->destination);
+	a->walks = r->id.len == 0;
+	snprintf(a->cursor, sizeof(a->cursor), "%.*s", STR_ARG(r->after));
+	if (a->walks)
+		return 0;
+	rc = message_get(a->q, r->id, &a->req->arena, &m, &a->err);
+	if (rc == 0)
+		return err_set(&a->err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	vec_push_arena(&a->req->arena, &a->ids, r->id);
+	return rc < 0 ? -1 : 0;
+}
+
+void queue_handle_act(struct queue_service *q, struct rpc_request *req)
+{
+	struct acting *a = NEW(struct acting);
+
+	*a = (struct acting){.q = q, .req = req, .r = req->msg, .since_ms = clock_ms()};
+	if (act_prepare(a) < 0) {
+		rpc_refuse(req, &a->err);
+		free(a);
+		return;
+	}
+	vec_push(&q->acting, a);
+	act_go_on(a);
+}
+
+/* ---- ETRN ----------------------------------------------------------------------------------------------- */
+
+#define ETRN_DESTINATIONS 1000u /* remembered; only what is in the queue is */
+
+/* True, and noted, unless it was asked for a moment ago. */
+static bool etrn_may_begin(struct queue_service *q, struct str destination)
+{
+	int64_t now = clock_ms();
+
+	if ((int64_t)(intptr_t)map_get(q->etrn, destination) > now)
+		return false;
+	if (map_count(q->etrn) >= ETRN_DESTINATIONS) {
+		map_free(&q->etrn);
+		q->etrn = map_new();
+	}
+	map_set(q->etrn, destination, (void *)(intptr_t)(now + QUEUE_ETRN_PAUSE_S * 1000));
+	return true;
+}
+
+void queue_handle_etrn(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_etrn *r = req->msg;
+	struct queue_rcpt rcpt = {.address = arena_printf(&req->arena, "@%.*s", STR_ARG(r->destination))};
+	struct queue_act *act = ARENA_NEW(&req->arena, struct queue_act);
+	struct acting *a = NEW(struct acting);
+
+	*act = (struct queue_act){.action = QUEUE_FLUSH, .destination = part_destination(&rcpt, &req->arena)};
+	*a = (struct acting){.q = q, .req = req, .r = act, .since_ms = clock_ms()};
+	if (r->destination.len == 0 || str_eq(act->destination, STR("local")))
+		err_set(&a->err, ERR_SYNTAX, "5.5.4", "no destination");
+	else
+		(void)all_at(a, act->destination);
+	if (a->err.kind != ERR_OK) {
+		rpc_refuse(req, &a->err);
+		free(a);
+		return;
+	}
+	a->found = a->ids.n;
+	if (a->ids.n > QUEUE_ETRN_MAX)
+		a->ids.n = QUEUE_ETRN_MAX;
+	if (a->ids.n > 0 && !etrn_may_begin(q, act->destination))
+		a->ids.n = 0;
+	vec_push(&q->acting, a);
+	act_go_on(a);
+}
+
+void queue_acts_refuse(struct queue_service *q, const struct err *err)
+{
+	for (size_t i = 0; i < q->acting.n; i++) {
+		rpc_refuse(q->acting.v[i]->req, err);
+		free(q->acting.v[i]);
+	}
+	vec_release(&q->acting);
+}
