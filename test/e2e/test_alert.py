@@ -328,6 +328,7 @@ def test_a_queue_that_hangs_is_told_by_the_second_path(stopped, sink):
     stopped.configure(alert_recipient="alice@example.test", alert_relayhost=f"127.0.0.1:{sink.port}", **QUICK)
     mail = stopped
     mail.start()
+    wait_for("everything to serve", lambda: listed(mail)["looked"] > 0)
     pid = mail.pid_of("queue")
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -341,6 +342,7 @@ def test_what_waits_in_the_queue_is_told_but_not_alarm_mail_itself(stopped):
     stopped.configure(alert_recipient="postmaster@nowhere.test", alert_queue_age="1s", alert_queue_messages="2", **QUICK)
     mail = stopped
     mail.start()
+    wait_for("everything to serve", lambda: listed(mail)["looked"] > 0)
     pid = mail.pid_of("relay")
     os.kill(pid, signal.SIGSTOP)
     try:
