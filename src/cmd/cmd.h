@@ -53,6 +53,7 @@ int cmd_status(struct cmd *c);
 int cmd_queue(struct cmd *c);
 int cmd_trace(struct cmd *c);
 int cmd_dns(struct cmd *c);
+int cmd_sts(struct cmd *c);
 int cmd_mail(struct cmd *c);
 int cmd_map(struct cmd *c);
 int cmd_alert(struct cmd *c);

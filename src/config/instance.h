@@ -2,6 +2,7 @@
  *
  *   DIR/main.cf, DIR/master.cf      configuration
  *   DIR/directory/accounts.sqlite   accounts, domains, aliases, with what SQLite puts beside it
+ *   DIR/directory/mta-sts.sqlite    MTA-STS policies of other domains; may be removed
  *   DIR/tls/cert.pem, tls/key.pem   written by init
  *   queue_directory/store           journal, index, spool of the store   (default DIR/spool/...)
  *   queue_directory/queue           journal and deferred contents of the queue

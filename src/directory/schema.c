@@ -20,6 +20,11 @@ RPC_DEFINE(dir_count, DIR_COUNT_FIELDS)
 RPC_DEFINE(dir_counted, DIR_COUNTED_FIELDS)
 RPC_DEFINE(dir_sent, DIR_SENT_FIELDS)
 RPC_DEFINE(dir_surge_told, DIR_SURGE_TOLD_FIELDS)
+RPC_DEFINE(dir_sts_get, DIR_STS_GET_FIELDS)
+RPC_DEFINE(dir_sts, DIR_STS_FIELDS)
+RPC_DEFINE(dir_sts_due_ask, DIR_STS_DUE_ASK_FIELDS)
+RPC_DEFINE(dir_sts_name, DIR_STS_NAME_FIELDS)
+RPC_DEFINE(dir_sts_due, DIR_STS_DUE_FIELDS)
 RPC_DEFINE(dir_session_end, DIR_SESSION_END_FIELDS)
 RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 
@@ -38,7 +43,10 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_LOOKUP, 11, &dir_lookup_type, &dir_found_type, false)                                                    \
 	F(DIR_COUNT, 12, &dir_count_type, &dir_counted_type, false)                                                    \
 	F(DIR_SENT, 13, &dir_sent_type, NULL, false)                                                                   \
-	F(DIR_SURGE_TOLD, 14, &dir_surge_told_type, NULL, false)
+	F(DIR_SURGE_TOLD, 14, &dir_surge_told_type, NULL, false)                                                       \
+	F(DIR_STS_GET, 15, &dir_sts_get_type, &dir_sts_type, false)                                                    \
+	F(DIR_STS_PUT, 16, &dir_sts_type, &dir_ok_type, false)                                                         \
+	F(DIR_STS_DUE, 17, &dir_sts_due_ask_type, &dir_sts_due_type, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};

@@ -136,6 +136,27 @@ RPC_DECLARE(dir_sent, DIR_SENT_FIELDS)
 #define DIR_SURGE_TOLD_FIELDS(F, S) F(S, u64, seq)
 RPC_DECLARE(dir_surge_told, DIR_SURGE_TOLD_FIELDS)
 
+/* MTA-STS policies that relay has fetched (RFC 8461), kept on disk. Times: wall clock, seconds. */
+#define DIR_STS_GET_FIELDS(F, S) F(S, bytes, domain /* A-labels, lower case */) F(S, u8, use /* mail goes there */)
+RPC_DECLARE(dir_sts_get, DIR_STS_GET_FIELDS)
+#define DIR_STS_FIELDS(F, S)                                      \
+	F(S, u8, found)           /* of an answer */              \
+	F(S, bytes, domain)                                       \
+	F(S, bytes, id)           /* of the TXT record */         \
+	F(S, bytes, policy)       /* as relay understood it, in the syntax of RFC 8461 3.2 */ \
+	F(S, u64, fetched)                                        \
+	F(S, u64, expires)                                        \
+	F(S, u64, due)            /* when it is to be fetched again */ \
+	F(S, u8, used)            /* mail went there since the last DIR_STS_PUT */
+RPC_DECLARE(dir_sts, DIR_STS_FIELDS)
+#define DIR_STS_DUE_ASK_FIELDS(F, S) F(S, u64, now)
+RPC_DECLARE(dir_sts_due_ask, DIR_STS_DUE_ASK_FIELDS)
+#define DIR_STS_NAME_FIELDS(F, S) F(S, bytes, domain)
+RPC_DECLARE(dir_sts_name, DIR_STS_NAME_FIELDS)
+/* Some that are due, of those in use; next: when the next one will be, 0: none. */
+#define DIR_STS_DUE_FIELDS(F, S) F(S, list, domains, dir_sts_name) F(S, u64, next)
+RPC_DECLARE(dir_sts_due, DIR_STS_DUE_FIELDS)
+
 /* No reply: everything granted to the session ends. */
 #define DIR_SESSION_END_FIELDS(F, S) F(S, u64, session)
 RPC_DECLARE(dir_session_end, DIR_SESSION_END_FIELDS)
@@ -151,7 +172,8 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD;
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD,
+	DIR_STS_GET, DIR_STS_PUT, DIR_STS_DUE;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

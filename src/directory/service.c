@@ -132,7 +132,12 @@ static void handle_sender(struct work *w)
 
 /* Who may ask what. A process that was taken over asks for no more than its own work: one that speaks IMAP gets no
  * right to deliver into other people's mailboxes, one that makes bounces tries no passwords. */
-enum { SMTPD = 1 << PROCESS_SMTPD, ACCESS = 1 << PROCESS_ACCESS, RELAY = 1 << PROCESS_RELAY };
+enum {
+	SMTPD = 1 << PROCESS_SMTPD,
+	ACCESS = 1 << PROCESS_ACCESS,
+	RELAY = 1 << PROCESS_RELAY,
+	MASTER = 1 << PROCESS_MASTER
+};
 
 static const struct {
 	const struct rpc_call *call;
@@ -144,6 +149,9 @@ static const struct {
 	{&DIR_ROUTE, service_route, SMTPD | RELAY},
 	{&DIR_LOOKUP, service_lookup, SMTPD | RELAY},
 	{&DIR_SENT, service_sent, SMTPD},
+	{&DIR_STS_GET, service_sts_get, RELAY | MASTER},
+	{&DIR_STS_PUT, service_sts_put, RELAY},
+	{&DIR_STS_DUE, service_sts_due, RELAY},
 	{&DIR_MECHANISMS, service_mechanisms, SMTPD | ACCESS},
 	{&DIR_AUTH_START, service_auth_start, SMTPD | ACCESS},
 	{&DIR_AUTH_PLAIN, service_auth_plain, SMTPD | ACCESS},
@@ -492,6 +500,17 @@ static unsigned logins_at_a_time(unsigned threads)
 	return cores > 0 && (unsigned long)cores < threads / 2 ? (unsigned)cores : threads / 2;
 }
 
+static struct sts_cache *sts_cache_beside(const char *database)
+{
+	struct str path = str_from(database);
+	ptrdiff_t slash = str_rchr(path, '/');
+	char *file = mem_printf("%.*s" STS_CACHE_FILE, (int)(slash + 1), path.ptr);
+	struct sts_cache *cache = sts_cache_new(file);
+
+	free(file);
+	return cache;
+}
+
 struct directory_service *directory_service_new(const struct directory_options *options, struct err *err)
 {
 	struct directory_service *s;
@@ -531,6 +550,7 @@ struct directory_service *directory_service_new(const struct directory_options *
 	s->store = rpc_channel_new("store", STORE_CALLS);
 	s->grants = grants_new(s->store);
 	s->cache = resolve_cache_new();
+	s->sts = sts_cache_beside(options->database);
 	rpc_channel_on_link(s->store, store_link, s);
 	service.ctx = s;
 	s->server = rpc_server_new(&service);
@@ -637,6 +657,7 @@ void directory_service_free(struct directory_service **sp)
 	db_close(&s->watch_db);
 	db_close(&s->cache_db);
 	resolve_cache_free(&s->cache);
+	sts_cache_free(&s->sts);
 	conf_unref(&s->conf);
 	table_set_unref(&s->tables);
 	mem_wipe(s->secret, sizeof(s->secret));

@@ -12,6 +12,7 @@
 #include "directory/sasl.h"
 #include "directory/sending.h"
 #include "directory/service.h"
+#include "directory/sts_cache.h"
 #include "store/schema.h"
 #include <pthread.h>
 
@@ -31,6 +32,7 @@ struct directory_service {
 	struct sending *sending;
 	bool save_armed; /* the loop's: a timer is set */
 	struct resolve_cache *cache;
+	struct sts_cache *sts;
 	struct db *cache_db;	     /* the loop's; never writes */
 	bool tending, calls_watched; /* the loop's: timers are set */
 
@@ -88,6 +90,9 @@ void service_lookup(struct work *w);
 bool service_sent_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_sent(struct work *w);
 void service_save_soon(struct directory_service *s);
+void service_sts_get(struct work *w);
+void service_sts_put(struct work *w);
+void service_sts_due(struct work *w);
 void service_mechanisms(struct work *w);
 void service_auth_start(struct work *w);
 void service_auth_plain(struct work *w);

@@ -102,6 +102,8 @@ static const int allowed_watch[] = {SCMP_SYS(inotify_init1), SCMP_SYS(inotify_ad
 /* Questions to DNS servers, by libunbound and libevent. No listen: what is bound is a UDP port, or leads nowhere. */
 static const int allowed_resolve[] = {SCMP_SYS(recvfrom), SCMP_SYS(getsockopt), SCMP_SYS(pipe2)};
 
+static const int allowed_curl[] = {SCMP_SYS(recvfrom), SCMP_SYS(getsockname), SCMP_SYS(getpeername)};
+
 static const int killed[] = {
 	SCMP_SYS(execve),
 	SCMP_SYS(execveat),
@@ -324,7 +326,10 @@ static int add_source(scmp_filter_ctx filter)
 	TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in), 0));
 	TRY(add_if(filter, SCMP_SYS(connect), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0));
 	TRY(add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in), 0));
-	return add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0);
+	TRY(add_if(filter, SCMP_SYS(bind), 2, SCMP_CMP_EQ, sizeof(struct sockaddr_in6), 0));
+	/* What libcurl speaks by, on a connection that it was given. */
+	TRY(add_list(filter, SCMP_ACT_ALLOW, allowed_curl, ARRAY_SIZE(allowed_curl)));
+	return add_if(filter, SCMP_SYS(sendto), 3, SCMP_CMP_MASKED_EQ, MSG_FASTOPEN, 0);
 }
 
 static int add_compared(scmp_filter_ctx filter, unsigned allow)

@@ -7,6 +7,7 @@
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
+#include "relay/smtp_sts.h"
 #include "relay/transport.h"
 #include <dirent.h>
 #include <errno.h>
@@ -248,6 +249,24 @@ static int add_trusted_directory(struct bundle *b, const char *path, struct buf 
 	return result;
 }
 
+/* Who set nothing, and has no such file, goes without MTA-STS. */
+static int read_sts_file(struct bundle *b, struct buf *warnings, struct err *err)
+{
+	const struct conf *conf = b->conf;
+	struct err why = ERR_NONE;
+	char *path = arena_strz(&b->arena, conf->smtp_mta_sts_CAfile);
+
+	if (conf->smtp_mta_sts == MTA_STS_NO || conf->smtp_mta_sts_CAfile.len == 0 ||
+	    read_file(&b->arena, path, FILE_MAX, &b->wire.client_sts_ca, &why) == 0)
+		return 0;
+	b->wire.client_sts_ca = STR("");
+	if (conf_is_set(conf, STR("smtp_mta_sts_CAfile")))
+		return err_set(err, ERR_PERM, "", "smtp_mta_sts_CAfile: %s", why.text);
+	if (warnings)
+		buf_addf(warnings, "%s (package ca-certificates): MTA-STS policies are not fetched\n", why.text);
+	return 0;
+}
+
 static int read_client_files(struct bundle *b, struct err *err)
 {
 	const struct conf *conf = b->conf;
@@ -278,15 +297,20 @@ int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err)
 	return remote_tls_files(r,
 				&(struct remote_tls_files){.ca_pem = b->wire.client_ca,
 							   .chain_pem = b->wire.client_chain,
-							   .key_pem = b->wire.client_key},
+							   .key_pem = b->wire.client_key,
+							   .sts_ca_pem = b->wire.client_sts_ca,
+							   .conf = b->conf},
 				err);
 }
 
 /* What relay would find wrong with them, it finds wrong here. */
-static int check_client_files(struct bundle *b, struct err *err)
+static int check_client_files(struct bundle *b, struct buf *warnings, struct err *err)
 {
 	struct remote *r;
 	int result = read_client_files(b, err);
+
+	if (result == 0)
+		result = read_sts_file(b, warnings, err);
 
 	if (result < 0 || b->wire.client_ca.len + b->wire.client_chain.len == 0)
 		return result;
@@ -381,7 +405,7 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	if (result == 0)
 		result = check_dns(b, warnings, err);
 	if (result == 0)
-		result = check_client_files(b, err);
+		result = check_client_files(b, warnings, err);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);
@@ -447,7 +471,7 @@ int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err)
 	if (whom != BUNDLE_LISTENERS)
 		wire.files.n = 0;
 	if (whom != BUNDLE_RELAY)
-		wire.client_ca = wire.client_chain = wire.client_key = STR("");
+		wire.client_ca = wire.client_chain = wire.client_key = wire.client_sts_ca = STR("");
 	buf_init(&out, RPC_BYTES_MAX);
 	if (rpc_encode(&proc_bundle_type, &wire, &out, NULL, &fd_count, err) == 0) {
 		if (buf_failed(&out))

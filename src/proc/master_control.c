@@ -135,7 +135,7 @@ static void pass_on(struct master *m, struct rpc_request *req, enum process_role
 	pthread_t thread;
 
 	/* Who only asks may be asked again by a process that was started anew. */
-	*p = (struct passed){req, m->callees[role], call, timeout_ms, call == &DNS_LOOKUP};
+	*p = (struct passed){req, m->callees[role], call, timeout_ms, call == &DNS_LOOKUP || call == &DIR_STS_GET};
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&thread, &attr, pass_thread, p) != 0) {
@@ -204,6 +204,8 @@ static void handle(void *ctx, struct rpc_request *req)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_ACT, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_DNS_LOOKUP.number)
 		pass_on(m, req, PROCESS_DNS, &DNS_LOOKUP, DNS_TIMEOUT_MS);
+	else if (req->number == CONTROL_STS.number)
+		pass_on(m, req, PROCESS_DIRECTORY, &DIR_STS_GET, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_READ.number)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_READ, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_COMMIT.number)

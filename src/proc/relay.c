@@ -2,11 +2,14 @@
  * claimed from queue, its recipients are asked of directory, it is handed to store or spoken to another host. */
 #include "relay/relay.h"
 #include "base/fatal.h"
+#include "base/log.h"
 #include "directory/client.h"
 #include "dns/client.h"
 #include "proc/proc.h"
 #include "queue/schema.h"
 #include "relay/remote.h"
+#include "relay/smtp_sts.h"
+#include "relay/sts_fetch.h"
 #include <sysexits.h>
 
 struct running {
@@ -54,10 +57,16 @@ int proc_relay(struct proc *p)
 	struct dns_client *dns = dns_client_new();
 	struct remote_env env = {
 		.dns = dns, .lookup = directory_lookup, .lookup_ctx = directory, .connect_path = proc_connect};
-	struct running r = {.remote = remote_new(&env)}; /* looks at our own addresses */
+	struct running r = {0};
 	struct relay_peers peers;
 	struct err err = ERR_NONE;
 
+	if (p->bundle->conf->smtp_mta_sts != MTA_STS_NO) {
+		if (sts_fetch_init(&err) < 0)
+			log_warning("%s: MTA-STS policies are not fetched", err.text);
+		env.directory = directory;
+	}
+	r.remote = remote_new(&env); /* looks at our own addresses */
 	if (bundle_remote_tls(p->bundle, r.remote, &err) < 0)
 		die(EX_CONFIG, "%s", err.text);
 
@@ -79,6 +88,7 @@ int proc_relay(struct proc *p)
 	r.relay = relay_new(&peers, p->bundle->conf);
 	if (on_reload(&r, p->bundle, &err) < 0)
 		die(EX_CONFIG, "%s", err.text);
+	remote_start(r.remote);
 	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = &r});
 
 	/* loop */

@@ -10,6 +10,7 @@
 #include "config/params.h"
 #include "os/fd.h"
 #include "relay/cache.h"
+#include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
 #include <errno.h>
 #include <pthread.h>
@@ -21,8 +22,9 @@ struct remote {
 	struct mx_self *self;
 	struct conn_cache *cache;
 	struct mx_dns dns;
-	pthread_mutex_t lock; /* the three below */
-	SSL_CTX *tls;
+	struct sts *sts;      /* or NULL */
+	pthread_mutex_t lock; /* the four below */
+	SSL_CTX *tls, *tls_sts;
 	struct conf *lmtp_base, *lmtp; /* remote_conf_lmtp(lmtp_base) == lmtp */
 	int stop_fd;		       /* eventfd: readable once remote_stop() was called */
 };
@@ -46,6 +48,8 @@ struct remote *remote_new(const struct remote_env *env)
 		r->dns = (struct mx_dns){.lookup = env->dns_lookup, .ctx = env->dns_ctx};
 	else if (env->dns != NULL)
 		r->dns = (struct mx_dns){.lookup = ask_dns, .ctx = env->dns};
+	if (env->directory != NULL && r->dns.lookup != NULL)
+		r->sts = sts_new(&r->dns, env->directory, r->stop_fd);
 	r->tls = smtpc_tls_context_new(&(struct remote_tls_files){.ca_pem = STR("")}, NULL);
 	return r;
 }
@@ -54,11 +58,13 @@ void remote_free(struct remote **r)
 {
 	if (*r == NULL)
 		return;
+	sts_free(&(*r)->sts);
 	conn_cache_free(&(*r)->cache);
 	mx_self_free(&(*r)->self);
 	conf_unref(&(*r)->lmtp_base);
 	conf_unref(&(*r)->lmtp);
 	SSL_CTX_free((*r)->tls);
+	SSL_CTX_free((*r)->tls_sts);
 	pthread_mutex_destroy(&(*r)->lock);
 	fd_close(&(*r)->stop_fd);
 	free(*r);
@@ -70,21 +76,58 @@ void remote_stop(struct remote *r)
 	uint64_t one = 1;
 
 	(void)!write(r->stop_fd, &one, sizeof(one));
+	if (r->sts != NULL)
+		sts_stop(r->sts);
 	conn_cache_clear(r->cache);
+}
+
+void remote_start(struct remote *r)
+{
+	if (r->sts != NULL)
+		sts_start(r->sts);
+}
+
+/* Like the other one, with what MTA-STS trusts. */
+static int sts_context(const struct remote_tls_files *files, SSL_CTX **ctx_r, struct err *err)
+{
+	struct remote_tls_files with = *files;
+	struct arena arena;
+
+	arena_init(&arena);
+	with.ca_pem = arena_printf(&arena, "%.*s\n%.*s", STR_ARG(files->sts_ca_pem), STR_ARG(files->ca_pem));
+	if (str_trim(with.ca_pem).len == 0)
+		with.ca_pem = STR("");
+	*ctx_r = smtpc_tls_context_new(&with, err);
+	arena_release(&arena);
+	return *ctx_r != NULL ? 0 : -1;
 }
 
 int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err)
 {
-	SSL_CTX *ctx = smtpc_tls_context_new(files, err), *before;
+	SSL_CTX *ctx = smtpc_tls_context_new(files, err), *sts = NULL, *before, *sts_before;
 
 	if (ctx == NULL)
 		return -1;
+	if (r->sts != NULL && sts_context(files, &sts, err) < 0) {
+		SSL_CTX_free(ctx);
+		return -1;
+	}
+	if (sts != NULL)
+		sts_configure(r->sts, files->conf, SSL_CTX_get_cert_store(sts));
 	pthread_mutex_lock(&r->lock);
 	before = r->tls;
+	sts_before = r->tls_sts;
 	r->tls = ctx;
+	r->tls_sts = sts;
 	pthread_mutex_unlock(&r->lock);
 	SSL_CTX_free(before);
+	SSL_CTX_free(sts_before);
 	return 0;
+}
+
+struct sts *smtpc_sts(const struct smtpc_try *t)
+{
+	return t->remote->sts;
 }
 
 SSL_CTX *smtpc_tls_context(const struct smtpc_try *t)
@@ -92,7 +135,7 @@ SSL_CTX *smtpc_tls_context(const struct smtpc_try *t)
 	SSL_CTX *ctx;
 
 	pthread_mutex_lock(&t->remote->lock);
-	ctx = t->remote->tls;
+	ctx = t->sts_mode != STS_NONE ? t->remote->tls_sts : t->remote->tls;
 	if (ctx != NULL)
 		SSL_CTX_up_ref(ctx);
 	pthread_mutex_unlock(&t->remote->lock);
@@ -234,14 +277,14 @@ static struct str cache_key(const struct smtpc_try *t, const struct nexthop *n)
 	/* A certificate may have been matched with the nexthop. */
 	struct str matched = p->level > TLS_LEVEL_ENCRYPT ? t->nexthop : STR("");
 
-	return arena_printf(job->arena,
-			    "%.*s|%d|%.*s|%s|%u|%d|%d|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s",
-			    STR_ARG(job->transport), job->lmtp, STR_ARG(t->host->name),
-			    n->path ? "" : net_addr_text(&t->host->addr, text), n->port, (int)p->level, t->effective,
-			    STR_ARG(p->match), STR_ARG(p->protocols), STR_ARG(p->ciphers), STR_ARG(p->servername),
-			    STR_ARG(matched), STR_ARG(t->login), STR_ARG(t->conf->smtp_discard_ehlo_keywords),
-			    STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
-			    STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")));
+	return arena_printf(
+		job->arena, "%.*s|%d|%.*s|%s|%u|%d|%d|%d|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s",
+		STR_ARG(job->transport), job->lmtp, STR_ARG(t->host->name),
+		n->path ? "" : net_addr_text(&t->host->addr, text), n->port, (int)p->level, t->effective,
+		(int)t->sts_mode, STR_ARG(p->match), STR_ARG(p->protocols), STR_ARG(p->ciphers), STR_ARG(p->servername),
+		STR_ARG(matched), STR_ARG(t->login), STR_ARG(t->conf->smtp_discard_ehlo_keywords),
+		STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
+		STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")));
 }
 
 static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
@@ -389,6 +432,7 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 	}
 	t->nexthop = n.host;
 	t->nexthop_full = nexthop;
+	t->by_mx = !n.no_mx && !n.literal && !n.path && !t->job->lmtp;
 	t->loop_check = n.port == 25 && !t->job->lmtp;
 	if (find_hosts(t, &n, &list, &err) < 0) {
 		smtpc_note(t, err.kind == ERR_PERM, str_from(err.code), str_from(err.text), NULL, false);
@@ -396,7 +440,7 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 			t->job->site = SITE_OK;
 		return;
 	}
-	if (smtpc_tls_policy_find(t) < 0)
+	if (smtpc_tls_policy_find(t) < 0 || smtpc_sts_find(t) < 0)
 		return;
 	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {
 		t->host = &list.v[i];

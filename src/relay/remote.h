@@ -81,6 +81,7 @@ struct remote_env {
 	/* Connects to a UNIX socket; NULL: by its name, here. Descriptor (non-blocking), or -1 with err. */
 	int (*connect_path)(void *ctx, struct str path, int64_t timeout_ms, struct err *err);
 	void *connect_ctx;
+	struct rpc_channel *directory; /* keeps MTA-STS policies; NULL: no MTA-STS */
 };
 
 /* Before the jail: looks at the addresses of this machine. env is copied. */
@@ -91,10 +92,14 @@ void remote_free(struct remote **r);
  * there stays. */
 struct remote_tls_files {
 	struct str ca_pem, chain_pem, key_pem;
+	struct str sts_ca_pem; /* certificates that MTA-STS trusts, besides ca_pem */
+	struct conf *conf;     /* MTA-STS' numbers, where it is used: a reference is taken */
 };
 int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err) WARN_UNUSED;
 /* Hands the job's message to its recipients. Blocks. Every recipient has an outcome afterwards. */
 void remote_deliver(struct remote *r, struct remote_job *job);
+/* Inside the jail: MTA-STS policies are fetched again when they are due. */
+void remote_start(struct remote *r);
 /* The system stops: waits under way end at once, but for those behind the end of data. Any thread. */
 void remote_stop(struct remote *r);
 

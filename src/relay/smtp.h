@@ -12,6 +12,7 @@
 #include "relay/mx.h"
 #include "relay/remote.h"
 #include "relay/smtp_reply.h"
+#include "relay/sts_policy.h"
 #include <openssl/ssl.h>
 
 /* ---- one connection --------------------------------------------------------------------------------------- */
@@ -135,9 +136,14 @@ struct smtpc_try {
 	bool no_tls;		    /* its hand-shake failed, and the policy is may: without, now */
 	bool loop_check;	    /* port 25: a server that says our own name is ourselves */
 	const struct mx_host *host; /* the one spoken with */
-	const struct smtpc_tls_policy *policy; /* smtp_tls.h */
-	int effective;			       /* enum tls_level at this host */
-	const struct dns_record *tlsa;	       /* of this host, proven */
+	bool by_mx;		    /* the nexthop is a domain, its hosts were found by MX */
+	bool policy_found;	    /* smtp_tls_policy_maps has an entry */
+	const struct smtpc_tls_policy *policy;	   /* smtp_tls.h; at this host */
+	const struct smtpc_tls_policy *policy_all; /* of the destination */
+	const struct sts_found *sts;		   /* the destination's MTA-STS policy, or NULL */
+	enum sts_mode sts_mode;			   /* what it asks for at this host: STS_NONE where DANE protects it */
+	int effective;				   /* enum tls_level at this host */
+	const struct dns_record *tlsa;		   /* of this host, proven */
 	size_t tlsa_count;
 	bool tls_failed; /* its hand-shake */
 	struct str password;

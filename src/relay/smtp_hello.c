@@ -1,6 +1,7 @@
 /* From the connection to the point where mail may be sent: greeting, EHLO (HELO, LHLO), STARTTLS and EHLO again,
  * log-in. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 3207; RFC 2033. */
 #include "base/clock.h"
+#include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
 
 struct str smtpc_said(const struct smtpc_try *t, const struct smtpc_conn *c, const char *command)
@@ -187,11 +188,13 @@ static int secure(struct smtpc_try *t, struct smtpc_conn *c)
 	if (t->no_tls || t->effective == TLS_LEVEL_NONE)
 		return 1;
 	if (!(c->features & SMTP_STARTTLS)) {
+		struct str text =
+			arena_printf(t->job->arena, "TLS is required, but was not offered by host %s", c->peer);
+
+		smtpc_sts_tested(t, c, "STARTTLS was not offered");
 		if (t->effective == TLS_LEVEL_MAY)
 			return 1;
-		smtpc_note(t, false, STR("4.7.4"),
-			   arena_printf(t->job->arena, "TLS is required, but was not offered by host %s", c->peer), c,
-			   false);
+		smtpc_note(t, false, STR("4.7.4"), smtpc_sts_says(t, text), c, false);
 		return 0;
 	}
 	rc = smtpc_tls_start(t, c);

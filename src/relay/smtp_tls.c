@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/vec.h"
+#include "relay/smtp_sts.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -211,7 +212,8 @@ int smtpc_tls_policy_find(struct smtpc_try *t)
 			   NULL, false);
 		return -1;
 	}
-	t->policy = p;
+	t->policy = t->policy_all = p;
+	t->policy_found = rc > 0;
 	return 0;
 }
 
@@ -235,13 +237,14 @@ static int no_dane(struct smtpc_try *t, const char *why)
 	return -1;
 }
 
-int smtpc_tls_host(struct smtpc_try *t, uint16_t port)
+static int find_tlsa(struct smtpc_try *t, uint16_t port)
 {
 	struct arena *arena = t->job->arena;
 	struct dns_answer answer;
 	struct err err = ERR_NONE;
 	struct str name;
 
+	t->policy = t->policy_all;
 	t->effective = t->policy->level;
 	t->tlsa = NULL;
 	t->tlsa_count = 0;
@@ -266,6 +269,12 @@ int smtpc_tls_host(struct smtpc_try *t, uint16_t port)
 	return 0;
 }
 
+int smtpc_tls_host(struct smtpc_try *t, uint16_t port)
+{
+	t->sts_mode = STS_NONE;
+	return find_tlsa(t, port) < 0 || smtpc_sts_host(t) < 0 ? -1 : 0;
+}
+
 /* ---- certificates ---- */
 
 static struct str match_name(const struct smtpc_try *t, struct str item)
@@ -279,20 +288,25 @@ static struct str match_name(const struct smtpc_try *t, struct str item)
 	return item;
 }
 
+static bool cert_is_of(const struct smtpc_try *t, X509 *cert, struct str name)
+{
+	/* RFC 8461 4.2 knows alternative names alone. */
+	unsigned flags = t->sts_mode != STS_NONE ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : 0;
+	char *text = arena_strz(t->job->arena, name);
+	struct net_addr literal;
+
+	return net_addr_parse(name, 0, &literal) ? X509_check_ip_asc(cert, text, 0) == 1
+						 : X509_check_host(cert, text, name.len, flags, NULL) == 1;
+}
+
 /* RFC 6125 names, wildcards for one label; ".example.com" stands for what is below it. */
 static bool cert_has_name(struct smtpc_try *t, X509 *cert)
 {
 	struct str list = t->policy->match, item;
 
-	while (str_token(&list, " \t,:", &item)) {
-		struct str name = match_name(t, item);
-		char *text = arena_strz(t->job->arena, name);
-		struct net_addr literal;
-
-		if (net_addr_parse(name, 0, &literal) ? X509_check_ip_asc(cert, text, 0) == 1
-						      : X509_check_host(cert, text, name.len, 0, NULL) == 1)
+	while (str_token(&list, " \t,:", &item))
+		if (cert_is_of(t, cert, match_name(t, item)))
 			return true;
-	}
 	return false;
 }
 
@@ -332,7 +346,7 @@ static bool cert_has_fingerprint(struct smtpc_try *t, X509 *cert)
 	return found;
 }
 
-static bool is_dane(const struct smtpc_try *t)
+bool smtpc_is_dane(const struct smtpc_try *t)
 {
 	return t->effective >= TLS_LEVEL_DANE && t->tlsa_count > 0;
 }
@@ -352,7 +366,7 @@ static const char *peer_problem(struct smtpc_try *t, struct smtpc_conn *c)
 	long result = SSL_get_verify_result(c->ssl);
 
 	c->tls_verified = false;
-	if (t->effective <= TLS_LEVEL_ENCRYPT || (is_dane(t) && !dane_is_usable(t)))
+	if (t->effective <= TLS_LEVEL_ENCRYPT || (smtpc_is_dane(t) && !dane_is_usable(t)))
 		return NULL; /* RFC 7672 2.2: records of no use ask for TLS, and for no more */
 	if (cert == NULL)
 		return "Server certificate not presented";
@@ -361,10 +375,22 @@ static const char *peer_problem(struct smtpc_try *t, struct smtpc_conn *c)
 		return c->tls_verified ? NULL : "Server certificate fingerprint not verified";
 	}
 	if (result != X509_V_OK)
-		return is_dane(t) ? "Server certificate does not match its TLSA records"
-				  : "Server certificate not trusted";
-	c->tls_verified = is_dane(t) ? SSL_get0_dane_authority(c->ssl, NULL, NULL) >= 0 : cert_has_name(t, cert);
+		return smtpc_is_dane(t) ? "Server certificate does not match its TLSA records"
+					: "Server certificate not trusted";
+	c->tls_verified = smtpc_is_dane(t) ? SSL_get0_dane_authority(c->ssl, NULL, NULL) >= 0 : cert_has_name(t, cert);
 	return c->tls_verified ? NULL : "Server certificate not verified";
+}
+
+/* NULL: it is who an MTA-STS policy that is being tested wants it to be. */
+static const char *sts_problem(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	X509 *cert = SSL_get0_peer_certificate(c->ssl);
+
+	if (t->sts_mode != STS_TESTING)
+		return NULL;
+	if (cert == NULL || SSL_get_verify_result(c->ssl) != X509_V_OK)
+		return "Server certificate not trusted";
+	return cert_is_of(t, cert, t->host->name) ? NULL : "Server certificate not verified";
 }
 
 /* ---- the hand-shake ---- */
@@ -404,7 +430,7 @@ static struct str servername(const struct smtpc_try *t)
 {
 	struct str name = t->policy->servername;
 
-	if (is_dane(t))
+	if (smtpc_is_dane(t))
 		return t->host->tlsa_base;
 	if (str_ieq(name, STR("hostname")))
 		return t->host->name;
@@ -415,7 +441,7 @@ static bool set_dane(struct smtpc_try *t, SSL *ssl)
 {
 	struct arena *arena = t->job->arena;
 
-	if (!is_dane(t))
+	if (!smtpc_is_dane(t))
 		return true;
 	if (SSL_dane_enable(ssl, arena_strz(arena, t->host->tlsa_base)) <= 0)
 		return false;
@@ -493,7 +519,8 @@ static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
 		err_set(&err, ERR_TEMP, "", "Cannot start TLS: handshake failure");
 	smtpc_failed(c, SMTP_IO_LOST);
 	log_info("SSL_connect error to %s: %s", c->relay, err.text);
-	smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
+	smtpc_note(t, false, STR("4.7.5"), smtpc_sts_says(t, str_from(err.text)), c, false);
+	smtpc_sts_tested(t, c, err.text);
 	return 0;
 }
 
@@ -514,9 +541,10 @@ static int start(struct smtpc_try *t, struct smtpc_conn *c)
 	take_summary(c);
 	problem = peer_problem(t, c);
 	log_connection(t, c);
+	smtpc_sts_tested(t, c, sts_problem(t, c));
 	if (problem == NULL)
 		return 1;
-	smtpc_note(t, false, STR("4.7.5"), str_from(problem), c, false);
+	smtpc_note(t, false, STR("4.7.5"), smtpc_sts_says(t, str_from(problem)), c, false);
 	return 0;
 }
 
@@ -531,14 +559,15 @@ int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c)
 		return -1;
 	}
 	if (c->reply.code / 100 != 2) {
+		struct str text = arena_printf(t->job->arena, "%shost %s refused to start TLS: %.*s",
+					       t->effective == TLS_LEVEL_MAY ? "" : "TLS is required, but ", c->peer,
+					       STR_ARG(smtpc_reply_text(&c->reply, t->job->arena)));
+
+		smtpc_sts_tested(t, c, "STARTTLS was refused");
 		if (t->effective == TLS_LEVEL_MAY && c->reply.code != 421)
 			return 1; /* still in plaintext */
 		came_to_nothing(t, c);
-		smtpc_note(t, false, STR("4.7.4"),
-			   arena_printf(t->job->arena, "%shost %s refused to start TLS: %.*s",
-					t->effective == TLS_LEVEL_MAY ? "" : "TLS is required, but ", c->peer,
-					STR_ARG(smtpc_reply_text(&c->reply, t->job->arena))),
-			   c, true);
+		smtpc_note(t, false, STR("4.7.4"), smtpc_sts_says(t, text), c, true);
 		return 0;
 	}
 	/* What came in front of TLS was not protected by it (CVE-2011-0411). */

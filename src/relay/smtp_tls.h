@@ -27,6 +27,8 @@ SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err 
 int smtpc_tls_policy_find(struct smtpc_try *t) WARN_UNUSED;
 /* Its effective level at t->host, TLSA records included. -1: noted; the host cannot be tried now. */
 int smtpc_tls_host(struct smtpc_try *t, uint16_t port) WARN_UNUSED;
+/* Are there TLSA records for this host that DNSSEC proves? Then they count, and no MTA-STS policy (RFC 8461 2). */
+bool smtpc_is_dane(const struct smtpc_try *t);
 /* STARTTLS (or, with smtp_tls_wrappermode, none), hand-shake, and the certificate. 1: go on (in TLS when c->ssl is
  * set); 0: not with this host (noted; t->tls_failed: the hand-shake was it); -1: I/O. */
 int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;

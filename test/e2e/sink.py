@@ -17,13 +17,14 @@ HANG, CLOSE = "hang", "close"
 
 
 class Message:
-    def __init__(self, sender, rcpts, mail, data):
-        self.sender, self.rcpts, self.mail, self.data = sender, rcpts, mail, data
+    def __init__(self, sender, rcpts, mail, data, tls=False):
+        self.sender, self.rcpts, self.mail, self.data, self.tls = sender, rcpts, mail, data, tls
 
 
 class Sink:
-    def __init__(self, address="127.0.0.1", port=0, extensions=("PIPELINING", "8BITMIME", "SIZE")):
+    def __init__(self, address="127.0.0.1", port=0, extensions=("PIPELINING", "8BITMIME", "SIZE"), tls=None):
         self.extensions = list(extensions)
+        self.tls = tls                   # an SSLContext: STARTTLS is offered, and messages say .tls
         self.answer = {}
         self.messages = []
         self.connections = 0
@@ -91,17 +92,24 @@ class Sink:
         return reply[0] in "23"
 
     def _talk(self, connection):
+        if self._reply(connection, "GREET", "", "220 sink.test ESMTP"):
+            self._commands(connection)
+
+    def _commands(self, connection, tls=False):
         lines = connection.makefile("rb")
         sender, rcpts, mail = None, [], ""
-        if not self._reply(connection, "GREET", "", "220 sink.test ESMTP"):
-            return
         for raw in lines:
             line = raw.decode("utf-8", "replace").rstrip("\r\n")
             verb = line.split(" ")[0].upper()
             if verb in ("EHLO", "HELO"):
-                names = ["sink.test", *self.extensions]
+                names = ["sink.test", *self.extensions] + (["STARTTLS"] if self.tls and not tls else [])
                 usual = "\n".join(f"250{'-' if i + 1 < len(names) else ' '}{n}" for i, n in enumerate(names))
                 self._reply(connection, verb, line, usual)
+            elif verb == "STARTTLS" and self.tls:
+                self._reply(connection, verb, line, "220 2.0.0 Ready")
+                with self.tls.wrap_socket(connection, server_side=True) as inside:
+                    self._commands(inside, tls=True)
+                return
             elif verb == "MAIL":
                 if self._reply(connection, verb, line, "250 2.1.0 Ok"):
                     sender, rcpts, mail = line.split("<", 1)[1].split(">")[0], [], line
@@ -118,7 +126,7 @@ class Sink:
                     data.append(part[1:] if part.startswith(b".") else part)
                 else:
                     return
-                message = Message(sender, list(rcpts), mail, b"".join(data))
+                message = Message(sender, list(rcpts), mail, b"".join(data), tls)
                 hook = self.answer.get("END")
                 verdict = (hook(message) if hook else None) or "250 2.0.0 Ok: taken"
                 if verdict not in (HANG, CLOSE) and verdict[0] == "2":

@@ -189,6 +189,9 @@ MAKERS = {
     "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),
     "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
                                                  b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
+    "relay_sts": lambda: [b"v=STSv1; id=20160831085700Z; x=y;", b"v=STSv1;id=1",
+                          "version: STSv1\r\nmode: enforce\r\nmx: a.example\r\nmx: *.bücher.example\r\nmax_age: 604800\r\nx: y\r\n".encode(),
+                          b"version: STSv1\nmode: none\nmax_age: 0\n", b"version: STSv1\nmode: testing\nmx: *.a\nmax_age: 1"],
     "smtp_command": lambda: MAIL_ARGS,
     "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +

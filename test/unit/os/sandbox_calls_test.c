@@ -73,8 +73,9 @@ static const int for_all[] = {SYS_read,
 /* Allowed with some arguments: tried one by one below. */
 static const int compared[] = {SYS_mmap,  SYS_mprotect, SYS_clone,	SYS_tgkill,	SYS_prctl, SYS_prlimit64,
 			       SYS_fcntl, SYS_sendmsg,	SYS_setsockopt, SYS_getsockopt, SYS_clone3};
-/* Of these socket, bind and getsockopt are compared, too. */
-static const int for_connect[] = {SYS_connect, SYS_socket, SYS_bind, SYS_getsockopt};
+/* Of these the first four and sendto are compared, too. */
+static const int for_connect[] = {SYS_connect, SYS_socket,   SYS_bind,	      SYS_getsockopt,
+				  SYS_sendto,  SYS_recvfrom, SYS_getsockname, SYS_getpeername};
 static const int for_accept[] = {SYS_accept4,	  SYS_recvfrom,	      SYS_sendto,	  SYS_getpeername,
 				 SYS_getsockname, SYS_timerfd_create, SYS_timerfd_settime};
 static const int for_files[] = {SYS_openat,    SYS_newfstatat, SYS_getdents64,	    SYS_fchdir,	      SYS_mkdirat,
@@ -301,7 +302,7 @@ static int try_arguments(unsigned allow, long unused)
 		/* sockets: no connection without connect(), no option that outlives us on master's listening socket */
 		{SYS_sendmsg, {-1, 0, MSG_NOSIGNAL, 0, 0, 0}, true},
 		{SYS_sendmsg, {-1, 0, MSG_FASTOPEN, 0, 0, 0}, false},
-		{SYS_sendto, {-1, 0, 0, 0, 0, 0}, serves},
+		{SYS_sendto, {-1, 0, 0, 0, 0, 0}, serves || connects},
 		{SYS_sendto, {-1, 0, 0, MSG_FASTOPEN, 0, 0}, false},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_RCVTIMEO, 0, 0, 0}, true},
 		{SYS_setsockopt, {-1, SOL_SOCKET, SO_LINGER, 0, 0, 0}, serves},
