@@ -28,6 +28,8 @@ SERVICES = {"smtp": 25, "submission": 587, "submissions": 465, "imap": 143, "ima
 OFFSET = 20000
 # Nobody answers there: no test asks the real world. Who needs names has a server of his own (dnsserver.py).
 NO_DNS = {"dns_servers": "127.0.0.1@9", "dns_trust_anchor_file": ""}
+# Its library and the certificates of the world cost each start of a relay 50 ms. test_mta_sts.py says yes.
+NO_STS = {"smtp_mta_sts": "no"}
 # Sanitizers make everything slower; nobody waits this long unless something is broken.
 PATIENCE = float(os.environ.get("POSTRIDER_PATIENCE", "30"))
 
@@ -90,7 +92,7 @@ class Instance:
         assert done.returncode == 0, done.stdout + done.stderr
         self._take_free_ports()
         # Alarm mail about what tests do to the system would be mail that they do not expect: those of it ask for it.
-        self.configure(**{"inet_interfaces": "127.0.0.1", "alert_recipient": "", **NO_DNS, **self.settings})
+        self.configure(**{"inet_interfaces": "127.0.0.1", "alert_recipient": "", **NO_DNS, **NO_STS, **self.settings})
         return self
 
     def _take_free_ports(self):

@@ -46,7 +46,7 @@ class Stand:
         port = self.sinks["mx1"].port
         settings = self.dns.settings(
             trust=self.anchor, smtp_tcp_port=port, smtp_mx_session_limit=10, smtp_tls_security_level="dane",
-            smtp_mta_sts_CAfile=self.ca.path, minimal_backoff_time="1h", queue_run_delay="1h",
+            smtp_mta_sts="yes", smtp_mta_sts_CAfile=self.ca.path, minimal_backoff_time="1h", queue_run_delay="1h",
             smtp_tls_policy_maps="inline:{{mapped.test=may}}",
             transport_maps="inline:{{bracket.test=smtp:[plain.sts.test]}}")
         self.mail = Instance(path / "mail", settings=settings)
