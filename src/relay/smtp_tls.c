@@ -291,7 +291,9 @@ static struct str match_name(const struct smtpc_try *t, struct str item)
 static bool cert_is_of(const struct smtpc_try *t, X509 *cert, struct str name)
 {
 	/* RFC 8461 4.2 knows alternative names alone. */
-	unsigned flags = t->sts_mode != STS_NONE ? X509_CHECK_FLAG_NEVER_CHECK_SUBJECT : 0;
+	unsigned flags = t->sts_mode == STS_NONE
+				 ? 0
+				 : X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS;
 	char *text = arena_strz(t->job->arena, name);
 	struct net_addr literal;
 

@@ -29,7 +29,7 @@ struct entry {
 	size_t policy_len;
 	char id[STS_ID_MAX + 1], failed_id[STS_ID_MAX + 1];
 	int64_t fetched, expires; /* wall clock, seconds */
-	int64_t retry_ms;
+	int64_t retry_ms, dns_retry_ms;
 	unsigned refs;
 	bool loaded, fetching, used;
 };
@@ -217,13 +217,14 @@ static void ask(struct sts *s, struct str name, enum dns_type type, struct arena
 
 /* The id that DNS tells of, or "": RFC 8461 3.1. Other records below the name are left alone; of those about MTA-STS
  * there has to be one. */
-static struct str record_id(struct sts *s, struct str domain, struct arena *arena)
+static struct str record_id(struct sts *s, struct str domain, struct arena *arena, bool *answered_r)
 {
 	struct dns_answer answer;
 	struct str id = STR(""), found;
 	size_t count = 0;
 
 	ask(s, arena_printf(arena, "_mta-sts.%.*s", STR_ARG(domain)), DNS_TXT, arena, &answer);
+	*answered_r = answer.status != DNS_TEMP && answer.status != DNS_BOGUS;
 	for (size_t i = 0; answer.status == DNS_OK && i < answer.n; i++) {
 		int rc = sts_record_parse(answer.v[i].data, &found);
 
@@ -363,6 +364,23 @@ static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struc
 	pthread_cond_broadcast(&s->cond);
 }
 
+/* Under the lock, which it takes off while it asks. DNS servers that do not answer such questions hold up mail once in
+ * a while, and not each one. */
+static struct str entry_record(struct sts *s, struct entry *e, struct str domain, struct arena *arena)
+{
+	bool answered;
+	struct str id;
+
+	if (clock_ms() < e->dns_retry_ms)
+		return STR("");
+	pthread_mutex_unlock(&s->lock);
+	id = record_id(s, domain, arena, &answered);
+	pthread_mutex_lock(&s->lock);
+	if (!answered)
+		e->dns_retry_ms = clock_ms() + STS_RETRY_S * (int64_t)1000;
+	return id;
+}
+
 /* ---- for deliveries ---- */
 
 static int entry_take(struct entry *e, struct arena *arena, struct sts_found *found, struct err *err)
@@ -382,9 +400,9 @@ int sts_find(struct sts *s, struct str domain, struct arena *arena, struct sts_f
 
 	if (!domain_normalize(domain, arena, &found_r->domain))
 		return 0;
-	id = record_id(s, found_r->domain, arena);
 	pthread_mutex_lock(&s->lock);
 	e = entry_hold(s, found_r->domain);
+	id = entry_record(s, e, found_r->domain, arena);
 	rc = entry_load(s, e, found_r->domain, true, err);
 	while (rc == 0 && wants_fetch(e, id)) {
 		if (e->fetching)
@@ -403,12 +421,13 @@ int sts_find(struct sts *s, struct str domain, struct arena *arena, struct sts_f
 
 static void refresh_one(struct sts *s, struct str domain, struct arena *arena)
 {
-	struct str id = record_id(s, domain, arena);
 	struct err err = ERR_NONE;
 	struct entry *e;
+	struct str id;
 
 	pthread_mutex_lock(&s->lock);
 	e = entry_hold(s, domain);
+	id = entry_record(s, e, domain, arena);
 	if (entry_load(s, e, domain, false, &err) == 0 && is_valid(e) && !e->fetching)
 		entry_fetch(s, e, domain, id.len > 0 ? id : arena_str(arena, str_from(e->id)), false);
 	e->refs--;
