@@ -29,10 +29,14 @@ static int begin(void **state)
 
 static int end(void **state)
 {
+	char *journal = mem_printf("%s-journal", path);
+
 	(void)state;
 	sts_cache_free(&cache);
 	arena_release(&arena);
 	(void)!unlink(path);
+	(void)!unlink(journal);
+	free(journal);
 	rmdir(dir);
 	free(path);
 	return 0;
