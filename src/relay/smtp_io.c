@@ -186,6 +186,7 @@ static int wait_to_send(struct smtpc_conn *c, short wanted, int64_t deadline)
 	return 0;
 }
 
+/* Nothing goes out after what did not: an end of data that follows on a failed write would be taken for the whole's. */
 int smtpc_flush(struct smtpc_conn *c, int64_t deadline)
 {
 	size_t at = 0;
@@ -199,10 +200,10 @@ int smtpc_flush(struct smtpc_conn *c, int64_t deadline)
 		} else if (n < 0 && errno == EINTR) {
 			continue;
 		} else if (n == 0 || errno != EAGAIN) {
-			buf_consume(&c->out, at);
+			buf_clear(&c->out);
 			return smtpc_failed(c, SMTP_IO_LOST);
 		} else if (wait_to_send(c, wanted, deadline) < 0) {
-			buf_consume(&c->out, at);
+			buf_clear(&c->out);
 			return -1;
 		}
 	}

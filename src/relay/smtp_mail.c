@@ -336,8 +336,8 @@ static int message(struct transaction *x)
 	c->where = "sending message body";
 	if (smtpc_body_send(c, x->t->message, !x->data_sent && (c->features & SMTP_CHUNKING), x->seven_bit, &refused) <
 	    0) {
-		/* Who hangs up on a message may have said why: 552, 554. */
-		if (c->io_error == SMTP_IO_LOST && smtpc_read_reply(c, 1000) == 0) {
+		/* Who hangs up on a message may have said why: 552, 554. (250 is for an earlier piece.) */
+		if (c->io_error == SMTP_IO_LOST && smtpc_read_reply(c, 1000) == 0 && c->reply.code >= 400) {
 			refuse_accepted(x, "sending message body");
 			is_goodbye(x);
 		}

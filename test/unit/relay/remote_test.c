@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "os/nth.h"
 #include "remote_stand.h"
 
 static void a_message_is_delivered_command_by_command(void **state)
@@ -408,6 +409,42 @@ static void commands_in_addresses_stay_in_their_line(void **state)
 	end();
 }
 
+#ifdef NTH_CALLS
+/* A write that fails once is the end: what would come after it is not the message. */
+static void after_a_failed_write_nothing_follows(void **state)
+{
+	const char *script =
+		PLAIN "C: MAIL\nS: 250 Ok\nC: RCPT\nS: 250 Ok\nC: DATA\nS: 354 go\nDATA\nS: 250 taken\nHANG\n";
+	struct nth_page page;
+	unsigned fired = 0;
+
+	(void)state;
+	for (int n = 1;; n++, fired++) {
+		memset(&page, 0, sizeof(page));
+		begin(script, "smtp_data_done_timeout = 1s\n", "b@r.test");
+		page.error = ENOBUFS;
+		page.left = n;
+		page.kind = NTH_WRITE;
+		nth_use(&page);
+		remote_deliver(remote, &job);
+		nth_use(NULL);
+		scripted_stop(&server);
+		if (!page.fired)
+			break;
+		/* The sixth is QUIT. */
+		if (rcpts[0].outcome != OUTCOME_DEFERRED && str_find(buf_str(&server.body), STR("\r\n.\r\n")) < 0)
+			fail_msg("write %d failed: outcome %d, and nobody has the message", n, rcpts[0].outcome);
+		if (rcpts[0].outcome == OUTCOME_DEFERRED && str_find(buf_str(&server.body), STR("\r\n.\r\n")) >= 0)
+			fail_msg("write %d failed, and the message was sent all the same: %.*s", n,
+				 STR_ARG(rcpts[0].text));
+		end();
+	}
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 taken");
+	assert_true(fired >= 5);
+	end();
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -434,6 +471,9 @@ int main(void)
 		cmocka_unit_test(a_kept_connection_that_died_is_replaced),
 		cmocka_unit_test(many_recipients_go_in_groups),
 		cmocka_unit_test(commands_in_addresses_stay_in_their_line),
+#ifdef NTH_CALLS
+		cmocka_unit_test(after_a_failed_write_nothing_follows),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
