@@ -11,6 +11,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#define HUNG_UP_WAIT_MS 1000
+
 struct smtpc_conn *smtpc_conn_new(int fd, int stop_fd)
 {
 	struct smtpc_conn *c = NEW(struct smtpc_conn);
@@ -249,9 +251,12 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 	char line[SMTP_REPLY_LINE_MAX];
 	size_t len;
 
-	/* A server that hangs up on what we send may have said why. */
-	if (c->out.len > 0 && smtpc_flush(c, deadline) < 0 && c->io_error != SMTP_IO_LOST)
-		return -1;
+	/* A server that hangs up on what we send may have said why. It is not waited for. */
+	if (c->out.len > 0 && smtpc_flush(c, deadline) < 0) {
+		if (c->io_error != SMTP_IO_LOST)
+			return -1;
+		deadline = clock_ms() + HUNG_UP_WAIT_MS;
+	}
 	smtpc_reply_clear(&c->reply);
 	for (;;) {
 		enum smtpc_io_error before = c->io_error;

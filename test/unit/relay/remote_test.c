@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "os/nth.h"
 #include "remote_stand.h"
+#include <errno.h>
 
 static void a_message_is_delivered_command_by_command(void **state)
 {
