@@ -1,12 +1,13 @@
 /* Which parts this relay has in hand, so that none is begun twice. A queue process that was started anew knows nothing
- *of what the one before had handed out, and hands it out again. Then:
+ * of what the one before had handed out, and hands it out again. What becomes of such a part:
  *
- *	in hand still		 nothing is begun; the result of what is under way ends the new claim, too
- *	let go during this call	 it may have been handed out before its result was there: given back, and claimed again
- *if it is still due neither			 it is begun
+ * - in hand still: nothing is begun; the result of what is under way ends the new claim, too;
+ * - let go of during this call: it may have been handed out before its result was there: given back, and claimed again
+ *   if it is still due;
+ * - neither: it is begun.
  *
  * Only one thread claims. A name let go of is kept until the next call begins: what that brings is the queue's word
- *after the result. */
+ * after the result. */
 #include "relay/private.h"
 
 struct hand {
