@@ -215,14 +215,16 @@ static size_t pending(const struct remote_job *job)
 	return n;
 }
 
+#define UNIX_PATH_SIZE 108 /* of sun_path */
+
 static void conn_name(struct smtpc_conn *c, const struct mx_host *host, const struct nexthop *n)
 {
 	char text[NET_ADDR_TEXT];
-	struct str place = n->path ? str_sub(n->host, 0, 80) : str_from(net_addr_text(&host->addr, text));
+	struct str place = n->path ? str_sub(n->host, 0, UNIX_PATH_SIZE) : str_from(net_addr_text(&host->addr, text));
 
 	c->addr = host->addr;
 	snprintf(c->host, sizeof(c->host), "%.*s", STR_ARG(host->name));
-	snprintf(c->peer, sizeof(c->peer), "%.*s[%.*s]", STR_ARG(str_sub(host->name, 0, 300)), STR_ARG(place));
+	snprintf(c->peer, sizeof(c->peer), "%.*s[%.*s]", STR_ARG(str_sub(host->name, 0, 255)), STR_ARG(place));
 	if (!n->path)
 		snprintf(c->relay, sizeof(c->relay), "%s:%u", c->peer, n->port);
 	else

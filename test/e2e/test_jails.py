@@ -267,7 +267,7 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
             assert "not for this process" in call(mail, process, "store", number, message)
     assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test") + b"\0" + u64(0)).startswith("refused")
     assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 3).startswith("refused")
-    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4) + text("")).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4) + text("") * 2 + u64(0)).startswith("refused")
     # A password that smtpd has heard opens no mailbox to it.
     assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
     assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")
