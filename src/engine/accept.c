@@ -177,6 +177,11 @@ static void listener_pause(struct listener *l)
 	timer_resume_listeners_at(l->engine, l, clock_ms() + ACCEPT_PAUSE_MS);
 }
 
+static void out_of_descriptors(const struct listener *l)
+{
+	log_warning("%s: out of descriptors: %m; accepting pauses", l->l.protocol->name);
+}
+
 /* No descriptor left: sheds one client with the reserve. */
 static void accept_without_descriptors(struct listener *l, int fd)
 {
@@ -184,7 +189,7 @@ static void accept_without_descriptors(struct listener *l, int fd)
 	int reserve = atomic_exchange(&e->reserve, -1);
 	int client;
 
-	log_warning("%s: out of descriptors: %m; accepting pauses", l->l.protocol->name);
+	out_of_descriptors(l);
 	if (reserve < 0)
 		return;
 	close(reserve);
@@ -192,6 +197,25 @@ static void accept_without_descriptors(struct listener *l, int fd)
 	if (client >= 0)
 		close(client);
 	atomic_store(&e->reserve, fcntl(e->kick, F_DUPFD_CLOEXEC, 0));
+}
+
+/* Whether DESCRIPTORS_KEPT are left above a new connection's: for files, calls and the channels of processes that start
+ * anew, which master hands over. Without those a process cannot go on. Asked once for each number that is the highest.
+ */
+static bool leaves_descriptors(struct engine *e, int fd)
+{
+	int above;
+
+	if (fd <= atomic_load(&e->highest_fd))
+		return true;
+	above = fcntl(fd, F_DUPFD_CLOEXEC, fd + DESCRIPTORS_KEPT);
+	if (above < 0 && errno == EINVAL) /* at or beyond RLIMIT_NOFILE */
+		return false;
+	if (above >= 0) {
+		close(above);
+		atomic_store(&e->highest_fd, fd);
+	}
+	return true;
 }
 
 /* Returns false when accepting should pause. */
@@ -215,6 +239,13 @@ static bool accept_one(struct listener *l, bool *more)
 			return false;
 		}
 		return true;
+	}
+	if (!leaves_descriptors(e, fd)) {
+		close(fd);
+		errno = EMFILE;
+		out_of_descriptors(l);
+		*more = false;
+		return false;
 	}
 	*more = true;
 	if (adopt(e, fd, &l->l) == 0)

@@ -22,19 +22,20 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define SLOT_CHUNK	1024u
-#define SLOT_CHUNKS	1024u
-#define INPUT_SIZE	(16u << 10) /* the buffer a running session reads into, at least */
-#define OUTPUT_HIGH	(64u << 10) /* no further unit runs while this much is unsent */
-#define OUTPUT_LOW	(32u << 10) /* a producer runs while less than this is unsent */
-#define OUTPUT_MAX	(64u << 20) /* a handler that writes more loses its connection */
-#define TURN_UNITS	64
-#define TURN_MS		5
-#define DEFAULT_IDLE_MS 300000
-#define HANDSHAKE_MS	60000
-#define LINGER_MS	2000
-#define ACCEPT_PAUSE_MS 500
-#define NEVER		INT64_MAX
+#define SLOT_CHUNK	 1024u
+#define SLOT_CHUNKS	 1024u
+#define INPUT_SIZE	 (16u << 10) /* the buffer a running session reads into, at least */
+#define OUTPUT_HIGH	 (64u << 10) /* no further unit runs while this much is unsent */
+#define OUTPUT_LOW	 (32u << 10) /* a producer runs while less than this is unsent */
+#define OUTPUT_MAX	 (64u << 20) /* a handler that writes more loses its connection */
+#define TURN_UNITS	 64
+#define TURN_MS		 5
+#define DEFAULT_IDLE_MS	 300000
+#define HANDSHAKE_MS	 60000
+#define LINGER_MS	 2000
+#define ACCEPT_PAUSE_MS	 500
+#define DESCRIPTORS_KEPT 16 /* that connections leave to everything else */
+#define NEVER		 INT64_MAX
 
 /* epoll data: generation << 32 | index of a session, or one of these; a listener: its number << 32 | EVENT_LISTENER. */
 #define EVENT_LISTENER 0xffffffffu
@@ -69,7 +70,8 @@ struct listener {
 struct engine {
 	struct engine_limits limits;
 	int epfd, kick, timerfd;
-	_Atomic int reserve; /* a descriptor to give up when there are no more */
+	_Atomic int reserve;	/* a descriptor to give up when there are no more */
+	_Atomic int highest_fd; /* of a connection, with enough left above it; only grows */
 
 	pthread_mutex_t lock;
 	_Atomic(struct slot *) chunks[SLOT_CHUNKS];

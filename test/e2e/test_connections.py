@@ -115,6 +115,7 @@ def test_without_descriptors_accepting_pauses_and_recovers(tmp_path, service, pr
     with Narrow(tmp_path / "mail", as_user="limited by prlimit") as mail:
         mail.user("bob@example.test")
         mail.start()
+        mail.wait_log("started -- version")     # a process that is told of another one needs a descriptor for it
         pid = mail.pid_of(process)
         held = hold(mail, service, 5)
         crowd = [socket.create_connection(("127.0.0.1", mail.ports[service]), timeout=PATIENCE) for _ in range(150)]
