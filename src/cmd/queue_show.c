@@ -110,6 +110,10 @@ static int print_envelope(void *ctx, const struct queue_entry *e)
 		printf("envid: %.*s\n", STR_ARG(m->envid));
 	if (m->by_mode)
 		print_time(m->by_mode & BY_RETURN ? "deliver-or-return-by" : "deliver-by", m->by_time);
+	if (m->verp.len)
+		printf("verp: %.*s\n", STR_ARG(m->verp));
+	if (m->trace)
+		printf("report: %s\n", m->trace & TRACE_VERIFY ? "of what would become of it" : "of the first attempt");
 	print_state(e);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		print_recipient(&m->rcpts.v[i]);

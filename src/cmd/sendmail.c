@@ -8,6 +8,7 @@
 #include "cmd/map.h"
 #include "cmd/submission.h"
 #include "config/instance.h"
+#include "msg/verp.h"
 #include "os/net.h"
 #include <errno.h>
 #include <poll.h>
@@ -16,13 +17,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum mode { MODE_ENQUEUE, MODE_SMTP, MODE_VERIFY, MODE_MAILQ, MODE_ALIASES, MODE_DAEMON, MODE_FLUSH, MODE_NOTHING };
+enum mode { MODE_ENQUEUE, MODE_SMTP, MODE_MAILQ, MODE_ALIASES, MODE_DAEMON, MODE_FLUSH, MODE_NOTHING };
 
 struct options {
 	enum mode mode;
 	struct submission s;
 	const char *sender;
 	bool sender_given;
+	unsigned verbose;
 	const char *full_name;
 	const char *flush_id, *flush_site;
 	char notify[64];
@@ -38,13 +40,14 @@ static int set_mode(struct options *o, const char *value)
 	static const struct {
 		char letter;
 		enum mode mode;
-	} modes[] = {{'m', MODE_ENQUEUE}, {'s', MODE_SMTP},    {'v', MODE_VERIFY},
+	} modes[] = {{'m', MODE_ENQUEUE}, {'s', MODE_SMTP},    {'v', MODE_ENQUEUE},
 		     {'p', MODE_MAILQ},	  {'i', MODE_ALIASES}, {'d', MODE_DAEMON},
 		     {'l', MODE_DAEMON},  {'h', MODE_NOTHING}, {'H', MODE_NOTHING}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
 		if (value[0] == modes[i].letter) {
 			o->mode = modes[i].mode;
+			o->s.verify = o->s.verify || value[0] == 'v';
 			return EX_OK;
 		}
 	return cmd_error(EX_USAGE, "unsupported: -b%s", value);
@@ -64,6 +67,12 @@ static int set_queue_run(struct options *o, const char *value)
 	return EX_OK;
 }
 
+/* Mail is not held back for what is but a wish. */
+static void ignored(const char *option, const char *why)
+{
+	fprintf(stderr, "postrider: warning: bad %s option value -- ignored: %s\n", option, why);
+}
+
 /* RFC 3461 4.1, in sendmail's spelling. */
 static int set_notify(struct options *o, const char *value)
 {
@@ -76,9 +85,11 @@ static int set_notify(struct options *o, const char *value)
 
 		while (i < ARRAY_SIZE(words) && !str_ieq(word, str_from(words[i])))
 			i++;
-		if (i == ARRAY_SIZE(words) || at + word.len + 2 > sizeof(o->notify) || (i == 0 && (at || rest.len)))
-			return cmd_error(EX_USAGE,
-					 "bad -N option value: say never, or some of success, failure and delay");
+		if (i == ARRAY_SIZE(words) || at + word.len + 2 > sizeof(o->notify) || (i == 0 && (at || rest.len))) {
+			ignored("-N", "say never, or some of success, failure and delay");
+			o->notify[0] = '\0';
+			break;
+		}
 		for (size_t n = 0; n < word.len; n++)
 			o->notify[at + (at > 0) + n] = ascii_upper(word.ptr[n]);
 		if (at > 0)
@@ -96,7 +107,18 @@ static int set_ret(struct options *o, const char *value)
 	else if (strcasecmp(value, "hdrs") == 0)
 		o->s.ret = "HDRS";
 	else
-		return cmd_error(EX_USAGE, "bad -R option value: say full or hdrs");
+		ignored("-R", "say full or hdrs");
+	return EX_OK;
+}
+
+/* "-XV" or "-XV+=". Other uses of -X are not Postfix's. */
+static int set_verp(struct options *o, const char *value)
+{
+	if (value[0] != 'V')
+		return cmd_error(EX_USAGE, "unsupported: -X%s", value);
+	if (value[1] && !verp_delimiters_ok(str_from(value + 1), str_from(o->s.verp_filter)))
+		return cmd_error(EX_USAGE, "-XV needs two characters of %s (verp_delimiter_filter)", o->s.verp_filter);
+	o->s.verp = value + 1;
 	return EX_OK;
 }
 
@@ -122,10 +144,13 @@ static int with_argument(struct options *o, char letter, const char *value)
 		return set_ret(o, value);
 	case 'V':
 		if (str_has_control(str_from(value)) || strlen(value) > 100)
-			return cmd_error(EX_USAGE, "bad -V option value: an envelope id of at most 100 characters");
-		o->s.envid = str_from(value);
+			ignored("-V", "an envelope id has at most 100 characters");
+		else
+			o->s.envid = str_from(value);
 		return EX_OK;
-	default: /* -A -C (taken before) -h -L -O -p -X: nothing that could be set here */
+	case 'X':
+		return set_verp(o, value);
+	default: /* -A -C (taken before) -h -L -O -p: nothing that could be set here */
 		return EX_OK;
 	}
 }
@@ -140,16 +165,34 @@ static int without_argument(struct options *o, char letter)
 		o->s.gateway = true;
 	else if (letter == 'I')
 		o->mode = MODE_ALIASES;
-	else if (strchr("nvUme", letter) == NULL)
+	else if (letter == 'v')
+		o->verbose++;
+	else if (letter == 'n')
+		return cmd_error(EX_USAGE, "-n option not supported");
+	else if (strchr("Umex", letter) == NULL)
 		return cmd_error(EX_USAGE, "unknown option: -%c", letter);
 	return EX_OK;
+}
+
+/* Of old -V meant what -XV does, and was followed by its delimiters or by another option of one letter. */
+static const char *old_verp(const char *word, const char *next)
+{
+	bool alone = strcmp(word, "-V") == 0 && next != NULL && strlen(next) == 2;
+
+	if (!alone && !(str_starts(str_from(word), STR("-V")) && strlen(word) == 4))
+		return NULL;
+	fprintf(stderr, "postrider: warning: option %s is deprecated, specify -X%s instead\n", word, word + 1);
+	return word + 1;
 }
 
 /* One word of options: "-it", "-fuser", "-oi", "-bs". *next_r: the word behind it was its argument. */
 static int option_word(struct options *o, const char *word, const char *next, bool *next_r)
 {
+	const char *verp = old_verp(word, next);
 	int status = EX_OK;
 
+	if (verp || strcmp(word, "-XV") == 0)
+		return set_verp(o, verp ? verp : "V");
 	for (const char *p = word + 1; *p && status == EX_OK; p++) {
 		if (*p == 'b')
 			return set_mode(o, p + 1);
@@ -270,11 +313,30 @@ static void set_full_name(struct options *o)
 
 /* ---- what is done ---- */
 
+/* What does not go together, as Postfix has it. */
+static int check_requests(struct options *o)
+{
+	const struct submission *s = &o->s;
+
+	o->s.report = o->verbose == 1 && !s->verify;
+	if (s->verify && s->extract)
+		return cmd_error(EX_USAGE, "-t option cannot be used with -bv");
+	if (s->verify && s->notify)
+		return cmd_error(EX_USAGE, "-N option cannot be used with -bv");
+	if (s->verify && o->verbose == 1)
+		return cmd_error(EX_USAGE, "-v option cannot be used with -bv");
+	if (s->verp && str_eq(s->sender, STR("<>")))
+		return cmd_error(EX_USAGE, "-XV needs a sender that is not null");
+	return EX_OK;
+}
+
 static int enqueue(struct options *o, int count, char **rcpts)
 {
 	struct err err = ERR_NONE;
 	int status = set_sender(o);
 
+	if (status == EX_OK)
+		status = check_requests(o);
 	if (status != EX_OK)
 		return status;
 	for (int i = 0; i < count; i++)
@@ -284,8 +346,12 @@ static int enqueue(struct options *o, int count, char **rcpts)
 		return cmd_error(EX_USAGE, "Recipient addresses must be specified on the command line or via the -t "
 					   "option");
 	set_full_name(o);
-	status = submission_read(&o->s, STDIN_FILENO);
-	return status == EX_OK ? submission_send(&o->s) : status;
+	status = o->s.verify ? EX_OK : submission_read(&o->s, STDIN_FILENO);
+	if (status == EX_OK)
+		status = submission_send(&o->s);
+	if (status == EX_OK && (o->s.verify || o->s.report))
+		printf("Mail Delivery Status Report will be mailed to %.*s.\n", STR_ARG(o->s.sender));
+	return status;
 }
 
 /* Bytes from one to the other. False when there are no more. */
@@ -339,11 +405,11 @@ static int newaliases(const struct options *o)
 
 static int run(struct options *o, int count, char **rest)
 {
+	if (o->s.extract && o->mode != MODE_ENQUEUE)
+		return cmd_error(EX_USAGE, "-t can be used only in delivery mode");
 	switch (o->mode) {
 	case MODE_SMTP:
 		return serve_smtp(o);
-	case MODE_VERIFY:
-		return sendmail_verify(&o->s, set_sender(o), count, rest);
 	case MODE_MAILQ:
 		return sendmail_queue(o->s.dir, "list", NULL, NULL);
 	case MODE_FLUSH:

@@ -7,8 +7,6 @@
 /* `name`: sendmail, mailq or newaliases. dir: the instance unless -C names another. argv[0] is not looked at. Returns
  * the exit status. */
 int sendmail_main(const char *name, const char *dir, int argc, char **argv);
-/* -bv: says where mail for each would go, and mails it to the caller. status: of finding out who he is. */
-int sendmail_verify(struct submission *s, int status, int count, char **rcpts);
 /* -bs without a running system. */
 int sendmail_smtp_alone(struct submission *s);
 /* The queue's commands by their verb. id, site: or NULL. */

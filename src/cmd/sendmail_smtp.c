@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cmd/sendmail.h"
 #include "cmd/submission.h"
+#include "msg/verp.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -60,6 +61,19 @@ static bool take_address(struct dialogue *d, struct str path)
 	return false;
 }
 
+static bool take_verp(struct dialogue *d, struct str parameter)
+{
+	struct str delimiters = str_skip(parameter, strlen("XVERP="));
+
+	if (str_ieq(parameter, STR("XVERP")))
+		d->s->verp = "";
+	else if (str_istarts(parameter, STR("XVERP=")) && verp_delimiters_ok(delimiters, str_from(d->s->verp_filter)))
+		d->s->verp = arena_strz(&d->s->arena, delimiters);
+	else
+		return false;
+	return true;
+}
+
 static void take_mail(struct dialogue *d, struct str args)
 {
 	struct str path, parameters, parameter;
@@ -75,6 +89,8 @@ static void take_mail(struct dialogue *d, struct str args)
 	while (str_token(&parameters, " ", &parameter)) {
 		if (str_ieq(parameter, STR("BODY=8BITMIME"))) {
 			d->s->body_8bit = true;
+		} else if (take_verp(d, parameter)) {
+			continue;
 		} else if (!str_ieq(parameter, STR("BODY=7BIT")) && !str_istarts(parameter, STR("SIZE="))) {
 			say("555 5.5.4 Unsupported option while the mail system is down");
 			return;

@@ -18,6 +18,7 @@
 #include "smtp/submit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +42,7 @@ void submission_init(struct submission *s, const char *dir)
 	s->size_max = conf ? (uint64_t)conf->message_size_limit : 0;
 	s->spool = conf && conf->queue_directory.len ? str_dup(conf->queue_directory)
 						     : mem_printf("%s/%s", dir, INSTANCE_SPOOL);
+	s->verp_filter = str_dup(conf ? conf->verp_delimiter_filter : STR("-=+"));
 	conf_unref(&conf);
 }
 
@@ -50,6 +52,7 @@ void submission_release(struct submission *s)
 	buf_release(&s->memory);
 	fd_close(&s->file);
 	free(s->spool);
+	free(s->verp_filter);
 	vec_release(&s->rcpts);
 	arena_release(&s->arena);
 }
@@ -216,6 +219,8 @@ static void add_parameters(struct submission *s, struct buf *b)
 		buf_addz(b, " ENVID=");
 		xtext_encode(b, s->envid);
 	}
+	if (s->verp)
+		buf_addf(b, " XVERP%s%s", s->verp[0] ? "=" : "", s->verp);
 }
 
 static void make_head(struct submission *s)
@@ -225,8 +230,9 @@ static void make_head(struct submission *s)
 
 	buf_addf(b, "EHLO localhost\r\nMAIL FROM:%.*s", STR_ARG(s->sender));
 	add_parameters(s, b);
-	buf_addf(b, "\r\nXLOCAL TOKEN=%016llx%016llx%s%s", (unsigned long long)token[0], (unsigned long long)token[1],
-		 s->extract ? " EXTRACT" : "", s->gateway ? " GATEWAY" : "");
+	buf_addf(b, "\r\nXLOCAL TOKEN=%016llx%016llx%s%s%s%s", (unsigned long long)token[0],
+		 (unsigned long long)token[1], s->extract ? " EXTRACT" : "", s->gateway ? " GATEWAY" : "",
+		 s->report ? " REPORT" : "", s->verify ? " VERIFY" : "");
 	if (s->full_name.len > 0) {
 		buf_addz(b, " NAME=");
 		xtext_encode(b, str_sub(s->full_name, 0, 150));
@@ -265,6 +271,28 @@ static enum submit_result tell(const struct submission *s, struct err *why)
 }
 
 /* ---- the maildrop ---- */
+
+/* The file that is being written. Whoever interrupts us means that nothing is sent, and finds nothing left. */
+static char *volatile unfinished;
+
+static void on_interrupt(int sig)
+{
+	const char *path = unfinished;
+
+	if (path != NULL)
+		unlink(path);
+	raise(sig); /* reset to what it was by default: we end by it */
+}
+
+static void catch_interrupts(void)
+{
+	static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+	struct sigaction old, catch = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			sigaction(signals[i], &catch, NULL);
+}
 
 static bool write_file(const struct submission *s, int fd)
 {
@@ -326,6 +354,8 @@ static int keep_in_maildrop(const struct submission *s, const struct err *why)
 	name[0] = 'q'; /* never like "tmp" */
 	tmp = mem_printf("%s/tmp%s", maildrop, name);
 	path = mem_printf("%s/%s", maildrop, name);
+	unfinished = tmp;
+	catch_interrupts();
 	if (keep_file(s, maildrop, tmp, path) < 0) {
 		int sys = errno;
 
@@ -333,6 +363,7 @@ static int keep_in_maildrop(const struct submission *s, const struct err *why)
 				   "the message was not taken (%s) and cannot be kept in %s: %s", why->text, maildrop,
 				   strerror(sys));
 	}
+	unfinished = NULL;
 	free(tmp);
 	free(path);
 	free(maildrop);

@@ -20,6 +20,10 @@ struct submission {
 	bool utf8;	    /* an address needs SMTPUTF8 */
 	const char *ret;    /* "FULL", "HDRS", or NULL */
 	const char *notify; /* "NEVER", "SUCCESS,DELAY", or NULL */
+	const char *verp;   /* -XV: two delimiters, "" for the default; or NULL */
+	bool report;	    /* -v: of the first attempt */
+	bool verify;	    /* -bv: nothing is delivered */
+	char *verp_filter;  /* verp_delimiter_filter */
 	struct str sender, full_name, envid;
 	struct arena arena;
 	VEC(struct str) rcpts; /* as RCPT TO wants them */

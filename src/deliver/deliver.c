@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "msg/date.h"
 #include "msg/summary.h"
+#include "msg/verp.h"
 #include <openssl/evp.h>
 
 #define STORE_TIMEOUT_MS 15000 /* then the queue has it; well before a client gives up */
@@ -122,7 +123,8 @@ struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *
 	struct buf prefix;
 
 	buf_init(&prefix, PREFIX_MAX);
-	buf_addf(&prefix, "Return-Path: <%.*s>%s", STR_ARG(d->sender), eol);
+	line = verp_sender(arena, d->verp, d->sender, rcpt->original.len > 0 ? rcpt->original : rcpt->address);
+	buf_addf(&prefix, "Return-Path: <%.*s>%s", STR_ARG(line), eol);
 	if (rcpt->original.len > 0 && !str_ieq(rcpt->original, rcpt->address))
 		buf_addf(&prefix, "X-Original-To: %.*s%s", STR_ARG(rcpt->original), eol);
 	buf_addf(&prefix, "Delivered-To: %.*s%s", STR_ARG(rcpt->address), eol);
@@ -360,6 +362,8 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 		.hold_request = d->hold_request,
 		.by_time = d->by_time,
 		.by_mode = d->by_mode,
+		.verp = d->verp,
+		.trace = d->trace,
 		.prefix = d->prefix,
 		.body_fd = -1,
 		.size = d->content.stored_size,
@@ -476,6 +480,8 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 		return DELIVER_QUEUED;
 	if (queue_commit(env, d, arena, queue_id_r, &why) == 0)
 		return DELIVER_QUEUED;
+	if (why.kind == ERR_DENIED && d->hold_until > 0)
+		return err_set(err, ERR_TEMP, why.code, "%s", why.text);
 	log_warning("%.*s: cannot be kept now: %s", STR_ARG(d->queue_id), why.text);
 	if (why.kind == ERR_FULL)
 		return err_set(err, ERR_FULL, "4.3.1", "Insufficient system storage");
@@ -527,7 +533,7 @@ int deliver_submit(const struct deliver_env *env, struct delivery *d, struct are
 
 	*queue_id_r = STR("");
 	mark_loops(d);
-	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) &&
+	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) && d->trace == 0 &&
 	    d->content.place != CONTENT_QUEUE && content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 &&
 	    store_attempt(env, d, &why) > 0) {
 		if (d->content.place == CONTENT_STORE)

@@ -42,6 +42,8 @@ struct delivery {
 	uint64_t hold_until, by_time; /* see queue/schema.h; 0: at once, whenever */
 	struct str hold_request;
 	uint8_t by_mode;
+	struct str verp; /* see msg/verp.h, and queue/schema.h; "" for none */
+	uint8_t trace;
 	struct str prefix;				     /* Received and what submission added, LF line ends */
 	struct str added_date, added_message_id, added_from; /* values that `prefix` adds to the header, or "" */
 	struct content content;

@@ -9,7 +9,9 @@ static const char *const ACTIONS[] = {[DSN_FAILED] = "failed",
 				      [DSN_DELAYED] = "delayed",
 				      [DSN_DELIVERED] = "delivered",
 				      [DSN_RELAYED] = "relayed",
-				      [DSN_EXPANDED] = "expanded"};
+				      [DSN_EXPANDED] = "expanded",
+				      [DSN_DELIVERABLE] = "deliverable",
+				      [DSN_UNDELIVERABLE] = "undeliverable"};
 
 struct writer {
 	const struct dsn *d;
@@ -92,10 +94,11 @@ static bool status_is_valid(struct str status, char class)
 
 static void status_field(struct writer *w, const struct dsn_recipient *r)
 {
-	char class = r->action == DSN_FAILED ? '5' : r->action == DSN_DELAYED ? '4' : '2';
+	bool failed = r->action == DSN_FAILED || r->action == DSN_UNDELIVERABLE;
+	char class = failed ? '5' : r->action == DSN_DELAYED ? '4' : '2';
 	char fallback[] = {class, '.', '0', '.', '0', '\0'};
 	/* A failure may tell of what was temporary until time ran out. */
-	bool valid = status_is_valid(r->status, class) || (r->action == DSN_FAILED && status_is_valid(r->status, '4'));
+	bool valid = status_is_valid(r->status, class) || (failed && status_is_valid(r->status, '4'));
 
 	field(w, "Status", "", valid ? r->status : str_from(fallback));
 }
@@ -107,8 +110,10 @@ static void boundary_line(struct writer *w, const char *end)
 	buf_addf(w->out, "\n--%s%s\n", w->boundary, end);
 }
 
-static const char *subject_of(enum dsn_action action)
+static const char *subject_of(const struct dsn *d, enum dsn_action action)
 {
+	if (d->asked_for)
+		return "Mail Delivery Status Report";
 	switch (action) {
 	case DSN_FAILED:
 		return "Undelivered Mail Returned to Sender";
@@ -117,6 +122,8 @@ static const char *subject_of(enum dsn_action action)
 	case DSN_DELIVERED:
 	case DSN_RELAYED:
 	case DSN_EXPANDED:
+	case DSN_DELIVERABLE:
+	case DSN_UNDELIVERABLE:
 		break;
 	}
 	return "Successful Mail Delivery Report";
@@ -125,7 +132,7 @@ static const char *subject_of(enum dsn_action action)
 /* What the whole notification is about: the worst that happened. */
 static enum dsn_action main_action(const struct dsn *d)
 {
-	enum dsn_action worst = DSN_EXPANDED;
+	enum dsn_action worst = DSN_UNDELIVERABLE;
 
 	for (size_t i = 0; i < d->count; i++)
 		if (d->recipients[i].action < worst)
@@ -143,7 +150,7 @@ static void write_header(struct writer *w)
 	buf_clear(&text);
 	buf_addf(&text, "<%.*s>", STR_ARG(w->d->to));
 	field(w, "To", "", buf_str(&text));
-	field(w, "Subject", "", str_from(subject_of(main_action(w->d))));
+	field(w, "Subject", "", str_from(subject_of(w->d, main_action(w->d))));
 	date_field(w, "Date", w->d->date);
 	buf_clear(&text);
 	buf_addf(&text, "<%.*s>", STR_ARG(w->d->message_id));
@@ -157,8 +164,13 @@ static void write_header(struct writer *w)
 	buf_release(&text);
 }
 
-static const char *explanation(enum dsn_action action)
+static const char *explanation(const struct dsn *d, enum dsn_action action)
 {
+	if (d->asked_for && action >= DSN_DELIVERABLE)
+		return "You asked whether mail for these addresses could be delivered. Nothing was sent.\n";
+	if (d->asked_for)
+		return "You asked for a report of what became of your message. Of what is delayed it says\n"
+		       "how the first attempt went; delivery is tried again by itself.\n";
 	switch (action) {
 	case DSN_FAILED:
 		return "Your message could not be delivered to one or more recipients. It is attached below.\n\n"
@@ -169,6 +181,8 @@ static const char *explanation(enum dsn_action action)
 	case DSN_DELIVERED:
 	case DSN_RELAYED:
 	case DSN_EXPANDED:
+	case DSN_DELIVERABLE:
+	case DSN_UNDELIVERABLE:
 		break;
 	}
 	return "Your message was delivered to the recipients below. Where it was relayed to a\n"
@@ -199,7 +213,7 @@ static void write_text(struct writer *w)
 	buf_addz(w->out, "\nThis is the mail system at host ");
 	plain(w, d->reporting_mta);
 	buf_addz(w->out, ".\n\n");
-	buf_addz(w->out, explanation(main_action(d)));
+	buf_addz(w->out, explanation(d, main_action(d)));
 	for (size_t i = 0; i < d->count; i++) {
 		const struct dsn_recipient *r = &d->recipients[i];
 

@@ -7,7 +7,16 @@
 
 #include "base/buf.h"
 
-enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPANDED };
+/* The last two are what sendmail -bv is told: nothing was sent. */
+enum dsn_action {
+	DSN_FAILED,
+	DSN_DELAYED,
+	DSN_DELIVERED,
+	DSN_RELAYED,
+	DSN_EXPANDED,
+	DSN_DELIVERABLE,
+	DSN_UNDELIVERABLE
+};
 
 struct dsn_recipient {
 	struct str address;  /* where the mail went: local@domain */
@@ -33,6 +42,7 @@ struct dsn {
 	const struct dsn_recipient *recipients;
 	size_t count;
 	struct str message; /* the original in stored form; LF or CRLF */
+	bool asked_for;	    /* by the sender, whatever became of it (sendmail -v, -bv) */
 	bool headers_only;  /* RET=HDRS, or too large to return */
 	bool utf8;	    /* whoever gets this knows SMTPUTF8: addresses stand in UTF-8 */
 };

@@ -2,16 +2,19 @@
  *
  * Anybody may make files in it (mode 1733: write, but not look). So nothing about them is believed that the kernel
  * does not say: only a regular file with one link is opened, without following links and without waiting; its owner is
- * who submits; its size has a limit. Master reads none of its bytes: it hands the descriptor to smtpd, which is jailed,
- * and removes the file when smtpd says that the message is safe elsewhere. Should one of the two die in between, the
- * same file comes again, and is known by the token in it (smtp/local.c).
+ * who submits; its size has a limit. Whatever else somebody put there is set aside at once, by its name alone, so that
+ * it is told of once and keeps no later mail from being seen. Master reads none of its bytes: it hands the descriptor
+ *to smtpd, which is jailed, and removes the file when smtpd says that the message is safe elsewhere. Should one of the
+ *two die in between, the same file comes again, and is known by the token in it (smtp/local.c).
  *
  *	maildrop/NAME --descriptor--> smtpd --taken--> removed
  *	                                    --later--> looked at again in LATER_MS
  *	                                    --never--> corrupt/NAME, logged
+ *	what is no such file ------------------------> the same
  *
  * sendmail writes "tmp..." first and renames when the bytes are safe. */
 #include "base/clock.h"
+#include "base/encode.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -87,7 +90,7 @@ static void look(struct pickup *p)
 
 		if (str_starts(name, STR("tmp")))
 			sweep(p, entry->d_name);
-		else if (is_name(entry->d_name) && map_get(p->under_way, name) == NULL)
+		else if (!str_eq(name, STR(".")) && !str_eq(name, STR("..")) && map_get(p->under_way, name) == NULL)
 			vec_push(&p->names, mem_strdup(entry->d_name));
 	}
 	closedir(dir);
@@ -104,6 +107,23 @@ static void told_once(struct pickup *p, const char *name, const char *why)
 		map_set(p->told, str_from(name), p);
 }
 
+/* Out of the way, whatever it is; under another name where there is one of that name already. */
+static void set_aside(struct pickup *p, const char *name, struct str why)
+{
+	char other[NAME_MAX + 1];
+
+	snprintf(other, sizeof(other), "%s", name);
+	if (renameat2(p->dir, name, p->corrupt, other, RENAME_NOREPLACE) < 0 && errno == EEXIST) {
+		snprintf(other, sizeof(other), "%.200s.%08x", name, (unsigned)random_below(UINT32_MAX));
+		(void)!renameat2(p->dir, name, p->corrupt, other, RENAME_NOREPLACE);
+	}
+	if (faccessat(p->dir, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		told_once(p, name, "cannot be taken, nor set aside");
+	else
+		log_error("maildrop/%s cannot be taken: %.*s; kept as " INSTANCE_CORRUPT "/%s", name, STR_ARG(why),
+			  other);
+}
+
 /* Without following, waiting or becoming anybody's terminal. -1: not to be taken. */
 static int open_file(struct pickup *p, const char *name, uint32_t *uid_r)
 {
@@ -112,16 +132,22 @@ static int open_file(struct pickup *p, const char *name, uint32_t *uid_r)
 	int fd = openat(p->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 
 	if (fd < 0) {
-		if (errno != ENOENT)
-			told_once(p, name, errno == ELOOP ? "not taken: it is a symbolic link" : strerror(errno));
+		if (errno == ELOOP)
+			set_aside(p, name, STR("it is a symbolic link"));
+		else if (errno == ENXIO)
+			set_aside(p, name, STR("it is no regular file"));
+		else if (errno != ENOENT)
+			told_once(p, name, strerror(errno));
 		return -1;
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		told_once(p, name, "not taken: it is no regular file");
+		set_aside(p, name, STR("it is no regular file"));
+	else if (!is_name(name))
+		set_aside(p, name, STR("no name that sendmail gives"));
 	else if (st.st_nlink != 1)
-		told_once(p, name, "not taken: it has other names");
+		set_aside(p, name, STR("it has other names"));
 	else if (most > 0 && (uint64_t)st.st_size > most + ENVELOPE_MAX)
-		told_once(p, name, "not taken: it is larger than message_size_limit");
+		set_aside(p, name, STR("it is larger than message_size_limit"));
 	else {
 		*uid_r = (uint32_t)st.st_uid;
 		return fd;
@@ -166,15 +192,6 @@ static void hand_over(struct pickup *p, const char *name)
 }
 
 /* ---- the answer ---- */
-
-static void set_aside(struct pickup *p, const char *name, struct str why)
-{
-	if (renameat(p->dir, name, p->corrupt, name) < 0)
-		told_once(p, name, strerror(errno));
-	else
-		log_error("maildrop/%s cannot be taken: %.*s; kept as " INSTANCE_CORRUPT "/%s", name, STR_ARG(why),
-			  name);
-}
 
 void pickup_dropped(struct master *m, const struct proc_dropped *d)
 {

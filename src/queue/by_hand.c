@@ -105,6 +105,10 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 /* From now on it is as old as if it had come now: its life begins with its release. */
 static int release_early(struct change *c, struct queued *m, uint64_t now, struct err *err)
 {
+	char key[QUEUE_KEY_MAX];
+
+	if (later_is_counted(&m->m))
+		change_op(c, later_key(&m->m, key), STR_NULL, true);
 	m->m.hold_until = now;
 	return head_put(c, m, m->parts, err);
 }

@@ -97,6 +97,8 @@ void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 
 	vec_push_arena(&c->arena, &c->ends, end);
 	change_op(c, message_key(m->id, key), STR_NULL, true);
+	if (later_is_counted(m))
+		change_op(c, later_key(m, key), STR_NULL, true);
 	contents_encode_end(&c->contents, m->id);
 	if (taken_ended(c->q, m->delivery_id, by_hand, &c->arena, &op))
 		vec_push(&c->ops, op);
@@ -209,6 +211,8 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 	m.id = str_from(id_r);
 	m.arrival = (uint64_t)clock_wall();
 	m.size = blob_size;
+	if (later_is_counted(&m) && m.hold_until > m.arrival && later_admit(c->q, m.auth_user, m.size, err) < 0)
+		return -1;
 	if (message_ops(c->q, &m, m.arrival, &c->arena, add_op, c, err) < 0)
 		return -1;
 	change_op(c, repeat_key(m.delivery_id, key), m.id, false);
@@ -561,7 +565,8 @@ void queue_handle_admit(struct queue_service *q, struct rpc_request *req)
 	struct err err = ERR_NONE;
 	bool ample;
 
-	if (admit(q, a->size, &ample, &err) < 0) {
+	if (admit(q, a->size, &ample, &err) < 0 ||
+	    (a->later_user.len > 0 && later_admit(q, a->later_user, a->size, &err) < 0)) {
 		rpc_refuse(req, &err);
 		return;
 	}

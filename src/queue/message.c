@@ -1,9 +1,11 @@
 /* Queue ids, keys and values of the index.
  *
- *	M id                    -> 2 or 3, u32 parts and u32 recipients when it came, queue_message without contents,
- *recipients R id NUL part(4)        -> queue_part S destination NUL bulk(1) due(8) id NUL part(4) -> ""      the
- *schedule D due(8) destination NUL id -> ""                          the schedule of older versions: see upgrade.c F
- *...                       see taken.c I ...                       see repeat.c
+ *	M id			-> 2, 3 or 4, u32 parts and u32 recipients when it came, queue_message without
+ *				   contents, recipients
+ *	R id NUL part(4)	-> queue_part
+ *	S destination NUL bulk(1) due(8) id NUL part(4) -> "", the schedule
+ *	D due(8) destination NUL id -> "", the schedule of older versions: see upgrade.c
+ *	F, I, L			see taken.c, repeat.c, later.c
  *
  * Ids are like Postfix's long ones: seconds (6 digits of base 52), microseconds (4), 'z', a number (base 51).
  * The alphabet is in ASCII order, so ids sort by arrival. */
@@ -65,13 +67,20 @@ struct str message_key(struct str id, char out[QUEUE_KEY_MAX])
 
 /* ---- fields that came later ---------------------------------------------------------------------------- */
 
-/* Of a message that has none of them nothing of them is written: so it looks as it always did, and an older version
- * reads it. They stand at the end: hold_until, hold_request, by_time, by_mode. */
+/* They came in two steps, and stand at the end: hold_until, hold_request, by_time, by_mode; verp, trace. Of a message
+ * that needs none of a step nothing of it is written: so it looks as it always did, and an older version reads it. */
 #define LATER_BYTES (8 + 4 + 8 + 1)
+#define VERP_BYTES  (4 + 1)
 
-static bool has_later(const struct queue_message *m)
+enum fields { FIELDS_PLAIN, FIELDS_LATER, FIELDS_VERP };
+static const size_t NOT_WRITTEN[] = {
+	[FIELDS_PLAIN] = LATER_BYTES + VERP_BYTES, [FIELDS_LATER] = VERP_BYTES, [FIELDS_VERP] = 0};
+
+static enum fields fields_of(const struct queue_message *m)
 {
-	return m->hold_until || m->hold_request.len || m->by_time || m->by_mode;
+	if (m->verp.len || m->trace)
+		return FIELDS_VERP;
+	return m->hold_until || m->hold_request.len || m->by_time || m->by_mode ? FIELDS_LATER : FIELDS_PLAIN;
 }
 
 /* Behind the head that stands there. */
@@ -86,33 +95,33 @@ static bool encode_bare(const struct queue_message *m, struct buf *out)
 	bare.blob = 0;
 	if (rpc_encode(&queue_message_type, &bare, out, fds, &fd_count, NULL) < 0 || fd_count > 0 || buf_failed(out))
 		return false;
-	if (!has_later(m))
-		buf_truncate(out, out->len - LATER_BYTES);
+	buf_truncate(out, out->len - NOT_WRITTEN[fields_of(m)]);
 	return true;
 }
 
-static int decode_bare(struct str value, bool later, struct arena *a, struct queue_message *m_r, struct err *err)
+static int decode_bare(struct str value, enum fields fields, struct arena *a, struct queue_message *m_r,
+		       struct err *err)
 {
+	size_t missing = NOT_WRITTEN[fields];
 	char *whole;
 
-	if (!later) {
-		whole = arena_alloc(a, value.len + LATER_BYTES);
+	if (missing) {
+		whole = arena_alloc(a, value.len + missing);
 		if (value.len)
 			memcpy(whole, value.ptr, value.len);
-		memset(whole + value.len, 0, LATER_BYTES);
-		value = str_of(whole, value.len + LATER_BYTES);
+		memset(whole + value.len, 0, missing);
+		value = str_of(whole, value.len + missing);
 	}
 	return rpc_decode(&queue_message_type, value, NULL, 0, a, m_r, err);
 }
 
 /* ---- the form that has all recipients: of the files, and of the index of older versions ----------------- */
 
-/* The first of the eight bytes of the time tells the form: times have never needed it. */
-enum { FORM_PLAIN, FORM_LATER };
+/* The first of the eight bytes of the time tells which fields there are: times have never needed it. */
 
 bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out)
 {
-	uint8_t head[8] = {has_later(m) ? FORM_LATER : FORM_PLAIN};
+	uint8_t head[8] = {(uint8_t)fields_of(m)};
 
 	for (int i = 1; i < 8; i++)
 		head[i] = (uint8_t)(due >> (56 - 8 * i));
@@ -124,22 +133,22 @@ bool message_encode(uint64_t due, const struct queue_message *m, struct buf *out
 int message_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
 {
 	*q_r = (struct queued){0};
-	if (value.len < 8 || (uint8_t)value.ptr[0] > FORM_LATER)
+	if (value.len < 8 || (uint8_t)value.ptr[0] > FIELDS_VERP)
 		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
 	for (int i = 1; i < 8; i++)
 		q_r->due = q_r->due << 8 | (uint8_t)value.ptr[i];
-	return decode_bare(str_skip(value, 8), value.ptr[0] == FORM_LATER, a, &q_r->m, err);
+	return decode_bare(str_skip(value, 8), (enum fields)value.ptr[0], a, &q_r->m, err);
 }
 
 /* ---- the form of the index ------------------------------------------------------------------------------ */
 
-#define HEAD 9u
-enum { VERSION_PLAIN = 2, VERSION_LATER = 3 };
+#define HEAD	9u
+#define VERSION 2u /* with enum fields added to it */
 
 bool message_head_encode(const struct queue_message *m, uint32_t parts, uint32_t nrcpt, struct buf *out)
 {
 	struct queue_message bare = *m;
-	uint8_t head[HEAD] = {has_later(m) ? VERSION_LATER : VERSION_PLAIN};
+	uint8_t head[HEAD] = {(uint8_t)(VERSION + fields_of(m))};
 
 	le32_put(head + 1, parts);
 	le32_put(head + 5, nrcpt);
@@ -151,12 +160,14 @@ bool message_head_encode(const struct queue_message *m, uint32_t parts, uint32_t
 
 int message_head_decode(struct str value, struct arena *a, struct queued *q_r, struct err *err)
 {
+	unsigned version = value.len > 0 ? (uint8_t)value.ptr[0] : 0;
+
 	*q_r = (struct queued){0};
-	if (value.len < HEAD || (value.ptr[0] != VERSION_PLAIN && value.ptr[0] != VERSION_LATER))
+	if (value.len < HEAD || version < VERSION || version > VERSION + FIELDS_VERP)
 		return err_set(err, ERR_PERM, "5.3.0", "a queue entry is damaged");
 	q_r->parts = le32_get(value.ptr + 1);
 	q_r->nrcpt = le32_get(value.ptr + 5);
-	if (decode_bare(str_skip(value, HEAD), value.ptr[0] == VERSION_LATER, a, &q_r->m, err) < 0)
+	if (decode_bare(str_skip(value, HEAD), (enum fields)(version - VERSION), a, &q_r->m, err) < 0)
 		return -1;
 	q_r->m.body_fd = -1;
 	q_r->m.rcpts.n = 0;

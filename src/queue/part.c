@@ -232,10 +232,12 @@ int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t
 	size_t count;
 	bool later = m->hold_until > due;
 	struct queue_part *parts = part_split(m, later ? m->hold_until : due, together(q), a, &count);
-	char key[QUEUE_KEY_MAX];
+	char key[QUEUE_KEY_MAX], wait[16];
 	struct buf value;
 	int rc = 0;
 
+	if (later_is_counted(m))
+		add(ctx, later_key(m, key), later_value(m, wait));
 	buf_init(&value, PART_MAX);
 	if (message_head_encode(m, (uint32_t)count, (uint32_t)m->rcpts.n, &value))
 		add(ctx, message_key(m->id, key), buf_str(&value));

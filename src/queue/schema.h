@@ -17,6 +17,9 @@ enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
 /* BY (RFC 2852 4): what to do when the time is over; and whether to tell of each relaying. */
 enum by_mode { BY_NOTIFY = 1, BY_RETURN = 2, BY_TRACE = 4 };
 enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
+/* A report that was asked for: of the first attempt (sendmail -v); of what would become of it, for nothing is delivered
+ * (sendmail -bv). */
+enum queue_trace { TRACE_REPORT = 1, TRACE_VERIFY = 2 };
 
 #define QUEUE_RCPT_FIELDS(F, S)                                   \
 	F(S, u32, index)          /* names the recipient within the message */ \
@@ -50,14 +53,18 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, u64, hold_until)     /* seconds: not tried before (RFC 4865); 0: at once */ \
 	F(S, bytes, hold_request) /* as Future-Release-Request has it: "for;600" */ \
 	F(S, u64, by_time)        /* seconds: to be delivered until then (RFC 2852), if by_mode */ \
-	F(S, u8, by_mode)         /* enum by_mode */
+	F(S, u8, by_mode)         /* enum by_mode */ \
+	F(S, bytes, verp)         /* two delimiters: each recipient's copy has a sender of its own (msg/verp.h); or "" */ \
+	F(S, u8, trace)           /* enum queue_trace */
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
 /* A part is what is scheduled: recipients of one message at one destination, so many that one delivery takes them.
  * Parts are claimed, tried, put off and struck off one by one. QUEUE_PART_REPORT is not one of recipients: the
  * notifications that its message still owes (`told`), all in one. */
 #define QUEUE_PART_REPORT 0xffffffffu
-/* What became of a recipient, kept until it was told to the sender. */
+/* What became of a recipient, kept until it was told to the sender. TOLD_TRACE beside the outcome: for the report that
+ * was asked for, whatever else is told. */
+#define TOLD_TRACE 0x80
 #define QUEUE_TOLD_FIELDS(F, S)                                   \
 	F(S, bytes, address) F(S, bytes, orcpt)                   \
 	F(S, u8, outcome) F(S, u8, relayed /* delivered to a system that sends no reports */) \
@@ -127,9 +134,10 @@ RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)
 /* No reply. The claim ends without an attempt; nothing more of its destination is claimed for so long. */
 #define QUEUE_GIVE_BACK_FIELDS(F, S) F(S, bytes, id) F(S, u32, part) F(S, u32, pause_ms)
 RPC_DECLARE(queue_give_back, QUEUE_GIVE_BACK_FIELDS)
-/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full. There is so much room that for
+/* Would a message of that size be taken now? Refused with 4.3.1 when the disk is full; of later_user (or "") to be sent
+ * later: with ERR_DENIED when too much of him waits, as its commit would be. There is so much room that for
  * ample_ms nobody need ask again (0: not so much). */
-#define QUEUE_ADMIT_FIELDS(F, S) F(S, u64, size)
+#define QUEUE_ADMIT_FIELDS(F, S) F(S, u64, size) F(S, bytes, later_user)
 RPC_DECLARE(queue_admit, QUEUE_ADMIT_FIELDS)
 #define QUEUE_ADMITTED_FIELDS(F, S) F(S, u8, ample_ms)
 RPC_DECLARE(queue_admitted, QUEUE_ADMITTED_FIELDS)

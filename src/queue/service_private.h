@@ -210,6 +210,14 @@ int queue_upgrade(struct queue_service *q, struct err *err) WARN_UNUSED;
 int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t due, struct arena *a,
 		void (*add)(void *ctx, struct str key, struct str value), void *ctx, struct err *err) WARN_UNUSED;
 
+/* later.c */
+/* It has a key of its own, by which its user's are counted. */
+bool later_is_counted(const struct queue_message *m);
+struct str later_key(const struct queue_message *m, char out[QUEUE_KEY_MAX]);
+struct str later_value(const struct queue_message *m, char out[16]);
+/* One more of that size may wait for this user. -1 with err: ERR_DENIED, it may not. */
+int later_admit(struct queue_service *q, struct str user, uint64_t size, struct err *err) WARN_UNUSED;
+
 /* repeat.c */
 struct str repeat_key(struct str delivery_id, char out[QUEUE_KEY_MAX]);
 /* 1: the delivery was committed before, as *id_r (in the arena). 0: not. -1. */

@@ -37,6 +37,7 @@ static struct queue_message *message_copy(const struct queue_message *m, struct 
 	copy->prefix = arena_str(a, m->prefix);
 	copy->body = arena_str(a, m->body);
 	copy->hold_request = arena_str(a, m->hold_request);
+	copy->verp = arena_str(a, m->verp);
 	copy->summary = arena_str(a, m->summary);
 	copy->rcpts.v = ARENA_ARRAY(a, struct queue_rcpt, m->rcpts.n + 1);
 	for (size_t i = 0; i < m->rcpts.n; i++)
@@ -216,6 +217,11 @@ static void judge(struct attempt *a)
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		struct attempt_rcpt *r = &a->rcpts[i];
 
+		/* Nobody waits for another answer. */
+		if (m->trace & TRACE_VERIFY) {
+			r->outcome = r->outcome == OUTCOME_DEFERRED ? OUTCOME_FAILED : r->outcome;
+			continue;
+		}
 		if (r->outcome == OUTCOME_FAILED && a->conf->soft_bounce) {
 			r->outcome = OUTCOME_DEFERRED;
 			if (r->code.len > 0)
@@ -249,6 +255,8 @@ static const char *seconds(double value, char out[16])
 static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t end_us)
 {
 	static const char *const words[] = {"", "sent", "deferred", "bounced"};
+	static const char *const verified[] = {"", "deliverable", "undeliverable", "undeliverable"};
+	bool verify = a->message->trace & TRACE_VERIFY;
 	double delay = (double)(clock_wall() - (int64_t)a->message->arrival);
 	double spent = (double)(end_us - a->started_us) / 1e6;
 	double connect = (double)r->connect_us / 1e6, sending = (double)r->transmission_us / 1e6;
@@ -265,7 +273,7 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t
 	       STR_ARG(show ? orig : STR("")), show ? ">" : "", STR_ARG(r->relay),
 	       seconds(delay < spent ? spent : delay, text[0]), seconds(delay - spent, text[1]),
 	       seconds(spent - connect - sending, text[2]), seconds(connect, text[3]), seconds(sending, text[4]),
-	       STR_ARG(r->code), words[r->outcome], STR_ARG(r->text));
+	       STR_ARG(r->code), (verify ? verified : words)[r->outcome], STR_ARG(r->text));
 }
 
 void attempt_log_active(const struct attempt *a)

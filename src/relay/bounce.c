@@ -5,6 +5,8 @@
  *	null sender                                    nobody (never a bounce for a bounce), the postmaster if
  *	                                               notify_classes has 2bounce
  *	our own double-bounce                          nobody: it is logged and dropped
+ *	VERP                                           of failures one for each recipient, to the address that names him
+ *	sendmail -v, -bv                               of the first attempt, whatever became of it
  *
  * Of a message that went to several destinations the queue gathers what is to be told, and asks for the report when all
  * were tried (QUEUE_PART_REPORT); of one in a single part it goes with the result. Either way it is in the commit that
@@ -17,6 +19,7 @@
 #include "msg/date.h"
 #include "msg/dsn.h"
 #include "msg/header.h"
+#include "msg/verp.h"
 #include "relay/private.h"
 
 #define BOUNCE_MAX 60000
@@ -26,6 +29,11 @@
 struct str bounce_double_sender(const struct attempt *a)
 {
 	return arena_printf(a->arena, "double-bounce@%.*s", STR_ARG(a->conf->myorigin));
+}
+
+struct str bounce_verp_sender(const struct queue_message *m, const struct queue_rcpt *rcpt, struct arena *arena)
+{
+	return verp_sender(arena, m->verp, m->sender, rcpt->original.len > 0 ? rcpt->original : rcpt->address);
 }
 
 /* ---- what is to be told --------------------------------------------------------------------------------- */
@@ -65,7 +73,7 @@ static bool wants(const struct attempt *a, const struct attempt_rcpt *r, unsigne
 {
 	uint32_t notify = r->rcpt->notify;
 
-	if (notify & NOTIFY_NEVER)
+	if ((notify & NOTIFY_NEVER) || (a->message->trace & TRACE_VERIFY))
 		return false;
 	switch (r->outcome) {
 	case OUTCOME_DELIVERED:
@@ -100,6 +108,12 @@ static void collect_overdue(struct attempt *a, const struct attempt_rcpt *r, str
 		vec_push_arena(a->arena, &t->list, told);
 }
 
+/* Of the first attempt alone: what was requeued tells again. */
+static bool is_traced(const struct attempt *a, const struct attempt_rcpt *r)
+{
+	return a->message->trace && r->outcome && r->rcpt->attempts == 0 && a->message->sender.len > 0;
+}
+
 /* all: of failures also those that the sender does not want to hear of, for the postmaster. */
 static void collect(struct attempt *a, unsigned late, bool all, struct telling *t)
 {
@@ -123,11 +137,26 @@ static void collect(struct attempt *a, unsigned late, bool all, struct telling *
 			continue;
 		if (all ? r->outcome == OUTCOME_FAILED : r->outcome && wants(a, r, late))
 			vec_push_arena(a->arena, &t->list, told);
+		told.outcome |= TOLD_TRACE;
+		if (is_traced(a, r))
+			vec_push_arena(a->arena, &t->list, told);
 	}
 }
 
-static size_t select_outcome(struct attempt *a, const struct telling *t, enum queue_outcome outcome,
-			     struct dsn_recipient **list_r)
+static enum dsn_action action_of(const struct attempt *a, const struct queue_told *r)
+{
+	unsigned outcome = r->outcome & ~(unsigned)TOLD_TRACE;
+
+	if (a->message->trace & TRACE_VERIFY)
+		return outcome == OUTCOME_DELIVERED ? DSN_DELIVERABLE : DSN_UNDELIVERABLE;
+	return outcome == OUTCOME_FAILED     ? DSN_FAILED
+	       : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
+	       : r->relayed		     ? DSN_RELAYED
+					     : DSN_DELIVERED;
+}
+
+/* kind: an outcome, or TOLD_TRACE. */
+static size_t select_kind(struct attempt *a, const struct telling *t, unsigned kind, struct dsn_recipient **list_r)
 {
 	struct dsn_recipient *list = ARENA_ARRAY(a->arena, struct dsn_recipient, t->list.n + 1);
 	int64_t until = (int64_t)queue_message_since(a->message) + a->conf->maximal_queue_lifetime / 1000;
@@ -135,8 +164,9 @@ static size_t select_outcome(struct attempt *a, const struct telling *t, enum qu
 
 	for (size_t i = 0; i < t->list.n; i++) {
 		const struct queue_told *r = &t->list.v[i];
+		enum dsn_action action = action_of(a, r);
 
-		if (r->outcome != outcome)
+		if (kind == TOLD_TRACE ? !(r->outcome & TOLD_TRACE) : r->outcome != kind)
 			continue;
 		list[n++] = (struct dsn_recipient){
 			.address = r->address,
@@ -145,11 +175,8 @@ static size_t select_outcome(struct attempt *a, const struct telling *t, enum qu
 			.diagnostic = r->mta.len > 0 && r->said.len > 0 ? r->said : r->text,
 			.remote_mta = r->said.len > 0 ? r->mta : STR(""),
 			.last_attempt = (int64_t)r->time,
-			.will_retry_until = outcome == OUTCOME_DEFERRED ? until : 0,
-			.action = outcome == OUTCOME_FAILED	? DSN_FAILED
-				  : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
-				  : r->relayed			? DSN_RELAYED
-								: DSN_DELIVERED,
+			.will_retry_until = action == DSN_DELAYED ? until : 0,
+			.action = action,
 		};
 	}
 	*list_r = list;
@@ -182,12 +209,12 @@ static struct str original(struct attempt *a, bool header, size_t max)
 	return copy;
 }
 
-static bool returns_full(const struct attempt *a, enum queue_outcome outcome)
+static bool returns_full(const struct attempt *a, unsigned kind)
 {
 	const struct queue_message *m = a->message;
 	uint64_t size = m->body_fd >= 0 ? m->size : m->body.len;
 
-	return outcome == OUTCOME_FAILED && m->ret != RET_HDRS && size <= (uint64_t)a->conf->bounce_size_limit;
+	return kind == OUTCOME_FAILED && m->ret != RET_HDRS && size <= (uint64_t)a->conf->bounce_size_limit;
 }
 
 static bool write_text(struct dsn *d, struct buf *out)
@@ -197,14 +224,14 @@ static bool write_text(struct dsn *d, struct buf *out)
 	return !buf_failed(out);
 }
 
-static struct str text_make(struct attempt *a, struct dsn *d, enum queue_outcome outcome)
+static struct str text_make(struct attempt *a, struct dsn *d, unsigned kind)
 {
 	struct buf out;
 	struct str text;
 	bool fits = false;
 
 	buf_init(&out, BOUNCE_MAX);
-	if (returns_full(a, outcome)) {
+	if (returns_full(a, kind)) {
 		d->message = original(a, false, SIZE_MAX);
 		fits = write_text(d, &out);
 	}
@@ -272,47 +299,86 @@ static void add_message(struct attempt *a, struct queue_result *result, struct s
 	m->rcpts.v[0].notify = NOTIFY_NEVER;
 }
 
-static const char *kind_of(enum queue_outcome outcome)
+static const char *kind_name(unsigned kind)
 {
-	return outcome == OUTCOME_DELIVERED  ? "delivery status"
-	       : outcome == OUTCOME_DEFERRED ? "delay"
-					     : "non-delivery";
+	return kind == OUTCOME_FAILED ? "non-delivery" : kind == OUTCOME_DEFERRED ? "delay" : "delivery status";
 }
 
-static void tell(struct attempt *a, struct queue_result *result, const struct telling *t, enum queue_outcome outcome,
-		 struct str sender, struct str to, struct str shown)
+/* The notifications that go to the address which VERP made, one for each recipient. */
+static bool is_verp_kind(const struct attempt *a, unsigned kind)
+{
+	return kind == OUTCOME_FAILED && a->message->verp.len > 0 && !a->conf->disable_verp_bounces;
+}
+
+static struct str verp_recipient(struct attempt *a, struct str address)
+{
+	const struct queue_message *m = a->message;
+
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		if (str_eq(m->rcpts.v[i].address, address))
+			return bounce_verp_sender(m, &m->rcpts.v[i], a->arena);
+	return verp_sender(a->arena, m->verp, m->sender, address);
+}
+
+struct addressee {
+	struct str sender; /* of the envelope */
+	struct str to, shown;
+};
+
+/* Some of its recipients, in one notification. */
+static void tell_group(struct attempt *a, struct queue_result *result, unsigned kind, const struct addressee *who,
+		       const struct dsn_recipient *list, size_t count)
+{
+	struct dsn d = {
+		.reporting_mta = a->conf->myhostname,
+		.mail_name = a->conf->mail_name,
+		.to = who->shown,
+		.date = clock_wall(),
+		.arrival = (int64_t)a->message->arrival,
+		.deliver_by = a->message->by_mode ? (int64_t)a->message->by_time : 0,
+		.hold_request = a->message->hold_request,
+		.envelope_id = a->message->envid,
+		.queue_id = a->message->id,
+		.recipients = list,
+		.count = count,
+		.asked_for = kind == TOLD_TRACE,
+		.utf8 = a->message->smtputf8,
+	};
+	struct str text;
+
+	d.message_id = arena_printf(a->arena, "%016llx%08llx@%.*s", (unsigned long long)random_u64(),
+				    (unsigned long long)clock_wall(), STR_ARG(a->conf->myhostname));
+	text = text_make(a, &d, kind);
+	if (text.len == 0) {
+		log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
+		return;
+	}
+	add_message(a, result, who->sender, who->to, text);
+	log_as(relay_log_name(a, "bounce"), "%.*s: %s %s notification: %.*s", STR_ARG(a->message->id),
+	       who->sender.len > 0 ? "postmaster" : "sender", kind_name(kind),
+	       STR_ARG(result->bounces.v[result->bounces.n - 1].id));
+}
+
+static void tell(struct attempt *a, struct queue_result *result, const struct telling *t, unsigned kind,
+		 const struct addressee *who)
 {
 	struct dsn_recipient *list;
-	size_t count = select_outcome(a, t, outcome, &list);
+	size_t count = select_kind(a, t, kind, &list);
 
-	for (size_t at = 0; at < count; at += GROUP) {
-		struct dsn d = {
-			.reporting_mta = a->conf->myhostname,
-			.mail_name = a->conf->mail_name,
-			.to = shown,
-			.date = clock_wall(),
-			.arrival = (int64_t)a->message->arrival,
-			.deliver_by = a->message->by_mode ? (int64_t)a->message->by_time : 0,
-			.hold_request = a->message->hold_request,
-			.envelope_id = a->message->envid,
-			.queue_id = a->message->id,
-			.recipients = list + at,
-			.count = count - at < GROUP ? count - at : GROUP,
-			.utf8 = a->message->smtputf8,
-		};
-		struct str text;
+	for (size_t at = 0; at < count; at += GROUP)
+		tell_group(a, result, kind, who, list + at, count - at < GROUP ? count - at : GROUP);
+}
 
-		d.message_id = arena_printf(a->arena, "%016llx%08llx@%.*s", (unsigned long long)random_u64(),
-					    (unsigned long long)clock_wall(), STR_ARG(a->conf->myhostname));
-		text = text_make(a, &d, outcome);
-		if (text.len == 0) {
-			log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
-			continue;
-		}
-		add_message(a, result, sender, to, text);
-		log_as(relay_log_name(a, "bounce"), "%.*s: %s %s notification: %.*s", STR_ARG(a->message->id),
-		       sender.len > 0 ? "postmaster" : "sender", kind_of(outcome),
-		       STR_ARG(result->bounces.v[result->bounces.n - 1].id));
+static void tell_each(struct attempt *a, struct queue_result *result, const struct telling *t, unsigned kind)
+{
+	struct dsn_recipient *list;
+	size_t count = select_kind(a, t, kind, &list);
+
+	for (size_t i = 0; i < count; i++) {
+		struct addressee who = {.sender = STR(""), .to = verp_recipient(a, list[i].address)};
+
+		who.shown = who.to;
+		tell_group(a, result, kind, &who, list + i, 1);
 	}
 }
 
@@ -367,35 +433,67 @@ static bool may_notice(struct relay *r)
 static void tell_postmaster(struct attempt *a, struct queue_result *result, const struct telling *t,
 			    enum queue_outcome outcome)
 {
-	struct str shown = arena_printf(a->arena, "postmaster@%.*s", STR_ARG(a->conf->myorigin));
+	struct addressee who = {.sender = bounce_double_sender(a),
+				.to = STR("postmaster"),
+				.shown = arena_printf(a->arena, "postmaster@%.*s", STR_ARG(a->conf->myorigin))};
 
 	if (t->list.n == 0)
 		return;
 	if (may_notice(a->relay))
-		tell(a, result, t, outcome, bounce_double_sender(a), STR("postmaster"), shown);
+		tell(a, result, t, outcome, &who);
 	else
 		log_info("%.*s: too many notices to the postmaster: left out", STR_ARG(a->message->id));
 }
 
+/* Where a notification of what is to be told would go. */
+static struct str told_to(struct attempt *a, const struct telling *t)
+{
+	for (size_t i = 0; i < t->list.n; i++)
+		if (is_verp_kind(a, t->list.v[i].outcome))
+			return verp_recipient(a, t->list.v[i].address);
+	return a->message->sender;
+}
+
 static void tell_sender(struct attempt *a, struct queue_result *result, const struct telling *t)
 {
-	static const enum queue_outcome all[] = {OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_DELIVERED};
-	struct str sender = a->message->sender;
+	static const unsigned all[] = {OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_DELIVERED, TOLD_TRACE};
+	struct addressee who = {.sender = STR(""), .to = a->message->sender, .shown = a->message->sender};
+	/* Gathered ones may be more than one commit takes. */
+	bool each = a->info->part != QUEUE_PART_REPORT || t->list.n <= GROUP;
 
 	if (t->list.n == 0)
 		return;
-	if (!is_reachable(a, sender)) {
+	if (!is_reachable(a, told_to(a, t))) {
 		log_warning("%.*s: cannot notify the sender <%.*s>, who is gone", STR_ARG(a->message->id),
-			    STR_ARG(sender));
+			    STR_ARG(told_to(a, t)));
 		tell_postmaster(a, result, t, OUTCOME_FAILED);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-		tell(a, result, t, all[i], STR(""), sender, sender);
+		if (each && is_verp_kind(a, all[i]))
+			tell_each(a, result, t, all[i]);
+		else
+			tell(a, result, t, all[i], &who);
 	if (has_class(a->conf, STR("bounce")))
 		tell_postmaster(a, result, t, OUTCOME_FAILED);
 	if (has_class(a->conf, STR("delay")))
 		tell_postmaster(a, result, t, OUTCOME_DEFERRED);
+}
+
+/* Those that need not wait for what becomes of the other parts: each is told by itself anyway. */
+static struct telling take_verp(const struct attempt *a, struct telling *t)
+{
+	struct telling now = {0};
+	size_t left = 0;
+
+	for (size_t i = 0; i < t->list.n; i++) {
+		if (is_verp_kind(a, t->list.v[i].outcome))
+			vec_push_arena(a->arena, &now.list, t->list.v[i]);
+		else
+			t->list.v[left++] = t->list.v[i];
+	}
+	t->list.n = left;
+	return now;
 }
 
 /* Of a report the records; else what this attempt brought. */
@@ -407,7 +505,7 @@ static struct telling what_to_tell(struct attempt *a, unsigned late)
 		t.list.v = a->info->told.v;
 		t.list.n = a->info->told.n;
 	} else {
-		collect(a, late, a->message->sender.len == 0, &t);
+		collect(a, late, a->message->sender.len == 0 && !(a->message->trace & TRACE_VERIFY), &t);
 	}
 	return t;
 }
@@ -422,6 +520,9 @@ void bounce_add(struct attempt *a, struct queue_result *result)
 	if (t.list.n == 0)
 		return;
 	if (!a->info->alone && a->info->part != QUEUE_PART_REPORT) {
+		struct telling now = take_verp(a, &t);
+
+		tell_sender(a, result, &now);
 		result->told.v = t.list.v;
 		result->told.n = t.list.n;
 		return;

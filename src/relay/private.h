@@ -178,6 +178,8 @@ void local_job_run(struct job *j);
 const char *relay_log_name(const struct attempt *a, const char *program);
 /* The sender of notices to the postmaster; what bounces to it is dropped (Postfix's double_bounce_sender). */
 struct str bounce_double_sender(const struct attempt *a);
+/* The sender that this recipient's copy has: with VERP his own. Lives in the arena. */
+struct str bounce_verp_sender(const struct queue_message *m, const struct queue_rcpt *rcpt, struct arena *arena);
 /* Makes what must be told of the failed (and, where asked for, the delivered) recipients: fills the bounces
  * of result. Their strings live in a's arena. */
 void bounce_add(struct attempt *a, struct queue_result *result);

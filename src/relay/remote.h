@@ -54,6 +54,7 @@ struct remote_job {
 	bool smtputf8;
 	int64_t by_time; /* seconds since 1970, if by_mode (enum by_mode): until when it is to be delivered */
 	uint8_t by_mode;
+	bool verify;		       /* only whether they would be taken: nothing is sent */
 	struct str prefix;	       /* our header fields in front of the content, LF line ends */
 	const struct content *content; /* borrowed; read by offset */
 	struct remote_rcpt *rcpts;

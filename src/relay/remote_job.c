@@ -1,4 +1,5 @@
 /* A job that goes to another system, and the transports that only answer. */
+#include "msg/verp.h"
 #include "relay/private.h"
 #include "relay/remote.h"
 
@@ -32,6 +33,14 @@ static void take_results(struct job *j, const struct remote_job *out)
 	pthread_mutex_unlock(&a->relay->d.lock);
 }
 
+/* With VERP a job has one recipient. */
+static struct str sender_of(struct job *j)
+{
+	const struct queue_message *m = j->attempt->message;
+
+	return j->rcpts.n == 1 ? bounce_verp_sender(m, &m->rcpts.v[j->rcpts.v[0].index], &j->arena) : m->sender;
+}
+
 int remote_job_run(struct job *j, struct str *why_r)
 {
 	struct attempt *a = j->attempt;
@@ -42,12 +51,13 @@ int remote_job_run(struct job *j, struct str *why_r)
 		.lmtp = j->kind == JOB_LMTP,
 		.nexthop = j->nexthop,
 		.queue_id = m->id,
-		.sender = m->sender,
+		.sender = sender_of(j),
 		.envid = m->envid,
 		.ret = m->ret,
 		.smtputf8 = m->smtputf8,
 		.by_time = (int64_t)m->by_time,
 		.by_mode = m->by_mode,
+		.verify = m->trace & TRACE_VERIFY,
 		.prefix = m->prefix,
 		.content = &a->content,
 		.rcpts = ARENA_ARRAY(&j->arena, struct remote_rcpt, j->rcpts.n),

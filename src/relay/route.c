@@ -90,11 +90,28 @@ static void add_elsewhere(struct division *d, size_t index, struct str address, 
 		j = job_new(d->a, kind_of(d->a, transport));
 		j->transport = arena_str(&j->arena, transport);
 		j->nexthop = arena_str(&j->arena, nexthop);
-		j->limit = recipient_limit(d->a, transport);
+		/* Who has a sender of his own has a copy of his own. */
+		j->limit = d->a->message->verp.len > 0 ? 1 : recipient_limit(d->a, transport);
 		vec_push_arena(d->a->arena, &d->jobs, j);
 	}
 	add.address = arena_str(&j->arena, address);
 	vec_push_arena(&j->arena, &j->rcpts, add);
+}
+
+/* Asked only whether it would be. */
+static void would_be_here(struct attempt *a, size_t i)
+{
+	struct attempt_rcpt r = {.outcome = OUTCOME_DELIVERED,
+				 .code = STR("2.0.0"),
+				 .text = STR("delivers to mailbox"),
+				 .mta = STR(""),
+				 .said = STR(""),
+				 .relay = STR("store"),
+				 .program = STR("virtual")};
+
+	pthread_mutex_lock(&a->relay->d.lock);
+	outcome_merge(a, i, &r);
+	pthread_mutex_unlock(&a->relay->d.lock);
 }
 
 static void add_here(struct division *d, size_t i, const struct dir_target *target)
@@ -166,7 +183,9 @@ static void resolve_add(struct division *d, size_t i, struct str address)
 		route_add(d, i, address);
 	else
 		for (size_t t = 0; t < found.targets.n; t++) {
-			if (found.targets.v[t].account != 0)
+			if (found.targets.v[t].account != 0 && (a->message->trace & TRACE_VERIFY))
+				would_be_here(a, i);
+			else if (found.targets.v[t].account != 0)
 				add_here(d, i, &found.targets.v[t]);
 			else
 				route_add(d, i, found.targets.v[t].address);

@@ -225,6 +225,10 @@ static int read_rcpt(struct transaction *x, size_t i)
 		return -1;
 	if (x->mail_refused)
 		return 0;
+	if (x->c->reply.code / 100 == 2 && x->t->job->verify) {
+		settle(x, x->rcpts[i], OUTCOME_DELIVERED, smtpc_reply_text(&x->c->reply, x->t->job->arena));
+		return 0;
+	}
 	if (x->c->reply.code / 100 == 2) {
 		x->ok[i] = true;
 		x->accepted++;
@@ -257,7 +261,7 @@ static int read_data(struct transaction *x)
 static int envelope(struct transaction *x)
 {
 	bool together = x->c->features & SMTP_PIPELINING;
-	bool data = !(x->c->features & SMTP_CHUNKING);
+	bool data = !(x->c->features & SMTP_CHUNKING) && !x->t->job->verify;
 	size_t at = 0;
 
 	put_mail(x);

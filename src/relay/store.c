@@ -81,6 +81,7 @@ void store_job_run(struct job *j)
 		.ret = m->ret,
 		.smtputf8 = m->smtputf8,
 		.arrival = m->arrival,
+		.verp = m->verp,
 		.prefix = m->prefix,
 		.added_date = STR(""),
 		.added_message_id = STR(""),

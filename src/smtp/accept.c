@@ -24,6 +24,8 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 		.hold_request = m->args.hold_request,
 		.by_time = (uint64_t)m->by_time,
 		.by_mode = m->args.by_mode,
+		.verp = m->args.verp_delimiters,
+		.trace = m->local.trace,
 		.delivered_to = m->filter.delivered_to,
 		.delivered_to_count = m->filter.delivered_to_count,
 		.rcpts = m->targets.v,

@@ -67,6 +67,7 @@ static enum next announce(struct smtp_session *c, struct str args)
 		buf_addz(&out, "250-STARTTLS\r\n");
 	if (!c->local)
 		announce_auth(c, &out);
+	smtp_verp_announce(c, &out);
 	smtp_timing_announce(c, &out);
 	buf_addz(&out, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n");
 	session_write(c->s, buf_str(&out));

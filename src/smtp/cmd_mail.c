@@ -1,7 +1,7 @@
 /* MAIL FROM. RFC 5321 4.1.1.2; SIZE: RFC 1870; DSN: RFC 3461 4.3, 4.4; SMTPUTF8: RFC 6531; when: timing.c. */
 #include "smtp/smtp.h"
 
-static enum next mail_check(struct smtp_session *c, const struct mail_args *args, struct str sender)
+static enum next mail_check(struct smtp_session *c, struct mail_args *args, struct str sender)
 {
 	struct smtp_mail *m = &c->mail;
 	struct err err = ERR_NONE;
@@ -12,7 +12,7 @@ static enum next mail_check(struct smtp_session *c, const struct mail_args *args
 		smtp_mail_reset(c);
 		return smtp_reply(c, 552, "5.3.4", "Message size exceeds fixed limit");
 	}
-	if (smtp_timing_check(c, args, &code, &err) < 0) {
+	if (smtp_timing_check(c, args, &code, &err) < 0 || smtp_verp_check(c, args, &code, &err) < 0) {
 		smtp_mail_reset(c);
 		return smtp_reply_err(c, code, &err);
 	}

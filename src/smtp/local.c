@@ -3,7 +3,7 @@
  *
  *	XUSER uid              by root only: who it is that submits (pickup: the owner of the file)
  *	MAIL FROM:<alice>      an address without domain is one of $myorigin
- *	XLOCAL ...             TOKEN=hex EXTRACT GATEWAY AGAIN NAME=xtext
+ *	XLOCAL ...             TOKEN=hex EXTRACT GATEWAY AGAIN REPORT VERIFY NAME=xtext
  *	RCPT, DATA or BDAT     as ever
  *
  * Nothing is refused here that a client by SMTP would be refused for: the program that calls sendmail has long gone
@@ -18,7 +18,7 @@
 #define TOKEN_MAX     64
 #define FULL_NAME_MAX 200
 #define LOCAL_RCPTS   50000u	 /* of the queue */
-#define EXTRACT_MAX   (8u << 20) /* a header full of recipients */
+#define EXTRACT_MAX   (32u << 20) /* a header full of recipients */
 
 /* ---- who may ---- */
 
@@ -95,6 +95,10 @@ static bool take_parameter(struct smtp_session *c, struct str name, struct str v
 		l->gateway = true;
 	} else if (str_ieq(name, STR("AGAIN"))) {
 		l->again = true;
+	} else if (str_ieq(name, STR("REPORT"))) {
+		l->trace |= TRACE_REPORT;
+	} else if (str_ieq(name, STR("VERIFY"))) {
+		l->trace |= TRACE_VERIFY;
 	} else if (str_ieq(name, STR("TOKEN")) && value.len > 0 && value.len <= TOKEN_MAX) {
 		l->token = arena_str(&c->mail.arena, value);
 	} else if (str_ieq(name, STR("NAME"))) {

@@ -63,6 +63,7 @@ struct smtp_local {
 	bool extract;	      /* sendmail -t: recipients stand in the header, too */
 	bool gateway;	      /* sendmail -G: the header stays as it is */
 	bool again;	      /* the same may have been taken before */
+	uint8_t trace;	      /* enum queue_trace: sendmail -v, -bv */
 	struct str full_name; /* sendmail -F */
 	struct str token;     /* names the submission among those of the user; "" */
 	struct str sender;    /* as given */
@@ -255,6 +256,13 @@ void smtp_timing_announce(const struct smtp_session *c, struct buf *out);
 int smtp_timing_check(const struct smtp_session *c, const struct mail_args *mail, int *code_r,
 		      struct err *err) WARN_UNUSED;
 void smtp_timing_take(struct smtp_session *c);
+
+/* ---- verp.c ---- */
+/* The client may ask for VERP: 1, 0, or -1 with err, nobody can say now. */
+int smtp_verp_allowed(struct smtp_session *c, struct err *err) WARN_UNUSED;
+void smtp_verp_announce(struct smtp_session *c, struct buf *out);
+/* What MAIL asks for is to be had; fills in the delimiters. -1 with the reply in code_r and err. */
+int smtp_verp_check(struct smtp_session *c, struct mail_args *mail, int *code_r, struct err *err) WARN_UNUSED;
 
 /* ---- policy.c ---- */
 /* smtpd_tls_security_level: STARTTLS is to be had here and now; nothing else is, before it. */

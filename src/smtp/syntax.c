@@ -207,6 +207,11 @@ static int mail_param(void *ctx, struct str name, struct str value, bool has_val
 			return bad_param(err, name);
 	} else if (str_ieq(name, STR("HOLDFOR")) || str_ieq(name, STR("HOLDUNTIL"))) {
 		return hold_param(mail, name, value, arena, err);
+	} else if (str_ieq(name, STR("XVERP"))) {
+		if (has_value && value.len != 2)
+			return bad_param(err, name);
+		mail->verp = true;
+		mail->verp_delimiters = arena_str(arena, value);
 	} else if (str_ieq(name, STR("BY"))) {
 		if (!by_parse(value, mail))
 			return bad_param(err, name);
@@ -232,7 +237,8 @@ int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct ma
 	unsigned flags = ADDRESS_EMPTY | (strict ? ADDRESS_STRICT : 0) | (says_smtputf8(args) ? ADDRESS_UTF8 : 0);
 	struct str rest;
 
-	*mail_r = (struct mail_args){.sender = {STR(""), STR("")}, .envid = STR(""), .hold_request = STR("")};
+	*mail_r = (struct mail_args){
+		.sender = {STR(""), STR("")}, .envid = STR(""), .hold_request = STR(""), .verp_delimiters = STR("")};
 	if (!path_keyword(&args, STR("FROM"), strict))
 		return err_set(err, ERR_SYNTAX, "5.5.4", "Syntax: MAIL FROM:<address>");
 	if (address_parse_path(args, flags, arena, &mail_r->sender, &rest, err) < 0)

@@ -26,6 +26,8 @@ struct mail_args {
 	struct str hold_request; /* "for;600": as a report quotes it */
 	int64_t by_seconds;	 /* BY (RFC 2852 4), from now; may have passed. If by_mode */
 	uint8_t by_mode;	 /* enum by_mode; 0: not given */
+	bool verp;		 /* XVERP, and its two delimiters, "" for the default */
+	struct str verp_delimiters;
 };
 /* args: what stands behind MAIL: "FROM:<a@b> SIZE=1000 ...". RFC 5321 4.1.1.2. */
 int smtp_mail_parse(struct str args, bool strict, struct arena *arena, struct mail_args *mail_r,

@@ -1,11 +1,13 @@
 /* When a message is to be delivered: not before (FUTURERELEASE, RFC 4865), or until (DELIVERBY, RFC 2852).
  *
  * The first is for submission only (RFC 4865 4.2): on ports 587 and 465, whatever master.cf calls them, and for users
- * who have logged in. Who sends much later than he pays for by the limits on messages and recipients does not exist:
- * they count when MAIL and RCPT are said. */
+ * who have logged in. The limits on messages and recipients count when MAIL and RCPT are said; how much of a user's may
+ * wait has a limit of its own (queue/later.c). */
 #include "base/clock.h"
 #include "msg/date.h"
 #include "smtp/smtp.h"
+
+#define QUOTA_MS 5000
 
 static bool is_submission_service(const struct smtp_session *c)
 {
@@ -48,6 +50,25 @@ static int refuse(int *code_r, int code, struct err *err, const char *dsn, const
 	return err_set(err, ERR_PERM, dsn, "%s", text);
 }
 
+/* How much of the user's waits already: refused before he sends the message. A queue that does not answer now says it
+ * at its commit. */
+static int quota_check(const struct smtp_session *c, const struct mail_args *mail, int *code_r, struct err *err)
+{
+	struct queue_admit ask = {.size = mail->size, .later_user = c->user};
+	struct queue_admitted admitted;
+	struct rpc_reply hold;
+	struct err why = ERR_NONE;
+
+	if (!c->env.queue)
+		return 0;
+	rpc_reply_init(&hold);
+	if (rpc_call(c->env.queue, &QUEUE_ADMIT, &ask, &admitted, &hold, true, QUOTA_MS, &why) == 0)
+		why.kind = ERR_OK;
+	rpc_reply_release(&hold);
+	*code_r = 450;
+	return why.kind == ERR_DENIED ? err_set(err, ERR_PERM, why.code, "%s", why.text) : 0;
+}
+
 /* RFC 4865 4.2, items 7, 8, 10 and 11. */
 static int hold_check(const struct smtp_session *c, const struct mail_args *mail, int *code_r, struct err *err)
 {
@@ -61,7 +82,7 @@ static int hold_check(const struct smtp_session *c, const struct mail_args *mail
 		return refuse(code_r, 530, err, "5.7.0", "Authentication required to have a message held");
 	if (mail->hold_for > limit || mail->hold_until > clock_wall() + limit)
 		return refuse(code_r, 501, err, "5.5.4", "Error: later than messages are held here");
-	return 0;
+	return quota_check(c, mail, code_r, err);
 }
 
 /* RFC 2852 3: less than the minimum is a 55z; RFC 4865 5.2.2: what is to arrive before it leaves. */

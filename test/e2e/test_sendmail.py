@@ -6,6 +6,7 @@ import pwd
 import re
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -197,9 +198,9 @@ def test_unknown_recipients_come_back(running):
 
 
 @pytest.mark.parametrize("options", [
-    ["-Ac"], ["-Am"], ["-B", "7BIT"], ["-bm"], ["-em"], ["-h", "17"], ["-L", "label"], ["-m"], ["-n"], ["-N", "failure,delay"],
+    ["-Ac"], ["-Am"], ["-B", "7BIT"], ["-bm"], ["-em"], ["-h", "17"], ["-L", "label"], ["-m"], ["-N", "failure,delay"], ["-N", "sometimes"], ["-V", "x" * 101],
     ["-Nnever"], ["-O", "Timeout=1"], ["-o7"], ["-o8"], ["-odb"], ["-oem"], ["-oi"], ["-om"], ["-o", "x"], ["-R", "hdrs"],
-    ["-U"], ["-V", "id-1"], ["-v"], ["-X", "/dev/null"], ["-im"], ["-q30m"], ["-XV"]])
+    ["-U"], ["-V", "id-1"], ["-vv"], ["-im"], ["-q30m"], ["-XV"]])
 def test_options_as_postfix_takes_them(running, options):
     sendmail(running, *options, "alice")
     texts(running, "alice@example.test")
@@ -207,7 +208,9 @@ def test_options_as_postfix_takes_them(running, options):
 
 @pytest.mark.parametrize("args, status", [
     ([], os.EX_USAGE), (["-Z", "alice"], os.EX_USAGE), (["-bx", "alice"], os.EX_USAGE), (["-qSsite"], os.EX_USAGE),
-    (["-N", "sometimes", "alice"], os.EX_USAGE), (["-f"], os.EX_USAGE), (["-fa@b,c@d", "alice"], os.EX_USAGE),
+    (["-n", "alice"], os.EX_USAGE), (["-X", "/dev/null", "alice"], os.EX_USAGE), (["-XV++-", "alice"], os.EX_USAGE),
+    (["-XV@=", "alice"], os.EX_USAGE), (["-XV", "-f<>", "alice"], os.EX_USAGE), (["-bv", "-t"], os.EX_USAGE),
+    (["-bv", "-v", "alice"], os.EX_USAGE), (["-bv", "-Nnever", "alice"], os.EX_USAGE), (["-bp", "-t"], os.EX_USAGE), (["-f"], os.EX_USAGE), (["-fa@b,c@d", "alice"], os.EX_USAGE),
     (["a@-b..c"], os.EX_DATAERR), (["-t"], os.EX_USAGE), (["-Bbinary", "alice"], os.EX_USAGE)])
 def test_exit_status_of_a_bad_call(running, args, status):
     done = sendmail(running, *args, input=b"Subject: t\n\n", status=status)
@@ -226,10 +229,13 @@ def test_newaliases_and_smtp_by_hand(running):
 
 
 def test_verify_sends_nothing(running):
-    done = sendmail(running, "-f", "bob", "-bv", "alice", "no-such-user")
-    assert b"<alice>: deliverable: " in done.stdout and b"<no-such-user>: undeliverable: " in done.stdout
+    done = sendmail(running, "-f", "bob", "-bv", "alice", "no-such-user", input=b"")
+    assert done.stdout == b"Mail Delivery Status Report will be mailed to <bob>.\n"
     (text,) = texts(running, "bob@example.test")
-    assert field(text, "Subject") == "Mail Delivery Status Report" and b"no-such-user" in body(text)
+    assert field(text, "Subject") == "Mail Delivery Status Report" and field(text, "Return-Path") == "<>"
+    status = {f.split(b"\n")[0]: f for f in body(text).split(b"Final-Recipient: rfc822; ")[1:]}
+    assert b"Action: deliverable\nStatus: 2.0.0\n" in status[b"alice@example.test"]
+    assert b"Action: undeliverable\nStatus: 5.1.1\n" in status[b"no-such-user@example.test"]
     assert running.messages("alice@example.test") == []
 
 
@@ -285,6 +291,41 @@ def test_many_recipients(running):
     texts(running, "bob@example.test")
     (text,) = texts(running, "alice@example.test")     # all of them are one mailbox
     assert field(text, "Bcc") is None
+
+
+def test_a_header_of_ten_megabytes(running):
+    """Thousands of recipients with long names, over lines without an end."""
+    many = b", ".join(b'"%s" <alice+%d@example.test>' % (b"n" * 500, i) for i in range(18000))
+    assert len(many) > 9500000
+    sendmail(running, "-t", input=b"To: " + many + b"\nCc: bob\nSubject: long\n\nText\n")
+    for who in ("alice@example.test", "bob@example.test"):
+        (text,) = texts(running, who)
+        assert body(text) == b"Text\n" and len(text) > 9500000 and field(text, "Subject") == "long"
+
+
+@pytest.mark.parametrize("header, whom", [
+    (b"To: friends: alice, \"Bob\" <bob>;, nobodies:;", "ab"),
+    (b"To: friends: alice, <bob>", "ab"),
+    (b"To: alice;\nCc: bob,,, ,", "ab"),
+    (b"To: Alice (a \\) nested (comment)) <alice>, (only a comment)\nBcc: bob (b", "ab"),
+    (b"To: \"no end, <alice>\nCc: bob", "b"),
+    (b"To: <@route.test,@other.test:alice@example.test>, bob@example.test (x)", "ab"),
+    (b"To: <>, @, <@>, \"\", , alice", "a"),
+    (b"To:alice\nTO\t: bob", "ab"),
+    (b"To: \n alice,\n\n bob", "a"),
+    (b"To: alice\nTo: bob\nCc: alice, bob", "ab"),
+    (b"Subject: x\nResent-To: group: bob;\nResent-Cc: (none)\nTo: alice", "b"),
+    (b"Resent-From: me\nTo: alice", ""),
+], ids=["groups", "group-without-end", "stray", "comments", "quote-without-end", "routes", "nothings", "blanks", "folded-end", "twice", "resent-group",
+        "resent-to-nobody"])
+def test_addresses_of_the_header_as_they_come(running, header, whom):
+    # What is made of a broken one may be an address of nobody; nobody is told.
+    sendmail(running, "-t", "-f<>", input=header + b"\n\nText\n", status=0 if whom else os.EX_USAGE)
+    for letter, who in (("a", "alice@example.test"), ("b", "bob@example.test")):
+        if letter in whom:
+            texts(running, who)
+        else:
+            assert running.messages(who) == []
 
 
 def test_fifty_thousand_elsewhere_are_one_commit(running):
@@ -355,35 +396,61 @@ def test_kept_by_a_file_that_comes_again_is_one_message(here, tmp_path):
     assert {field(t, "Subject") for t in texts(here, "alice@example.test", 2)} == {"hello", "other"}
 
 
+ODD_NAMES = ["..odd name", "new\nline", "esc\x1b[31mred", "-rf", "\udcff\udcfe", "x" * 255, "a;b|c", "...", "t\tab"]
+
+
 @root_only
 def test_the_maildrop_believes_nothing(here, tmp_path):
-    """Files that somebody made to be read, or to be somebody else."""
+    """Files that somebody made to be read, to be somebody else, or to be in the way: set aside, told of once."""
+    good = b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice>\r\nBDAT 16 LAST\r\nSubject: mine\n\n\nQUIT\r\n"
     secret = tmp_path / "secret"
-    secret.write_bytes(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice>\r\nBDAT 7 LAST\r\nsecret\nQUIT\r\n")
+    secret.write_bytes(good.replace(b"mine", b"mein"))
     secret.chmod(0o600)
     drop = lambda name: os.path.join(here.maildrop, name)
     os.symlink(secret, drop("symlink"))
+    os.symlink(here.maildrop, drop("loop"))
+    os.symlink("/nowhere", drop("dangling"))
     os.link(secret, drop("hardlink"))
     os.mkfifo(drop("fifo"))
     os.mkdir(drop("directory"))
-    open(drop("..odd name"), "w").write("x")
+    open(os.path.join(drop("directory"), "inside"), "wb").write(good)
+    with socket.socket(socket.AF_UNIX) as s:
+        directory = os.open(here.maildrop, os.O_PATH)
+        s.bind(f"/proc/self/fd/{directory}/socket")
+        os.close(directory)
+    for name in ODD_NAMES:
+        open(drop(name), "wb").write(good)
     open(drop("empty"), "w").close()
     open(drop("junk"), "wb").write(os.urandom(100000))
     open(drop("cut"), "wb").write(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice>\r\nBDAT 999 LAST\r\nshort\n")
-    good = b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice>\r\nBDAT 16 LAST\r\nSubject: mine\n\n\nQUIT\r\n"
+    open(drop("halfline"), "wb").write(good[:60])
     open(drop("rootlike"), "wb").write(b"XUSER 0\r\n" + good)
+    open(drop("huge"), "wb").truncate(1 << 40)
+    open(drop("taken"), "w").write("of a name that is there already")
+    open(os.path.join(here.dir, "spool", "corrupt", "taken"), "w").write("before")
     open(drop("good"), "wb").write(good)
-    for name in ("empty", "junk", "cut", "rootlike", "good"):
+    for name in ("empty", "junk", "cut", "halfline", "rootlike", "huge", "good", *ODD_NAMES):
         os.chown(drop(name), NOBODY, NOBODY)
     here.start()
     (text,) = texts(here, "alice@example.test")
     assert f"from userid {NOBODY})" in field(text, "Received") and field(text, "Subject") == "mine"
-    wait_for("the others aside", lambda: set(os.listdir(os.path.join(here.dir, "spool", "corrupt"))) ==
-             {"empty", "junk", "cut", "rootlike"})
-    assert set(os.listdir(here.maildrop)) == {"symlink", "hardlink", "fifo", "directory", "..odd name"}
-    assert "maildrop/symlink: not taken: it is a symbolic link" in here.log()
-    assert "maildrop/hardlink: not taken: it has other names" in here.log()
-    assert len(here.messages("alice@example.test")) == 1
+    wait_for("an empty maildrop", lambda: os.listdir(here.maildrop) == [])
+    aside = set(os.listdir(os.path.join(here.dir, "spool", "corrupt")))
+    (other,) = [n for n in aside if n.startswith("taken.")]
+    assert aside - {other} == {"symlink", "loop", "dangling", "hardlink", "fifo", "directory", "socket", "empty", "junk", "cut", "halfline",
+                               "rootlike", "huge", "taken", *ODD_NAMES}
+    assert secret.exists() and open(os.path.join(here.dir, "spool", "corrupt", "taken")).read() == "before"
+    assert open(os.path.join(here.dir, "spool", "corrupt", "directory", "inside"), "rb").read() == good
+    # One line of each, on one line.
+    told = [line for line in here.log().splitlines() if "cannot be taken: " in line]
+    assert len(told) == len(aside) - 1, "\n".join(told)
+    for name, why in (("symlink", "it is a symbolic link"), ("hardlink", "it has other names"), ("fifo", "it is no regular file"),
+                      ("directory", "it is no regular file"), ("socket", "it is no regular file"), ("new?line", "no name that sendmail gives"),
+                      ("esc?[31mred", "no name that sendmail gives"), ("huge", "it is larger than message_size_limit")):
+        assert [w for w in told if f"maildrop/{name} cannot be taken: {why}; kept as " in w], name
+    # And other mail goes on.
+    sendmail(here, "alice", input=b"Subject: after\n\n")
+    assert {field(t, "Subject") for t in texts(here, "alice@example.test", 2)} == {"mine", "after"}
 
 
 def test_without_root(unprivileged, tmp_path):
@@ -446,6 +513,37 @@ def test_a_sendmail_that_is_killed_sent_nothing(running):
     sendmail(running, "alice")
     (text,) = texts(running, "alice@example.test")
     assert field(text, "Subject") == "hello" and os.listdir(running.maildrop) == []
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_sendmail_sent_nothing(running, sig):
+    p = subprocess.Popen([running.sendmail, "-t"], stdin=subprocess.PIPE)
+    p.stdin.write(b"To: alice\nSubject: half\n\nhalf of " + b"x" * 3000000)
+    p.stdin.flush()
+    p.send_signal(sig)
+    assert p.wait(60) == -sig
+    sendmail(running, "alice")
+    (text,) = texts(running, "alice@example.test")
+    assert field(text, "Subject") == "hello" and os.listdir(running.maildrop) == []
+
+
+def test_interrupted_while_it_keeps_the_message(here):
+    """All of it is kept, or nothing; a file that is half there is not left behind."""
+    kept = 0
+    for _ in range(5):
+        p = subprocess.Popen([here.sendmail, "-i", "alice"], stdin=subprocess.PIPE)
+        p.stdin.write(b"Subject: kept\n\n" + b"x" * 6000000)
+        p.stdin.close()
+        wait_for("its file", lambda: len(os.listdir(here.maildrop)) > kept or p.poll() is not None)
+        p.send_signal(signal.SIGTERM)
+        status = p.wait(60)
+        assert status in (0, -signal.SIGTERM)
+        names = os.listdir(here.maildrop)
+        # Once it has its name it is kept, whatever we heard of it.
+        assert not [n for n in names if n.startswith("tmp")] and len(names) - kept in ((1,) if status == 0 else (0, 1))
+        kept = len(names)
+    here.start()
+    assert all(len(t) > 6000000 for t in texts(here, "alice@example.test", kept)) if kept else True
 
 
 def test_stopped_smtpd_is_waited_for_then_killed(here):

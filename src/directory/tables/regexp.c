@@ -2,79 +2,6 @@
 #include "directory/tables/rules.h"
 #include <regex.h>
 
-/* Each repetition of a repetition costs regcomp() four times as long: ten of them a second, sixteen an hour. */
-#define REPEATS_DEEP 5
-#define GROUPS_DEEP  64
-
-/* From a bracket's first character to behind its end: "[]abc]", "[^]abc]", "[[:alpha:]]". */
-static size_t bracket_end(struct str pattern, size_t at)
-{
-	if (at < pattern.len && pattern.ptr[at] == '^')
-		at++;
-	if (at < pattern.len && pattern.ptr[at] == ']')
-		at++;
-	for (; at < pattern.len && pattern.ptr[at] != ']'; at++) {
-		if (pattern.ptr[at] != '[' || at + 1 >= pattern.len || strchr(":.=", pattern.ptr[at + 1]) == NULL)
-			continue;
-		for (at += 2; at + 1 < pattern.len && pattern.ptr[at + 1] != ']'; at++)
-			;
-		at++;
-	}
-	return at + 1;
-}
-
-/* The next thing of a pattern: '(', ')', a repetition ('*'), or anything else (0). In basic expressions a backslash
- * makes characters special that in extended ones it makes plain.
- */
-static char next_of(struct str pattern, bool extended, size_t *at)
-{
-	char c = pattern.ptr[(*at)++];
-	bool escaped = c == '\\' && *at < pattern.len;
-
-	if (escaped)
-		c = pattern.ptr[(*at)++];
-	if (c == '[' && !escaped) {
-		*at = bracket_end(pattern, *at);
-		return 0;
-	}
-	if (c == '*')
-		return escaped ? 0 : c;
-	if (memchr("()+?{", c, 5) == NULL || escaped == extended)
-		return 0;
-	if (c == '{') { /* the count, with what closes it: "3}", "1,2\\}" */
-		while (*at < pattern.len && pattern.ptr[*at] != '}')
-			(*at)++;
-		(*at)++;
-	}
-	return c == '(' || c == ')' ? c : '*';
-}
-
-/* Whether repetitions, or groups, stand deeper in each other than the C library is equal to. */
-static bool too_deep(struct str pattern, bool extended)
-{
-	unsigned deepest[GROUPS_DEEP + 1] = {0}, groups = 0, atom = 0;
-
-	for (size_t at = 0; at < pattern.len;) {
-		char c = next_of(pattern, extended, &at);
-
-		if (c == '(') {
-			if (groups == GROUPS_DEEP)
-				return true;
-			deepest[++groups] = atom = 0;
-		} else if (c == ')' && groups > 0) {
-			atom = deepest[groups--];
-		} else if (c == '*') {
-			if (++atom > REPEATS_DEEP)
-				return true;
-		} else {
-			atom = 0;
-		}
-		if (deepest[groups] < atom)
-			deepest[groups] = atom;
-	}
-	return false;
-}
-
 static int compile_one(struct rules *rules, struct str pattern, struct str flags, bool groups, regex_t **regex_r,
 		       struct err *err)
 {
@@ -92,9 +19,6 @@ static int compile_one(struct rules *rules, struct str pattern, struct str flags
 		else
 			return err_set(err, ERR_SYNTAX, "", "unknown regexp option \"%c\"", flags.ptr[i]);
 	}
-	if (too_deep(pattern, (options & REG_EXTENDED) != 0))
-		return err_set(err, ERR_SYNTAX, "", "repetitions or groups stand too deep in each other (over %d, %d)",
-			       REPEATS_DEEP, GROUPS_DEEP);
 	regex = NEW(regex_t);
 	code = regcomp(regex, arena_strz(&rules->arena, pattern), options | (groups ? 0 : REG_NOSUB));
 	if (code == 0) {

@@ -69,6 +69,7 @@ static const struct {
 	{"mydestination", LIST, 0},
 	{"mynetworks", LIST, SMTPD},
 	{"fast_flush_domains", LIST, SMTPD},
+	{"smtpd_authorized_verp_clients", LIST, SMTPD},
 	{"smtpd_client_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_helo_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_sender_restrictions", RESTRICTIONS, SMTPD},

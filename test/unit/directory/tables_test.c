@@ -166,8 +166,6 @@ static void patterns_are_walked_from_the_top(void **state)
 		     "got!$", "zzab", "ba", "Case", "sensitive", "case", "no x", "a/b", "slashes", "multi line",
 		     "joined", "x", NULL, "xABCx", NULL);
 	says("regexp:/f", "/a/!/b/ a without b\n", "a", "a without b", "ab", NULL, "c", NULL);
-	says("regexp:/f", "/^\\+\\+\\+\\+\\+\\*a*1*2*3*4*(5*)([]*+?{]+){2,3}$/ deep\n/^((.*?)*)a{2}$/x basic\n",
-	     "+++++*a2*+?", "deep", "b", NULL);
 	says("pcre:/f", "/^a\\d+(?=x)/x yes\n/b$/E end\n", "a12x", "yes", "a12", NULL, "b", "end");
 	says("pcre:{ {/^a(.)/ $1}, { /b,c/ { comma } } }", "", "ax", "x", "b,c", "{ comma }");
 }
@@ -182,9 +180,6 @@ static void faulty_patterns_refuse_the_table(void **state)
 	refused("regexp:/f", "if /a/\n/b/ c\n", "/f, line 1: if without endif");
 	refused("regexp:/f", "/b/ c\nendif\n", "/f, line 2: endif without if");
 	refused("regexp:/f", "/a/ $1\n", "line 1: the pattern has no 1 pairs of parentheses");
-	refused("regexp:/f", "/.*+++++++++++++++/ c\n", "line 1: repetitions or groups stand too deep");
-	refused("regexp:/f", "/((((((a*)+)+)?){2})*)+/ c\n", "line 1: repetitions or groups stand too deep");
-	refused("regexp:/f", "/\\(a*\\)\\{2\\}\\{2\\}***/x c\n", "line 1: repetitions or groups stand too deep");
 	refused("pcre:/f", "!/(a)/ $1\n", "negated pattern");
 	refused("pcre:/f", "/(a)/ $x\n", "\"$\" without a number");
 	refused("pcre:/f", "/(a)/ ${1\n", "\"$\" without a number");

@@ -161,6 +161,28 @@ static void test_times_asked_for_are_told(void **state)
 	buf_release(&out);
 }
 
+static void test_a_report_that_was_asked_for(void **state)
+{
+	struct dsn_recipient r[2] = {bob, bob};
+	struct dsn d = make(r);
+	struct buf out;
+
+	(void)state;
+	d.count = 2;
+	d.asked_for = true;
+	r[0].action = DSN_DELIVERABLE;
+	r[0].status = STR("2.1.5");
+	r[1].action = DSN_UNDELIVERABLE;
+	r[1].status = STR("4.3.0");
+	buf_init(&out, 100000);
+	dsn_write(&d, &out);
+	has(buf_str(&out), "Subject: Mail Delivery Status Report\n");
+	has(buf_str(&out), "Action: deliverable\nStatus: 2.1.5\n");
+	has(buf_str(&out), "Action: undeliverable\nStatus: 4.3.0\n");
+	has(buf_str(&out), "Nothing was sent.\n");
+	buf_release(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +191,7 @@ int main(void)
 		cmocka_unit_test(test_foreign_addresses_in_both_variants),
 		cmocka_unit_test(test_a_delay_says_until_when),
 		cmocka_unit_test(test_times_asked_for_are_told),
+		cmocka_unit_test(test_a_report_that_was_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
