@@ -363,6 +363,7 @@ void attempt_finish(struct attempt *a)
 	const struct queue_message *m = a->message;
 	int64_t end_us = clock_us();
 	struct err err = ERR_NONE;
+	struct log_gather lines;
 
 	judge(a);
 	FAULT_POINT("relay.sent");
@@ -372,14 +373,15 @@ void attempt_finish(struct attempt *a)
 		attempt_release(a, REFUSED_PAUSE_MS);
 		return;
 	}
+	log_gather(&lines);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		if (a->rcpts[i].outcome)
 			log_outcome(a, &a->rcpts[i], end_us);
-	if (!a->ended)
-		return;
-	if (m->delivery_id.len == DELIVERY_ID_SIZE) {
+	if (a->ended)
+		log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
+	log_gathered(&lines);
+	if (a->ended && m->delivery_id.len == DELIVERY_ID_SIZE) {
 		memcpy(a->done.id, m->delivery_id.ptr, DELIVERY_ID_SIZE);
 		deliver_confirm(&a->relay->env, &a->done);
 	}
-	log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 }

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "relay/private.h"
 #include "relay/remote.h"
+#include "relay/site.h"
 #include <time.h>
 
 /* Attempts and their bytes that are held in memory at a time. */
@@ -26,127 +27,7 @@
 #define SITE_WAITING_MAX 400u
 #define GIVE_BACK_MS	 500
 
-struct feedback { /* n, n / concurrency or n / sqrt_concurrency */
-	double base;
-	enum { FIXED, BY_CONCURRENCY, BY_SQUARE_ROOT } by;
-};
-
-struct site {
-	char *key; /* transport NUL nexthop; also the map's */
-	size_t key_len;
-	struct job *first, *last;
-	unsigned waiting, busy;
-	bool listed; /* in ready or timed */
-	double window, success, failure, cohorts;
-	double limit, initial, cohort_limit;
-	struct feedback up, down;
-	int64_t rate_delay, next_ms;
-	int64_t dead_until; /* 0: alive */
-	char *dead_why;
-	bool unreachable; /* the last try came to no host */
-};
-
-/* ---- numbers of a transport --------------------------------------------------------------------------- */
-
-/* The transport's own value, or that of the parameter for all: "default_x", of which the transport's is "smtp_x". */
-static bool transport_text(const struct conf *c, struct str transport, const char *for_all, struct buf *out)
-{
-	const char *what = str_starts(str_from(for_all), STR("default_")) ? for_all + strlen("default_") : for_all;
-	char name[200];
-
-	buf_clear(out);
-	snprintf(name, sizeof(name), "%.*s_%s", STR_ARG(str_sub(transport, 0, 100)), what);
-	if (conf_is_set(c, str_from(name)) && conf_text(c, str_from(name), out) && out->len > 0)
-		return true;
-	buf_clear(out);
-	return conf_text(c, str_from(for_all), out) && out->len > 0;
-}
-
-/* With a unit of time or without. */
-static double transport_number(const struct conf *c, struct str transport, const char *what, double otherwise)
-{
-	static const struct {
-		char unit;
-		double seconds;
-	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 604800}};
-	double number = otherwise;
-	struct buf text;
-	char *end;
-
-	buf_init(&text, 1000);
-	if (transport_text(c, transport, what, &text)) {
-		number = strtod(text.ptr, &end);
-		for (size_t i = 0; end != text.ptr && i < ARRAY_SIZE(units); i++)
-			if (*end == units[i].unit)
-				number *= units[i].seconds;
-		if (end == text.ptr || !(number >= 0))
-			number = otherwise;
-	}
-	buf_release(&text);
-	return number;
-}
-
-static struct feedback transport_feedback(const struct conf *c, struct str transport, const char *what)
-{
-	struct feedback f = {1, FIXED};
-	struct buf text;
-	char *end;
-
-	buf_init(&text, 1000);
-	if (transport_text(c, transport, what, &text)) {
-		f.base = strtod(text.ptr, &end);
-		if (end == text.ptr || !(f.base >= 0) || f.base > 1)
-			f.base = 1;
-		else if (strstr(end, "sqrt_concurrency"))
-			f.by = BY_SQUARE_ROOT;
-		else if (strstr(end, "concurrency"))
-			f.by = BY_CONCURRENCY;
-	}
-	buf_release(&text);
-	return f;
-}
-
-static double square_root(double x)
-{
-	double root = x > 1 ? x : 1;
-
-	for (int i = 0; i < 20; i++)
-		root = (root + x / root) / 2;
-	return root;
-}
-
-static double feedback_value(const struct feedback *f, double window)
-{
-	return f->by == FIXED ? f->base : f->base / (f->by == BY_CONCURRENCY ? window : square_root(window));
-}
-
-static void site_configure(struct site *s, const struct conf *c)
-{
-	struct str transport = str_from(s->key);
-
-	s->limit = transport_number(c, transport, "default_destination_concurrency_limit", 20);
-	s->cohort_limit = transport_number(c, transport, "default_destination_concurrency_failed_cohort_limit", 1);
-	s->up = transport_feedback(c, transport, "default_destination_concurrency_positive_feedback");
-	s->down = transport_feedback(c, transport, "default_destination_concurrency_negative_feedback");
-	s->rate_delay = (int64_t)(transport_number(c, transport, "default_destination_rate_delay", 0) * 1000);
-	s->initial = transport_number(c, transport, "initial_destination_concurrency",
-				      (double)c->initial_destination_concurrency);
-	if (s->rate_delay > 0)
-		s->limit = s->initial = 1;
-	if (s->limit > 0 && s->initial > s->limit)
-		s->initial = s->limit;
-	if (s->initial < 1)
-		s->initial = 1;
-}
-
 /* ---- sites ---------------------------------------------------------------------------------------------- */
-
-static void site_free(struct site *s)
-{
-	free(s->key);
-	free(s->dead_why);
-	free(s);
-}
 
 /* Those that nobody waits for: what they learned is lost, which is soon learned again. */
 static void sites_trim(struct dispatch *d)
@@ -191,15 +72,10 @@ static struct site *site_of(struct dispatch *d, const struct conf *c, struct str
 	return s;
 }
 
-static bool may_begin(const struct site *s)
-{
-	return s->waiting > 0 && (double)s->busy < s->window;
-}
-
 /* Into the line that it belongs to. */
 static void site_list(struct dispatch *d, struct site *s)
 {
-	if (s->listed || !may_begin(s))
+	if (s->listed || !site_may_begin(s))
 		return;
 	s->listed = true;
 	if (s->next_ms > clock_ms() && !d->stopping) {
@@ -207,7 +83,6 @@ static void site_list(struct dispatch *d, struct site *s)
 		pthread_cond_broadcast(&d->work);
 	} else {
 		vec_push(&d->ready, s);
-		pthread_cond_signal(&d->work);
 	}
 }
 
@@ -226,62 +101,55 @@ static void timed_end(struct dispatch *d)
 	}
 }
 
-/* ---- feedback: qmgr_queue_throttle() and qmgr_queue_unthrottle(), whose arithmetic it is ------------------ */
+/* ---- waking ---------------------------------------------------------------------------------------------- */
 
-static void site_good(struct site *s)
+static void *worker(void *arg);
+
+/* Under the lock. */
+static void thread_start(struct relay *r)
 {
-	s->cohorts = 0;
-	if (s->dead_until || s->window < 1) {
-		s->dead_until = 0;
-		s->window = s->initial;
-		s->success = s->failure = 0;
-	}
-	if ((s->limit > 0 && s->window >= s->limit) || s->window >= (double)s->busy + s->initial)
+	struct dispatch *d = &r->d;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	if (d->threads >= d->thread_limit || d->stopping)
 		return;
-	s->success += feedback_value(&s->up, s->window);
-	while (s->success + feedback_value(&s->up, s->window) / 2 >= 1) {
-		s->window += 1;
-		s->success -= 1;
-		s->failure = 0;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	d->threads++;
+	if (pthread_create(&thread, &attr, worker, r) != 0) {
+		d->threads--;
+		if (d->threads == 0)
+			log_error("cannot start a thread: %m");
 	}
-	if (s->limit > 0 && s->window > s->limit)
-		s->window = s->limit;
+	pthread_attr_destroy(&attr);
 }
 
-static void site_bad(struct site *s, const struct conf *c, struct str why, bool counts)
+static unsigned remote_limit(const struct dispatch *d)
 {
-	double value;
-
-	if (s->dead_until)
-		return;
-	s->cohorts += counts ? 1 / s->window : 0;
-	if (s->cohort_limit > 0 && s->cohorts >= s->cohort_limit) {
-		s->dead_until = clock_ms() + c->minimal_backoff_time;
-		free(s->dead_why);
-		s->dead_why = str_dup(why);
-		s->cohorts = 0;
-		s->window = s->initial;
-		return;
-	}
-	value = feedback_value(&s->down, s->window);
-	s->failure -= value;
-	while (s->failure - value / 2 < 0) {
-		s->window -= 1;
-		s->success = 0;
-		s->failure += 1;
-	}
-	if (s->window < 1)
-		s->window = 1;
+	return d->thread_limit - d->thread_limit / 8;
 }
 
-static bool site_is_dead(struct site *s)
+static bool has_work(const struct dispatch *d)
 {
-	if (s->dead_until && s->dead_until <= clock_ms()) {
-		s->dead_until = 0;
-		s->success = s->failure = s->cohorts = 0;
-		s->window = s->initial;
-	}
-	return s->dead_until != 0;
+	return d->fresh || d->free_jobs || (d->ready.n > 0 && d->remote_running < remote_limit(d));
+}
+
+/* Gives the lock back and sees to it that somebody takes what there is to do. Whoever takes work wakes the next one,
+ * and who adds some while he works comes to take it: so one is woken at a time, and none to find that nothing is left.
+ */
+static void unlock_and_wake(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+	bool work = has_work(d), wake = work && d->idle > 0;
+
+	if (work && !wake)
+		thread_start(r);
+	pthread_mutex_unlock(&d->lock);
+	/* Without the lock, which the woken thread needs first. */
+	if (wake)
+		pthread_cond_signal(&d->work);
 }
 
 /* ---- jobs ----------------------------------------------------------------------------------------------- */
@@ -294,7 +162,6 @@ static void free_job_add(struct dispatch *d, struct job *j)
 	else
 		d->free_jobs = j;
 	d->free_jobs_last = j;
-	pthread_cond_signal(&d->work);
 }
 
 /* For alarm mail: the message waits because the site is not reached. */
@@ -445,9 +312,8 @@ static void site_job_run(struct relay *r, struct job *j)
 	if (site_is_dead(s))
 		site_suspend_all(d, s);
 	site_list(d, s);
-	/* Others may have waited for this thread's share. */
-	pthread_cond_signal(&d->work);
-	pthread_mutex_unlock(&d->lock);
+	/* While this thread reports, another may take what it could not. */
+	unlock_and_wake(r);
 }
 
 static void job_run(struct relay *r, struct job *j)
@@ -482,7 +348,7 @@ static struct site *site_in_turn(struct dispatch *d)
 		if (d->ready_at >= d->ready.n)
 			d->ready_at = 0;
 		s = d->ready.v[d->ready_at];
-		if (may_begin(s))
+		if (site_may_begin(s))
 			return s;
 		vec_remove(&d->ready, d->ready_at);
 		s->listed = false;
@@ -496,7 +362,7 @@ static struct job *site_job_take(struct dispatch *d)
 	struct site *s;
 	struct job *j;
 
-	if (d->remote_running >= d->thread_limit - d->thread_limit / 8 || !(s = site_in_turn(d)))
+	if (d->remote_running >= remote_limit(d) || !(s = site_in_turn(d)))
 		return NULL;
 	j = s->first;
 	s->first = j->next;
@@ -507,7 +373,7 @@ static struct job *site_job_take(struct dispatch *d)
 	d->remote_running++;
 	if (s->rate_delay > 0)
 		s->next_ms = clock_ms() + s->rate_delay;
-	if (may_begin(s) && s->next_ms <= clock_ms()) {
+	if (site_may_begin(s) && s->next_ms <= clock_ms()) {
 		d->ready_at++;
 	} else {
 		vec_remove(&d->ready, d->ready_at);
@@ -564,8 +430,6 @@ static bool task_wait(struct dispatch *d)
 	return rc == 0 || d->timed.n;
 }
 
-static void thread_start(struct relay *r);
-
 static void divide(struct relay *r, struct attempt *a)
 {
 	if (atomic_load(&r->stopping))
@@ -589,9 +453,7 @@ static void *worker(void *arg)
 				continue;
 		}
 		/* There may be more than this thread can do. */
-		if (d->idle == 0 && (d->fresh || d->free_jobs || d->ready.n))
-			thread_start(r);
-		pthread_mutex_unlock(&d->lock);
+		unlock_and_wake(r);
 		if (t.job)
 			job_run(r, t.job);
 		else
@@ -603,27 +465,6 @@ static void *worker(void *arg)
 	pthread_cond_broadcast(&d->room);
 	pthread_mutex_unlock(&d->lock);
 	return NULL;
-}
-
-/* Under the lock. */
-static void thread_start(struct relay *r)
-{
-	struct dispatch *d = &r->d;
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	if (d->threads >= d->thread_limit || d->stopping)
-		return;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	d->threads++;
-	if (pthread_create(&thread, &attr, worker, r) != 0) {
-		d->threads--;
-		if (d->threads == 0)
-			log_error("cannot start a thread: %m");
-	}
-	pthread_attr_destroy(&attr);
 }
 
 /* ---- for the claiming thread ---------------------------------------------------------------------------- */
@@ -647,11 +488,7 @@ void dispatch_add(struct relay *r, struct attempt *a)
 	else
 		d->fresh = a;
 	d->fresh_last = a;
-	if (d->idle)
-		pthread_cond_signal(&d->work);
-	else
-		thread_start(r);
-	pthread_mutex_unlock(&d->lock);
+	unlock_and_wake(r);
 }
 
 static void wait_room(struct dispatch *d, int wait_ms)

@@ -1,6 +1,6 @@
 /* How many at a time: up with each good delivery, down with each bad one, dead after a row of them (qmgr(8),
- * SCHEDULER_README). The arithmetic is the dispatcher's own business: the file is taken in. */
-#include "relay/dispatch.c"
+ * SCHEDULER_README). */
+#include "relay/site.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
