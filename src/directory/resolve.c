@@ -39,6 +39,7 @@ struct found {
 	struct str domain; /* normalized */
 	struct str local;  /* without the extension, as written */
 	bool catch_all;
+	bool by_domain; /* any other address there would have been found the same */
 };
 
 static bool is_reserved(struct str local_key)
@@ -115,17 +116,20 @@ static int find_elsewhere(struct resolver *r, struct str address, struct found *
 	int rc;
 
 	f->what = FOUND_REMOTE;
+	f->by_domain = true;
 	if (t == NULL)
 		return 0;
 	rc = list_match(t->set, t->conf->virtual_alias_domains, f->domain, 0, t->arena, err);
 	if (rc != 0) {
 		f->what = FOUND_NOTHING; /* the tables did not know it */
+		f->by_domain = false;
 		return rc < 0 ? -1 : 0;
 	}
 	rc = list_match(t->set, t->conf->relay_domains, f->domain,
 			LIST_DOMAINS | list_parent_style(t->conf, STR("relay_domains")), t->arena, err);
 	if (rc <= 0)
 		return rc;
+	f->by_domain = false;
 	/* user%elsewhere@domain: who knows what the next host makes of it. */
 	if (!t->conf->allow_untrusted_routing &&
 	    (str_chr(local, '@') >= 0 || str_chr(local, '%') >= 0 || str_chr(local, '!') >= 0))
@@ -395,6 +399,12 @@ static int expand_by_tables(struct resolver *r, struct item item, struct err *er
 
 /* ---- one address ---- */
 
+/* No table might know single addresses of a domain that is not ours. */
+static bool rewrites_nothing(const struct resolve_rules *rules)
+{
+	return rules->finder == NULL || rules->finder->conf->virtual_alias_maps.len == 0;
+}
+
 static int resolve_item(struct resolver *r, struct item item, struct err *err)
 {
 	struct found f;
@@ -405,6 +415,8 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 	if (item.depth == 0) {
 		r->foreign = f.what == FOUND_REMOTE;
 		r->relay_seen = f.what == FOUND_RELAY;
+		if (f.by_domain && rewrites_nothing(r->rules))
+			r->out->foreign = f.domain;
 	}
 	if (rc > 0)
 		return 0;
@@ -459,7 +471,7 @@ int resolve(struct db *db, const struct resolve_rules *rules, struct str address
 	struct address a = address_split(address);
 	struct item first = {address, 0};
 
-	*r_r = (struct resolved){.class = RCPT_UNKNOWN};
+	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .foreign = STR("")};
 	/* RFC 5321 4.1.1.3: <postmaster> needs no domain. */
 	if (a.domain.len == 0 && str_ieq(a.local, STR("postmaster")))
 		first.address = arena_printf(arena, "postmaster@%.*s", STR_ARG(rules->default_domain));

@@ -37,6 +37,7 @@ struct resolved {
 		struct resolved_target *v;
 		size_t n, cap;
 	} targets;
+	struct str foreign; /* normalized domain, if every address of it is RCPT_REMOTE and leads to itself; or "" */
 };
 
 /* Returns 0, or -1 with ERR_TEMP: the database, an alias that leads only to itself or past a limit, or a

@@ -11,7 +11,10 @@
 #include "base/mem.h"
 #include <pthread.h>
 
+#define DOMAIN_KEY_MAX 260
+
 struct entry {
+	unsigned domain; /* enum resolve_domain: what is known of one; nothing else is set. 0: of an address */
 	struct account user;
 	struct resolved_target target;
 	char text[];
@@ -19,9 +22,8 @@ struct entry {
 
 struct resolve_cache {
 	pthread_mutex_t lock;
-	struct map *young, *old;
-	struct conf *conf;
-	uint64_t version, state;
+	struct map *young, *old; /* address, or "@" and domain -> struct entry */
+	uint64_t version, reload, state;
 };
 
 struct resolve_cache *resolve_cache_new(void)
@@ -53,22 +55,20 @@ void resolve_cache_free(struct resolve_cache **cp)
 	*cp = NULL;
 	drop(&c->young);
 	drop(&c->old);
-	conf_unref(&c->conf);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
 
-void resolve_cache_renew(struct resolve_cache *c, uint64_t version, struct conf *conf)
+void resolve_cache_renew(struct resolve_cache *c, uint64_t version, uint64_t reload)
 {
 	pthread_mutex_lock(&c->lock);
-	if (version != c->version || conf != c->conf) {
+	if (version != c->version || reload != c->reload || c->state == 0) {
 		drop(&c->young);
 		drop(&c->old);
 		c->young = map_new();
 		c->old = map_new();
-		conf_unref(&c->conf);
-		c->conf = conf_ref(conf);
 		c->version = version;
+		c->reload = reload;
 		c->state++;
 	}
 	pthread_mutex_unlock(&c->lock);
@@ -108,6 +108,22 @@ static struct str keep(char **at, struct str s)
 	return kept;
 }
 
+static void put(struct resolve_cache *c, uint64_t state, struct str key, struct entry *e)
+{
+	const struct entry *there;
+
+	pthread_mutex_lock(&c->lock);
+	if (state == c->state && state > 0) {
+		if (e->domain && ((there = map_get(c->young, key)) != NULL || (there = map_get(c->old, key)) != NULL))
+			e->domain |= there->domain;
+		free(map_remove(c->old, key));
+		add(c, key, e);
+		e = NULL;
+	}
+	pthread_mutex_unlock(&c->lock);
+	free(e);
+}
+
 void resolve_cache_put(struct resolve_cache *c, uint64_t state, struct str address, const struct resolved *found)
 {
 	const struct resolved_target *t = found->targets.v;
@@ -122,6 +138,7 @@ void resolve_cache_put(struct resolve_cache *c, uint64_t state, struct str addre
 		return;
 	e = mem_alloc(sizeof(*e) + len + 1);
 	at = e->text;
+	e->domain = 0;
 	e->user = (struct account){.id = t->user->id,
 				   .enabled = true,
 				   .active = true,
@@ -131,14 +148,54 @@ void resolve_cache_put(struct resolve_cache *c, uint64_t state, struct str addre
 				   .path = keep(&at, t->user->path)};
 	e->target = (struct resolved_target){
 		.account = t->account, .address = keep(&at, t->address), .extension = keep(&at, t->extension)};
+	put(c, state, address, e);
+}
+
+/* No address that was accepted looks like it: the local part is missing. */
+static struct str domain_key(struct str domain, char out[DOMAIN_KEY_MAX])
+{
+	if (domain.len == 0 || domain.len >= DOMAIN_KEY_MAX)
+		return STR_NULL;
+	out[0] = '@';
+	memcpy(out + 1, domain.ptr, domain.len);
+	return str_of(out, domain.len + 1);
+}
+
+void resolve_cache_put_domain(struct resolve_cache *c, uint64_t state, struct str domain, unsigned known)
+{
+	char out[DOMAIN_KEY_MAX];
+	struct str key = domain_key(domain, out);
+	struct entry *e;
+
+	if (key.len == 0)
+		return;
+	e = mem_alloc(sizeof(*e));
+	*e = (struct entry){.domain = known};
+	put(c, state, key, e);
+}
+
+/* Under the lock: the entry, which is young from now on. */
+static struct entry *take(struct resolve_cache *c, struct str key)
+{
+	struct entry *e = map_get(c->young, key);
+
+	if (!e && (e = map_remove(c->old, key)) != NULL)
+		add(c, key, e);
+	return e;
+}
+
+unsigned resolve_cache_domain(struct resolve_cache *c, struct str domain)
+{
+	char out[DOMAIN_KEY_MAX];
+	struct str key = domain_key(domain, out);
+	struct entry *e;
+	unsigned known = 0;
+
 	pthread_mutex_lock(&c->lock);
-	if (state == c->state && state > 0) {
-		free(map_remove(c->old, address));
-		add(c, address, e);
-		e = NULL;
-	}
+	if (key.len > 0 && (e = take(c, key)) != NULL)
+		known = e->domain;
 	pthread_mutex_unlock(&c->lock);
-	free(e);
+	return known;
 }
 
 bool resolve_cache_find(struct resolve_cache *c, struct str address, struct arena *arena, struct resolved_target *t_r)
@@ -146,9 +203,9 @@ bool resolve_cache_find(struct resolve_cache *c, struct str address, struct aren
 	struct entry *e;
 
 	pthread_mutex_lock(&c->lock);
-	e = map_get(c->young, address);
-	if (!e && (e = map_remove(c->old, address)) != NULL)
-		add(c, address, e);
+	e = take(c, address);
+	if (e && e->domain)
+		e = NULL;
 	if (e) {
 		*t_r = e->target;
 		t_r->user = ARENA_NEW(arena, struct account);

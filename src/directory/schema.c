@@ -6,6 +6,10 @@ RPC_DEFINE(dir_target, DIR_TARGET_FIELDS)
 RPC_DEFINE(dir_resolved, DIR_RESOLVED_FIELDS)
 RPC_DEFINE(dir_route, DIR_ROUTE_FIELDS)
 RPC_DEFINE(dir_routed, DIR_ROUTED_FIELDS)
+RPC_DEFINE(dir_address, DIR_ADDRESS_FIELDS)
+RPC_DEFINE(dir_route_all, DIR_ROUTE_ALL_FIELDS)
+RPC_DEFINE(dir_routed_one, DIR_ROUTED_ONE_FIELDS)
+RPC_DEFINE(dir_routed_all, DIR_ROUTED_ALL_FIELDS)
 RPC_DEFINE(dir_lookup, DIR_LOOKUP_FIELDS)
 RPC_DEFINE(dir_found, DIR_FOUND_FIELDS)
 RPC_DEFINE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
@@ -46,7 +50,8 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_SURGE_TOLD, 14, &dir_surge_told_type, NULL, false)                                                       \
 	F(DIR_STS_GET, 15, &dir_sts_get_type, &dir_sts_type, false)                                                    \
 	F(DIR_STS_PUT, 16, &dir_sts_type, &dir_ok_type, false)                                                         \
-	F(DIR_STS_DUE, 17, &dir_sts_due_ask_type, &dir_sts_due_type, false)
+	F(DIR_STS_DUE, 17, &dir_sts_due_ask_type, &dir_sts_due_type, false)                                            \
+	F(DIR_ROUTE_ALL, 18, &dir_route_all_type, &dir_routed_all_type, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};

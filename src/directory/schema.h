@@ -37,7 +37,8 @@ RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 
 #define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)       \
 	F(S, u8, full)            /* with `admit`: a target would not (enum err_kind); 0 also when the store could not say */ \
-	F(S, bytes, full_code) F(S, bytes, full_text)
+	F(S, bytes, full_code) F(S, bytes, full_text)           \
+	F(S, u8, everybody)       /* RCPT_REMOTE: so is, now, every address of this domain, and leads to itself */
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
 
 /* ---- routing ---- */
@@ -53,6 +54,18 @@ RPC_DECLARE(dir_route, DIR_ROUTE_FIELDS)
 	F(S, bytes, nexthop)      /* domain, [host]:port, ...; transport's own syntax */ \
 	F(S, bytes, recipient)    /* as it is to be sent */
 RPC_DECLARE(dir_routed, DIR_ROUTED_FIELDS)
+
+/* The same for several recipients of one message, the answers in their order. One that DIR_ROUTE would refuse has `kind`
+ * (enum err_kind, else 0), code and text; nothing else of it is set. */
+#define DIR_ROUTE_ALL_MAX 200
+#define DIR_ADDRESS_FIELDS(F, S) F(S, bytes, address)
+RPC_DECLARE(dir_address, DIR_ADDRESS_FIELDS)
+#define DIR_ROUTE_ALL_FIELDS(F, S) F(S, bytes, sender) F(S, list, recipients, dir_address)
+RPC_DECLARE(dir_route_all, DIR_ROUTE_ALL_FIELDS)
+#define DIR_ROUTED_ONE_FIELDS(F, S) F(S, one, routed, dir_routed) F(S, u8, kind) F(S, bytes, code) F(S, bytes, text)
+RPC_DECLARE(dir_routed_one, DIR_ROUTED_ONE_FIELDS)
+#define DIR_ROUTED_ALL_FIELDS(F, S) F(S, list, recipients, dir_routed_one)
+RPC_DECLARE(dir_routed_all, DIR_ROUTED_ALL_FIELDS)
 
 /* ---- look-up tables ---- */
 /* What the key is, and so in which order it and its parts are asked for. */
@@ -172,7 +185,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * unfinished exchange ("*"). CHANGED comes from master: the database was changed by a command; revoked
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
-	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD,
+	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_ROUTE_ALL, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD,
 	DIR_STS_GET, DIR_STS_PUT, DIR_STS_DUE;
 extern const struct rpc_call DIR_CALLS[];
 

@@ -147,6 +147,7 @@ static const struct {
 	{&DIR_RESOLVE, service_resolve, SMTPD | RELAY},
 	{&DIR_SENDER, handle_sender, SMTPD},
 	{&DIR_ROUTE, service_route, SMTPD | RELAY},
+	{&DIR_ROUTE_ALL, service_route_all, RELAY},
 	{&DIR_LOOKUP, service_lookup, SMTPD | RELAY},
 	{&DIR_SENT, service_sent, SMTPD},
 	{&DIR_STS_GET, service_sts_get, RELAY | MASTER},
@@ -175,6 +176,7 @@ static void work(struct directory_service *s, struct rpc_request *req)
 	struct work w = {.service = s, .req = req, .peer = rpc_peer_id(req->peer)};
 	struct err err = ERR_NONE;
 
+	w.cache_state = resolve_cache_state(s->cache);
 	w.db = db_take(s, &err);
 	if (!w.db) {
 		rpc_refuse(req, &err);
@@ -307,6 +309,8 @@ static bool handle_early(void *ctx, struct rpc_request *req)
 		service_save_soon(s);
 	} else if (req->number == DIR_SENT.number && may_ask(req, SMTPD)) {
 		return service_sent_early(s, req);
+	} else if (req->number == DIR_ROUTE_ALL.number && may_ask(req, RELAY)) {
+		return service_route_early(s, req);
 	} else {
 		return req->number == DIR_RESOLVE.number && may_ask(req, SMTPD | RELAY) &&
 		       service_resolve_early(s, req);
@@ -599,6 +603,7 @@ void directory_service_reload(struct directory_service *s, struct conf *conf, st
 	old_tables = s->tables;
 	s->conf = conf_ref(conf);
 	s->tables = tables ? table_set_ref(tables) : table_set_new();
+	s->reloads++;
 	pthread_mutex_unlock(&s->lock);
 	conf_unref(&old);
 	table_set_unref(&old_tables);

@@ -39,6 +39,7 @@ struct directory_service {
 	pthread_mutex_t lock; /* conf, tables, idle, logins, waiting, exchanges */
 	struct conf *conf;
 	struct table_set *tables;
+	uint64_t reloads;      /* counts them */
 	VEC(struct db *) idle; /* connections nobody works with */
 	/* Log-ins compute: more of them at a time than there are cores gain nothing, cost 16 MB each (yescrypt), and
 	 * would leave no thread to those who ask where mail goes. */
@@ -62,6 +63,7 @@ struct work {
 	struct db *db;
 	struct conf *conf;
 	struct table_set *tables;
+	uint64_t cache_state; /* from before all of these: resolve_cache_state() */
 	uint64_t peer;
 };
 
@@ -84,7 +86,12 @@ struct finder work_finder(const struct work *w);
 void service_resolve(struct work *w);
 /* On the loop thread: true when it took the request. */
 bool service_resolve_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
+/* The cache's state is from now on that of the database and the configuration at this moment. The loop's. */
+bool service_cache_ready(struct directory_service *s) WARN_UNUSED;
 void service_route(struct work *w);
+void service_route_all(struct work *w);
+/* On the loop thread: true when it took the request. */
+bool service_route_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_lookup(struct work *w);
 /* DIR_SENT: on the loop thread, true when it took the request; else on another. */
 bool service_sent_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;

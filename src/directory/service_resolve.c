@@ -5,6 +5,7 @@
  * thread's: it asks the database, tells the store of each target in turn, and puts the answer into the cache. */
 #include "base/log.h"
 #include "directory/service_private.h"
+#include "msg/address.h"
 
 struct resolve_rules resolve_rules_of(const struct conf *conf, const struct finder *finder)
 {
@@ -74,19 +75,34 @@ static void early_done(void *ctx, bool told, bool settle, const struct err *verd
 	rpc_answer(e->req, &e->answer);
 }
 
-/* The cache's state is that of the database at this moment. */
-static bool cache_ready(struct directory_service *s)
+bool service_cache_ready(struct directory_service *s)
 {
-	uint64_t version;
-	struct conf *conf;
+	uint64_t version, reload;
 
+	/* First: what a look-up made of an older configuration finds no state to be kept for. */
+	pthread_mutex_lock(&s->lock);
+	reload = s->reloads;
+	pthread_mutex_unlock(&s->lock);
 	if (db_data_version(s->cache_db, &version, NULL) < 0)
 		return false;
-	pthread_mutex_lock(&s->lock);
-	conf = conf_ref(s->conf);
-	pthread_mutex_unlock(&s->lock);
-	resolve_cache_renew(s->cache, version, conf);
-	conf_unref(&conf);
+	resolve_cache_renew(s->cache, version, reload);
+	return true;
+}
+
+/* An address of a domain that is known to be nobody's here. */
+static bool foreign_early(struct directory_service *s, struct rpc_request *req)
+{
+	const struct dir_resolve *ask = req->msg;
+	struct dir_target target = {.address = ask->address, .extension = STR("")};
+	struct dir_resolved answer = {.class = RCPT_REMOTE, .everybody = 1, .full_code = STR(""), .full_text = STR("")};
+	struct str domain;
+
+	if (!domain_normalize(address_split(ask->address).domain, &req->arena, &domain) ||
+	    !(resolve_cache_domain(s->cache, domain) & DOMAIN_FOREIGN))
+		return false;
+	answer.targets.v = &target;
+	answer.targets.n = 1;
+	rpc_answer(req, &answer);
 	return true;
 }
 
@@ -100,8 +116,10 @@ bool service_resolve_early(struct directory_service *s, struct rpc_request *req)
 	bool stale = false;
 	int added;
 
-	if (!cache_ready(s) || !resolve_cache_find(s->cache, ask->address, &req->arena, &target))
+	if (!service_cache_ready(s))
 		return false;
+	if (!resolve_cache_find(s->cache, ask->address, &req->arena, &target))
+		return foreign_early(s, req);
 	e = ARENA_NEW(&req->arena, struct early);
 	*e = (struct early){.service = s, .req = req, .target = target_of(&target)};
 	e->answer = (struct dir_resolved){.class = RCPT_LOCAL};
@@ -126,7 +144,6 @@ void service_resolve(struct work *w)
 {
 	const struct dir_resolve *ask = w->req->msg;
 	struct grant_ask grant = grant_for(ask, w->peer, grants_epoch(w->service->grants));
-	uint64_t state = resolve_cache_state(w->service->cache);
 	struct finder finder = work_finder(w);
 	struct resolve_rules rules = resolve_rules_of(w->conf, &finder);
 	struct dir_resolved answer = {0};
@@ -139,7 +156,11 @@ void service_resolve(struct work *w)
 		rpc_refuse(w->req, &err);
 		return;
 	}
-	resolve_cache_put(w->service->cache, state, ask->address, &r);
+	resolve_cache_put(w->service->cache, w->cache_state, ask->address, &r);
+	if (r.foreign.len > 0)
+		resolve_cache_put_domain(w->service->cache, w->cache_state, r.foreign,
+					 DOMAIN_ELSEWHERE | DOMAIN_FOREIGN);
+	answer.everybody = r.foreign.len > 0;
 	answer.class = (uint8_t)r.class;
 	answer.targets.n = r.targets.n;
 	answer.targets.v = ARENA_ARRAY(&w->req->arena, struct dir_target, r.targets.n ? r.targets.n : 1);

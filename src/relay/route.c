@@ -129,6 +129,16 @@ static void add_here(struct division *d, size_t i, const struct dir_target *targ
 	vec_push_arena(d->a->arena, &d->here, add);
 }
 
+/* What directory could not route. */
+static void refuse(struct attempt *a, size_t i, enum err_kind kind, struct str code, struct str text)
+{
+	const char *class = kind == ERR_PERM ? "5" : "4";
+	struct str given = str_starts(code, str_from(class)) ? code : kind == ERR_PERM ? STR("5.1.3") : STR("4.3.0");
+
+	outcome_set(a, i, kind == ERR_PERM ? OUTCOME_FAILED : OUTCOME_DEFERRED, arena_strz(a->arena, given),
+		    arena_strz(a->arena, text));
+}
+
 /* What directory says of a far address: true, or the recipient has his outcome. */
 static bool ask_route(struct attempt *a, size_t i, struct str address, struct dir_routed *routed_r,
 		      struct rpc_reply *hold)
@@ -138,10 +148,7 @@ static bool ask_route(struct attempt *a, size_t i, struct str address, struct di
 
 	if (rpc_call(a->relay->directory, &DIR_ROUTE, &ask, routed_r, hold, true, DIRECTORY_TIMEOUT_MS, &err) == 0)
 		return true;
-	if (err.kind == ERR_PERM)
-		outcome_set(a, i, OUTCOME_FAILED, err.code[0] == '5' ? err.code : "5.1.3", err.text);
-	else
-		outcome_set(a, i, OUTCOME_DEFERRED, err.code[0] == '4' ? err.code : "4.3.0", err.text);
+	refuse(a, i, err.kind, str_from(err.code), str_from(err.text));
 	return false;
 }
 
@@ -193,26 +200,68 @@ static void resolve_add(struct division *d, size_t i, struct str address)
 	rpc_reply_release(&hold);
 }
 
-/* What was elsewhere when it came is routed at once: one question instead of two. */
-static void rcpt_divide(struct division *d, size_t i)
+static bool came_for_elsewhere(const struct queue_rcpt *rcpt)
 {
-	const struct queue_rcpt *rcpt = &d->a->message->rcpts.v[i];
-	struct dir_routed routed;
-	struct rpc_reply hold;
+	return rcpt->account == 0 && str_rchr(rcpt->address, '@') >= 0;
+}
 
-	if (rcpt->account != 0 || str_rchr(rcpt->address, '@') < 0) {
-		resolve_add(d, i, rcpt->address);
-		return;
-	}
+static void routed_add(struct division *d, size_t i, const struct dir_routed_one *one)
+{
+	const struct dir_routed *r = &one->routed;
+	struct str address = d->a->message->rcpts.v[i].address;
+
+	if (one->kind)
+		refuse(d->a, i, (enum err_kind)one->kind, one->code, one->text);
+	else if (is_far(r))
+		add_elsewhere(d, i, r->recipient.len > 0 ? r->recipient : address, r->transport, r->nexthop);
+	else
+		resolve_add(d, i, address);
+}
+
+/* These recipients of the message, by one question. */
+static void route_these(struct division *d, const size_t *list, size_t n)
+{
+	struct attempt *a = d->a;
+	struct dir_address *addresses = ARENA_ARRAY(a->arena, struct dir_address, n);
+	struct dir_route_all ask = {.sender = a->message->sender, .recipients = {addresses, n}};
+	struct dir_routed_all answer;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+	int rc;
+
+	for (size_t i = 0; i < n; i++)
+		addresses[i].address = a->message->rcpts.v[list[i]].address;
 	rpc_reply_init(&hold);
-	if (ask_route(d->a, i, rcpt->address, &routed, &hold)) {
-		if (is_far(&routed))
-			add_elsewhere(d, i, routed.recipient.len > 0 ? routed.recipient : rcpt->address,
-				      routed.transport, routed.nexthop);
+	rc = rpc_call(a->relay->directory, &DIR_ROUTE_ALL, &ask, &answer, &hold, true, DIRECTORY_TIMEOUT_MS, &err);
+	if (rc == 0 && answer.recipients.n != n)
+		rc = err_set(&err, ERR_TEMP, "4.3.0", "directory answered for %zu of %zu", answer.recipients.n, n);
+	for (size_t i = 0; i < n; i++)
+		if (rc == 0)
+			routed_add(d, list[i], &answer.recipients.v[i]);
 		else
-			resolve_add(d, i, rcpt->address);
-	}
+			refuse(a, list[i], ERR_TEMP, str_from(err.code), str_from(err.text));
 	rpc_reply_release(&hold);
+}
+
+/* What was elsewhere when it came is routed at once; of what is here directory says who it is. */
+static void rcpts_divide(struct division *d)
+{
+	const struct queue_message *m = d->a->message;
+	size_t list[DIR_ROUTE_ALL_MAX], n = 0;
+
+	for (size_t i = 0; i < m->rcpts.n; i++) {
+		if (!came_for_elsewhere(&m->rcpts.v[i])) {
+			resolve_add(d, i, m->rcpts.v[i].address);
+			continue;
+		}
+		list[n++] = i;
+		if (n == DIR_ROUTE_ALL_MAX) {
+			route_these(d, list, n);
+			n = 0;
+		}
+	}
+	if (n > 0)
+		route_these(d, list, n);
 }
 
 static void drop_jobs(struct division *d)
@@ -255,11 +304,11 @@ void attempt_divide(struct attempt *a)
 	struct job **jobs;
 
 	attempt_log_active(a);
-	for (size_t i = 0; i < a->message->rcpts.n; i++)
-		if (attempt_is_expired(a))
+	if (!attempt_is_expired(a))
+		rcpts_divide(&d);
+	else
+		for (size_t i = 0; i < a->message->rcpts.n; i++)
 			outcome_set(a, i, OUTCOME_FAILED, "5.4.7", "delivery time expired");
-		else
-			rcpt_divide(&d, i);
 	if (d.jobs.n + d.here.n > 0 && load(&d) && d.here.n > 0) {
 		struct job *j = job_new(a, JOB_STORE);
 

@@ -2,6 +2,7 @@
  *
  * Everything that can be known of a recipient is known here: unknown users, relaying and full mailboxes are
  * answered while the client still holds the message, never by a bounce afterwards. */
+#include "base/clock.h"
 #include "smtp/smtp.h"
 
 static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err *err, struct str text)
@@ -33,6 +34,50 @@ static struct str lookup_address(struct smtp_session *c, const struct address *r
 	return copy;
 }
 
+/* So long directory's word for a whole domain holds, in one transaction: a mailing to thousands does not ask for each.
+ */
+#define FOREIGN_MS 1000
+
+static struct str domain_key(struct smtp_session *c, struct str domain)
+{
+	char *key = arena_alloc(&c->mail.arena, domain.len + 1);
+
+	for (size_t i = 0; i < domain.len; i++)
+		key[i] = ascii_lower(domain.ptr[i]);
+	return str_of(key, domain.len);
+}
+
+static bool known_foreign(struct smtp_session *c, struct str domain)
+{
+	const int64_t *since = c->mail.foreign ? map_get(c->mail.foreign, domain_key(c, domain)) : NULL;
+
+	return since != NULL && clock_ms() - *since < FOREIGN_MS;
+}
+
+/* Most messages have one recipient: what is known of his domain will not be asked for. */
+static void note_foreign(struct smtp_session *c, struct str domain)
+{
+	int64_t *since;
+
+	if (c->mail.rcpts.n == 0 || domain.len == 0)
+		return;
+	if (c->mail.foreign == NULL)
+		c->mail.foreign = map_new();
+	since = ARENA_NEW(&c->mail.arena, int64_t);
+	*since = clock_ms();
+	map_set(c->mail.foreign, domain_key(c, domain), since);
+}
+
+static void answer_foreign(struct smtp_session *c, struct str address, struct dir_resolved *found_r)
+{
+	struct dir_target *target = ARENA_NEW(&c->mail.arena, struct dir_target);
+
+	*target = (struct dir_target){.address = address, .extension = STR("")};
+	*found_r = (struct dir_resolved){.class = RCPT_REMOTE, .full_code = STR(""), .full_text = STR("")};
+	found_r->targets.v = target;
+	found_r->targets.n = 1;
+}
+
 static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, struct dir_resolved *found_r,
 			struct rpc_reply *hold, struct err *err)
 {
@@ -40,9 +85,16 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 		.session = c->mail.grant, .address = lookup_address(c, rcpt), .admit = 1, .size = c->mail.args.size};
 	struct err why = ERR_NONE;
 
-	c->mail.granted = true;
-	if (smtp_directory(c, &DIR_RESOLVE, &ask, found_r, hold, &why) == 0)
+	if (known_foreign(c, rcpt->domain)) {
+		answer_foreign(c, ask.address, found_r);
 		return 0;
+	}
+	c->mail.granted = true;
+	if (smtp_directory(c, &DIR_RESOLVE, &ask, found_r, hold, &why) == 0) {
+		if (found_r->everybody)
+			note_foreign(c, rcpt->domain);
+		return 0;
+	}
 	smtp_log(c, "warning: %.*s: recipient look-up failed: %s", STR_ARG(ask.address), why.text);
 	return err_set(err, ERR_TEMP, "4.3.0", "<%.*s>: Temporary lookup failure", STR_ARG(ask.address));
 }
@@ -60,23 +112,17 @@ static int rcpt_admit(const struct dir_resolved *found, struct str text, struct 
 		       "<%.*s>: Recipient address rejected: %.*s", STR_ARG(text), STR_ARG(found->full_text));
 }
 
-/* Adds a recipient of the delivery, once: whom two addresses lead to gets one copy. Returns its index. */
+/* Adds a recipient of the delivery; its index. */
 static size_t target_add(struct smtp_session *c, const struct dir_target *target, const struct rcpt_args *rcpt,
 			 struct str given)
 {
 	struct smtp_mail *m = &c->mail;
 	struct delivery_rcpt add = {
-		.account = target->account, .index = (uint32_t)m->targets.n, .notify = rcpt->notify};
+		.account = target->account, .address = target->address, .original = given, .notify = rcpt->notify};
 
-	for (size_t i = 0; i < m->targets.n; i++)
-		if (m->targets.v[i].account == target->account && str_ieq(m->targets.v[i].address, target->address))
-			return i;
 	m->elsewhere = m->elsewhere || target->account == 0;
-	add.address = arena_str(&m->arena, target->address);
-	add.original = given;
-	add.orcpt = arena_str(&m->arena, rcpt->orcpt);
-	vec_push_arena(&m->arena, &m->targets, add);
-	return m->targets.n - 1;
+	add.orcpt = rcpt->orcpt;
+	return smtp_target_add(m, &add);
 }
 
 static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, const struct dir_resolved *found,

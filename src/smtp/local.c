@@ -291,11 +291,6 @@ bool smtp_local_ready(struct smtp_session *c)
 	return !c->mail.local.spoiled && (c->mail.local.rcpts.n > 0 || c->mail.local.extract);
 }
 
-void smtp_local_reset(struct smtp_session *c)
-{
-	map_free(&c->mail.local.seen);
-}
-
 static bool is_phrase(struct str name)
 {
 	for (size_t i = 0; i < name.len; i++)

@@ -19,23 +19,6 @@ static void delivery_id(struct smtp_session *c)
 		memcpy(c->mail.id, hash, DELIVERY_ID_SIZE);
 }
 
-/* Whom two addresses lead to gets one copy. */
-static void target_add(struct smtp_session *c, const struct delivery_rcpt *add)
-{
-	struct smtp_mail *m = &c->mail;
-	struct str key = arena_printf(&m->arena, "%llu %.*s", (unsigned long long)add->account, STR_ARG(add->address));
-
-	for (size_t i = 0; i < key.len; i++)
-		((char *)(uintptr_t)key.ptr)[i] = ascii_lower(key.ptr[i]);
-	if (m->local.seen == NULL)
-		m->local.seen = map_new();
-	if (map_get(m->local.seen, key) != NULL)
-		return;
-	vec_push_arena(&m->arena, &m->targets, *add);
-	m->targets.v[m->targets.n - 1].index = (uint32_t)m->targets.n - 1;
-	map_set(m->local.seen, key, (void *)(uintptr_t)m->targets.n);
-}
-
 /* Accounts of ours are served at once. Everybody else is the queue's: relay finds the way, or bounces. */
 static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *rcpt)
 {
@@ -53,14 +36,14 @@ static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *r
 			add.original = rcpt->address;
 			add.account = found.targets.v[i].account;
 			add.address = arena_str(&c->mail.arena, found.targets.v[i].address);
-			target_add(c, &add);
+			(void)smtp_target_add(&c->mail, &add);
 		}
 	} else {
 		add.address = rcpt->address;
 		/* Nothing is said twice, or of what was not tried: 50,000 of them must fit into one envelope. */
 		add.state = DELIVERY_DEFERRED;
 		add.err.kind = ERR_TEMP;
-		target_add(c, &add);
+		(void)smtp_target_add(&c->mail, &add);
 	}
 	rpc_reply_release(&hold);
 }

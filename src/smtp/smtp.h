@@ -69,8 +69,7 @@ struct smtp_local {
 	struct str sender;    /* as given */
 	bool resent;	      /* the header has Resent- fields, whose recipients count */
 	bool too_many;
-	bool spoiled;	  /* a part of it was refused: then all is */
-	struct map *seen; /* of targets: key to index plus one; NULL: none yet */
+	bool spoiled; /* a part of it was refused: then all is */
 	VEC(struct smtp_local_rcpt) rcpts, header, header_resent;
 };
 
@@ -93,6 +92,8 @@ struct smtp_mail {
 	VEC(struct str) fields; /* to be put in front of it: PREPEND */
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
+	struct map *seen;    /* of targets, where they are many: key to index plus one */
+	struct map *foreign; /* domain -> int64_t: when directory said that it is not ours */
 	bool filtering;
 	struct smtp_filter filter;
 	struct content content;
@@ -181,6 +182,9 @@ void smtp_log_delivery(struct smtp_session *c, const struct delivery *d, const s
 /* ---- transaction.c ---- */
 /* Ends the transaction, whatever its state: blobs, grants and memory are given back. */
 void smtp_mail_reset(struct smtp_session *c);
+/* Adds a recipient of the delivery, once: whom two addresses lead to gets one copy. Strings are copied, but for
+ * `original`. Returns its index. */
+size_t smtp_target_add(struct smtp_mail *m, const struct delivery_rcpt *target);
 void smtp_mail_begin(struct smtp_session *c);
 /* A queue id as Postfix's long ones: time first, so that they sort. */
 /* Sends what was waiting for its reply to leave. */
@@ -223,7 +227,6 @@ bool smtp_local_ready(struct smtp_session *c);
 /* VRFY: sendmail -bv may know. */
 enum next smtp_local_vrfy(struct smtp_session *c, struct str args);
 void smtp_local_spoil(struct smtp_session *c);
-void smtp_local_reset(struct smtp_session *c);
 /* The value of a missing From: field. Lives in the transaction's arena. */
 struct str smtp_local_from(struct smtp_session *c);
 enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size);

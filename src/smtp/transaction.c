@@ -33,6 +33,52 @@ void smtp_mail_begin(struct smtp_session *c)
 	delivery_id_make(m->id);
 }
 
+/* ---- whom it goes to ---- */
+
+#define TARGETS_FEW 16 /* looked through one by one */
+
+static struct str target_key(struct smtp_mail *m, const struct delivery_rcpt *t)
+{
+	char *key = arena_alloc(&m->arena, sizeof(t->account) + t->address.len);
+
+	memcpy(key, &t->account, sizeof(t->account));
+	for (size_t i = 0; i < t->address.len; i++)
+		key[sizeof(t->account) + i] = ascii_lower(t->address.ptr[i]);
+	return str_of(key, sizeof(t->account) + t->address.len);
+}
+
+/* The index plus one, or 0. */
+static size_t target_find(struct smtp_mail *m, const struct delivery_rcpt *t)
+{
+	if (m->targets.n >= TARGETS_FEW && m->seen == NULL) {
+		m->seen = map_new();
+		for (size_t i = 0; i < m->targets.n; i++)
+			map_set(m->seen, target_key(m, &m->targets.v[i]), (void *)(uintptr_t)(i + 1));
+	}
+	if (m->seen != NULL)
+		return (size_t)(uintptr_t)map_get(m->seen, target_key(m, t));
+	for (size_t i = 0; i < m->targets.n; i++)
+		if (m->targets.v[i].account == t->account && str_ieq(m->targets.v[i].address, t->address))
+			return i + 1;
+	return 0;
+}
+
+size_t smtp_target_add(struct smtp_mail *m, const struct delivery_rcpt *target)
+{
+	struct delivery_rcpt add = *target;
+	size_t found = target_find(m, target);
+
+	if (found > 0)
+		return found - 1;
+	add.index = (uint32_t)m->targets.n;
+	add.address = arena_str(&m->arena, target->address);
+	add.orcpt = arena_str(&m->arena, target->orcpt);
+	vec_push_arena(&m->arena, &m->targets, add);
+	if (m->seen != NULL)
+		map_set(m->seen, target_key(m, &add), (void *)(uintptr_t)m->targets.n);
+	return m->targets.n - 1;
+}
+
 void smtp_mail_reset(struct smtp_session *c)
 {
 	struct smtp_mail *m = &c->mail;
@@ -40,7 +86,6 @@ void smtp_mail_reset(struct smtp_session *c)
 
 	if (m->filtering)
 		smtp_filter_release(&m->filter);
-	smtp_local_reset(c);
 	content_drop(&m->content, &c->env);
 	session_bulk_drop(c->s);
 	if (m->granted) {
@@ -48,6 +93,8 @@ void smtp_mail_reset(struct smtp_session *c)
 
 		(void)!rpc_send_later(c->server->directory, &DIR_SESSION_END, &end);
 	}
+	map_free(&m->seen);
+	map_free(&m->foreign);
 	arena_clear(&arena);
 	*m = (struct smtp_mail){.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR("")};
 }

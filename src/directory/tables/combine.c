@@ -17,13 +17,16 @@ static const struct table_ops static_ops = {.find = static_find, .free = free};
 struct table *table_open_static(const struct opening *o, struct err *err)
 {
 	struct str value = o->name;
+	struct table *t;
 
 	if (value.ptr[0] == '{' && !table_braces(o->name, &value)) {
 		err_set(err, ERR_SYNTAX, "", "%.*s: a brace is not closed, or something stands behind it",
 			STR_ARG(str_sub(o->spec, 0, 60)));
 		return NULL;
 	}
-	return table_new(o, &static_ops, str_dup(value), true);
+	t = table_new(o, &static_ops, str_dup(value), true);
+	t->quick = true;
+	return t;
 }
 
 /* ---- fail:name: every look-up fails for now ---- */

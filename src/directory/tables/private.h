@@ -18,6 +18,7 @@ struct table {
 	void *data;
 	char *name;
 	bool parts; /* table_takes_parts() */
+	bool quick; /* table_is_quick() */
 	bool fold;  /* keys are folded to lower case, here and in the file */
 };
 

@@ -21,6 +21,7 @@ struct table_set {
 	VEC(struct entry *) entries;
 	struct map *lists;   /* "/file" in a list -> struct str, its elements */
 	struct map *aliases; /* files in the form of aliases(5) */
+	bool slow_routes;    /* a table of those in routing[] is not quick */
 };
 
 /* ---- which parameters name tables ---- */
@@ -78,6 +79,23 @@ static const struct {
 	{"smtpd_data_restrictions", RESTRICTIONS, SMTPD},
 	{"smtpd_etrn_restrictions", RESTRICTIONS, SMTPD},
 };
+
+/* Which of them say where mail goes (directory/route.h). */
+static const char *const routing[] = {"mydestination",
+				      "relay_domains",
+				      "relocated_maps",
+				      "sender_dependent_default_transport_maps",
+				      "sender_dependent_relayhost_maps",
+				      "transport_maps",
+				      "virtual_alias_domains"};
+
+static bool is_routing(const char *parameter)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(routing); i++)
+		if (strcmp(parameter, routing[i]) == 0)
+			return true;
+	return false;
+}
 
 bool table_set_may_ask(enum process_role role, struct str parameter)
 {
@@ -163,12 +181,14 @@ static int add_table(struct adding *a, struct str spec, struct err *err)
 
 	if (e) {
 		e->roles |= a->roles;
+		a->set->slow_routes |= is_routing(a->parameter) && !table_is_quick(e->table);
 		return 0;
 	}
 	e = ARENA_NEW(&a->set->arena, struct entry);
 	*e = (struct entry){.parameter = a->parameter, .roles = a->roles, .table = table_open(spec, &source, err)};
 	if (e->table == NULL)
 		return err_context(err, "%s", a->parameter);
+	a->set->slow_routes |= is_routing(a->parameter) && !table_is_quick(e->table);
 	vec_push(&a->set->entries, e);
 	map_set(a->set->tables, spec, e);
 	return 0;
@@ -322,6 +342,11 @@ bool table_set_next(const struct table_set *s, size_t *at, const char **paramete
 	*parameter_r = s->entries.v[*at]->parameter;
 	*table_r = s->entries.v[(*at)++]->table;
 	return true;
+}
+
+bool table_set_routes_quickly(const struct table_set *s)
+{
+	return !s->slow_routes;
 }
 
 bool table_set_may_read(const struct table_set *s, struct str list, enum process_role role)

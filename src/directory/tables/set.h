@@ -32,6 +32,9 @@ bool table_set_may_ask(enum process_role role, struct str parameter);
 /* Is every table in the list open, and open to that role? Elements that are no tables are nobody's secret. */
 bool table_set_may_read(const struct table_set *s, struct str list, enum process_role role);
 
+/* Where mail goes is told by tables that are quick (table_is_quick()). */
+bool table_set_routes_quickly(const struct table_set *s);
+
 /* ---- looking up: `list` is "type:name, type:name" ---- */
 /* part: the key is a part of what is looked for; tables of patterns are left out. */
 int maps_find(const struct table_set *s, struct str list, struct str key, bool part, struct arena *arena,

@@ -137,6 +137,11 @@ bool table_each(const struct table *t, void (*f)(void *ctx, struct str key, stru
 	return t->ops->each != NULL && t->ops->each(t, f, ctx);
 }
 
+bool table_is_quick(const struct table *t)
+{
+	return t->quick;
+}
+
 size_t table_bytes(const struct table *t)
 {
 	return t->ops->bytes ? t->ops->bytes(t) : 0;

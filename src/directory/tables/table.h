@@ -45,6 +45,8 @@ int table_find(const struct table *t, struct str key, struct arena *arena, struc
 /* Keys are compared as a whole: so parts of an address may be looked up in it. Tables of patterns (regexp, pcre, cidr)
  * are asked for whole addresses only. */
 bool table_takes_parts(const struct table *t);
+/* A look-up compares keys, and does nothing that could take long: no rules are walked, no query is made. */
+bool table_is_quick(const struct table *t);
 struct str table_name(const struct table *t); /* as opened */
 /* Visits every entry of a table that has a list of them (postmap -s). False: this type has none. */
 bool table_each(const struct table *t, void (*f)(void *ctx, struct str key, struct str value), void *ctx);

@@ -243,11 +243,14 @@ static const struct table_ops text_ops = {.find = text_find, .each = text_each, 
 static struct table *finish(struct text_build *b)
 {
 	struct text *x = NEW(struct text);
+	struct table *t;
 
 	*x = (struct text){.slots = b->slots, .mask = b->mask, .count = b->count, .seed = b->seed};
 	x->bytes = buf_detach(&b->bytes, &x->len);
 	x->bytes = mem_realloc(x->bytes, x->len + 1);
-	return table_new(b->o, &text_ops, x, true);
+	t = table_new(b->o, &text_ops, x, true);
+	t->quick = true;
+	return t;
 }
 
 typedef int line_fn(struct text_build *b, struct buf *line, unsigned number, struct err *err);

@@ -865,6 +865,136 @@ static void a_changed_configuration_is_asked_again(void **state)
 	rpc_reply_release(&hold);
 }
 
+/* Class of the answer; its only target is the address itself if it is foreign. */
+static enum rcpt_class foreign_as(struct fixture *f, const char *address, bool *everybody_r)
+{
+	struct rpc_reply hold;
+	struct dir_resolved r = resolve_as(f, 1, address, &hold);
+	enum rcpt_class class = (enum rcpt_class)r.class;
+
+	*everybody_r = r.everybody;
+	if (class == RCPT_REMOTE) {
+		assert_int_equal(r.targets.n, 1);
+		assert_int_equal(r.targets.v[0].account, 0);
+		assert_true(str_eq(r.targets.v[0].address, str_from(address)));
+	}
+	rpc_reply_release(&hold);
+	return class;
+}
+
+static void a_domain_is_foreign_until_somebody_adds_it(void **state)
+{
+	struct fixture *f = *state;
+	bool everybody;
+
+	for (int round = 0; round < 50; round++) {
+		for (int i = 0; i < 3; i++) {
+			assert_int_equal(foreign_as(f, "Some+one@Far.test", &everybody), RCPT_REMOTE);
+			assert_true(everybody);
+		}
+		assert_int_equal(domain_add(f->db, STR("far.test"), STR_NULL, &f->err), 0);
+		assert_int_equal(foreign_as(f, "someone@far.test", &everybody), RCPT_UNKNOWN);
+		assert_false(everybody);
+		assert_int_equal(domain_delete(f->db, STR("far.test"), &f->err), 0);
+	}
+	/* What is no domain is asked for each time. */
+	assert_int_equal(foreign_as(f, "someone@[192.0.2.1]", &everybody), RCPT_REMOTE);
+	assert_false(everybody);
+}
+
+static void a_table_may_know_single_addresses_of_a_foreign_domain(void **state)
+{
+	struct fixture *f = *state;
+	bool everybody;
+
+	assert_int_equal(foreign_as(f, "one@far.test", &everybody), RCPT_REMOTE);
+	use_tables(f, "mydestination =\nrelay_domains = relayed.test\n"
+		      "virtual_alias_maps = inline:{one@far.test=alice@example.test}\n");
+	for (int i = 0; i < 3; i++) {
+		struct rpc_reply hold;
+		struct dir_resolved r = resolve_as(f, 1, "one@far.test", &hold);
+
+		assert_int_equal(r.class, RCPT_REMOTE);
+		assert_int_equal(r.targets.v[0].account, f->alice);
+		assert_false(r.everybody);
+		rpc_reply_release(&hold);
+		assert_int_equal(foreign_as(f, "two@far.test", &everybody), RCPT_REMOTE);
+		assert_false(everybody);
+	}
+	use_tables(f, "mydestination =\nrelay_domains = relayed.test\n");
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(foreign_as(f, "two@relayed.test", &everybody), RCPT_RELAY);
+		assert_false(everybody);
+		assert_int_equal(foreign_as(f, "two@far.test", &everybody), RCPT_REMOTE);
+		assert_true(everybody);
+	}
+}
+
+static struct dir_routed_all route_all(struct fixture *f, struct rpc_channel *by, const char *const *addresses,
+				       size_t n, struct rpc_reply *hold)
+{
+	struct dir_address list[8];
+	struct dir_route_all ask = {.sender = STR("a@b.test"), .recipients = {list, n}};
+	struct dir_routed_all answer = {0};
+
+	for (size_t i = 0; i < n; i++)
+		list[i].address = str_from(addresses[i]);
+	rpc_reply_init(hold);
+	if (rpc_call(by, &DIR_ROUTE_ALL, &ask, &answer, hold, true, WAIT_MS, &f->err) < 0)
+		fail_msg("%s", f->err.text);
+	assert_int_equal(answer.recipients.n, n);
+	return answer;
+}
+
+static bool goes_by(const struct dir_routed_one *one, enum route_class class, const char *transport,
+		    const char *nexthop)
+{
+	return one->kind == 0 && one->routed.class == class && str_eq(one->routed.transport, str_from(transport)) &&
+	       str_eq(one->routed.nexthop, str_from(nexthop));
+}
+
+static void many_recipients_are_routed_by_one_question(void **state)
+{
+	static const char *const all[] = {"u@t.test", "u@bad..test", "alice@example.test", "U@far.test",
+					  "u@relayed.test"};
+	static const char *const elsewhere[] = {"u@far.test", "u@t.test", "v@relayed.test"};
+	static const char *const maps[] = {"inline:{ {t.test = lmtp:unix:/x} }",
+					   "regexp:{ {/@t.test$$/ lmtp:unix:/x} }"};
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 9, PROCESS_RELAY);
+	struct dir_routed_all r;
+	struct rpc_reply hold;
+
+	for (size_t k = 0; k < ARRAY_SIZE(maps); k++) {
+		use_tables(f,
+			   arena_printf(&f->arena,
+					"mydestination =\nrelay_domains = relayed.test\ntransport_maps = %s\n", maps[k])
+				   .ptr);
+		for (int i = 0; i < 3; i++) {
+			r = route_all(f, relay, all, ARRAY_SIZE(all), &hold);
+			assert_true(goes_by(&r.recipients.v[0], ROUTE_DEFAULT, "lmtp", "unix:/x"));
+			assert_int_equal(r.recipients.v[1].kind, ERR_PERM);
+			assert_true(str_eq(r.recipients.v[1].code, STR("5.1.3")));
+			assert_int_equal(r.recipients.v[2].routed.class, ROUTE_VIRTUAL);
+			assert_true(goes_by(&r.recipients.v[3], ROUTE_DEFAULT, "smtp", "far.test"));
+			assert_true(str_eq(r.recipients.v[3].routed.recipient, STR("U@far.test")));
+			assert_true(goes_by(&r.recipients.v[4], ROUTE_RELAY, "relay", "relayed.test"));
+			rpc_reply_release(&hold);
+			/* These may be answered without asking the database. */
+			r = route_all(f, relay, elsewhere, ARRAY_SIZE(elsewhere), &hold);
+			assert_true(goes_by(&r.recipients.v[0], ROUTE_DEFAULT, "smtp", "far.test"));
+			assert_true(goes_by(&r.recipients.v[1], ROUTE_DEFAULT, "lmtp", "unix:/x"));
+			assert_true(goes_by(&r.recipients.v[2], ROUTE_RELAY, "relay", "relayed.test"));
+			rpc_reply_release(&hold);
+		}
+	}
+	assert_int_equal(domain_add(f->db, STR("far.test"), STR_NULL, &f->err), 0);
+	r = route_all(f, relay, elsewhere, 1, &hold);
+	assert_int_equal(r.recipients.v[0].routed.class, ROUTE_VIRTUAL);
+	rpc_reply_release(&hold);
+	rpc_channel_free(&relay);
+}
+
 static void a_store_that_goes_while_it_is_asked_costs_no_answer(void **state)
 {
 	struct fixture *f = *state;
@@ -923,6 +1053,9 @@ int main(void)
 		T(the_stores_word_on_the_size_comes_with_the_answer),
 		T(nothing_stale_is_answered_once_a_change_was_acknowledged),
 		T(a_changed_configuration_is_asked_again),
+		T(a_domain_is_foreign_until_somebody_adds_it),
+		T(a_table_may_know_single_addresses_of_a_foreign_domain),
+		T(many_recipients_are_routed_by_one_question),
 		T(a_store_that_goes_while_it_is_asked_costs_no_answer),
 		T(a_broken_database_is_told_as_a_failure_of_the_moment),
 	};

@@ -95,7 +95,11 @@ static inline void fake_resolve(struct fakes *f, struct rpc_request *req)
 		rpc_refuse(req, &err);
 		return;
 	}
-	if (!str_ieq(domain, STR("example.test"))) {
+	if (str_ieq(domain, STR("everybody.test"))) {
+		found.class = RCPT_REMOTE;
+		found.everybody = 1;
+		two[found.targets.n++] = (struct dir_target){.address = ask->address, .extension = STR("")};
+	} else if (!str_ieq(domain, STR("example.test"))) {
 		found.class = RCPT_REMOTE;
 		two[found.targets.n++] = fake_target(0);
 	} else if (fake_account(local) > 0) {
@@ -174,6 +178,28 @@ static inline void fake_auth_step(struct rpc_request *req)
 		fake_auth(req, str_ends(ask->response, STR("secret")), "wrong password");
 }
 
+static inline struct dir_routed fake_route(struct str recipient)
+{
+	bool ours = str_iends(recipient, STR("@example.test"));
+
+	return (struct dir_routed){.class = ours ? ROUTE_VIRTUAL : ROUTE_DEFAULT,
+				   .transport = ours ? STR("virtual") : STR("error"),
+				   .nexthop = STR("5.4.4 far away"),
+				   .recipient = recipient};
+}
+
+static inline void fake_route_all(struct rpc_request *req)
+{
+	const struct dir_route_all *ask = req->msg;
+	struct dir_routed_all answer = {0};
+
+	answer.recipients.v = ARENA_ARRAY(&req->arena, struct dir_routed_one, ask->recipients.n + 1);
+	answer.recipients.n = ask->recipients.n;
+	for (size_t i = 0; i < ask->recipients.n; i++)
+		answer.recipients.v[i].routed = fake_route(ask->recipients.v[i].address);
+	rpc_answer(req, &answer);
+}
+
 static inline void fake_directory(void *ctx, struct rpc_request *req)
 {
 	struct fakes *f = ctx;
@@ -183,14 +209,11 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 	if (req->number == DIR_RESOLVE.number) {
 		fake_resolve(f, req);
 	} else if (req->number == DIR_ROUTE.number) {
-		const struct dir_route *ask = req->msg;
-		bool ours = str_iends(ask->recipient, STR("@example.test"));
-		struct dir_routed routed = {.class = ours ? ROUTE_VIRTUAL : ROUTE_DEFAULT,
-					    .transport = ours ? STR("virtual") : STR("error"),
-					    .nexthop = STR("5.4.4 far away"),
-					    .recipient = ask->recipient};
+		struct dir_routed routed = fake_route(((const struct dir_route *)req->msg)->recipient);
 
 		rpc_answer(req, &routed);
+	} else if (req->number == DIR_ROUTE_ALL.number) {
+		fake_route_all(req);
 	} else if (req->number == DIR_MECHANISMS.number) {
 		rpc_answer(req, &list);
 	} else if (req->number == DIR_AUTH_START.number) {
