@@ -332,20 +332,18 @@ static bool is_passing(const struct err *err)
  * has noted it, so it is told again and again; a full disk, which notifications do not fit on, has room for that. */
 static int report(struct attempt *a, struct err *err)
 {
-	struct queue_result result;
 	bool warned = false;
 
-	result_make(a, &result);
 	for (;;) {
 		bool stopping = atomic_load(&a->relay->stopping);
 
-		if (report_once(a, &result, err) == 0)
+		if (report_once(a, &a->result, err) == 0)
 			return 0;
 		/* A report of its own changes nothing by waiting: it comes back. */
 		if (stopping || a->info->part == QUEUE_PART_REPORT)
 			return -1;
-		if (result.bounces.n > 0 && (err->kind == ERR_FULL || err->kind == ERR_LIMIT)) {
-			bounce_put_off(a, &result);
+		if (a->result.bounces.n > 0 && (err->kind == ERR_FULL || err->kind == ERR_LIMIT)) {
+			bounce_put_off(a, &a->result);
 			continue;
 		}
 		if (!is_passing(err))
@@ -358,30 +356,87 @@ static int report(struct attempt *a, struct err *err)
 	}
 }
 
-void attempt_finish(struct attempt *a)
+/* The message has ended, and the store may have it from this attempt, or from that of another part. */
+static bool has_to_confirm(const struct attempt *a)
+{
+	return a->ended && a->message->delivery_id.len == DELIVERY_ID_SIZE &&
+	       (a->done.accounts.n > 0 || !a->info->alone || a->info->attempts > 0);
+}
+
+/* The queue has noted it: what the log says, and whom that frees. */
+static void conclude(struct attempt *a)
 {
 	const struct queue_message *m = a->message;
-	int64_t end_us = clock_us();
-	struct err err = ERR_NONE;
 	struct log_gather lines;
 
-	judge(a);
-	FAULT_POINT("relay.sent");
-	if (report(a, &err) < 0) {
-		/* It comes back, and the store answers the repetition with what it did. */
-		log_warning("%.*s: the queue did not take the result: %s", STR_ARG(m->id), err.text);
-		attempt_release(a, REFUSED_PAUSE_MS);
-		return;
-	}
 	log_gather(&lines);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		if (a->rcpts[i].outcome)
-			log_outcome(a, &a->rcpts[i], end_us);
+			log_outcome(a, &a->rcpts[i], a->end_us);
 	if (a->ended)
 		log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 	log_gathered(&lines);
-	if (a->ended && m->delivery_id.len == DELIVERY_ID_SIZE) {
+	if (has_to_confirm(a)) {
 		memcpy(a->done.id, m->delivery_id.ptr, DELIVERY_ID_SIZE);
 		deliver_confirm(&a->relay->env, &a->done);
 	}
+}
+
+static void report_and_conclude(struct attempt *a)
+{
+	struct err err = ERR_NONE;
+
+	if (report(a, &err) == 0) {
+		conclude(a);
+		return;
+	}
+	/* It comes back, and the store answers the repetition with what it did. */
+	log_warning("%.*s: the queue did not take the result: %s", STR_ARG(a->message->id), err.text);
+	attempt_release(a, REFUSED_PAUSE_MS);
+}
+
+void attempt_go_on(struct attempt *a)
+{
+	if (a->state == ATTEMPT_UNREPORTED)
+		report_and_conclude(a);
+	else if (a->state == ATTEMPT_NOTED)
+		conclude(a);
+}
+
+/* On whichever thread reads the queue's channel. */
+static void reported(void *ctx, const void *reply, const struct err *err)
+{
+	const struct queue_ended *answer = reply;
+	struct attempt *a = ctx;
+
+	a->ended = answer && answer->ended;
+	a->state = answer || err->kind == ERR_NOT_FOUND ? ATTEMPT_NOTED : ATTEMPT_UNREPORTED; /* as report_once() */
+	if (a->state == ATTEMPT_NOTED && !has_to_confirm(a)) {
+		conclude(a);
+		a->state = ATTEMPT_OVER;
+	}
+	dispatch_reported(a);
+}
+
+/* Nobody is told anything but the queue, whose answer changes nothing any more: no thread waits for it. The report has
+ * left all the same when rpc_call_async() returns: the queue notes it whatever becomes of us. */
+static bool may_go_alone(const struct attempt *a)
+{
+	return a->info->part != QUEUE_PART_REPORT && a->result.bounces.n == 0;
+}
+
+bool attempt_finish(struct attempt *a)
+{
+	a->end_us = clock_us();
+	judge(a);
+	FAULT_POINT("relay.sent");
+	result_make(a, &a->result);
+	if (may_go_alone(a)) {
+		dispatch_reporting(a->relay);
+		if (rpc_call_async(a->relay->env.queue, &QUEUE_RESULT, &a->result, RESULT_TIMEOUT_MS, reported, a) == 0)
+			return false;
+		dispatch_not_reporting(a->relay);
+	}
+	report_and_conclude(a);
+	return true;
 }

@@ -112,7 +112,7 @@ static void thread_start(struct relay *r)
 	pthread_attr_t attr;
 	pthread_t thread;
 
-	if (d->threads >= d->thread_limit || d->stopping)
+	if (d->threads >= d->thread_limit)
 		return;
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -235,19 +235,71 @@ bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back)
 }
 
 /* The attempt is nobody's any more: there is room for another. */
-static void attempt_over(struct relay *r, struct attempt *a)
+static void attempt_end(struct relay *r, struct attempt *a, bool was_reporting)
 {
 	struct dispatch *d = &r->d;
 	size_t bytes = a->bytes;
 
-	/* A claim of what has ended meanwhile ends nothing. */
-	while (!held_leave(&r->held, a->message, a->info->part))
-		attempt_release(a, 0);
 	attempt_free(&a);
 	pthread_mutex_lock(&d->lock);
 	d->held--;
 	d->held_bytes -= bytes;
+	d->reporting -= was_reporting;
 	pthread_cond_broadcast(&d->room);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void attempt_over(struct relay *r, struct attempt *a)
+{
+	/* A claim of what has ended meanwhile ends nothing. */
+	while (!held_leave(&r->held, a->message, a->info->part))
+		attempt_release(a, 0);
+	attempt_end(r, a, false);
+}
+
+/* Into the line, at its end. Under the lock. */
+static void attempt_line(struct dispatch *d, struct attempt *a)
+{
+	a->next = NULL;
+	if (d->fresh_last)
+		d->fresh_last->next = a;
+	else
+		d->fresh = a;
+	d->fresh_last = a;
+}
+
+void dispatch_reporting(struct relay *r)
+{
+	pthread_mutex_lock(&r->d.lock);
+	r->d.reporting++;
+	pthread_mutex_unlock(&r->d.lock);
+}
+
+void dispatch_not_reporting(struct relay *r)
+{
+	pthread_mutex_lock(&r->d.lock);
+	r->d.reporting--;
+	pthread_cond_broadcast(&r->d.room);
+	pthread_mutex_unlock(&r->d.lock);
+}
+
+void dispatch_reported(struct attempt *a)
+{
+	struct relay *r = a->relay;
+	struct dispatch *d = &r->d;
+
+	if (a->state == ATTEMPT_OVER && held_leave(&r->held, a->message, a->info->part)) {
+		attempt_end(r, a, true);
+		return;
+	}
+	/* What is left to do may block. */
+	pthread_mutex_lock(&d->lock);
+	attempt_line(d, a);
+	if (d->idle > 0)
+		pthread_cond_signal(&d->work);
+	else
+		thread_start(r);
+	d->reporting--;
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -262,10 +314,8 @@ static void job_ended(struct job *j)
 	pthread_mutex_lock(&r->d.lock);
 	last = --a->jobs_left == 0;
 	pthread_mutex_unlock(&r->d.lock);
-	if (!last)
-		return;
-	attempt_finish(a);
-	attempt_over(r, a);
+	if (last && attempt_finish(a))
+		attempt_over(r, a);
 }
 
 void dispatch_divided(struct attempt *a, bool given_back)
@@ -280,8 +330,8 @@ void dispatch_divided(struct attempt *a, bool given_back)
 		return;
 	if (given_back)
 		attempt_release(a, GIVE_BACK_MS);
-	else
-		attempt_finish(a);
+	else if (!attempt_finish(a))
+		return;
 	attempt_over(r, a);
 }
 
@@ -430,12 +480,16 @@ static bool task_wait(struct dispatch *d)
 	return rc == 0 || d->timed.n;
 }
 
-static void divide(struct relay *r, struct attempt *a)
+static void attempt_run(struct relay *r, struct attempt *a)
 {
-	if (atomic_load(&r->stopping))
+	if (a->state != ATTEMPT_FRESH) {
+		attempt_go_on(a);
+		attempt_over(r, a);
+	} else if (atomic_load(&r->stopping)) {
 		dispatch_divided(a, true);
-	else
+	} else {
 		attempt_divide(a);
+	}
 }
 
 static void *worker(void *arg)
@@ -457,7 +511,7 @@ static void *worker(void *arg)
 		if (t.job)
 			job_run(r, t.job);
 		else
-			divide(r, t.attempt);
+			attempt_run(r, t.attempt);
 		pthread_mutex_lock(&d->lock);
 		t = (struct task){0};
 	}
@@ -483,11 +537,7 @@ void dispatch_add(struct relay *r, struct attempt *a)
 	a->jobs_left = 1; /* the dividing */
 	d->held++;
 	d->held_bytes += a->bytes;
-	if (d->fresh_last)
-		d->fresh_last->next = a;
-	else
-		d->fresh = a;
-	d->fresh_last = a;
+	attempt_line(d, a);
 	unlock_and_wake(r);
 }
 
@@ -530,8 +580,12 @@ void dispatch_wait_idle(struct relay *r)
 	struct dispatch *d = &r->d;
 
 	pthread_mutex_lock(&d->lock);
-	while (d->held)
+	while (d->held) {
 		wait_room(d, 1000);
+		pthread_mutex_unlock(&d->lock);
+		(void)rpc_channel_tend(r->env.queue);
+		pthread_mutex_lock(&d->lock);
+	}
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -586,7 +640,7 @@ void dispatch_release(struct relay *r)
 
 	dispatch_stop(r);
 	pthread_mutex_lock(&d->lock);
-	while (d->threads)
+	while (d->threads || d->reporting)
 		wait_room(d, 1000);
 	pthread_mutex_unlock(&d->lock);
 	for (a = d->fresh; a; a = next) {

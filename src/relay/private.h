@@ -50,6 +50,10 @@ struct job {
 	size_t here_count;
 };
 
+/* What is to be done with an attempt in the dispatcher's line: divide it; or after its report: report it again, log and
+ * confirm it, or only let go of it. */
+enum attempt_state { ATTEMPT_FRESH, ATTEMPT_UNREPORTED, ATTEMPT_NOTED, ATTEMPT_OVER };
+
 /* One claimed part while it is tried. */
 struct attempt {
 	struct attempt *next;
@@ -65,7 +69,9 @@ struct attempt {
 	struct attempt_rcpt *rcpts; /* as many as the message has */
 	struct delivery_done done;
 	struct str fingerprint; /* of the message as it came, or "" */
-	int64_t started_us;
+	int64_t started_us, end_us;
+	struct queue_result result; /* attempt_finish() */
+	enum attempt_state state;
 	size_t bytes;
 	bool granted;	    /* directory knows the session */
 	bool ended;	    /* the whole message, with this report */
@@ -84,6 +90,7 @@ struct dispatch {
 	VEC(struct site *) ready, timed; /* with something to do now; when their pause is over */
 	size_t ready_at;		 /* whose turn it is */
 	size_t held, held_bytes;	 /* attempts */
+	unsigned reporting;		 /* of them: the queue has not answered yet, and no thread waits for it */
 	unsigned threads, idle, remote_running;
 	unsigned thread_limit;
 	bool stopping;
@@ -127,8 +134,13 @@ bool held_leave(struct held *h, const struct queue_message *m, uint32_t part) WA
 
 /* dispatch.c */
 void dispatch_init(struct relay *r, unsigned thread_limit);
-/* Waits for the threads, which end when their work does. */
+/* Waits for the threads, which end when their work does, and for the queue's answers. */
 void dispatch_release(struct relay *r);
+/* An attempt is being reported, and no thread waits for the answer; or not, after all. */
+void dispatch_reporting(struct relay *r);
+void dispatch_not_reporting(struct relay *r);
+/* The answer has come, a's state says what is left to do. Any thread; does not block. */
+void dispatch_reported(struct attempt *a);
 void dispatch_stop(struct relay *r);
 /* Takes an attempt. */
 void dispatch_add(struct relay *r, struct attempt *a);
@@ -155,8 +167,11 @@ int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
 void attempt_log_active(const struct attempt *a);
 /* BY=...;R, and the time is over: it is not tried any more (RFC 2852 4.1.3). */
 bool attempt_is_expired(const struct attempt *a);
-/* The last job has ended: reports to the queue, logs, frees. */
-void attempt_finish(struct attempt *a);
+/* The last job has ended: reports to the queue and logs. False: the report is under way, and the attempt is
+ * dispatch_reported()'s. */
+bool attempt_finish(struct attempt *a) WARN_UNUSED;
+/* What its state says is left to do after attempt_finish(). Blocks. */
+void attempt_go_on(struct attempt *a);
 void attempt_free(struct attempt **a);
 /* Back to the queue, untouched; its destination rests for so long. */
 void attempt_release(struct attempt *a, unsigned pause_ms);

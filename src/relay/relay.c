@@ -159,6 +159,7 @@ void relay_run(struct relay *r)
 	while (!atomic_load(&r->stopping)) {
 		unsigned room = dispatch_room(r, ROOM_WAIT_MS);
 
+		(void)rpc_channel_tend(r->env.queue); /* at least every second: reports that nobody waits for */
 		if (room == 0 || claim(r, room, CLAIM_WAIT_MS, &err) >= 0)
 			continue;
 		if (!atomic_load(&r->stopping))

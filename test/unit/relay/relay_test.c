@@ -302,6 +302,27 @@ static void recipients_are_decided_one_by_one(void **state)
 	assert_int_equal(fakes.bounces.n, 1);
 }
 
+/* Whether anybody waits for the queue's word or not. */
+static void a_result_that_is_refused_is_told_again_once(void **state)
+{
+	static const char *const to[] = {"late@example.test", "x@far.test", "gone@example.test"};
+	static const char *const outcomes[] = {"3 2 4.2.2 the mailbox is full", "3 3 5.4.4 far away",
+					       "3 3 5.2.1 no mail here"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		struct queue_message m = message("alice@example.test", to[i]);
+
+		rcpts[0].account = i != 1;
+		rcpts[0].notify = i == 1 ? NOTIFY_NEVER : NOTIFY_FAILURE;
+		fakes.refuse_results = 1 + (unsigned)i % 2;
+		assert_string_equal(run(&m), outcomes[i]);
+		assert_int_equal(fakes.outcomes.n, 1);
+		assert_int_equal(fakes.bounces.n, i == 2);
+		assert_int_equal(fakes.refuse_results, 0);
+	}
+}
+
 static void *runner(void *r)
 {
 	relay_run(r);
@@ -335,6 +356,7 @@ int main(void)
 		cmocka_unit_test(what_was_held_is_not_old),
 		cmocka_unit_test(a_loop_ends),
 		cmocka_unit_test(recipients_are_decided_one_by_one),
+		cmocka_unit_test(a_result_that_is_refused_is_told_again_once),
 		cmocka_unit_test(run_ends_when_told),
 	};
 

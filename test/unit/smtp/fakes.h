@@ -47,9 +47,10 @@ struct fakes {
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
 	struct queue_message *claimable;
-	uint8_t warned;	      /* of it */
-	VEC(char *) outcomes; /* "index outcome code text" */
-	VEC(char *) bounces;  /* "sender|rcpt|body" */
+	unsigned refuse_results; /* so many, for now */
+	uint8_t warned;		 /* of it */
+	VEC(char *) outcomes;	 /* "index outcome code text" */
+	VEC(char *) bounces;	 /* "sender|rcpt|body" */
 };
 
 /* ---- directory ------------------------------------------------------------------------------------------- */
@@ -409,6 +410,10 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 		got.infos.n = got.messages.n;
 		rpc_answer(req, &got);
 		f->claimable = NULL;
+	} else if (req->number == QUEUE_RESULT.number && f->refuse_results > 0) {
+		f->refuse_results--;
+		err_set(&err, ERR_TEMP, "4.3.0", "not now");
+		rpc_refuse(req, &err);
 	} else if (req->number == QUEUE_RESULT.number) {
 		struct queue_ended ended = {.ended = 1};
 
