@@ -31,7 +31,7 @@ void base64_encode(struct buf *out, struct str in)
 	}
 }
 
-static int sextet(char c)
+int base64_value(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c - 'A';
@@ -51,7 +51,7 @@ static bool decode_quad(struct buf *out, const char *p, unsigned pad)
 	char bytes[3];
 
 	for (unsigned i = 0; i < 4; i++) {
-		int value = i < 4 - pad ? sextet(p[i]) : 0;
+		int value = i < 4 - pad ? base64_value(p[i]) : 0;
 
 		if (value < 0)
 			return false;

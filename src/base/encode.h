@@ -6,6 +6,7 @@
 
 /* RFC 4648 4, with padding, no line breaks. */
 void base64_encode(struct buf *out, struct str in);
+int base64_value(char c); /* 0 to 63; -1: not of the alphabet */
 /* Strict: padding required, no other characters. Returns false on anything else (out may hold a part). */
 bool base64_decode(struct buf *out, struct str in) WARN_UNUSED;
 void hex_encode(struct buf *out, struct str in); /* lower case */

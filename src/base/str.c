@@ -162,6 +162,18 @@ bool str_token(struct str *rest, const char *separators, struct str *token_r)
 	return end > 0;
 }
 
+struct str str_run(struct str *rest, bool (*is)(char))
+{
+	size_t n = 0;
+	struct str run;
+
+	while (n < rest->len && is(rest->ptr[n]))
+		n++;
+	run = str_sub(*rest, 0, n);
+	*rest = str_skip(*rest, n);
+	return run;
+}
+
 bool str_split(struct str s, char c, struct str *before_r, struct str *after_r)
 {
 	ptrdiff_t at = str_chr(s, c);

@@ -48,6 +48,7 @@ struct str str_trim(struct str s);	     /* without SP, HTAB, CR, LF at both ends
 bool str_token(struct str *rest, const char *separators, struct str *token_r);
 /* Splits at the first c: before_r without c, after_r behind it. Returns false (before_r = s) without c. */
 bool str_split(struct str s, char c, struct str *before_r, struct str *after_r);
+struct str str_run(struct str *rest, bool (*is)(char)); /* takes what is so off the front */
 
 /* Whole of s as a decimal number without sign or blanks. Returns false if it is not one, or overflows. */
 bool str_to_u64(struct str s, uint64_t *value_r) WARN_UNUSED;

@@ -9,18 +9,6 @@ static bool is_inner_name_char(char c)
 	return is_name_char(c) || c == '-' || c == '.' || c == '+';
 }
 
-static struct str take_run(struct str *rest, bool (*is)(char))
-{
-	size_t n = 0;
-	struct str run;
-
-	while (n < rest->len && is(rest->ptr[n]))
-		n++;
-	run = str_sub(*rest, 0, n);
-	*rest = str_skip(*rest, n);
-	return run;
-}
-
 static void skip_space(struct str *rest)
 {
 	while (rest->len > 0 && ascii_space(rest->ptr[0]))
@@ -159,7 +147,7 @@ static int expand_comparison(struct expander *e, struct str *rest, bool *true_r)
 	buf_init(&a, 1 << 20);
 	buf_init(&b, 1 << 20);
 	if (expand_operand(e, rest, &a) == 0) {
-		op = take_run(rest, is_operator_char);
+		op = str_run(rest, is_operator_char);
 		if (!is_operator(op))
 			result = syntax(e, *rest, "==, !=, <, <=, > or >= expected");
 		else if (expand_operand(e, rest, &b) == 0)
@@ -194,7 +182,7 @@ static int expand_braced(struct expander *e, struct str inner, struct buf *out)
 			return -1;
 		return expand_chosen(e, &b, yes, out);
 	}
-	name = take_run(&rest, is_inner_name_char);
+	name = str_run(&rest, is_inner_name_char);
 	skip_space(&rest);
 	if (name.len == 0)
 		return syntax(e, inner, "parameter name expected");
@@ -226,7 +214,7 @@ static int expand_dollar(struct expander *e, struct str *rest, struct buf *out)
 			return syntax(e, whole, brace ? "${ without }" : "$( without )");
 		return expand_braced(e, inner, out);
 	}
-	inner = take_run(rest, is_name_char);
+	inner = str_run(rest, is_name_char);
 	if (inner.len == 0)
 		return syntax(e, whole, "\"$\" without a name (a dollar sign is written $$)");
 	return expand_name(e, inner, out);
@@ -316,9 +304,9 @@ void expand_names(struct str text, void (*f)(void *ctx, struct str name), void *
 		if (at(text, '{') || at(text, '(')) {
 			text = str_skip(text, 1);
 			skip_space(&text);
-			name = take_run(&text, is_inner_name_char);
+			name = str_run(&text, is_inner_name_char);
 		} else {
-			name = take_run(&text, is_name_char);
+			name = str_run(&text, is_name_char);
 		}
 		if (name.len > 0)
 			f(ctx, name);

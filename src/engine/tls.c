@@ -109,7 +109,7 @@ void tls_log_errors(const char *what, const char *peer)
 	ERR_clear_error();
 }
 
-static int tls_failed(struct err *err, const char *what)
+int tls_failed(struct err *err, const char *what)
 {
 	char text[160] = "unknown reason";
 	unsigned long code = ERR_peek_last_error();

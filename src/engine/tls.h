@@ -30,4 +30,7 @@ bool tls_pem_not_after(struct str pem, int64_t *time_r) WARN_UNUSED;
 /* Call once before the jail: loads everything that OpenSSL would load lazily. */
 void tls_init(void);
 
+/* Sets err to "what: what the library says" and empties the library's list of errors. Returns -1. */
+int tls_failed(struct err *err, const char *what);
+
 #endif

@@ -218,7 +218,7 @@ static void read_time(struct date_reader *r, int hour, struct str *rest)
 	r->c.minute = take_number(rest, 2);
 	r->c.second = take_char(rest, ':') ? take_number(rest, 2) : 0;
 	if (take_char(rest, '.'))
-		lex_run(rest, is_digit);
+		str_run(rest, is_digit);
 	r->have_time = true;
 	if (r->c.minute < 0)
 		r->c.minute = 99;
@@ -240,7 +240,7 @@ static void read_number(struct date_reader *r, struct str *rest)
 	size_t digits = before.len - rest->len;
 
 	if (value < 0) {
-		lex_run(rest, is_digit); /* too long to mean anything */
+		str_run(rest, is_digit); /* too long to mean anything */
 		return;
 	}
 	if (rest->len > 0 && rest->ptr[0] == ':' && !r->have_time && digits <= 2)
@@ -275,7 +275,7 @@ bool date_parse(struct str value, int64_t *time_r, int *zone_r)
 		if (c == '(') {
 			lex_comment(&value, NULL);
 		} else if (ascii_alpha(c)) {
-			read_word(&r, lex_run(&value, is_alpha));
+			read_word(&r, str_run(&value, is_alpha));
 		} else if (ascii_digit(c)) {
 			read_number(&r, &value);
 		} else if ((c == '+' || c == '-') && r.have_time && !r.have_zone) {

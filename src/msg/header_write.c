@@ -139,14 +139,14 @@ static void folder_encode(struct folder *f, struct str text)
 /* The words from here on that are not ASCII, with the blanks between them, as clean UTF-8. */
 static void take_foreign(struct str *rest, struct buf *text, struct buf *blank)
 {
-	struct str left = *rest, word = lex_run(&left, is_word);
+	struct str left = *rest, word = str_run(&left, is_word);
 
 	buf_clear(text);
 	utf8_sanitize(text, word);
 	*rest = left;
 	while (left.len > 0) {
 		take_blanks(&left, blank);
-		word = lex_run(&left, is_word);
+		word = str_run(&left, is_word);
 		if (word.len == 0 || str_is_ascii(word))
 			return;
 		buf_add_str(text, buf_str(blank));
@@ -167,7 +167,7 @@ void header_write(struct buf *out, const char *name, struct str value, bool enco
 	value = str_trim(value);
 	buf_addc(&blank, ' ');
 	while (value.len > 0) {
-		struct str left = value, word = lex_run(&left, is_word);
+		struct str left = value, word = str_run(&left, is_word);
 
 		if (encode && !str_is_ascii(word)) {
 			folder_blank(&f, buf_str(&blank), WORD_FRAME + WORD_TEXT_MIN);

@@ -58,18 +58,6 @@ void lex_quoted(struct str *rest, struct buf *out)
 	*rest = str_skip(*rest, at + 1);
 }
 
-struct str lex_run(struct str *rest, bool (*is)(char))
-{
-	size_t n = 0;
-	struct str run;
-
-	while (n < rest->len && is(rest->ptr[n]))
-		n++;
-	run = str_sub(*rest, 0, n);
-	*rest = str_skip(*rest, n);
-	return run;
-}
-
 int lex_hex(char c)
 {
 	if (ascii_digit(c))

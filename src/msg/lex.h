@@ -25,7 +25,5 @@ void lex_skip_cfws(struct str *rest, struct str *last_comment_r);
 void lex_quoted(struct str *rest, struct buf *out);
 /* The value of a hex digit, or -1. */
 int lex_hex(char c);
-/* Takes the longest run of bytes for which `is` holds. */
-struct str lex_run(struct str *rest, bool (*is)(char));
 
 #endif

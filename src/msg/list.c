@@ -106,7 +106,7 @@ static void take_domain(struct list_parser *p, struct buf *out)
 		/* "a@b c" without a dot between is a domain and noise. */
 		if (out->len > 0 && !at(p, '.') && out->ptr[out->len - 1] != '.')
 			return;
-		buf_add_str(out, lex_run(&p->rest, is_word_char));
+		buf_add_str(out, str_run(&p->rest, is_word_char));
 		if (p->rest.len == before.len)
 			return;
 	}
@@ -122,7 +122,7 @@ static void take_word(struct list_parser *p)
 	if (at(p, '"'))
 		lex_quoted(&p->rest, &p->name);
 	else
-		buf_add_str(&p->name, lex_run(&p->rest, is_word_char));
+		buf_add_str(&p->name, str_run(&p->rest, is_word_char));
 	if (!p->have_at)
 		buf_add(&p->local, p->name.ptr + start, p->name.len - start);
 	p->words++;
@@ -173,7 +173,7 @@ static void take_angle(struct list_parser *p)
 		if (at(p, '"'))
 			lex_quoted(&p->rest, &p->local);
 		else if (is_word_char(p->rest.ptr[0]))
-			buf_add_str(&p->local, lex_run(&p->rest, is_word_char));
+			buf_add_str(&p->local, str_run(&p->rest, is_word_char));
 		else if (at(p, ',') || at(p, ';'))
 			break;
 		else

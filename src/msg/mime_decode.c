@@ -1,16 +1,12 @@
 /* Content-Transfer-Encoding (RFC 2045 6), read leniently: what bytes say wins over how they are laid out. */
+#include "base/encode.h"
 #include "msg/lex.h"
 #include "msg/mime.h"
 
-static int base64_value(char c)
+/* Also the alphabet of RFC 4648 5. */
+static int lenient_value(char c)
 {
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (ascii_digit(c))
-		return c - '0' + 52;
-	return c == '+' || c == '-' ? 62 : c == '/' || c == '_' ? 63 : -1;
+	return c == '-' ? 62 : c == '_' ? 63 : base64_value(c);
 }
 
 /* RFC 2045 6.8: characters outside the alphabet are passed over. Lines may have any length, '=' may stand in the
@@ -22,7 +18,7 @@ static bool decode_base64(struct str in, struct buf *out)
 	bool clean = true;
 
 	for (size_t i = 0; i < in.len; i++) {
-		int value = base64_value(in.ptr[i]);
+		int value = lenient_value(in.ptr[i]);
 
 		if (value >= 0) {
 			bits = bits << 6 | (uint32_t)value;

@@ -33,7 +33,7 @@ static struct str take_token(struct str *rest)
 	struct str token;
 
 	lex_skip_cfws(rest, NULL);
-	token = lex_run(rest, is_token_char);
+	token = str_run(rest, is_token_char);
 	lex_skip_cfws(rest, NULL);
 	return token;
 }

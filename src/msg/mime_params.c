@@ -39,12 +39,12 @@ typedef VEC(struct piece) pieces;
 /* Bare value: up to a blank, and if more than a comment follows, up to the semicolon ("name=two words.txt"). */
 static void bare_value(struct str *rest, struct buf *value)
 {
-	struct str start = *rest, word = lex_run(rest, is_value_char);
+	struct str start = *rest, word = str_run(rest, is_value_char);
 
 	lex_skip_cfws(rest, NULL);
 	if (rest->len > 0 && rest->ptr[0] != ';') {
 		*rest = start;
-		word = str_trim(lex_run(rest, is_not_semicolon));
+		word = str_trim(str_run(rest, is_not_semicolon));
 	}
 	for (size_t i = 0; i < word.len; i++)
 		if (word.ptr[i] != '\r' && word.ptr[i] != '\n')
@@ -56,10 +56,10 @@ static bool take_param(struct str *rest, struct str *name_r, struct buf *value)
 {
 	buf_clear(value);
 	lex_skip_cfws(rest, NULL);
-	*name_r = lex_run(rest, is_attribute_char);
+	*name_r = str_run(rest, is_attribute_char);
 	lex_skip_cfws(rest, NULL);
 	if (name_r->len == 0 || rest->len == 0 || rest->ptr[0] != '=') {
-		lex_run(rest, is_not_semicolon);
+		str_run(rest, is_not_semicolon);
 		return false;
 	}
 	*rest = str_skip(*rest, 1);
@@ -68,7 +68,7 @@ static bool take_param(struct str *rest, struct str *name_r, struct buf *value)
 		lex_quoted(rest, value);
 	else
 		bare_value(rest, value);
-	lex_run(rest, is_not_semicolon);
+	str_run(rest, is_not_semicolon);
 	return true;
 }
 
@@ -190,7 +190,7 @@ void mime_params_parse(struct str rest, struct mime_budget *budget, struct arena
 		if (rest.ptr[0] == ';')
 			rest = str_skip(rest, 1);
 		else
-			lex_run(&rest, is_not_semicolon);
+			str_run(&rest, is_not_semicolon);
 		if (!take_param(&rest, &name, &value))
 			continue;
 		p = split_piece(name);

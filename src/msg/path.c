@@ -60,7 +60,7 @@ static int path_local(struct path *p)
 	bool word = false, quoted = false;
 
 	for (;;) {
-		struct str atom = lex_run(&p->rest, lex_is_atext);
+		struct str atom = str_run(&p->rest, lex_is_atext);
 
 		buf_add_str(&p->local, atom);
 		if (atom.len > 0) {
@@ -119,7 +119,7 @@ static int path_domain(struct path *p, struct str *domain_r)
 		p->rest = str_skip(p->rest, (size_t)end + 1);
 		return 0;
 	}
-	domain = lex_run(&p->rest, is_domain_char);
+	domain = str_run(&p->rest, is_domain_char);
 	if (!(p->flags & ADDRESS_STRICT) && str_ends(domain, STR(".")))
 		domain.len--;
 	if (!domain_is_valid(domain))

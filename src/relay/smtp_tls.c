@@ -15,23 +15,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/vec.h"
+#include "engine/tls.h"
 #include "relay/smtp_sts.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
 /* ---- the context ---- */
-
-static int tls_error(struct err *err, const char *what)
-{
-	char text[160] = "unknown reason";
-	unsigned long code = ERR_peek_last_error();
-
-	if (code)
-		ERR_error_string_n(code, text, sizeof(text));
-	ERR_clear_error();
-	return err_set(err, ERR_PERM, "", "%s: %s", what, text);
-}
 
 static BIO *memory_bio(struct str pem)
 {
@@ -76,14 +66,14 @@ static int add_own(SSL_CTX *ctx, struct str chain, struct str key, struct err *e
 		ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
 	BIO_free(bio);
 	if (!ok)
-		return tls_error(err, "smtp_tls_cert_file");
+		return tls_failed(err, "smtp_tls_cert_file");
 	ERR_clear_error();
 	bio = memory_bio(key);
 	private = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
 	BIO_free(bio);
 	ok = private != NULL && SSL_CTX_use_PrivateKey(ctx, private) == 1 && SSL_CTX_check_private_key(ctx) == 1;
 	EVP_PKEY_free(private);
-	return ok ? 0 : tls_error(err, "smtp_tls_key_file");
+	return ok ? 0 : tls_failed(err, "smtp_tls_key_file");
 }
 
 SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err *err)
@@ -91,7 +81,7 @@ SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err 
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
 	if (ctx == NULL) {
-		tls_error(err, "TLS");
+		tls_failed(err, "TLS");
 		return NULL;
 	}
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -516,7 +506,7 @@ static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
 	if (c->io_error == SMTP_IO_TIMEOUT || c->io_error == SMTP_IO_STOP)
 		return -1;
 	if (ERR_peek_last_error() != 0)
-		tls_error(&err, "Cannot start TLS");
+		tls_failed(&err, "Cannot start TLS");
 	else
 		err_set(&err, ERR_TEMP, "", "Cannot start TLS: handshake failure");
 	smtpc_failed(c, SMTP_IO_LOST);
@@ -534,7 +524,7 @@ static int start(struct smtpc_try *t, struct smtpc_conn *c)
 	if (!prepare(t, c)) {
 		struct err err = ERR_NONE;
 
-		tls_error(&err, "client TLS configuration problem");
+		tls_failed(&err, "client TLS configuration problem");
 		smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
 		return smtpc_failed(c, SMTP_IO_LOST), 0;
 	}

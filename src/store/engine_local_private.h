@@ -191,6 +191,19 @@ const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str fol
 /* Where the file is: "new/..." or "cur/...". 1, 0 nowhere, -1 err. */
 int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur,
 	      struct str hint_flags, char found_r[FOUND_MAX], struct err *err) WARN_UNUSED;
+/* what engine_local_files.c does for engine_local_folders.c, and the other way */
+/* Renames within an account, making the directory it goes to if that is missing. 1, 0 no source, -1. */
+int file_rename_into(struct local *l, const char *from, struct str path, struct str to_folder, const char *to,
+		     struct err *err) WARN_UNUSED;
+/* Into the hidden directory, under the base name. found: as file_find() gives it. */
+int file_expunge(struct local *l, struct str path, struct str folder, const char *found, struct str base,
+		 struct err *err) WARN_UNUSED;
+/* Makes a directory whose name is safe when it returns. 1 made, 0 it was there, -1. */
+int dir_make_safe(struct local *l, const char *path, struct err *err) WARN_UNUSED;
+int folder_make(struct local *l, struct str path, struct str folder, struct err *err) WARN_UNUSED;
+int folder_remove(struct local *l, const struct store_file_op *op, struct err *err) WARN_UNUSED;
+int folder_rename_dirs(struct local *l, const struct file_work *w, struct err *err) WARN_UNUSED;
+
 /* Recovery's memory of directories: told of what changed. name NULL: it is gone. */
 void cache_note(struct local *l, struct str path, struct str folder, struct str base, const char *name);
 void cache_forget_folder(struct local *l, struct str path, struct str folder);

@@ -2,65 +2,14 @@
  *
  * Every commit is kept as it was encoded, so that a "power loss" is a second engine that repeats the durable
  * ones. Commits become durable when the loop next looks, unless they are held. */
-#include "store/engine_local_private.h"
+#include "store/engine_mem_private.h"
 
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/fatal.h"
-#include "journal/overlay.h"
 #include "os/io.h"
 #include <sys/mman.h>
 #include <unistd.h>
-
-struct mem_commit {
-	struct kvlog_op *kv;
-	size_t kv_count;
-	struct arena arena; /* keys and values */
-	struct file_record *record;
-	void (*done)(void *ctx); /* NULL: a barrier's or nothing */
-	void *ctx;
-};
-
-struct mem_file {
-	char *base, *flags, *bytes;
-	size_t len;
-	bool cur;
-	uint64_t mtime, ctime;
-};
-
-struct mem_folder {
-	char *path, *folder;
-	VEC(struct mem_file) files;
-	struct buf uidlist;
-	uint64_t stamp;
-};
-
-struct mem_blob {
-	uint64_t id, size;
-	int fd;
-	bool finished, used;
-};
-
-struct mem_wait {
-	size_t commits; /* when so many are durable */
-	void (*fn)(void *ctx);
-	void *ctx;
-};
-
-struct mem {
-	struct store_engine e;
-	struct step *step;
-	struct overlay *kv;
-	VEC(struct mem_commit *) commits;
-	size_t durable;
-	VEC(struct mem_folder *) folders;
-	VEC(struct mem_blob) blobs;
-	VEC(struct mem_wait) waits;
-	bool hold, closing;
-	unsigned fail_nth;
-	struct err fail;
-	uint64_t stamp, next_blob;
-};
 
 static struct mem *mem_of(struct store_engine *e)
 {
@@ -74,228 +23,6 @@ static bool injected(struct mem *m, struct err *err)
 	if (err)
 		*err = m->fail;
 	return true;
-}
-
-/* ---- files -------------------------------------------------------------------------------------------- */
-
-static struct mem_folder *folder_get(struct mem *m, struct str path, struct str folder, bool make)
-{
-	struct mem_folder *f;
-
-	for (size_t i = 0; i < m->folders.n; i++) {
-		f = m->folders.v[i];
-		if (str_eq(str_from(f->path), path) && str_eq(str_from(f->folder), folder))
-			return f;
-	}
-	if (!make)
-		return NULL;
-	f = NEW(struct mem_folder);
-	f->path = str_dup(path);
-	f->folder = str_dup(folder);
-	f->stamp = ++m->stamp;
-	buf_init(&f->uidlist, (size_t)64 << 20);
-	vec_push(&m->folders, f);
-	return f;
-}
-
-static void mem_file_release(struct mem_file *f)
-{
-	free(f->base);
-	free(f->flags);
-	free(f->bytes);
-}
-
-static void folder_drop(struct mem *m, struct mem_folder *f)
-{
-	for (size_t i = 0; i < f->files.n; i++)
-		mem_file_release(&f->files.v[i]);
-	vec_release(&f->files);
-	buf_release(&f->uidlist);
-	free(f->path);
-	free(f->folder);
-	for (size_t i = 0; i < m->folders.n; i++) {
-		if (m->folders.v[i] == f) {
-			vec_remove(&m->folders, i);
-			break;
-		}
-	}
-	free(f);
-}
-
-static ptrdiff_t file_index(const struct mem_folder *f, struct str base)
-{
-	for (size_t i = 0; f && i < f->files.n; i++)
-		if (str_eq(str_from(f->files.v[i].base), base))
-			return (ptrdiff_t)i;
-	return -1;
-}
-
-/* Takes over bytes; replaces a file of the same base name. */
-static void file_set(struct mem *m, struct mem_folder *f, struct str base, bool cur, struct str flags, char *bytes,
-		     size_t len, uint64_t mtime)
-{
-	struct mem_file file = {.base = str_dup(base),
-				.flags = str_dup(cur ? flags : STR_NULL),
-				.bytes = bytes,
-				.len = len,
-				.cur = cur,
-				.mtime = mtime,
-				.ctime = (uint64_t)clock_wall()};
-	ptrdiff_t i = file_index(f, base);
-
-	f->stamp = ++m->stamp;
-	if (i < 0) {
-		vec_push(&f->files, file);
-		return;
-	}
-	mem_file_release(&f->files.v[i]);
-	f->files.v[i] = file;
-}
-
-static void file_take(struct mem *m, struct mem_folder *f, size_t i, struct mem_file *file_r)
-{
-	*file_r = f->files.v[i];
-	vec_remove(&f->files, i);
-	f->stamp = ++m->stamp;
-}
-
-static struct mem_blob *blob_get(struct mem *m, uint64_t id)
-{
-	for (size_t i = 0; i < m->blobs.n; i++)
-		if (m->blobs.v[i].id == id)
-			return &m->blobs.v[i];
-	return NULL;
-}
-
-static char *put_bytes(struct mem *m, const struct file_work *w, size_t *len_r)
-{
-	struct mem_blob *b = w->op.blob ? blob_get(m, w->op.blob) : NULL;
-	size_t body = w->op.blob ? (size_t)w->blob_size : w->body.len;
-	char *bytes = mem_alloc(w->op.prefix.len + body + 1);
-
-	if (w->op.prefix.len)
-		memcpy(bytes, w->op.prefix.ptr, w->op.prefix.len);
-	if (w->op.blob) {
-		if (b && io_pread(b->fd, bytes + w->op.prefix.len, body, 0) != (ssize_t)body)
-			bug("a blob in memory changed its length");
-	} else if (body) {
-		memcpy(bytes + w->op.prefix.len, w->body.ptr, body);
-	}
-	*len_r = w->op.prefix.len + body;
-	return bytes;
-}
-
-static void do_move(struct mem *m, const struct store_file_op *op)
-{
-	struct mem_folder *f = folder_get(m, op->path, op->folder, false);
-	ptrdiff_t i = file_index(f, op->base);
-	struct mem_file file;
-
-	if (i < 0)
-		return;
-	if (op->kind == FILE_COPY) {
-		file = f->files.v[i];
-		file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags,
-			 mem_dup(file.bytes, file.len + 1), file.len, file.mtime);
-		return;
-	}
-	file_take(m, f, (size_t)i, &file);
-	file_set(m, folder_get(m, op->path, op->to_folder, true), op->to_base, op->cur, op->flags, file.bytes, file.len,
-		 file.mtime);
-	free(file.base);
-	free(file.flags);
-}
-
-static void do_remove(struct mem *m, struct str path, struct str folder, struct str base)
-{
-	struct mem_folder *f = folder_get(m, path, folder, false);
-	ptrdiff_t i = file_index(f, base);
-	struct mem_file file;
-
-	if (i < 0)
-		return;
-	file_take(m, f, (size_t)i, &file);
-	file_set(m, folder_get(m, path, STR(STORE_EXPUNGED_DIR), true), base, false, STR_NULL, file.bytes, file.len,
-		 file.mtime);
-	free(file.base);
-	free(file.flags);
-}
-
-static void do_purge(struct mem *m, const struct store_file_op *op)
-{
-	struct mem_folder *f = folder_get(m, op->path, STR(STORE_EXPUNGED_DIR), false);
-
-	for (size_t i = f ? f->files.n : 0; i-- > 0;) {
-		struct mem_file file;
-		if (f->files.v[i].ctime >= op->time)
-			continue;
-		file_take(m, f, i, &file);
-		mem_file_release(&file);
-	}
-}
-
-static void do_folder(struct mem *m, const struct store_file_op *op)
-{
-	struct mem_folder *f = folder_get(m, op->path, op->folder, op->kind == FILE_FOLDER_MAKE), *to;
-
-	if (op->kind == FILE_FOLDER_RENAME && !f) {
-		folder_get(m, op->path, op->to_folder, true);
-	} else if (op->kind == FILE_FOLDER_RENAME && (to = folder_get(m, op->path, op->to_folder, false))) {
-		while (f->files.n) {
-			struct mem_file file;
-			file_take(m, f, 0, &file);
-			vec_push(&to->files, file);
-		}
-		folder_drop(m, f);
-	} else if (op->kind == FILE_FOLDER_RENAME) {
-		free(f->folder);
-		f->folder = str_dup(op->to_folder);
-	} else if (op->kind == FILE_FOLDER_REMOVE && f) {
-		while (f->files.n)
-			do_remove(m, op->path, op->folder, str_from(f->files.v[0].base));
-		folder_drop(m, f);
-	}
-}
-
-static int do_work(void *ctx, const struct file_work *w)
-{
-	struct mem *m = ctx;
-	const struct store_file_op *op = &w->op;
-	struct mem_folder *f;
-	char *bytes;
-	size_t len;
-
-	switch (op->kind) {
-	case FILE_PUT:
-		bytes = put_bytes(m, w, &len);
-		file_set(m, folder_get(m, op->path, op->folder, true), op->base, op->cur, op->flags, bytes, len,
-			 op->time ? op->time : (uint64_t)clock_wall());
-		break;
-	case FILE_MOVE:
-	case FILE_COPY:
-		do_move(m, op);
-		break;
-	case FILE_REMOVE:
-		do_remove(m, op->path, op->folder, op->base);
-		break;
-	case FILE_PURGE:
-		do_purge(m, op);
-		break;
-	case FILE_FOLDER_MAKE:
-	case FILE_FOLDER_RENAME:
-	case FILE_FOLDER_REMOVE:
-		do_folder(m, op);
-		break;
-	case FILE_NOTE:
-	case FILE_NOTE_REPLACE:
-		f = folder_get(m, op->path, op->folder, false);
-		if (f && op->kind == FILE_NOTE_REPLACE)
-			buf_clear(&f->uidlist);
-		if (f)
-			buf_add_str(&f->uidlist, op->prefix);
-		break;
-	}
-	return 0;
 }
 
 /* ---- committing --------------------------------------------------------------------------------------- */
@@ -314,7 +41,7 @@ static void make_durable(struct mem *m)
 {
 	struct mem_commit *c = m->commits.v[m->durable];
 
-	if (c->record && file_record_parse(str_of(c->record->bytes, c->record->len), do_work, m) < 0)
+	if (c->record && file_record_parse(str_of(c->record->bytes, c->record->len), mem_work_do, m) < 0)
 		bug("a file record of our own does not parse");
 	m->durable++;
 	if (c->done)
@@ -367,7 +94,7 @@ static int mem_commit(struct store_engine *e, const struct store_batch *b, struc
 	c = commit_copy(e, b);
 	for (size_t i = 0; i < b->file_count; i++) {
 		struct mem_blob *blob =
-			b->files[i].kind == FILE_PUT && b->files[i].body < 0 ? blob_get(m, b->files[i].blob) : NULL;
+			b->files[i].kind == FILE_PUT && b->files[i].body < 0 ? mem_blob_get(m, b->files[i].blob) : NULL;
 		if (blob)
 			blob->used = true;
 	}
@@ -491,8 +218,8 @@ static int give(struct arena *a, const char *bytes, size_t len, struct store_fil
 static int give_placed(struct mem *m, struct str path, struct str folder, struct str base, struct arena *a,
 		       struct store_file *body_r)
 {
-	struct mem_folder *f = folder_get(m, path, folder, false);
-	ptrdiff_t i = file_index(f, base);
+	struct mem_folder *f = mem_folder_get(m, path, folder, false);
+	ptrdiff_t i = mem_file_index(f, base);
 
 	return i < 0 ? 0 : give(a, f->files.v[i].bytes, f->files.v[i].len, body_r);
 }
@@ -516,7 +243,7 @@ static int mem_body(struct store_engine *e, uint64_t account, struct str path, s
 			t.base = op->base;
 		} else if (op->kind == FILE_PUT && str_eq(op->folder, t.folder) && str_eq(op->base, t.base)) {
 			size_t len;
-			char *bytes = put_bytes(t.m, &t.works.v[i], &len);
+			char *bytes = mem_put_bytes(t.m, &t.works.v[i], &len);
 			rc = give(a, bytes, len, body_r);
 			free(bytes);
 		}
@@ -549,7 +276,7 @@ static void mem_files_wait(struct store_engine *e, uint64_t account, void (*fn)(
 static int mem_scan(struct store_engine *e, struct str path, struct str folder,
 		    void (*fn)(void *ctx, const struct store_entry *entry), void *ctx, bool *missing_r, struct err *err)
 {
-	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+	struct mem_folder *f = mem_folder_get(mem_of(e), path, folder, false);
 
 	(void)err;
 	*missing_r = !f;
@@ -575,7 +302,7 @@ static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void 
 	int count = 0;
 
 	(void)err;
-	if (folder_get(m, path, STR(""), false)) {
+	if (mem_folder_get(m, path, STR(""), false)) {
 		fn(ctx, STR(""));
 		count++;
 	}
@@ -591,7 +318,7 @@ static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void 
 
 static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct str folder, int64_t *newest_r)
 {
-	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+	struct mem_folder *f = mem_folder_get(mem_of(e), path, folder, false);
 
 	*newest_r = INT64_MAX;
 	return f ? f->stamp : 0;
@@ -600,7 +327,7 @@ static uint64_t mem_folder_stamp(struct store_engine *e, struct str path, struct
 static int mem_read_file(struct store_engine *e, struct str path, struct str folder, const char *name, size_t max,
 			 struct arena *a, struct str *bytes_r, struct err *err)
 {
-	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+	struct mem_folder *f = mem_folder_get(mem_of(e), path, folder, false);
 
 	if (!f || strcmp(name, STORE_UIDLIST_NAME) != 0 || f->uidlist.len == 0)
 		return 0;
@@ -613,9 +340,9 @@ static int mem_read_file(struct store_engine *e, struct str path, struct str fol
 static int mem_stat(struct store_engine *e, struct str path, struct str folder, bool cur, struct str name,
 		    uint64_t *size_r, uint64_t *mtime_r, struct err *err)
 {
-	struct mem_folder *f = folder_get(mem_of(e), path, folder, false);
+	struct mem_folder *f = mem_folder_get(mem_of(e), path, folder, false);
 	struct store_entry entry = store_entry_parse(name, cur);
-	ptrdiff_t i = file_index(f, entry.base);
+	ptrdiff_t i = mem_file_index(f, entry.base);
 
 	(void)err;
 	if (i < 0 || f->files.v[i].cur != cur || !str_eq(str_from(f->files.v[i].flags), entry.flags))
@@ -672,12 +399,12 @@ static void mem_blob_finish(struct store_engine *e, uint64_t blob, uint64_t size
 {
 	struct err err = ERR_NONE;
 
-	fn(ctx, check_blob(blob_get(mem_of(e), blob), size, crc, &err) < 0 ? &err : NULL);
+	fn(ctx, check_blob(mem_blob_get(mem_of(e), blob), size, crc, &err) < 0 ? &err : NULL);
 }
 
 static bool mem_blob_finished(struct store_engine *e, uint64_t blob, uint64_t *size_r)
 {
-	struct mem_blob *b = blob_get(mem_of(e), blob);
+	struct mem_blob *b = mem_blob_get(mem_of(e), blob);
 
 	if (!b || !b->finished || b->used)
 		return false;
@@ -687,7 +414,7 @@ static bool mem_blob_finished(struct store_engine *e, uint64_t blob, uint64_t *s
 
 static int mem_blob_open(struct store_engine *e, uint64_t blob, struct err *err)
 {
-	struct mem_blob *b = blob_get(mem_of(e), blob);
+	struct mem_blob *b = mem_blob_get(mem_of(e), blob);
 	char path[64];
 
 	if (!b || !b->finished || b->used)
@@ -730,7 +457,7 @@ static void mem_close(struct store_engine *e)
 		free(c);
 	}
 	while (m->folders.n)
-		folder_drop(m, m->folders.v[0]);
+		mem_folder_drop(m, m->folders.v[0]);
 	for (size_t i = 0; i < m->blobs.n; i++)
 		close(m->blobs.v[i].fd);
 	vec_release(&m->commits);
@@ -846,11 +573,11 @@ void store_engine_mem_touch(struct store_engine *e, const char *path, const char
 		str_split(name, '/', &sub, &name);
 	}
 	if (from) {
-		struct mem_folder *f = folder_get(m, str_from(path), folder, true);
+		struct mem_folder *f = mem_folder_get(m, str_from(path), folder, true);
 		entry = store_entry_parse(name, str_eq(sub, STR("cur")));
-		i = file_index(f, entry.base);
+		i = mem_file_index(f, entry.base);
 		if (i >= 0)
-			file_take(m, f, (size_t)i, &old);
+			mem_file_take(m, f, (size_t)i, &old);
 		if (to) {
 			store_engine_mem_touch(e, path, NULL, to, str_of(old.bytes, old.len));
 		}
@@ -858,7 +585,7 @@ void store_engine_mem_touch(struct store_engine *e, const char *path, const char
 		return;
 	}
 	entry = store_entry_parse(name, str_eq(sub, STR("cur")));
-	file_set(m, folder_get(m, str_from(path), folder, true), entry.base, entry.cur, entry.flags,
-		 memcpy(mem_alloc(bytes.len + 1), bytes.len ? bytes.ptr : "", bytes.len), bytes.len,
-		 (uint64_t)clock_wall());
+	mem_file_set(m, mem_folder_get(m, str_from(path), folder, true), entry.base, entry.cur, entry.flags,
+		     memcpy(mem_alloc(bytes.len + 1), bytes.len ? bytes.ptr : "", bytes.len), bytes.len,
+		     (uint64_t)clock_wall());
 }

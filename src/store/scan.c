@@ -10,13 +10,10 @@
 #include "base/fatal.h"
 #include "base/log.h"
 #include "os/io.h"
-#include "store/maildir.h"
-#include "store/service_private.h"
+#include "store/scan_private.h"
 #include <unistd.h>
 
-#define GRACE_MS  1000
-#define RETRY_MS  250
-#define SETTLE_MS 50 /* changes within one tick of the file system's clock leave its times alike */
+#define RETRY_MS 250
 /* A folder that last changed so long ago has settled, even if the file system's clock is another machine's. */
 #define SETTLED_S 2
 
@@ -25,39 +22,6 @@ struct known {
 	uint32_t uid;
 	uint8_t projected;
 	bool seen;
-};
-
-struct found {
-	struct str base;
-	unsigned mask; /* letters, and PROJECTED_CUR */
-	uint64_t file_size, size, mtime;
-	struct maildir_name name;
-	const struct uidlist_entry *listed;
-};
-
-struct scan {
-	struct job job;
-	uint64_t account;
-	uint32_t mailbox;
-	struct arena arena;
-	struct str path, folder, host;
-	uint64_t serial, stamp;
-	uint64_t mark; /* watch_mark() before the folder was read */
-	int64_t begun_ms;
-	bool settled;
-	int root;
-	struct known *known; /* by file id; then foreign ones */
-	size_t own_count, known_count;
-	struct map *foreign; /* base: index in known behind own_count, plus one */
-	struct map *fresh_bases;
-	VEC(struct found) fresh;	    /* by age */
-	VEC(struct message_change) renamed; /* uid, and in flags the mask that stands there */
-	VEC(uint32_t) vanished;
-	struct uidlist *list; /* rebuilding */
-	struct map *listed;   /* base: entry */
-	bool rebuild, missing;
-	int rc;
-	struct err err;
 };
 
 /* ---- on the thread ---- */
@@ -305,205 +269,6 @@ static void scan_free(struct scan *s)
 	free(s);
 }
 
-/* ---- merging ---- */
-
-/* A name that maildir_base() would make of these fields is not kept: it is made. */
-static void name_fields(struct txn *t, const struct account *a, const struct found *f, struct static_entry *e)
-{
-	e->base = f->base;
-	if (!f->name.ours || !str_eq(f->name.host, a->header.host))
-		return;
-	struct static_entry made = *e;
-	made.base = STR_NULL;
-	made.file = f->name.file;
-	made.date = f->name.date;
-	if (made.file >= made.message && str_eq(entry_base(&t->arena, a, &made), f->base))
-		*e = made;
-}
-
-static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const struct found *f, uint64_t *modseq,
-		     struct err *err)
-{
-	struct placing p = {0};
-	const struct uidlist_entry *l = f->listed;
-	unsigned bit;
-	uint32_t uid;
-
-	if (f->name.ours && f->name.file >= a->header.next_message && f->name.file < UINT64_MAX / 2)
-		a->header.next_message = f->name.file + 1;
-	if (!*modseq)
-		*modseq = txn_modseq(*t, a, m);
-	p.modseq = *modseq;
-	p.uid = l && l->uid >= m->rec.uidnext ? l->uid : 0;
-	p.hot.flags = (uint8_t)(f->mask & FLAG_SYSTEM);
-	p.hot.keywords = l ? l->keywords : 0;
-	if ((f->mask & PROJECTED_PASSED) && keyword_bit(*t, a, m, STR("$Forwarded"), &bit, NULL) == 0)
-		p.hot.keywords |= 1ULL << bit;
-	p.hot.projected = (uint8_t)f->mask;
-	p.fixed.message = p.fixed.file = l && l->message ? l->message : a->header.next_message++;
-	p.fixed.date = l ? l->date : f->name.ours ? f->name.date : f->mtime;
-	p.fixed.size = f->size;
-	p.fixed.file_size = f->file_size;
-	p.fixed.prefix_len = l && l->prefix_len <= f->file_size ? l->prefix_len : 0;
-	p.fixed.as_is = l && l->as_is;
-	name_fields(*t, a, f, &p.fixed);
-	if (message_place(*t, a, m, &p, &uid, err) < 0)
-		return -1;
-	struct runtime *rt = runtime_get((*t)->svc, a->id);
-	if (l && rt->rebuilt) {
-		struct place *first = map_get_u64(rt->rebuilt, p.fixed.message);
-
-		if (first) {
-			if (message_ref(*t, a, p.fixed.message, *first, (struct place){m->id, uid}, err) < 0)
-				return -1;
-		} else {
-			first = NEW(struct place);
-			*first = (struct place){m->id, uid};
-			map_set_u64(rt->rebuilt, p.fixed.message, first);
-		}
-		if (p.fixed.message >= a->header.next_message)
-			a->header.next_message = p.fixed.message + 1;
-	}
-	return txn_roll(t, err);
-}
-
-static int merge_renamed(struct txn *t, struct account *a, struct mailbox *m, const struct message_change *r,
-			 uint64_t *modseq, struct err *err)
-{
-	struct chunk *c;
-	struct hot_entry *h;
-	uint32_t uid;
-	unsigned theirs = r->flags, changed, flags, bit;
-	uint64_t keywords;
-	int rc = message_next(a, m, r->uid, r->uid, &uid, &c, err);
-
-	if (rc <= 0)
-		return rc;
-	h = &c->hot[chunk_slot(uid)];
-	changed = (theirs ^ h->projected) & (FLAG_SYSTEM | PROJECTED_PASSED);
-	flags = (h->flags & ~changed) | (theirs & changed);
-	keywords = h->keywords;
-	if ((changed & PROJECTED_PASSED) && keyword_bit(t, a, m, STR("$Forwarded"), &bit, NULL) == 0)
-		keywords = theirs & PROJECTED_PASSED ? keywords | 1ULL << bit : keywords & ~(1ULL << bit);
-	txn_touch(t, a);
-	h->projected = (uint8_t)theirs;
-	c->hot_dirty = true;
-	m->dirty = true;
-	if ((flags & FLAG_SYSTEM) != h->flags || keywords != h->keywords) {
-		if (!*modseq)
-			*modseq = txn_modseq(t, a, m);
-		if (message_set(t, a, m, uid, c, flags, keywords, *modseq, err) < 0)
-			return -1;
-	}
-	return message_project(t, a, m, uid, c, err);
-}
-
-static bool was_suspect(const struct folder_state *fs, uint32_t uid)
-{
-	for (size_t lo = 0, hi = fs->suspects.n; lo < hi;) {
-		size_t mid = lo + (hi - lo) / 2;
-
-		if (fs->suspects.v[mid] == uid)
-			return true;
-		if (fs->suspects.v[mid] < uid)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return false;
-}
-
-static int by_u32(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static int merge_vanished(struct txn **t, struct account *a, struct mailbox *m, struct folder_state *fs, struct scan *s,
-			  struct err *err)
-{
-	bool due = clock_ms() - fs->suspects_ms >= GRACE_MS;
-	uint64_t modseq = 0;
-	VEC(uint32_t) still = {0};
-
-	if (s->vanished.n > 1)
-		qsort(s->vanished.v, s->vanished.n, sizeof(uint32_t), by_u32);
-	for (size_t i = 0; i < s->vanished.n; i++) {
-		uint32_t uid = s->vanished.v[i], at;
-		struct chunk *c;
-		int rc;
-
-		if (!due || !was_suspect(fs, uid)) {
-			vec_push(&still, uid);
-			continue;
-		}
-		rc = message_next(a, m, uid, uid, &at, &c, err);
-		if (rc > 0 && !modseq)
-			modseq = txn_modseq(*t, a, m);
-		if (rc < 0 || (rc > 0 && message_remove(*t, a, m, uid, c, modseq, true, false, err) < 0) ||
-		    txn_roll(t, err) < 0) {
-			vec_release(&still);
-			return -1;
-		}
-	}
-	if (due || fs->suspects.n == 0) {
-		vec_release(&fs->suspects);
-		fs->suspects.v = still.v;
-		fs->suspects.n = still.n;
-		fs->suspects.cap = still.cap;
-		fs->suspects_ms = clock_ms();
-	} else {
-		vec_release(&still);
-	}
-	if (s->vanished.n > 0 && fs->suspects.n > 0)
-		fs->scan_at_ms = clock_ms() + GRACE_MS + SETTLE_MS;
-	return 0;
-}
-
-/* No UID below the ceiling of the uidlist is given to a file that it does not name. */
-static void rebuild_ceiling(struct txn *t, struct account *a, struct mailbox *m, const struct scan *s)
-{
-	if (!s->rebuild)
-		return;
-	txn_touch(t, a);
-	m->dirty = true;
-	if (s->list && m->rec.uidnext < s->list->ceiling)
-		m->rec.uidnext = s->list->ceiling;
-	m->rec.recent_from = m->rec.uidnext;
-}
-
-static int merge(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs,
-		 struct scan *s, struct err *err)
-{
-	struct txn *t = txn_new(svc);
-	uint64_t new_modseq = 0, flags_modseq = 0;
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < s->fresh.n; i++) {
-		if (!s->fresh.v[i].listed)
-			rebuild_ceiling(t, a, m, s);
-		rc = merge_new(&t, a, m, &s->fresh.v[i], &new_modseq, err);
-	}
-	if (rc == 0)
-		rebuild_ceiling(t, a, m, s);
-	for (size_t i = 0; rc == 0 && i < s->renamed.n; i++) {
-		rc = merge_renamed(t, a, m, &s->renamed.v[i], &flags_modseq, err);
-		if (rc == 0)
-			rc = txn_roll(&t, err);
-	}
-	if (rc == 0)
-		rc = merge_vanished(&t, a, m, fs, s, err);
-	if (rc == 0 && t->accounts.n > 0)
-		return txn_commit(&t, NULL, NULL, err);
-	if (rc == 0 && t->accounts.n == 0) {
-		txn_abort(&t);
-		return 0;
-	}
-	txn_abort(&t);
-	return -1;
-}
-
 /* ---- folders ---- */
 
 struct folder_state *folder_state_get(struct store_service *svc, uint64_t account, uint32_t mailbox)
@@ -563,7 +328,7 @@ static void remember_stamp(struct folder_state *fs, const struct scan *s)
 {
 	fs->mark = s->mark;
 	if (fs->stamp == s->stamp) {
-		fs->trusted = s->begun_ms - fs->stamp_ms >= SETTLE_MS;
+		fs->trusted = s->begun_ms - fs->stamp_ms >= SCAN_SETTLE_MS;
 		return;
 	}
 	fs->stamp = s->stamp;
@@ -591,10 +356,10 @@ static void scan_done(struct job *j)
 		/* Gone, renamed, or its root is away: nothing is concluded from that. */
 	} else if (rt->serial != s->serial || store_engine_files_pending(svc->engine, s->account) > 0) {
 		scan_at(svc, fs, RETRY_MS);
-	} else if (merge(svc, a, m, fs, s, &err) < 0) {
+	} else if (scan_merge(svc, a, m, fs, s, &err) < 0) {
 		log_warning("account %llu: merging the folder \"%.*s\": %s", (unsigned long long)s->account,
 			    STR_ARG(s->folder), err.text);
-		scan_at(svc, fs, 4 * GRACE_MS);
+		scan_at(svc, fs, 4 * SCAN_GRACE_MS);
 	} else {
 		remember_stamp(fs, s);
 	}
@@ -682,7 +447,7 @@ void folder_scan_soon(struct store_service *svc, uint64_t account, uint32_t mail
 {
 	struct folder_state *fs = folder_state_get(svc, account, mailbox);
 
-	scan_at(svc, fs, SETTLE_MS);
+	scan_at(svc, fs, SCAN_SETTLE_MS);
 }
 
 struct look {
@@ -716,7 +481,7 @@ static void look_later(const struct look *l, struct folder_state *fs, bool wait)
 		store_engine_files_wait(l->svc->engine, l->account, look_settled, mem_dup(l, sizeof(*l)));
 		return;
 	}
-	scan_at(l->svc, fs, SETTLE_MS);
+	scan_at(l->svc, fs, SCAN_SETTLE_MS);
 	l->then.fn(l->then.ctx);
 }
 
@@ -764,7 +529,7 @@ static void rebuild_done(struct job *j)
 	if (s->rc < 0)
 		log_error("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account,
 			  STR_ARG(s->folder), s->err.text);
-	else if (m && merge(svc, a, m, &none, s, &err) < 0)
+	else if (m && scan_merge(svc, a, m, &none, s, &err) < 0)
 		log_error("account %llu: rebuilding the folder \"%.*s\": %s", (unsigned long long)s->account,
 			  STR_ARG(s->folder), err.text);
 	vec_release(&none.suspects);

@@ -334,7 +334,7 @@ int delivery_quota(struct store_service *svc, const struct grant *g, const struc
 void delivery_notes_strike(struct txn *t, struct account *a); /* strikes confirmed ones off, with this transaction */
 void delivery_notes_strike_all(struct store_service *svc);
 
-/* ---- the directory on disk (scan.c, rebuild.c, watch.c) --------------------------------------------------- */
+/* ---- the directory on disk (scan.c, scan_merge.c, rebuild.c, watch.c) ------------------------------------- */
 /* Looks whether other tools changed the folder, then calls fn (soon, or at once when nothing changed). */
 void folder_look(struct store_service *svc, uint64_t account, uint32_t mailbox, void (*fn)(void *ctx), void *ctx);
 void folder_scan_soon(struct store_service *svc, uint64_t account, uint32_t mailbox);
