@@ -437,6 +437,7 @@ bool attempt_finish(struct attempt *a)
 			return false;
 		dispatch_not_reporting(a->relay);
 	}
+	dispatch_will_block(a->relay);
 	report_and_conclude(a);
 	return true;
 }

@@ -22,6 +22,7 @@ struct conn_cache {
 	pthread_cond_t changed;
 	pthread_t thread;
 	bool started, closing;
+	int64_t wake_ms; /* when the thread looks again by itself */
 	struct kept *first;
 	size_t count;
 };
@@ -100,13 +101,17 @@ static void *reap(void *arg)
 			pthread_mutex_unlock(&cache->lock);
 			end_all(old);
 			pthread_mutex_lock(&cache->lock);
-		} else if (next == INT64_MAX) {
+			continue;
+		}
+		cache->wake_ms = next;
+		if (next == INT64_MAX) {
 			pthread_cond_wait(&cache->changed, &cache->lock);
 		} else {
 			struct timespec until = {.tv_sec = next / 1000, .tv_nsec = next % 1000 * 1000000};
 
 			pthread_cond_timedwait(&cache->changed, &cache->lock, &until);
 		}
+		cache->wake_ms = 0;
 	}
 	pthread_mutex_unlock(&cache->lock);
 	return NULL;
@@ -141,7 +146,7 @@ void conn_cache_free(struct conn_cache **cache)
 void conn_cache_put(struct conn_cache *cache, struct str key, struct smtpc_conn **c, const struct conf *conf)
 {
 	struct kept *k = NEW(struct kept);
-	bool taken = false;
+	bool taken = false, wake = false;
 
 	/* Shared, in spite of the const: only the count of references changes. */
 	*k = (struct kept){.conn = *c, .conf = conf_ref((struct conf *)(uintptr_t)conf), .key = str_dup(key)};
@@ -155,9 +160,12 @@ void conn_cache_put(struct conn_cache *cache, struct str key, struct smtpc_conn 
 		k->next = cache->first;
 		cache->first = k;
 		cache->count++;
-		pthread_cond_signal(&cache->changed);
+		/* Nearly always another one's time is over before. */
+		wake = k->until_ms < cache->wake_ms;
 	}
 	pthread_mutex_unlock(&cache->lock);
+	if (wake)
+		pthread_cond_signal(&cache->changed);
 	if (!taken)
 		kept_end(k);
 }

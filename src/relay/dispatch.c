@@ -152,6 +152,12 @@ static void unlock_and_wake(struct relay *r)
 		pthread_cond_signal(&d->work);
 }
 
+void dispatch_will_block(struct relay *r)
+{
+	pthread_mutex_lock(&r->d.lock);
+	unlock_and_wake(r);
+}
+
 /* ---- jobs ----------------------------------------------------------------------------------------------- */
 
 static void free_job_add(struct dispatch *d, struct job *j)
@@ -362,8 +368,7 @@ static void site_job_run(struct relay *r, struct job *j)
 	if (site_is_dead(s))
 		site_suspend_all(d, s);
 	site_list(d, s);
-	/* While this thread reports, another may take what it could not. */
-	unlock_and_wake(r);
+	pthread_mutex_unlock(&d->lock);
 }
 
 static void job_run(struct relay *r, struct job *j)

@@ -142,6 +142,8 @@ void dispatch_not_reporting(struct relay *r);
 /* The answer has come, a's state says what is left to do. Any thread; does not block. */
 void dispatch_reported(struct attempt *a);
 void dispatch_stop(struct relay *r);
+/* For a thread of the dispatcher that has ended a job and is not back soon: another takes what that made possible. */
+void dispatch_will_block(struct relay *r);
 /* Takes an attempt. */
 void dispatch_add(struct relay *r, struct attempt *a);
 /* How many more parts may be claimed now; waits up to wait_ms for room. */

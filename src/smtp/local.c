@@ -17,7 +17,7 @@
 
 #define TOKEN_MAX     64
 #define FULL_NAME_MAX 200
-#define LOCAL_RCPTS   50000u	 /* of the queue */
+#define LOCAL_RCPTS   50000u	  /* of the queue */
 #define EXTRACT_MAX   (32u << 20) /* a header full of recipients */
 
 /* ---- who may ---- */
