@@ -57,13 +57,14 @@ const struct cmd_entry cmd_table[] = {
 	 "there\n"
 	 "  set ADDRESS [TARGET ...] [--enable | --disable]\n"
 	 "  list [DOMAIN]; show ADDRESS; delete ADDRESS"},
-	{"queue", cmd_queue, "list | show | flush | hold | release | requeue | delete ... [--json]",
+	{"queue", cmd_queue, "list | show | flush | hold | release | requeue | expire | delete ... [--json]",
 	 "The messages that wait to be delivered.\n"
 	 "  list [CHOICE] [--by-destination | --by-age]   as mailq, or counted as qshape does\n"
 	 "  show ID                       envelope, header, and why it waits\n"
 	 "  flush [CHOICE]                try again now: all, unless chosen\n"
 	 "  hold CHOICE; release CHOICE   not at all, until it is released\n"
 	 "  requeue CHOICE                as if it had just come\n"
+	 "  expire CHOICE                 what its next attempt cannot deliver goes back to its sender\n"
 	 "  delete CHOICE                 nobody is told\n"
 	 "CHOICE: ID ..., ALL, or what must all be so:\n"
 	 "  --sender ADDRESS, --recipient ADDRESS    or @DOMAIN; <> is the null sender\n"

@@ -69,11 +69,8 @@ int cmd_queue(struct cmd *c)
 	static const struct {
 		const char *verb;
 		enum queue_action action;
-	} actions[] = {{"flush", QUEUE_FLUSH},
-		       {"hold", QUEUE_HOLD},
-		       {"release", QUEUE_RELEASE},
-		       {"requeue", QUEUE_REQUEUE},
-		       {"delete", QUEUE_DELETE}};
+	} actions[] = {{"flush", QUEUE_FLUSH},	   {"hold", QUEUE_HOLD},     {"release", QUEUE_RELEASE},
+		       {"requeue", QUEUE_REQUEUE}, {"expire", QUEUE_EXPIRE}, {"delete", QUEUE_DELETE}};
 	const char *verb = c->argc > 0 ? c->argv[0] : "";
 
 	if (strcmp(verb, "list") == 0)

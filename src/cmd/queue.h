@@ -35,6 +35,7 @@ struct queue_choice {
 	const char *sender, *recipient, *destination; /* an address, or @domain; a domain */
 	int64_t older_s, younger_s;		      /* -1: any age */
 	unsigned conditions;			      /* enum queue_condition; 0: any */
+	void (*each)(struct str id); /* told of each to which it was done, if they were named; or NULL */
 };
 void queue_choice_init(struct queue_choice *choice);
 void queue_choice_release(struct queue_choice *choice);
@@ -56,7 +57,8 @@ int queue_print_destinations(const char *dir, const struct queue_choice *choice,
 int queue_print_ages(const char *dir, const struct queue_choice *choice, bool json);
 /* ---- queue_show.c ---- */
 int queue_show(const char *dir, const char *id, bool json);
-enum { QUEUE_SHOW_ENVELOPE = 1, QUEUE_SHOW_HEADER = 2, QUEUE_SHOW_BODY = 4 };
+/* The empty line between belongs to the body. POSTFIX: as postcat(1) writes it, for scripts. */
+enum { QUEUE_SHOW_ENVELOPE = 1, QUEUE_SHOW_HEADER = 2, QUEUE_SHOW_BODY = 4, QUEUE_SHOW_POSTFIX = 8 };
 int queue_cat(const char *dir, const char *id, unsigned what);
 
 /* ---- by name: postqueue.c ---- */

@@ -46,7 +46,7 @@ json_t *queue_json_postfix(const struct queue_entry *e)
 	}
 	return json_pack("{s:s, s:o, s:I, s:I, s:b, s:o, s:o}", "queue_name", queue_condition_name(e->condition),
 			 "queue_id", queue_json_str(m->id), "arrival_time", (json_int_t)m->arrival, "message_size",
-			 (json_int_t)m->size, "forced_expire", 0, "sender",
+			 (json_int_t)m->size, "forced_expire", (m->marks & MARK_EXPIRED) != 0, "sender",
 			 m->sender.len ? queue_json_str(m->sender) : json_string("MAILER-DAEMON"), "recipients", rcpts);
 }
 

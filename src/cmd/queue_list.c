@@ -8,7 +8,8 @@
 #include <inttypes.h>
 #include <time.h>
 
-#define AGES 10 /* up to 5, 10, 20 ... 1280 minutes, and older */
+#define REASON_WIDTH 76
+#define AGES	     10 /* up to 5, 10, 20 ... 1280 minutes, and older */
 
 /* ---- one by one ---- */
 
@@ -21,6 +22,12 @@ struct listing {
 static struct str sender_text(const struct queue_message *m)
 {
 	return m->sender.len ? m->sender : STR("MAILER-DAEMON");
+}
+
+/* Against the right side, as postqueue(1) does; what is longer begins at the left. */
+static void print_reason(struct str text)
+{
+	printf("%*s(%.*s)\n", text.len < REASON_WIDTH ? (int)(REASON_WIDTH - text.len) : 0, "", STR_ARG(text));
 }
 
 static void print_entry(const struct queue_entry *e)
@@ -36,17 +43,18 @@ static void print_entry(const struct queue_entry *e)
 	snprintf(id, sizeof(id), "%.*s%s", STR_ARG(m->id),
 		 e->condition == QUEUE_ACTIVE	 ? "*"
 		 : e->condition == QUEUE_ON_HOLD ? "!"
+		 : m->marks & MARK_EXPIRED	 ? "#"
 						 : "");
-	printf("%-15s %10" PRIu64 " %s  %.*s\n", id, m->size, when, STR_ARG(sender_text(m)));
+	printf("%-17s %8" PRIu64 " %s %.*s\n", id, m->size, when, STR_ARG(sender_text(m)));
 	if (e->waits)
-		printf("%16s(%s)\n", "", queue_waits_text(e, waits));
+		print_reason(str_from(queue_waits_text(e, waits)));
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
 
 		if (r->last_text.len && !str_eq(r->last_text, last))
-			printf("%16s(%.*s)\n", "", STR_ARG(r->last_text));
+			print_reason(r->last_text);
 		last = r->last_text;
-		printf("%16s%.*s\n", "", STR_ARG(r->address));
+		printf("%47s%.*s\n", "", STR_ARG(r->address));
 	}
 	putchar('\n');
 }
@@ -59,7 +67,7 @@ static int list_one(void *ctx, const struct queue_entry *e)
 	if (!queue_choice_fits(l->choice, e))
 		return 0;
 	if (!l->json && l->count == 0)
-		puts("-Queue ID-      --Size-- ----Arrival Time---- -Sender/Recipient-------");
+		puts("----Queue ID----- --Size-- ---Arrival Time---- --Sender/Recipient------");
 	l->count++;
 	l->bytes += e->m->size;
 	if (!l->json) {
@@ -92,7 +100,7 @@ static int list(const char *dir, struct listing *l)
 	if (l->count == 0)
 		puts("Mail queue is empty");
 	else
-		printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n", (l->bytes + 1023) / 1024, l->count,
+		printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n", l->bytes / 1024, l->count,
 		       l->count == 1 ? "" : "s");
 	return EX_OK;
 }

@@ -20,7 +20,7 @@ static int print_contents(const struct queue_message *m, unsigned what)
 {
 	char *piece = mem_alloc(PIECE);
 	uint64_t at = 0;
-	bool in_header = true, bol = true;
+	bool in_header = true, blank = true; /* nothing on this line so far */
 	int status = EX_OK;
 
 	if (what & QUEUE_SHOW_HEADER)
@@ -40,11 +40,11 @@ static int print_contents(const struct queue_message *m, unsigned what)
 		for (size_t i = 0; i < bytes.len; i++) {
 			char c = bytes.ptr[i];
 
+			if (in_header && blank && (c == '\n' || c == '\r'))
+				in_header = false;
+			blank = c == '\n';
 			if (what & (in_header ? QUEUE_SHOW_HEADER : QUEUE_SHOW_BODY))
 				putchar(c);
-			if (in_header && bol && c == '\n')
-				in_header = false;
-			bol = c == '\n' || (bol && c == '\r');
 		}
 		at += bytes.len;
 		if (!in_header && !(what & QUEUE_SHOW_BODY))
@@ -112,11 +112,66 @@ static int print_envelope(void *ctx, const struct queue_entry *e)
 		print_time(m->by_mode & BY_RETURN ? "deliver-or-return-by" : "deliver-by", m->by_time);
 	if (m->verp.len)
 		printf("verp: %.*s\n", STR_ARG(m->verp));
-	if (m->trace)
-		printf("report: %s\n", m->trace & TRACE_VERIFY ? "of what would become of it" : "of the first attempt");
+	if (m->marks & (MARK_REPORT | MARK_VERIFY))
+		printf("report: %s\n", m->marks & MARK_VERIFY ? "of what would become of it" : "of the first attempt");
 	print_state(e);
 	for (size_t i = 0; i < m->rcpts.n; i++)
 		print_recipient(&m->rcpts.v[i]);
+	return 1;
+}
+
+/* ---- the envelope as postcat(1) writes it ---- */
+
+static void attribute(const char *name, struct str value)
+{
+	if (value.len > 0)
+		printf("named_attribute: %s=%.*s\n", name, STR_ARG(value));
+}
+
+/* "name[address]" */
+static void print_client(struct str client)
+{
+	struct str name, address;
+
+	if (!str_split(client, '[', &name, &address))
+		return;
+	if (str_ends(address, STR("]")))
+		address.len--;
+	attribute("client_name", name);
+	attribute("client_address", address);
+}
+
+static void cat_recipient(const struct queue_rcpt *r)
+{
+	if (r->orcpt.len)
+		printf("named_attribute: dsn_orig_rcpt=%.*s\n", STR_ARG(r->orcpt));
+	if (r->notify)
+		printf("named_attribute: notify_flags=%u\n", r->notify);
+	printf("original_recipient: %.*s\nrecipient: %.*s\n", STR_ARG(r->original.len ? r->original : r->address),
+	       STR_ARG(r->address));
+}
+
+static int cat_envelope(void *ctx, const struct queue_entry *e)
+{
+	const struct queue_message *m = e->m;
+	const char **queue_r = ctx;
+
+	*queue_r = queue_condition_name(e->condition);
+	printf("*** ENVELOPE RECORDS %s/%.*s ***\n", *queue_r, STR_ARG(m->id));
+	printf("message_size: %15" PRIu64 " %15u %15zu %15u %15" PRIu64 " %15u\n", m->size, 0U, m->rcpts.n, 0U, m->size,
+	       m->smtputf8 ? 1U : 0U);
+	print_time("message_arrival_time", m->arrival);
+	print_time("create_time", m->arrival);
+	attribute("log_ident", m->id);
+	attribute("rewrite_context", STR("local"));
+	attribute("sasl_username", m->auth_user);
+	attribute("envelope_id", m->envid);
+	printf("sender: %.*s\n", STR_ARG(m->sender));
+	if (m->verp.len)
+		printf("verp_delimiters: %.*s\n", STR_ARG(m->verp));
+	print_client(m->client);
+	for (size_t i = 0; i < m->rcpts.n; i++)
+		cat_recipient(&m->rcpts.v[i]);
 	return 1;
 }
 
@@ -133,24 +188,14 @@ static int failed(const char *id, const struct err *err)
 	return err->kind == ERR_NOT_FOUND && err->code[0] ? none(id) : cmd_error(cmd_status_of(err), "%s", err->text);
 }
 
-int queue_cat(const char *dir, const char *id, unsigned what)
+static int cat_contents(const char *dir, const char *id, unsigned what)
 {
 	struct queue_id request = {str_from(id)};
 	struct queue_message m;
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
-	int status = EX_OK, found = 1;
+	int status = EX_OK;
 
-	if (what & QUEUE_SHOW_ENVELOPE)
-		found = queue_find(dir, id, print_envelope, NULL, &err);
-	if (found == 0)
-		return none(id);
-	if (found < 0)
-		return failed(id, &err);
-	if (!(what & (QUEUE_SHOW_HEADER | QUEUE_SHOW_BODY)))
-		return EX_OK;
-	if (what & QUEUE_SHOW_ENVELOPE)
-		putchar('\n');
 	if (control_call(dir, &CONTROL_QUEUE_READ, &request, &m, &hold, READ_TIMEOUT_MS, &err) < 0) {
 		status = failed(id, &err);
 	} else {
@@ -158,6 +203,31 @@ int queue_cat(const char *dir, const char *id, unsigned what)
 		fd_close(&m.body_fd);
 	}
 	rpc_reply_release(&hold);
+	return status;
+}
+
+int queue_cat(const char *dir, const char *id, unsigned what)
+{
+	bool envelope = what & QUEUE_SHOW_ENVELOPE, postfix = envelope && (what & QUEUE_SHOW_POSTFIX);
+	const char *queue = "";
+	struct err err = ERR_NONE;
+	int status = EX_OK, found = 1;
+
+	if (envelope)
+		found = queue_find(dir, id, postfix ? cat_envelope : print_envelope, &queue, &err);
+	if (found == 0)
+		return none(id);
+	if (found < 0)
+		return failed(id, &err);
+	if (postfix)
+		printf("*** MESSAGE CONTENTS %s/%s ***\n", queue, id);
+	if (what & (QUEUE_SHOW_HEADER | QUEUE_SHOW_BODY)) {
+		if (envelope && !postfix)
+			putchar('\n');
+		status = cat_contents(dir, id, what);
+	}
+	if (postfix)
+		printf("*** HEADER EXTRACTED %s/%s ***\n*** MESSAGE FILE END %s/%s ***\n", queue, id, queue, id);
 	return status;
 }
 

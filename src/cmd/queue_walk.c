@@ -152,6 +152,8 @@ static int act_batches(const char *dir, enum queue_action action, struct gather 
 		rc = control_call(dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
 		if (rc == 0)
 			*count_r += reply.count;
+		for (size_t i = 0; rc == 0 && g->choice->each && i < reply.ids.n; i++)
+			g->choice->each(reply.ids.v[i].id);
 		rpc_reply_release(&hold);
 		progress_step(&g->bar, at + request.ids.n, g->ids.n);
 	}
@@ -193,11 +195,9 @@ static bool has_conditions(const struct queue_choice *choice)
 int queue_act_on(const char *dir, enum queue_action action, const struct queue_choice *choice, uint64_t *count_r,
 		 struct err *err)
 {
-	static const char *const words[] = {[QUEUE_DELETE] = "deleting",
-					    [QUEUE_FLUSH] = "flushing",
-					    [QUEUE_HOLD] = "holding",
-					    [QUEUE_RELEASE] = "releasing",
-					    [QUEUE_REQUEUE] = "requeueing"};
+	static const char *const words[] = {
+		[QUEUE_DELETE] = "deleting",   [QUEUE_FLUSH] = "flushing",     [QUEUE_HOLD] = "holding",
+		[QUEUE_RELEASE] = "releasing", [QUEUE_REQUEUE] = "requeueing", [QUEUE_EXPIRE] = "expiring"};
 	struct gather g = {.choice = choice, .action = action, .until = (uint64_t)clock_wall()};
 	bool named = choice->ids.n > 0 && !choice->destination && !has_conditions(choice);
 	/* Of a destination only a flush knows by itself which of a message's recipients are meant; "release all" is for

@@ -363,7 +363,7 @@ static int queue_commit(const struct deliver_env *env, struct delivery *d, struc
 		.by_time = d->by_time,
 		.by_mode = d->by_mode,
 		.verp = d->verp,
-		.trace = d->trace,
+		.marks = d->marks,
 		.prefix = d->prefix,
 		.body_fd = -1,
 		.size = d->content.stored_size,
@@ -533,7 +533,7 @@ int deliver_submit(const struct deliver_env *env, struct delivery *d, struct are
 
 	*queue_id_r = STR("");
 	mark_loops(d);
-	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) && d->trace == 0 &&
+	if (count_state(d, DELIVERY_OPEN) == d->rcpt_count && !wants_success_report(d) && d->marks == 0 &&
 	    d->content.place != CONTENT_QUEUE && content_move(&d->content, env, d->session, CONTENT_STORE, &why) == 0 &&
 	    store_attempt(env, d, &why) > 0) {
 		if (d->content.place == CONTENT_STORE)

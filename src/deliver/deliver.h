@@ -43,7 +43,7 @@ struct delivery {
 	struct str hold_request;
 	uint8_t by_mode;
 	struct str verp; /* see msg/verp.h, and queue/schema.h; "" for none */
-	uint8_t trace;
+	uint8_t marks;
 	struct str prefix;				     /* Received and what submission added, LF line ends */
 	struct str added_date, added_message_id, added_from; /* values that `prefix` adds to the header, or "" */
 	struct content content;

@@ -25,6 +25,7 @@ static int list_one(void *ctx, struct str key, struct str value)
 		return 0;
 	}
 	m.m.body_fd = -1;
+	m.m.size += m.m.prefix.len; /* as it leaves */
 	m.m.summary = m.m.prefix = STR_NULL;
 	l->bytes += value.len;
 	l->listed.messages.v[l->listed.messages.n++] = m.m;

@@ -19,6 +19,7 @@ struct acting {
 	struct rpc_request *req;
 	const struct queue_act *r; /* in the request's arena, as ids is */
 	VEC(struct str) ids;
+	VEC(struct queue_id) changed; /* of those that were named */
 	size_t at;
 	bool walks;		   /* all messages instead of ids */
 	char cursor[QUEUE_ID_MAX]; /* walked up to here */
@@ -59,7 +60,9 @@ static bool due_by_hand(struct by_hand *h, struct queue_part *p)
 		return true;
 	case QUEUE_HOLD:
 		p->due = QUEUE_HELD;
-		return true;
+		return !held;
+	case QUEUE_EXPIRE: /* of the message, not of its parts */
+		return false;
 	case QUEUE_REQUEUE:
 		p->due = waits ? h->hold_until : h->now;
 		return true;
@@ -113,8 +116,21 @@ static int release_early(struct change *c, struct queued *m, uint64_t now, struc
 	return head_put(c, m, m->parts, err);
 }
 
-/* Adds one message to the change. One that cannot be read is left as it is, and said. */
-static void message_by_hand(struct by_hand *h, struct queued *m)
+static bool mark_expired(struct by_hand *h, struct queued *m)
+{
+	bool was = m->m.marks & MARK_EXPIRED;
+
+	m->m.marks |= MARK_EXPIRED;
+	if (!was && head_put(h->c, m, m->parts, h->err) < 0) {
+		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
+		return false;
+	}
+	return !was;
+}
+
+/* Adds one message to the change. One that cannot be read is left as it is, and said. Whether there is something to
+ * change. */
+static bool message_by_hand(struct by_hand *h, struct queued *m)
 {
 	struct change *c = h->c;
 	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
@@ -124,16 +140,27 @@ static void message_by_hand(struct by_hand *h, struct queued *m)
 	h->hold_until = m->m.hold_until;
 	h->early = false;
 	part_range(m->m.id, first, end, &from, &to);
+	if (h->action == QUEUE_EXPIRE)
+		return mark_expired(h, m);
 	if (kvlog_range(c->q->k, from, to, false, part_by_hand, h, h->err) < 0 ||
 	    (h->early && release_early(c, m, h->now, h->err) < 0)) {
 		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
 		c->ops.n = before;
-		return;
+		return false;
 	}
-	if (h->action != QUEUE_DELETE)
-		return;
-	change_end(c, &m->m, true);
-	spread_drop(c->q, m->m.id);
+	if (h->action == QUEUE_DELETE) {
+		change_end(c, &m->m, true);
+		spread_drop(c->q, m->m.id);
+	}
+	return c->ops.n > before;
+}
+
+static void note_changed(struct acting *a, struct str id)
+{
+	struct queue_id changed = {id};
+
+	if (!a->walks && a->r->ids.n > 0)
+		vec_push_arena(&a->req->arena, &a->changed, changed);
 }
 
 /* ---- a step --------------------------------------------------------------------------------------------- */
@@ -208,7 +235,8 @@ static int batch_apply(struct acting *a, const struct batch *b)
 	for (size_t i = 0; i < b->messages.n || h.c; i++) {
 		if (i < b->messages.n) {
 			h.c = h.c ? h.c : change_new(a->q, NULL);
-			message_by_hand(&h, &b->messages.v[i]);
+			if (message_by_hand(&h, &b->messages.v[i]))
+				note_changed(a, b->messages.v[i].m.id);
 			a->acted.count++;
 		}
 		if (i + 1 < b->messages.n && h.bytes < STEP_BYTES)
@@ -260,6 +288,8 @@ static void act_durable(void *ctx)
 	if (a->found)
 		a->acted.count = a->found;
 	a->acted.next = a->finished ? STR("") : str_from(a->cursor);
+	a->acted.ids.v = a->changed.v;
+	a->acted.ids.n = a->changed.n;
 	rpc_answer(a->req, &a->acted);
 	free(a);
 }
@@ -317,7 +347,7 @@ static int act_prepare(struct acting *a)
 	struct queued m;
 	int rc;
 
-	if (r->action < QUEUE_DELETE || r->action > QUEUE_REQUEUE)
+	if (r->action < QUEUE_DELETE || r->action > QUEUE_EXPIRE)
 		return err_set(&a->err, ERR_SYNTAX, "5.5.4", "an unknown action");
 	if (r->after.len && !queue_id_ok(r->after))
 		return err_set(&a->err, ERR_SYNTAX, "5.5.4", "no queue id");

@@ -67,7 +67,7 @@ struct str message_key(struct str id, char out[QUEUE_KEY_MAX])
 
 /* ---- fields that came later ---------------------------------------------------------------------------- */
 
-/* They came in two steps, and stand at the end: hold_until, hold_request, by_time, by_mode; verp, trace. Of a message
+/* They came in two steps, and stand at the end: hold_until, hold_request, by_time, by_mode; verp, marks. Of a message
  * that needs none of a step nothing of it is written: so it looks as it always did, and an older version reads it. */
 #define LATER_BYTES (8 + 4 + 8 + 1)
 #define VERP_BYTES  (4 + 1)
@@ -78,7 +78,7 @@ static const size_t NOT_WRITTEN[] = {
 
 static enum fields fields_of(const struct queue_message *m)
 {
-	if (m->verp.len || m->trace)
+	if (m->verp.len || m->marks)
 		return FIELDS_VERP;
 	return m->hold_until || m->hold_request.len || m->by_time || m->by_mode ? FIELDS_LATER : FIELDS_PLAIN;
 }

@@ -17,9 +17,10 @@ enum dsn_ret { RET_NONE, RET_FULL, RET_HDRS };
 /* BY (RFC 2852 4): what to do when the time is over; and whether to tell of each relaying. */
 enum by_mode { BY_NOTIFY = 1, BY_RETURN = 2, BY_TRACE = 4 };
 enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
-/* A report that was asked for: of the first attempt (sendmail -v); of what would become of it, for nothing is delivered
+/* A report was asked for: of the first attempt (sendmail -v); of what would become of it, for nothing is delivered
  * (sendmail -bv). */
-enum queue_trace { TRACE_REPORT = 1, TRACE_VERIFY = 2 };
+enum queue_mark { MARK_REPORT = 1, MARK_VERIFY = 2,
+	MARK_EXPIRED = 4 /* by hand: what the next attempt cannot deliver goes back */ };
 
 #define QUEUE_RCPT_FIELDS(F, S)                                   \
 	F(S, u32, index)          /* names the recipient within the message */ \
@@ -55,7 +56,7 @@ RPC_DECLARE(queue_rcpt, QUEUE_RCPT_FIELDS)
 	F(S, u64, by_time)        /* seconds: to be delivered until then (RFC 2852), if by_mode */ \
 	F(S, u8, by_mode)         /* enum by_mode */ \
 	F(S, bytes, verp)         /* two delimiters: each recipient's copy has a sender of its own (msg/verp.h); or "" */ \
-	F(S, u8, trace)           /* enum queue_trace */
+	F(S, u8, marks)           /* enum queue_mark */
 RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 
 /* A part is what is scheduled: recipients of one message at one destination, so many that one delivery takes them.
@@ -184,13 +185,13 @@ RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
 /* id "": all, or those with recipients at `destination`; `ids`: these, as far as they are there. FLUSH: due now, but for
  * what is held, or waits because its sender asked for it (and with a destination, only what goes there). HOLD: not tried
  * until it is released. RELEASE: of what is held; what waits for its sender's time goes out now. REQUEUE: as if it had
- * just come, held or not. */
-enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE };
+ * just come, held or not. EXPIRE: MARK_EXPIRED; it is due when it was. */
+enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE, QUEUE_EXPIRE };
 #define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination) \
 	F(S, bytes, after /* of all: behind this id */) F(S, u64, until /* of all: what came by then; 0: whatever is there */)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
-/* next: of all, it was many; go on after this one. "": all is done. */
-#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next)
+/* count: messages that were found; ids: those named to which it did something. next: of all, it was many; go on after this one. "": all is done. */
+#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next) F(S, list, ids, queue_id)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
 /* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: at most

@@ -212,13 +212,13 @@ static void judge(struct attempt *a)
 	const struct queue_message *m = a->message;
 	int64_t lifetime = m->sender.len == 0 ? a->conf->bounce_queue_lifetime : a->conf->maximal_queue_lifetime;
 	int64_t age_ms = (clock_wall() - (int64_t)queue_message_since(m)) * 1000;
-	bool expired = attempt_is_expired(a);
+	bool expired = attempt_is_expired(a), by_hand = m->marks & MARK_EXPIRED;
 
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		struct attempt_rcpt *r = &a->rcpts[i];
 
 		/* Nobody waits for another answer. */
-		if (m->trace & TRACE_VERIFY) {
+		if (m->marks & MARK_VERIFY) {
 			r->outcome = r->outcome == OUTCOME_DEFERRED ? OUTCOME_FAILED : r->outcome;
 			continue;
 		}
@@ -227,7 +227,7 @@ static void judge(struct attempt *a)
 			if (r->code.len > 0)
 				r->code = arena_printf(a->arena, "4%.*s", STR_ARG(str_skip(r->code, 1)));
 		}
-		if (r->outcome != OUTCOME_DEFERRED || (age_ms < lifetime && !expired))
+		if (r->outcome != OUTCOME_DEFERRED || (age_ms < lifetime && !expired && !by_hand))
 			continue;
 		r->outcome = OUTCOME_FAILED;
 		r->text =
@@ -256,7 +256,7 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t
 {
 	static const char *const words[] = {"", "sent", "deferred", "bounced"};
 	static const char *const verified[] = {"", "deliverable", "undeliverable", "undeliverable"};
-	bool verify = a->message->trace & TRACE_VERIFY;
+	bool verify = a->message->marks & MARK_VERIFY;
 	double delay = (double)(clock_wall() - (int64_t)a->message->arrival);
 	double spent = (double)(end_us - a->started_us) / 1e6;
 	double connect = (double)r->connect_us / 1e6, sending = (double)r->transmission_us / 1e6;

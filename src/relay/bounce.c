@@ -73,7 +73,7 @@ static bool wants(const struct attempt *a, const struct attempt_rcpt *r, unsigne
 {
 	uint32_t notify = r->rcpt->notify;
 
-	if ((notify & NOTIFY_NEVER) || (a->message->trace & TRACE_VERIFY))
+	if ((notify & NOTIFY_NEVER) || (a->message->marks & MARK_VERIFY))
 		return false;
 	switch (r->outcome) {
 	case OUTCOME_DELIVERED:
@@ -111,7 +111,8 @@ static void collect_overdue(struct attempt *a, const struct attempt_rcpt *r, str
 /* Of the first attempt alone: what was requeued tells again. */
 static bool is_traced(const struct attempt *a, const struct attempt_rcpt *r)
 {
-	return a->message->trace && r->outcome && r->rcpt->attempts == 0 && a->message->sender.len > 0;
+	return (a->message->marks & (MARK_REPORT | MARK_VERIFY)) && r->outcome && r->rcpt->attempts == 0 &&
+	       a->message->sender.len > 0;
 }
 
 /* all: of failures also those that the sender does not want to hear of, for the postmaster. */
@@ -147,7 +148,7 @@ static enum dsn_action action_of(const struct attempt *a, const struct queue_tol
 {
 	unsigned outcome = r->outcome & ~(unsigned)TOLD_TRACE;
 
-	if (a->message->trace & TRACE_VERIFY)
+	if (a->message->marks & MARK_VERIFY)
 		return outcome == OUTCOME_DELIVERED ? DSN_DELIVERABLE : DSN_UNDELIVERABLE;
 	return outcome == OUTCOME_FAILED     ? DSN_FAILED
 	       : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
@@ -505,7 +506,7 @@ static struct telling what_to_tell(struct attempt *a, unsigned late)
 		t.list.v = a->info->told.v;
 		t.list.n = a->info->told.n;
 	} else {
-		collect(a, late, a->message->sender.len == 0 && !(a->message->trace & TRACE_VERIFY), &t);
+		collect(a, late, a->message->sender.len == 0 && !(a->message->marks & MARK_VERIFY), &t);
 	}
 	return t;
 }

@@ -57,7 +57,7 @@ int remote_job_run(struct job *j, struct str *why_r)
 		.smtputf8 = m->smtputf8,
 		.by_time = (int64_t)m->by_time,
 		.by_mode = m->by_mode,
-		.verify = m->trace & TRACE_VERIFY,
+		.verify = m->marks & MARK_VERIFY,
 		.prefix = m->prefix,
 		.content = &a->content,
 		.rcpts = ARENA_ARRAY(&j->arena, struct remote_rcpt, j->rcpts.n),

@@ -190,7 +190,7 @@ static void resolve_add(struct division *d, size_t i, struct str address)
 		route_add(d, i, address);
 	else
 		for (size_t t = 0; t < found.targets.n; t++) {
-			if (found.targets.v[t].account != 0 && (a->message->trace & TRACE_VERIFY))
+			if (found.targets.v[t].account != 0 && (a->message->marks & MARK_VERIFY))
 				would_be_here(a, i);
 			else if (found.targets.v[t].account != 0)
 				add_here(d, i, &found.targets.v[t]);

@@ -25,7 +25,7 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 		.by_time = (uint64_t)m->by_time,
 		.by_mode = m->args.by_mode,
 		.verp = m->args.verp_delimiters,
-		.trace = m->local.trace,
+		.marks = m->local.marks,
 		.delivered_to = m->filter.delivered_to,
 		.delivered_to_count = m->filter.delivered_to_count,
 		.rcpts = m->targets.v,

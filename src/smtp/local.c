@@ -96,9 +96,9 @@ static bool take_parameter(struct smtp_session *c, struct str name, struct str v
 	} else if (str_ieq(name, STR("AGAIN"))) {
 		l->again = true;
 	} else if (str_ieq(name, STR("REPORT"))) {
-		l->trace |= TRACE_REPORT;
+		l->marks |= MARK_REPORT;
 	} else if (str_ieq(name, STR("VERIFY"))) {
-		l->trace |= TRACE_VERIFY;
+		l->marks |= MARK_VERIFY;
 	} else if (str_ieq(name, STR("TOKEN")) && value.len > 0 && value.len <= TOKEN_MAX) {
 		l->token = arena_str(&c->mail.arena, value);
 	} else if (str_ieq(name, STR("NAME"))) {

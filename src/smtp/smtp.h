@@ -63,7 +63,7 @@ struct smtp_local {
 	bool extract;	      /* sendmail -t: recipients stand in the header, too */
 	bool gateway;	      /* sendmail -G: the header stays as it is */
 	bool again;	      /* the same may have been taken before */
-	uint8_t trace;	      /* enum queue_trace: sendmail -v, -bv */
+	uint8_t marks;	      /* enum queue_mark: sendmail -v, -bv */
 	struct str full_name; /* sendmail -F */
 	struct str token;     /* names the submission among those of the user; "" */
 	struct str sender;    /* as given */

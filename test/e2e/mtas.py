@@ -103,7 +103,7 @@ message_size_limit = {size}
 class Postfix(Mta):
     domain, address = "postfix.test", "127.7.0.1"
 
-    def start(self, back):
+    def start(self, back, more=""):
         for name in ("spool", "data", "etc", "mail"):
             os.makedirs(os.path.join(self.dir, name))
         owner = pwd.getpwnam("nobody")
@@ -112,7 +112,7 @@ class Postfix(Mta):
         etc = os.path.join(self.dir, "etc")
         with open(os.path.join(etc, "main.cf"), "w") as f:
             f.write(POSTFIX_MAIN.format(dir=self.dir, back=back, cert=self.tls[0], key=self.tls[1], size=SIZE_LIMIT,
-                                        uid=owner.pw_uid, gid=owner.pw_gid))
+                                        uid=owner.pw_uid, gid=owner.pw_gid) + more)
         with open(os.path.join(etc, "master.cf"), "w") as f:
             f.write(POSTFIX_MASTER.format(port=self.port).replace("127.0.0.1", self.address) +
                     "tlsmgr unix - - n 1000? 1 tlsmgr\n")

@@ -300,3 +300,16 @@ def test_a_smarthost_with_tls_and_password(tmp_path):
             provider.wait_messages("alice@far.test", 1)
             queue_is_empty(m)
         provider.wait_log(r"submission/smtpd\S+ \S+: client=.*sasl_method=\S+, sasl_username=bob@far.test")
+
+
+def test_what_was_expired_by_hand_goes_back_when_it_fails_again(relay, sink):
+    sink.answer["RCPT"] = lambda line: "450 4.2.0 later" if "late" in line else None
+    send(relay, "bob@example.test", ["late@far.test"])
+    relay.wait_log("to=<late@far.test>.*status=deferred")
+    assert relay.command("queue", "expire", "--sender", "bob@example.test").stdout == "1 message\n"
+    relay.command("queue", "flush")
+    (path,) = relay.wait_messages("bob@example.test", 1)
+    with open(path) as f:
+        text = f.read()
+    assert "Action: failed\nStatus: 4.4.7\n" in text
+    queue_is_empty(relay)

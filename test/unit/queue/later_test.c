@@ -30,7 +30,7 @@ static void verp_and_report_survive_restart_and_loss_of_the_index(void **state)
 	char id[64];
 
 	m.verp = STR("+=");
-	m.trace = TRACE_REPORT;
+	m.marks = MARK_REPORT;
 	commit(f, &m, id);
 	for (int lost = 0; lost < 2; lost++) {
 		stop(f);
@@ -39,7 +39,7 @@ static void verp_and_report_survive_restart_and_loss_of_the_index(void **state)
 		start(f);
 		assert_int_equal(claim(f->c, f, 20000, &got), 1);
 		assert_true(str_eq(got.messages.v[0].verp, STR("+=")));
-		assert_int_equal(got.messages.v[0].trace, TRACE_REPORT);
+		assert_int_equal(got.messages.v[0].marks, MARK_REPORT);
 		assert_int_equal(got.messages.v[0].hold_until, 0);
 		assert_true(str_eq(got.messages.v[0].body, STR("body\n")));
 	}
@@ -77,12 +77,12 @@ static void messages_without_newer_fields_are_as_they_were(void **state)
 	m.id = STR("0000000000z000");
 	plain = encoded(&m, &back, &a, &form);
 	assert_int_equal(form, 0);
-	assert_true(back.m.verp.len == 0 && back.m.hold_until == 0 && back.m.trace == 0 && back.m.by_mode == 0);
+	assert_true(back.m.verp.len == 0 && back.m.hold_until == 0 && back.m.marks == 0 && back.m.by_mode == 0);
 	m.hold_until = 1800000000;
 	later = encoded(&m, &back, &a, &form);
 	assert_int_equal(form, 1);
 	assert_int_equal(later, plain + 8 + 4 + 8 + 1);
-	assert_true(back.m.verp.len == 0 && back.m.hold_until == 1800000000 && back.m.trace == 0);
+	assert_true(back.m.verp.len == 0 && back.m.hold_until == 1800000000 && back.m.marks == 0);
 	m.verp = STR("-=");
 	verp = encoded(&m, &back, &a, &form);
 	assert_int_equal(form, 2);
