@@ -28,7 +28,7 @@ def test_mail_is_held_until_its_time_or_its_release(tmp_path, monkeypatch):
     clock = Clock(str(tmp_path / "clock"))
     monkeypatch.setenv("POSTRIDER_CLOCK_SHIFT", str(tmp_path / "clock"))
     with Sink("127.1.0.1", extensions=("PIPELINING",)) as sink, Instance(tmp_path / "mail", settings={
-            "relayhost": sink.nexthop}) as m:
+            "relayhost": sink.nexthop, "submission_future_release_messages": "2"}) as m:
         for name in ("alice", "bob"):
             m.user(name + "@example.test")
         m.start()
@@ -37,6 +37,13 @@ def test_mail_is_held_until_its_time_or_its_release(tmp_path, monkeypatch):
         with pytest.raises(smtplib.SMTPSenderRefused) as caught:
             submit(m, "too late", ["bob@example.test"], f"HOLDFOR={31 * DAY}")
         assert caught.value.smtp_code == 501 and b"5.5.4" in caught.value.smtp_error
+        # So many may wait, and no more of hers; of others' it says nothing.
+        with pytest.raises(smtplib.SMTPSenderRefused) as caught:
+            submit(m, "one too many", ["bob@example.test"], "HOLDFOR=60")
+        assert caught.value.smtp_code == 450 and b"4.7.1 Error: 2 messages of yours wait to be sent later" in caught.value.smtp_error
+        with m.submission("bob@example.test") as s:
+            s.ehlo()
+            assert s.mail("bob@example.test", ["HOLDFOR=60"])[0] == 250
         with m.smtp() as s:      # no submission
             s.ehlo()
             assert not s.has_extn("futurerelease") and s.has_extn("deliverby")
@@ -51,6 +58,9 @@ def test_mail_is_held_until_its_time_or_its_release(tmp_path, monkeypatch):
         # Released by hand; and as it is time, over a restart.
         m.command("queue", "release", queue(m)[1]["id"])
         m.wait_messages("bob@example.test", 2)
+        with m.submission("alice@example.test") as s:
+            s.ehlo()
+            assert s.mail("alice@example.test", ["HOLDFOR=60"])[0] == 250      # there is room again
         m.stop()
         m.start()
         (left,) = queue(m)
