@@ -392,3 +392,51 @@ def test_destinations_that_nothing_reaches_are_one_condition_that_ends(stopped):
     finally:
         for sink in sinks:
             sink.close()
+
+
+# ---- what becomes of alarm mail ----
+
+def test_what_cannot_leave_now_is_kept_and_what_is_refused_ends(stopped, sink):
+    """Exit status 0 says that it is safe, not that it was read: another system may put it off, or refuse it. Then nobody is
+    told by mail: no bounce, no notice, no alarm about alarms."""
+    sink.answers["RCPT"] = "450 4.2.0 later"
+    stopped.configure(relayhost=f"[127.0.0.1]:{sink.port}", alert_recipient="gone@far.test", alert_disk_free="100",
+                      minimal_backoff_time="1s", maximal_backoff_time="2s", notify_classes="bounce, 2bounce, delay, resource, software",
+                      **QUICK)
+    mail = stopped
+    mail.start()
+    assert alert(mail, "-s", "by hand", "later@far.test").stdout == "accepted by our own queue\n"
+    mail.wait_log("to=<later@far.test>.*status=deferred")
+    mail.wait_log("to=<gone@far.test>.*status=deferred")     # its own, of the disk
+    sink.answers.clear()
+    wait_for("both alarms", lambda: {"later@far.test", "gone@far.test"} <= {t for m in sink.mails for t in m["to"]})
+    # Refused from now on, here and there.
+    wait_for("an empty queue", lambda: json.loads(mail.command("queue", "list", "--json").stdout) == [])
+    sink.answers["RCPT"] = "550 5.1.1 nobody of that name"
+    before, boxes = len(sink.mails), [mail.messages(f"{name}@example.test") for name in ("alice", "bob")]
+    assert alert(mail, "refused@far.test").returncode == 0
+    assert alert(mail, "no-such-user@example.test").returncode == 0
+    mail.configure(alert_disk_free="0")              # the condition ends: one more, refused as well
+    mail.command("reload")
+    for address in ("refused@far.test", "no-such-user@example.test", "gone@far.test"):
+        mail.wait_log(f"to=<{address}>.*status=bounced")
+    looked_again(mail)
+    wait_for("an empty queue", lambda: json.loads(mail.command("queue", "list", "--json").stdout) == [])
+    assert mail.log().count("status=bounced") >= 3
+    assert len(sink.mails) == before and boxes == [mail.messages(f"{name}@example.test") for name in ("alice", "bob")]
+    assert "notification: " not in mail.log()
+
+
+@pytest.mark.parametrize("args, status, word", [
+    (("-s",), os.EX_USAGE, ""), (("-s", "x"), os.EX_USAGE, "nobody gets it"), (("--bogus", "a@b.test"), os.EX_USAGE, ""), (("a b@c.test",), os.EX_DATAERR, "no address"),
+    (("-s", "x", "a@b.test", "c@d.test,e@f.test"), os.EX_DATAERR, "no address"), (("<a@b.test>",), os.EX_DATAERR, "no address"),
+    (tuple(f"a{i}@b.test" for i in range(51)), os.EX_USAGE, "more than 50")])
+def test_bad_calls_of_alert(shared_stopped, args, status, word):
+    done = alert(shared_stopped, *args, check=False)
+    assert (done.returncode, done.stdout) == (status, "") and word in done.stderr
+
+
+@pytest.fixture(scope="module")
+def shared_stopped(tmp_path_factory):
+    with Instance(tmp_path_factory.mktemp("alert") / "mail") as m:
+        yield m
