@@ -225,6 +225,26 @@ static void check_files(struct check *k, const struct conf *conf)
 	}
 }
 
+/* ---- notifications ---- */
+
+static void check_templates(struct check *k, const struct conf *conf)
+{
+	struct err err = ERR_NONE;
+	struct bounce_templates *t;
+	struct str rest, line;
+	struct buf warnings;
+
+	buf_init(&warnings, 65536);
+	t = cf_read_templates(conf, NULL, &warnings, &err);
+	if (t == NULL)
+		finding(k, LEVEL_ERROR, "bounce_template_file: %s", err.text);
+	rest = buf_str(&warnings);
+	while (str_token(&rest, "\n", &line))
+		finding(k, LEVEL_WARNING, "%.*s", STR_ARG(line));
+	bounce_templates_unref(&t);
+	buf_release(&warnings);
+}
+
 /* ---- all of it ---- */
 
 static struct conf *check_main(struct check *k)
@@ -296,6 +316,8 @@ int cmd_check(struct cmd *c)
 		check_restrictions(&k, conf, &cf);
 	}
 	check_files(&k, conf);
+	if (conf != NULL)
+		check_templates(&k, conf);
 	check_whole(&k);
 	conf_unref(&conf);
 	arena_release(&arena);

@@ -13,6 +13,7 @@ struct show {
 	enum which which;
 	bool expand, bare; /* -x, -h */
 	bool man;
+	bool templates, expanded; /* -t or -b; -b */
 	const struct conf *conf;
 	json_t *json; /* or NULL: print */
 	int status;
@@ -116,6 +117,8 @@ static int options(struct cmd *c, struct show *s)
 			s->bare = true;
 		else if (strcmp(c->argv[i], "--man") == 0)
 			s->man = true;
+		else if (strcmp(c->argv[i], "-b") == 0 || strcmp(c->argv[i], "-t") == 0)
+			s->templates = true, s->expanded = c->argv[i][1] == 'b';
 		else
 			return -1;
 	}
@@ -131,6 +134,29 @@ static int print_man(void)
 	fwrite(out.ptr, 1, out.len, stdout);
 	buf_release(&out);
 	return EX_OK;
+}
+
+/* As postconf -b and -t show them. What is wrong with a file is told with its line. */
+static int show_templates(const struct show *s, const char *path)
+{
+	struct buf out, warnings;
+	struct err err = ERR_NONE;
+	struct bounce_templates *t;
+	int status = EX_OK;
+
+	buf_init(&out, 1 << 20);
+	buf_init(&warnings, 1 << 20);
+	t = cf_read_templates(s->conf, path, &warnings, &err);
+	fwrite(warnings.ptr, 1, warnings.len, stderr);
+	if (t == NULL)
+		status = cmd_error(EX_DATAERR, "%s", err.text);
+	else
+		bounce_templates_write(t, s->expanded, &out);
+	fwrite(out.ptr, 1, out.len, stdout);
+	bounce_templates_unref(&t);
+	buf_release(&out);
+	buf_release(&warnings);
+	return status;
 }
 
 static void show_names(struct show *s, struct cmd *c, int first)
@@ -161,7 +187,7 @@ int cmd_config(struct cmd *c)
 	int first = options(c, &s);
 	struct conf *conf = NULL;
 
-	if (first < 0)
+	if (first < 0 || (s.templates && (c->json || s.which != SHOW_ALL || first + 1 < c->argc)))
 		return cmd_usage(c);
 	if (s.man)
 		return print_man();
@@ -172,6 +198,11 @@ int cmd_config(struct cmd *c)
 			return cmd_error(EX_CONFIG, "%s", err.text);
 	}
 	s.conf = conf;
+	if (s.templates) {
+		s.status = show_templates(&s, first < c->argc ? c->argv[first] : NULL);
+		conf_unref(&conf);
+		return s.status;
+	}
 	s.json = c->json ? json_object() : NULL;
 	show(&s, c, first);
 	json_decref(s.json);

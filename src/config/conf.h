@@ -19,6 +19,7 @@
  *   ENUM  int            one of a list of words, index in the list
  * Lists ("a, b c") stay STR; conf_list_next() walks them. */
 #define PARAM_STR(name, def, when, text)		  struct str name;
+#define PARAM_STR_AS(field, name, def, when, text)	  struct str field; /* a name that C cannot have */
 #define PARAM_BOOL(name, def, when, text)		  bool name;
 #define PARAM_INT(name, def, min, max, when, text)	  int64_t name;
 #define PARAM_SIZE(name, def, min, max, when, text)	  int64_t name;
@@ -35,6 +36,7 @@ struct conf {
 };
 
 #undef PARAM_STR
+#undef PARAM_STR_AS
 #undef PARAM_BOOL
 #undef PARAM_INT
 #undef PARAM_SIZE

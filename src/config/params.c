@@ -5,8 +5,10 @@
 #define RELOAD	PARAM_RELOAD
 #define RESTART PARAM_RESTART
 /* #def keeps the word as written: `no`, "no" and false are all seen in the table. */
-#define FIELD(name, type, ...)				  {#name, PARAM_TYPE_##type, offsetof(struct conf, name), __VA_ARGS__},
-#define PARAM_STR(name, def, when, text)		  FIELD(name, STR, def, 0, 0, 0, NULL, when, text)
+#define FIELD(name, type, ...)		 {#name, PARAM_TYPE_##type, offsetof(struct conf, name), __VA_ARGS__},
+#define PARAM_STR(name, def, when, text) FIELD(name, STR, def, 0, 0, 0, NULL, when, text)
+#define PARAM_STR_AS(field, name, def, when, text)                                                                     \
+	{name, PARAM_TYPE_STR, offsetof(struct conf, field), def, 0, 0, 0, NULL, when, text},
 #define PARAM_BOOL(name, def, when, text)		  FIELD(name, BOOL, #def, 0, 0, 0, NULL, when, text)
 #define PARAM_INT(name, def, min, max, when, text)	  FIELD(name, INT, #def, min, max, 0, NULL, when, text)
 #define PARAM_SIZE(name, def, min, max, when, text)	  FIELD(name, SIZE, #def, min, max, 0, NULL, when, text)

@@ -77,7 +77,7 @@ static void wrote(struct session *s, struct out_chunk *c, size_t from)
 
 	s->unsent += len;
 	s->out_memory += len;
-	if (s->transcript)
+	if (s->transcript || s->kept)
 		transcript_output(s, str_of(c->buf.ptr + from, len));
 }
 
@@ -127,7 +127,7 @@ void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len
 	c->left = len;
 	c->crlf = crlf;
 	s->unsent += len;
-	if (s->transcript)
+	if (s->transcript || s->kept)
 		transcript_output(s, STR("[file]\n"));
 }
 

@@ -167,6 +167,7 @@ struct session {
 	SSL *ssl;
 	int hello_want; /* bytes that the socket was told to wait for before it wakes us */
 	struct tls_context *tls;
+	struct kept *kept;     /* session_keep() */
 	char *transcript_line; /* the unit that runs, not logged yet */
 	bool secret;	       /* the unit that runs is wiped behind its handler */
 	unsigned key_updates;  /* TLS 1.3, since the last byte of the protocol itself */
@@ -259,6 +260,7 @@ ssize_t proxy_parse(struct str in, struct net_addr *peer_r, struct net_addr *loc
 /* ---- transcript.c ---- */
 void transcript_unit(struct session *s, struct str unit);
 void transcript_flush(struct session *s);
+void transcript_end(struct session *s);
 void transcript_output(struct session *s, struct str bytes);
 
 /* ---- tls.c ---- */

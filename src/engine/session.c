@@ -117,7 +117,7 @@ static void session_free(struct session *s)
 	timer_forget(e, s->slot);
 	if (s->opened && s->protocol->close)
 		s->protocol->close(s);
-	transcript_flush(s);
+	transcript_end(s);
 	session_tls_end(s, false);
 	close(s->fd);
 	user_release(s);
@@ -338,7 +338,7 @@ static void unit_run(struct session *s, size_t len)
 
 	s->unit_len = len;
 	s->scanned = 0;
-	if (s->transcript)
+	if (s->transcript || s->kept)
 		transcript_unit(s, unit);
 	next = s->protocol->unit(s, unit);
 	s->unit_len = 0;

@@ -159,6 +159,10 @@ void session_skip_line(struct session *s); /* drop input up to and including the
 /* From now on every line in and out is logged (debug_peer_list); secrets: pass the count of bytes of the
  * unit to show to session_transcript_hide(). What is hidden is wiped from the input buffer behind the handler, too. */
 void session_transcript(struct session *s, bool on);
+/* The dialogue is kept from now on, at most about 10 KB: its first lines and its last ones, without what bulks hold;
+ * and appended to out ("In:  ", "Out: "), also from close(). */
+void session_keep(struct session *s);
+void session_kept(const struct session *s, struct buf *out);
 void session_transcript_hide(struct session *s, size_t shown); /* before the handler's first output */
 
 #endif

@@ -1,8 +1,11 @@
 #include "msg/dsn.h"
 #include "base/encode.h"
 #include "base/utf8.h"
+#include "msg/address.h"
+#include "msg/charset.h"
 #include "msg/date.h"
 #include "msg/header.h"
+#include "msg/lex.h"
 #include "msg/xtext.h"
 
 static const char *const ACTIONS[] = {[DSN_FAILED] = "failed",
@@ -17,7 +20,9 @@ struct writer {
 	const struct dsn *d;
 	struct buf *out;
 	char boundary[48];
-	bool utf8; /* write UTF-8 outside of the returned message */
+	bool utf8;	/* write UTF-8 outside of the returned message */
+	bool text_utf8; /* the text for people is UTF-8, too */
+	bool text_8bit;
 	bool original_8bit;
 	bool original_utf8_header;
 };
@@ -110,25 +115,6 @@ static void boundary_line(struct writer *w, const char *end)
 	buf_addf(w->out, "\n--%s%s\n", w->boundary, end);
 }
 
-static const char *subject_of(const struct dsn *d, enum dsn_action action)
-{
-	if (d->asked_for)
-		return "Mail Delivery Status Report";
-	switch (action) {
-	case DSN_FAILED:
-		return "Undelivered Mail Returned to Sender";
-	case DSN_DELAYED:
-		return "Delayed Mail (still being retried)";
-	case DSN_DELIVERED:
-	case DSN_RELAYED:
-	case DSN_EXPANDED:
-	case DSN_DELIVERABLE:
-	case DSN_UNDELIVERABLE:
-		break;
-	}
-	return "Successful Mail Delivery Report";
-}
-
 /* What the whole notification is about: the worst that happened. */
 static enum dsn_action main_action(const struct dsn *d)
 {
@@ -140,17 +126,73 @@ static enum dsn_action main_action(const struct dsn *d)
 	return d->count > 0 ? worst : DSN_FAILED;
 }
 
+/* Of the words, which are in a charset of their own: encoded where that is needed (RFC 2047). */
+static void word_field(struct writer *w, const char *name, struct str value)
+{
+	struct buf text;
+
+	buf_init(&text, 4 * value.len + 16);
+	charset_decode(&text, w->d->words.charset, value);
+	header_write(w->out, name, buf_str(&text), true);
+	buf_release(&text);
+}
+
+/* A display name: quoted where its characters ask for it. Encoded words stand outside of quotes (RFC 2047 5): what
+ * would need them beside such a word becomes a blank. */
+static void put_phrase(struct buf *out, struct str name)
+{
+	bool special = false, quote;
+
+	for (size_t i = 0; i < name.len; i++)
+		special = special || !(lex_is_atext(name.ptr[i]) || ascii_blank(name.ptr[i]));
+	if (name.len == 0)
+		return;
+	quote = special && str_is_ascii(name);
+	if (quote)
+		buf_addc(out, '"');
+	for (size_t i = 0; i < name.len; i++) {
+		bool plain = lex_is_atext(name.ptr[i]) || quote;
+
+		if (quote && (name.ptr[i] == '"' || name.ptr[i] == '\\'))
+			buf_addc(out, '\\');
+		buf_addc(out, plain ? name.ptr[i] : ' ');
+	}
+	buf_addz(out, quote ? "\" " : " ");
+}
+
+/* "MAILER-DAEMON (Mail Delivery System)", or any other form of one address; without a domain it is our host's. */
+static void from_field(struct writer *w)
+{
+	struct mailbox_addr_list list = {0};
+	struct address a = {STR("MAILER-DAEMON"), w->d->reporting_mta};
+	struct arena arena;
+	struct buf text;
+
+	arena_init(&arena);
+	address_list_parse_max(w->d->words.from, 1, &arena, &list);
+	buf_init(&text, 4096 + 4 * w->d->words.from.len + w->d->reporting_mta.len);
+	if (list.n > 0 && list.v[0].kind == ADDR_MAILBOX && list.v[0].local.len > 0) {
+		a.local = list.v[0].local;
+		a.domain = list.v[0].domain.len > 0 ? list.v[0].domain : w->d->reporting_mta;
+		put_phrase(&text, list.v[0].name);
+	}
+	buf_addc(&text, '<');
+	address_write(&text, &a);
+	buf_addc(&text, '>');
+	word_field(w, "From", buf_str(&text));
+	buf_release(&text);
+	arena_release(&arena);
+}
+
 static void write_header(struct writer *w)
 {
 	struct buf text;
 
-	buf_init(&text, 2000 + 4 * (w->d->to.len + w->d->reporting_mta.len + w->d->message_id.len));
-	buf_addf(&text, "Mail Delivery System <MAILER-DAEMON@%.*s>", STR_ARG(w->d->reporting_mta));
-	field(w, "From", "", buf_str(&text));
-	buf_clear(&text);
+	from_field(w);
+	buf_init(&text, 2000 + 4 * (w->d->to.len + w->d->message_id.len));
 	buf_addf(&text, "<%.*s>", STR_ARG(w->d->to));
 	field(w, "To", "", buf_str(&text));
-	field(w, "Subject", "", str_from(subject_of(w->d, main_action(w->d))));
+	word_field(w, "Subject", w->d->words.subject);
 	date_field(w, "Date", w->d->date);
 	buf_clear(&text);
 	buf_addf(&text, "<%.*s>", STR_ARG(w->d->message_id));
@@ -158,41 +200,16 @@ static void write_header(struct writer *w)
 	buf_addz(w->out, "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n"); /* RFC 3834 5 */
 	buf_addf(w->out, "Content-Type: multipart/report; report-type=%sdelivery-status;\n\tboundary=\"%s\"\n",
 		 w->utf8 ? "global-" : "", w->boundary);
-	if (w->utf8 || w->original_8bit)
+	if (w->utf8 || w->original_8bit || w->text_8bit)
 		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
 	buf_addz(w->out, "\nThis is a MIME-encapsulated message.\n");
 	buf_release(&text);
 }
 
-static const char *explanation(const struct dsn *d, enum dsn_action action)
-{
-	if (d->asked_for && action >= DSN_DELIVERABLE)
-		return "You asked whether mail for these addresses could be delivered. Nothing was sent.\n";
-	if (d->asked_for)
-		return "You asked for a report of what became of your message. Of what is delayed it says\n"
-		       "how the first attempt went; delivery is tried again by itself.\n";
-	switch (action) {
-	case DSN_FAILED:
-		return "Your message could not be delivered to one or more recipients. It is attached below.\n\n"
-		       "If you need help, forward this notice to your postmaster; you may leave out\nyour own text.\n";
-	case DSN_DELAYED:
-		return "Your message could not be delivered to one or more recipients so far.\n"
-		       "Delivery is tried again by itself: you need not send it once more.\n";
-	case DSN_DELIVERED:
-	case DSN_RELAYED:
-	case DSN_EXPANDED:
-	case DSN_DELIVERABLE:
-	case DSN_UNDELIVERABLE:
-		break;
-	}
-	return "Your message was delivered to the recipients below. Where it was relayed to a\n"
-	       "system that sends no reports, no further notice will come.\n";
-}
-
 /* Text for people: control characters and foreign bytes as '?', lines as they come. */
 static void plain(struct writer *w, struct str text)
 {
-	bool may_8bit = w->utf8 && utf8_valid(text);
+	bool may_8bit = w->text_utf8 && utf8_valid(text);
 
 	for (size_t i = 0; i < text.len; i++) {
 		unsigned char c = (unsigned char)text.ptr[i];
@@ -206,14 +223,15 @@ static void write_text(struct writer *w)
 	const struct dsn *d = w->d;
 
 	boundary_line(w, "");
-	buf_addf(w->out, "Content-Description: Notification\nContent-Type: text/plain; charset=%s\n",
-		 w->utf8 ? "utf-8" : "us-ascii");
-	if (w->utf8)
+	buf_addf(w->out, "Content-Description: Notification\nContent-Type: text/plain; charset=%.*s\n",
+		 STR_ARG(w->text_utf8 ? STR("utf-8") : d->words.charset));
+	if (w->text_utf8 || w->text_8bit)
 		buf_addz(w->out, "Content-Transfer-Encoding: 8bit\n");
-	buf_addz(w->out, "\nThis is the mail system at host ");
-	plain(w, d->reporting_mta);
-	buf_addz(w->out, ".\n\n");
-	buf_addz(w->out, explanation(d, main_action(d)));
+	buf_addc(w->out, '\n');
+	if (w->text_utf8)
+		charset_decode(w->out, d->words.charset, d->words.text);
+	else
+		buf_add_str(w->out, d->words.text);
 	for (size_t i = 0; i < d->count; i++) {
 		const struct dsn_recipient *r = &d->recipients[i];
 
@@ -332,6 +350,9 @@ void dsn_write(const struct dsn *d, struct buf *out)
 	struct writer w = {.d = d, .out = out};
 
 	w.utf8 = d->utf8 && needs_utf8(d);
+	/* A charset that we cannot read stays what it is: addresses in the text are ASCII then. */
+	w.text_utf8 = w.utf8 && (charset_known(d->words.charset) || str_is_ascii(d->words.text));
+	w.text_8bit = !str_is_ascii(d->words.text);
 	w.original_8bit = !str_is_ascii(d->headers_only ? header : d->message);
 	w.original_utf8_header = !str_is_ascii(header);
 	/* 128 random bits stand in no message that was written before. */

@@ -29,20 +29,26 @@ struct dsn_recipient {
 	int64_t will_retry_until; /* seconds; 0: not told; of delayed mail only */
 };
 
+/* What people read, from a template (bounce_template.h). */
+struct dsn_words {
+	struct str charset;	  /* of the others; US-ASCII is a part of it */
+	struct str from, subject; /* a From without domain is of our host */
+	struct str text;	  /* above the facts; "" for none */
+};
+
 struct dsn {
 	struct str reporting_mta; /* our host name */
-	struct str mail_name;	  /* "Postrider" */
-	struct str to;		  /* the sender of the message, who reads this: local@domain */
-	struct str message_id;	  /* of the notification, without <>; unique, the caller's */
-	int64_t date, arrival;	  /* now; when the message came; seconds */
-	int64_t deliver_by;	  /* RFC 2852 5; seconds; 0: not asked for */
-	struct str hold_request;  /* RFC 4865 5.1.2: "for;600", or "" */
-	struct str envelope_id;	  /* ENVID, decoded, or "" */
-	struct str queue_id;	  /* as in the log, or "" */
+	struct dsn_words words;
+	struct str to;		 /* the sender of the message, who reads this: local@domain */
+	struct str message_id;	 /* of the notification, without <>; unique, the caller's */
+	int64_t date, arrival;	 /* now; when the message came; seconds */
+	int64_t deliver_by;	 /* RFC 2852 5; seconds; 0: not asked for */
+	struct str hold_request; /* RFC 4865 5.1.2: "for;600", or "" */
+	struct str envelope_id;	 /* ENVID, decoded, or "" */
+	struct str queue_id;	 /* as in the log, or "" */
 	const struct dsn_recipient *recipients;
 	size_t count;
 	struct str message; /* the original in stored form; LF or CRLF */
-	bool asked_for;	    /* by the sender, whatever became of it (sendmail -v, -bv) */
 	bool headers_only;  /* RET=HDRS, or too large to return */
 	bool utf8;	    /* whoever gets this knows SMTPUTF8: addresses stand in UTF-8 */
 };

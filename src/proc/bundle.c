@@ -4,6 +4,7 @@
 #include "base/vec.h"
 #include "config/instance.h"
 #include "config/roles.h"
+#include "deliver/notice.h"
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
@@ -320,6 +321,34 @@ static int check_client_files(struct bundle *b, struct buf *warnings, struct err
 	return result;
 }
 
+/* ---- notifications ---- */
+
+struct bounce_templates *bundle_bounce_templates(const struct bundle *b, struct buf *warnings, struct err *err)
+{
+	char *path = str_dup(b->conf->bounce_template_file);
+	struct bounce_templates *t = bounce_templates_new(b->wire.bounce_templates, path, b->conf, warnings, err);
+
+	free(path);
+	return t;
+}
+
+/* What relay would find wrong with the templates, and with notify_classes. */
+static int check_notifications(struct bundle *b, struct buf *warnings, struct err *err)
+{
+	char *path = arena_strz(&b->arena, b->conf->bounce_template_file);
+	struct bounce_templates *t;
+
+	if (notice_check(b->conf, err) < 0)
+		return -1;
+	if (path[0] != '\0' && path[0] != '/')
+		return err_set(err, ERR_PERM, "", "bounce_template_file: \"%s\" must be an absolute path", path);
+	if (path[0] != '\0' && read_file(&b->arena, path, FILE_MAX, &b->wire.bounce_templates, err) < 0)
+		return err_context(err, "bounce_template_file");
+	t = bundle_bounce_templates(b, warnings, err);
+	bounce_templates_unref(&t);
+	return t == NULL && err->kind != ERR_OK ? -1 : 0;
+}
+
 /* The name of this host goes into the text: in a jail nobody can ask for it. */
 static void add_hostname(struct bundle *b)
 {
@@ -403,6 +432,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	if (result == 0)
 		result = check_transports(b, err);
 	if (result == 0)
+		result = check_notifications(b, warnings, err);
+	if (result == 0)
 		result = check_dns(b, warnings, err);
 	if (result == 0)
 		result = check_client_files(b, warnings, err);
@@ -471,7 +502,8 @@ int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err)
 	if (whom != BUNDLE_LISTENERS)
 		wire.files.n = 0;
 	if (whom != BUNDLE_RELAY)
-		wire.client_ca = wire.client_chain = wire.client_key = wire.client_sts_ca = STR("");
+		wire.client_ca = wire.client_chain = wire.client_key = wire.client_sts_ca = wire.bounce_templates =
+			STR("");
 	buf_init(&out, RPC_BYTES_MAX);
 	if (rpc_encode(&proc_bundle_type, &wire, &out, NULL, &fd_count, err) == 0) {
 		if (buf_failed(&out))

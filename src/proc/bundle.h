@@ -9,6 +9,7 @@
 #include "config/master_cf.h"
 #include "directory/tables/set.h"
 #include "engine/tls.h"
+#include "msg/bounce_template.h"
 #include "proc/schema.h"
 #include "relay/remote.h"
 
@@ -35,6 +36,10 @@ enum bundle_for { BUNDLE_PLAIN, BUNDLE_LISTENERS, BUNDLE_RELAY };
 int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err) WARN_UNUSED;
 /* Gives the files of the SMTP client to r. -1 with err: they cannot be used. */
 int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err) WARN_UNUSED;
+
+/* The templates of notifications: built in, and bounce_template_file. The caller's reference; NULL with err. warnings
+ * may be NULL. */
+struct bounce_templates *bundle_bounce_templates(const struct bundle *b, struct buf *warnings, struct err *err);
 
 /* For directory: takes the files of look-up tables from what table_files_seal() made. The descriptor stays the
  * caller's. */

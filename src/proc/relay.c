@@ -22,14 +22,16 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	struct running *r = ctx;
 
 	struct transports *transports = transports_new(&b->master_cf, b->conf, err);
+	struct bounce_templates *templates = transports ? bundle_bounce_templates(b, NULL, err) : NULL;
+	int result = -1;
 
-	if (transports == NULL || bundle_remote_tls(b, r->remote, err) < 0) {
-		transports_unref(&transports);
-		return -1;
+	if (templates && bundle_remote_tls(b, r->remote, err) == 0) {
+		relay_conf(r->relay, b->conf, transports, templates);
+		result = 0;
 	}
-	relay_conf(r->relay, b->conf, transports);
+	bounce_templates_unref(&templates);
 	transports_unref(&transports);
-	return 0;
+	return result;
 }
 
 /* The text lives until the next call: there is one control thread. */

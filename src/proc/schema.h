@@ -46,14 +46,15 @@ RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 #define PROC_FILE_FIELDS(F, S) F(S, bytes, path) F(S, bytes, contents)
 RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
 /* client_...: for relay alone; what smtp_tls_CAfile and smtp_tls_CApath, smtp_tls_cert_file, smtp_tls_key_file,
- * smtp_mta_sts_CAfile hold. */
+ * smtp_mta_sts_CAfile hold; so is bounce_templates, of bounce_template_file. */
 #define PROC_BUNDLE_FIELDS(F, S)                                                                                       \
 	F(S, bytes, main_cf)                                                                                           \
 	F(S, bytes, master_cf)                                                                                         \
 	F(S, list, files, proc_file)                                                                                   \
 	F(S, bytes, resolv_conf)                                                                                       \
 	F(S, bytes, trust_anchor)                                                                                      \
-	F(S, bytes, client_ca) F(S, bytes, client_chain) F(S, bytes, client_key) F(S, bytes, client_sts_ca)
+	F(S, bytes, client_ca)                                                                                         \
+	F(S, bytes, client_chain) F(S, bytes, client_key) F(S, bytes, client_sts_ca) F(S, bytes, bounce_templates)
 RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
 
 /* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet). */
@@ -100,8 +101,8 @@ RPC_DECLARE(proc_surge, PROC_SURGE_FIELDS)
 #define PROC_SURGES_MAX 16
 #define PROC_STATE_FIELDS(F, S)                                                                                        \
 	F(S, u64, sessions)                                                                                            \
-	F(S, u64, login_failures) F(S, u8, read_only) F(S, list, surges, proc_surge) F(S, u64, downs)                  \
-		F(S, u64, down_s) F(S, bytes, down_where)
+	F(S, u64, login_failures)                                                                                      \
+	F(S, u8, read_only) F(S, list, surges, proc_surge) F(S, u64, downs) F(S, u64, down_s) F(S, bytes, down_where)
 RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 
 /* ---- the control socket ---- */

@@ -43,6 +43,7 @@ int proc_smtpd(struct proc *p)
 	server.store = store_client_new(server.engine);
 	server.directory = rpc_channel_new("directory", DIR_CALLS);
 	server.queue = queue_client_new();
+	server.notices = notices_new();
 	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
 	proc_calls(p, PROCESS_DIRECTORY, server.directory);
 	server.dns = dns_client_new();

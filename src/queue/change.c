@@ -43,7 +43,8 @@ static void add_op(void *ctx, struct str key, struct str value)
 	change_op(ctx, key, value, false);
 }
 
-int part_put(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
+/* Its schedule stays. */
+static int part_replace(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
 {
 	char key[QUEUE_KEY_MAX];
 	struct buf value;
@@ -55,6 +56,14 @@ int part_put(struct change *c, struct part_id id, const struct queue_part *p, st
 	else
 		rc = err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones");
 	buf_release(&value);
+	return rc;
+}
+
+int part_put(struct change *c, struct part_id id, const struct queue_part *p, struct err *err)
+{
+	char key[QUEUE_KEY_MAX];
+	int rc = part_replace(c, id, p, err);
+
 	if (rc == 0 && (id.part < PART_TOLD || id.part == QUEUE_PART_REPORT))
 		change_op(c, schedule_key(p->destination, p->bulk, p->due, id, key), STR_NULL, false);
 	return rc;
@@ -522,6 +531,67 @@ static int change_result(struct change *c, const struct queue_result *r, struct 
 		if (r->bounces.v[i].rcpts.n)
 			rc = change_add(c, &r->bounces.v[i], STR(""), bounce, err);
 	return rc;
+}
+
+/* ---- progress: of recipients of a part that is being delivered ---- */
+
+/* What is to be told is kept for the report that the message makes in the end. */
+static int progress_told(struct change *c, const struct queue_result *r, const struct queued *m, struct err *err)
+{
+	struct spread *s;
+	bool is_new;
+
+	if (m->parts == 1 && make_spread(c, m, err) < 0)
+		return -1;
+	s = spread_of(c->q, m->m.id, &is_new, err);
+	if (!s)
+		return -1;
+	/* It is claimed since before anybody counted. */
+	s->claimed += is_new;
+	return spread_change(c, r, m, false, false, err);
+}
+
+static int change_progress(struct change *c, const struct queue_result *r, struct err *err)
+{
+	struct part_id id = {r->id, r->part};
+	struct queue_part p;
+	struct queued m;
+	size_t before;
+	int rc = r->part < PART_TOLD ? message_get(c->q, r->id, &c->arena, &m, err) : 0;
+
+	if (rc > 0)
+		rc = part_get(c->q, id, &c->arena, &p, err);
+	if (rc <= 0)
+		return rc < 0 ? -1 : err_set(err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+	before = p.rcpts.n;
+	if (check_result(r, err) < 0)
+		return -1;
+	if (apply_outcomes(&p, r) || p.rcpts.n == 0)
+		return err_set(err, ERR_SYNTAX, "5.5.4", "no progress, but a result");
+	if (p.rcpts.n == before)
+		return 0;
+	if (part_replace(c, id, &p, err) < 0)
+		return -1;
+	return r->told.n ? progress_told(c, r, &m, err) : 0;
+}
+
+void queue_handle_progress(struct queue_service *q, struct rpc_request *req)
+{
+	const struct queue_result *r = req->msg;
+	struct change *c = change_new(q, req);
+	struct err err = ERR_NONE;
+
+	if (!queue_id_ok(r->id)) {
+		err_set(&err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
+		change_refuse(c, &err);
+	} else if (claimed_by_another(q, (struct part_id){r->id, r->part}, req->peer)) {
+		err_set(&err, ERR_DENIED, "4.3.0", "that message was claimed by another");
+		change_refuse(c, &err);
+	} else if (change_progress(c, r, &err) < 0 || change_commit(c, &err) < 0) {
+		if (r->told.n)
+			spread_drop(q, r->id);
+		change_refuse(c, &err);
+	}
 }
 
 void queue_handle_result(struct queue_service *q, struct rpc_request *req)

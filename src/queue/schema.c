@@ -55,7 +55,8 @@ RPC_DEFINE(queue_acted, QUEUE_ACTED_FIELDS)
 	F(QUEUE_ADMIT, 13, &queue_admit_type, &queue_admitted_type)                                                    \
 	F(QUEUE_READ, 14, &queue_id_type, &queue_message_type)                                                         \
 	F(QUEUE_SUMMARY, 20, &queue_summary_ask_type, &queue_summary_type)                                             \
-	F(QUEUE_ETRN, 21, &queue_etrn_type, &queue_acted_type)
+	F(QUEUE_ETRN, 21, &queue_etrn_type, &queue_acted_type)                                                         \
+	F(QUEUE_PROGRESS, 22, &queue_result_type, &queue_ended_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

@@ -130,6 +130,8 @@ RPC_DECLARE(queue_rcpt_outcome, QUEUE_OUTCOME_FIELDS)
 	F(S, list, records, queue_number)   /* QUEUE_PART_REPORT: these were told */ \
 	F(S, u32, attempt)                  /* the claim's `attempts` plus one: the same again is not taken twice; or 0 */
 RPC_DECLARE(queue_result, QUEUE_RESULT_FIELDS)
+/* QUEUE_PROGRESS (queue_result): outcomes and told, of recipients of a part that stays claimed. Those DELIVERED or FAILED
+ * are struck off; one at least is left. What it brings comes once, however often it is said. */
 #define QUEUE_ENDED_FIELDS(F, S) F(S, u8, ended /* the message has no other part: it is gone */)
 RPC_DECLARE(queue_ended, QUEUE_ENDED_FIELDS)
 /* No reply. The claim ends without an attempt; nothing more of its destination is claimed for so long. */
@@ -214,7 +216,7 @@ uint64_t queue_message_since(const struct queue_message *m);
 
 extern const struct rpc_call QUEUE_COMMIT, QUEUE_CLAIM, QUEUE_RESULT, QUEUE_BLOB_BEGIN, QUEUE_BLOB_FINISH, QUEUE_BLOB_DROP,
 	QUEUE_LIST, QUEUE_ACT, QUEUE_READ, QUEUE_HEARD, QUEUE_ORPHANS, QUEUE_KNOWN, QUEUE_GIVE_BACK, QUEUE_ADMIT,
-	QUEUE_SUMMARY, QUEUE_ETRN;
+	QUEUE_SUMMARY, QUEUE_ETRN, QUEUE_PROGRESS;
 extern const struct rpc_call QUEUE_CALLS[];
 /* clang-format on */
 

@@ -124,8 +124,9 @@ static void close_unwanted(struct rpc_request *req)
 		close_body(&commit->message);
 	if (req->number == QUEUE_BLOB_DROP.number)
 		fd_close(&blob->fd);
-	for (size_t i = 0; req->number == QUEUE_RESULT.number && i < r->bounces.n; i++)
-		close_body(&r->bounces.v[i]);
+	if (req->number == QUEUE_RESULT.number || req->number == QUEUE_PROGRESS.number)
+		for (size_t i = 0; i < r->bounces.n; i++)
+			close_body(&r->bounces.v[i]);
 }
 
 /* Who may ask what. A front end that was taken over can add messages, and neither read nor end those of others. */
@@ -142,6 +143,7 @@ static const struct {
 	{&QUEUE_BLOB_DROP, handle_blob_drop, SMTPD | RELAY},
 	{&QUEUE_CLAIM, queue_handle_claim, RELAY},
 	{&QUEUE_RESULT, queue_handle_result, RELAY},
+	{&QUEUE_PROGRESS, queue_handle_progress, RELAY},
 	{&QUEUE_HEARD, queue_handle_heard, SMTPD},
 	{&QUEUE_ORPHANS, queue_handle_orphans, SMTPD},
 	{&QUEUE_KNOWN, queue_handle_known, SMTPD},

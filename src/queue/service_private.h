@@ -278,6 +278,7 @@ void contents_free(struct queue_service *q);
 /* change.c, claim.c, admin.c, by_hand.c: handlers */
 void queue_handle_commit(struct queue_service *q, struct rpc_request *req);
 void queue_handle_result(struct queue_service *q, struct rpc_request *req);
+void queue_handle_progress(struct queue_service *q, struct rpc_request *req);
 void queue_handle_claim(struct queue_service *q, struct rpc_request *req);
 void queue_handle_give_back(struct queue_service *q, struct rpc_request *req);
 void queue_handle_admit(struct queue_service *q, struct rpc_request *req);

@@ -5,9 +5,10 @@
 #include "os/fd.h"
 #include "relay/private.h"
 
-#define RESULT_TIMEOUT_MS 60000
-#define RESULT_PAUSE_MS	  1000
-#define REFUSED_PAUSE_MS  3000 /* its destination's; of reports: all of them */
+#define RESULT_TIMEOUT_MS   60000
+#define PROGRESS_TIMEOUT_MS 10000
+#define RESULT_PAUSE_MS	    1000
+#define REFUSED_PAUSE_MS    3000 /* its destination's; of reports: all of them */
 
 /* ---- taking over ---------------------------------------------------------------------------------------- */
 
@@ -103,6 +104,7 @@ static void take_conf(struct attempt *a)
 	pthread_mutex_lock(&r->lock);
 	a->conf = conf_ref(r->conf);
 	a->transports = transports_ref(r->transports);
+	a->templates = bounce_templates_ref(r->templates);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -154,6 +156,7 @@ void attempt_free(struct attempt **ap)
 	arena_release(&a->own);
 	conf_unref(&a->conf);
 	transports_unref(&a->transports);
+	bounce_templates_unref(&a->templates);
 	free(a);
 }
 
@@ -170,18 +173,28 @@ void outcome_merge(struct attempt *a, size_t i, const struct attempt_rcpt *r)
 {
 	static const int weight[] = {[0] = 0, [OUTCOME_DELIVERED] = 1, [OUTCOME_FAILED] = 2, [OUTCOME_DEFERRED] = 3};
 	struct attempt_rcpt *to = &a->rcpts[i];
-	const struct queue_rcpt *rcpt = to->rcpt;
+	const struct attempt_rcpt before = *to;
 
 	if (weight[r->outcome] <= weight[to->outcome])
 		return;
 	*to = *r;
-	to->rcpt = rcpt;
+	to->rcpt = before.rcpt;
+	to->targets = before.targets;
+	to->recorded = before.recorded;
+	to->trouble |= before.trouble;
 	to->code = arena_str(a->arena, r->code);
 	to->text = arena_str(a->arena, r->text);
 	to->mta = arena_str(a->arena, r->mta);
 	to->said = arena_str(a->arena, r->said);
 	to->relay = arena_str(a->arena, r->relay);
 	to->program = arena_str(a->arena, r->program);
+}
+
+unsigned trouble_of(struct str code, enum notice_class other)
+{
+	enum notice_class class = notice_of_code(code, other);
+
+	return class == NOTICE_CLASSES ? 0 : NOTICE_BIT(class);
 }
 
 void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const char *code, const char *text)
@@ -192,7 +205,8 @@ void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const 
 				 .mta = STR(""),
 				 .said = STR(""),
 				 .relay = STR("none"),
-				 .program = STR("error")};
+				 .program = STR("error"),
+				 .trouble = trouble_of(str_from(code), NOTICE_DATA)};
 
 	pthread_mutex_lock(&a->relay->d.lock);
 	outcome_merge(a, i, &r);
@@ -238,12 +252,17 @@ static void judge(struct attempt *a)
 
 /* ---- the log -------------------------------------------------------------------------------------------- */
 
-const char *relay_log_name(const struct attempt *a, const char *program)
+static struct str log_base(const struct attempt *a)
 {
 	struct str base, after;
 
 	str_split(a->conf->syslog_name, '/', &base, &after);
-	return arena_printf(a->arena, "%.*s/%s", STR_ARG(base), program).ptr;
+	return base;
+}
+
+const char *relay_log_name(const struct attempt *a, const char *program)
+{
+	return arena_printf(a->arena, "%.*s/%s", STR_ARG(log_base(a)), program).ptr;
 }
 
 static const char *seconds(double value, char out[16])
@@ -252,7 +271,7 @@ static const char *seconds(double value, char out[16])
 }
 
 /* As smtp(8) has it: a/b/c/d are the time before we had it, in line, for the connection, and for the message. */
-static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t end_us)
+static void log_outcome(const struct attempt *a, struct arena *arena, const struct attempt_rcpt *r, int64_t end_us)
 {
 	static const char *const words[] = {"", "sent", "deferred", "bounced"};
 	static const char *const verified[] = {"", "deliverable", "undeliverable", "undeliverable"};
@@ -267,7 +286,7 @@ static void log_outcome(struct attempt *a, const struct attempt_rcpt *r, int64_t
 
 	if (here)
 		sending = spent;
-	log_as(relay_log_name(a, arena_strz(a->arena, r->program)),
+	log_as(arena_printf(arena, "%.*s/%.*s", STR_ARG(log_base(a)), STR_ARG(r->program)).ptr,
 	       "%.*s: to=<%.*s>%s%.*s%s, relay=%.*s, delay=%s, delays=%s/%s/%s/%s, dsn=%.*s, status=%s (%.*s)",
 	       STR_ARG(a->message->id), STR_ARG(r->rcpt->address), show ? ", orig_to=<" : "",
 	       STR_ARG(show ? orig : STR("")), show ? ">" : "", STR_ARG(r->relay),
@@ -307,6 +326,61 @@ static void result_make(struct attempt *a, struct queue_result *result)
 							    .code = a->rcpts[i].code,
 							    .text = a->rcpts[i].text};
 	bounce_add(a, result);
+	notice_add(a, result);
+}
+
+/* Those of whom it is news, as the queue is told of them. */
+static void progress_make(struct attempt *a, struct arena *arena, const size_t *indexes,
+			  const struct attempt_rcpt *done, size_t n, struct queue_result *result)
+{
+	const struct queue_message *m = a->message;
+
+	*result = (struct queue_result){.id = m->id, .part = a->info->part, .attempt = a->info->attempts + 1};
+	result->outcomes.v = ARENA_ARRAY(arena, struct queue_rcpt_outcome, n + 1);
+	result->told.v = ARENA_ARRAY(arena, struct queue_told, n + 1);
+	for (size_t i = 0; i < n; i++) {
+		struct attempt_rcpt *r = &a->rcpts[indexes[i]];
+
+		if (r->recorded)
+			continue;
+		outcome_merge(a, indexes[i], &done[i]);
+		result->outcomes.v[result->outcomes.n++] = (struct queue_rcpt_outcome){.index = r->rcpt->index,
+										       .outcome = OUTCOME_DELIVERED,
+										       .code = done[i].code,
+										       .text = done[i].text};
+		if (m->sender.len > 0 && bounce_is_told(a, r))
+			result->told.v[result->told.n++] = bounce_told(a, r);
+	}
+}
+
+void attempt_progress(struct attempt *a, struct arena *arena, const size_t *indexes, const struct attempt_rcpt *done,
+		      size_t n)
+{
+	struct queue_result result;
+	struct queue_ended ended;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+	int rc;
+
+	pthread_mutex_lock(&a->relay->d.lock);
+	progress_make(a, arena, indexes, done, n, &result);
+	pthread_mutex_unlock(&a->relay->d.lock);
+	if (result.outcomes.n == 0)
+		return;
+	rpc_reply_init(&hold);
+	rc = rpc_call(a->relay->env.queue, &QUEUE_PROGRESS, &result, &ended, &hold, true, PROGRESS_TIMEOUT_MS, &err);
+	rpc_reply_release(&hold);
+	/* Not taken: it goes with the result. */
+	if (rc < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (!a->rcpts[indexes[i]].recorded)
+			log_outcome(a, arena, &a->rcpts[indexes[i]], clock_us());
+	pthread_mutex_lock(&a->relay->d.lock);
+	a->spread = a->spread || result.told.n > 0;
+	for (size_t i = 0; i < n; i++)
+		a->rcpts[indexes[i]].recorded = true;
+	pthread_mutex_unlock(&a->relay->d.lock);
 }
 
 static int report_once(struct attempt *a, const struct queue_result *result, struct err *err)
@@ -343,6 +417,7 @@ static int report(struct attempt *a, struct err *err)
 		if (stopping || a->info->part == QUEUE_PART_REPORT)
 			return -1;
 		if (a->result.bounces.n > 0 && (err->kind == ERR_FULL || err->kind == ERR_LIMIT)) {
+			notice_full(a, err->text);
 			bounce_put_off(a, &a->result);
 			continue;
 		}
@@ -371,8 +446,8 @@ static void conclude(struct attempt *a)
 
 	log_gather(&lines);
 	for (size_t i = 0; i < m->rcpts.n; i++)
-		if (a->rcpts[i].outcome)
-			log_outcome(a, &a->rcpts[i], a->end_us);
+		if (a->rcpts[i].outcome && !a->rcpts[i].recorded)
+			log_outcome(a, a->arena, &a->rcpts[i], a->end_us);
 	if (a->ended)
 		log_as(relay_log_name(a, "qmgr"), "%.*s: removed", STR_ARG(m->id));
 	log_gathered(&lines);

@@ -4,9 +4,12 @@
  *	sender here, and gone meanwhile                to the postmaster: nothing vanishes in silence
  *	null sender                                    nobody (never a bounce for a bounce), the postmaster if
  *	                                               notify_classes has 2bounce
- *	our own double-bounce                          nobody: it is logged and dropped
+ *	our own double_bounce_sender                   nobody: it is logged and dropped
  *	VERP                                           of failures one for each recipient, to the address that names him
  *	sendmail -v, -bv                               of the first attempt, whatever became of it
+ *
+ * With bounce or delay in notify_classes the postmaster gets a copy with the header of the message only. What stands
+ * around the facts comes from templates (msg/bounce_template.h).
  *
  * Of a message that went to several destinations the queue gathers what is to be told, and asks for the report when all
  * were tried (QUEUE_PART_REPORT); of one in a single part it goes with the result. Either way it is in the commit that
@@ -25,11 +28,6 @@
 #define BOUNCE_MAX 60000
 #define HEADER_MAX 8192 /* of the original, when even its header makes the notification too large */
 #define GROUP	   40	/* recipients that one notification tells of */
-
-struct str bounce_double_sender(const struct attempt *a)
-{
-	return arena_printf(a->arena, "double-bounce@%.*s", STR_ARG(a->conf->myorigin));
-}
 
 struct str bounce_verp_sender(const struct queue_message *m, const struct queue_rcpt *rcpt, struct arena *arena)
 {
@@ -115,26 +113,36 @@ static bool is_traced(const struct attempt *a, const struct attempt_rcpt *r)
 	       a->message->sender.len > 0;
 }
 
+bool bounce_is_told(const struct attempt *a, const struct attempt_rcpt *r)
+{
+	return wants(a, r, 0);
+}
+
+struct queue_told bounce_told(const struct attempt *a, const struct attempt_rcpt *r)
+{
+	return (struct queue_told){
+		.address = r->rcpt->address,
+		.orcpt = r->rcpt->orcpt,
+		.outcome = (uint8_t)r->outcome,
+		.relayed = r->relayed || tells_of_relaying(a, r),
+		.code = r->code,
+		.text = r->text,
+		.mta = r->mta,
+		.said = r->said,
+		.time = (uint64_t)clock_wall(),
+	};
+}
+
 /* all: of failures also those that the sender does not want to hear of, for the postmaster. */
 static void collect(struct attempt *a, unsigned late, bool all, struct telling *t)
 {
 	for (size_t i = 0; i < a->message->rcpts.n; i++) {
 		const struct attempt_rcpt *r = &a->rcpts[i];
-		struct queue_told told = {
-			.address = r->rcpt->address,
-			.orcpt = r->rcpt->orcpt,
-			.outcome = (uint8_t)r->outcome,
-			.relayed = r->relayed || tells_of_relaying(a, r),
-			.code = r->code,
-			.text = r->text,
-			.mta = r->mta,
-			.said = r->said,
-			.time = (uint64_t)clock_wall(),
-		};
+		struct queue_told told = bounce_told(a, r);
 
 		if ((late & WARNED_BY) && (r->outcome == OUTCOME_DEFERRED || r->outcome == OUTCOME_DELIVERED))
 			collect_overdue(a, r, t);
-		if ((late & WARNED_BY) && r->outcome == OUTCOME_DEFERRED)
+		if (((late & WARNED_BY) && r->outcome == OUTCOME_DEFERRED) || r->recorded)
 			continue;
 		if (all ? r->outcome == OUTCOME_FAILED : r->outcome && wants(a, r, late))
 			vec_push_arena(a->arena, &t->list, told);
@@ -225,14 +233,14 @@ static bool write_text(struct dsn *d, struct buf *out)
 	return !buf_failed(out);
 }
 
-static struct str text_make(struct attempt *a, struct dsn *d, unsigned kind)
+static struct str text_make(struct attempt *a, struct dsn *d, bool full)
 {
 	struct buf out;
 	struct str text;
 	bool fits = false;
 
 	buf_init(&out, BOUNCE_MAX);
-	if (returns_full(a, kind)) {
+	if (full) {
 		d->message = original(a, false, SIZE_MAX);
 		fits = write_text(d, &out);
 	}
@@ -265,12 +273,8 @@ static struct str trace(const struct attempt *a)
 	return text;
 }
 
-static void add_message(struct attempt *a, struct queue_result *result, struct str sender, struct str to,
-			struct str text)
+void result_message(struct attempt *a, struct queue_result *result, const struct queue_message *m)
 {
-	struct queue_message *m;
-	char *id = arena_alloc(a->arena, DELIVERY_ID_SIZE);
-
 	if (result->bounces.n % 16 == 0) {
 		struct queue_message *grown = ARENA_ARRAY(a->arena, struct queue_message, result->bounces.n + 16);
 
@@ -278,9 +282,14 @@ static void add_message(struct attempt *a, struct queue_result *result, struct s
 			memcpy(grown, result->bounces.v, result->bounces.n * sizeof(*grown));
 		result->bounces.v = grown;
 	}
-	m = &result->bounces.v[result->bounces.n++];
+	result->bounces.v[result->bounces.n++] = *m;
+}
 
-	*m = (struct queue_message){
+static void add_message(struct attempt *a, struct queue_result *result, struct str sender, struct str to,
+			struct str text)
+{
+	char *id = arena_alloc(a->arena, DELIVERY_ID_SIZE);
+	struct queue_message m = {
 		.id = deliver_queue_id(a->arena),
 		.sender = sender,
 		.client = STR("local"),
@@ -291,13 +300,15 @@ static void add_message(struct attempt *a, struct queue_result *result, struct s
 		.size = text.len,
 		.smtputf8 = a->message->smtputf8,
 	};
+
 	delivery_id_make((uint8_t *)id);
-	m->delivery_id = str_of(id, DELIVERY_ID_SIZE);
-	m->rcpts.v = ARENA_NEW(a->arena, struct queue_rcpt);
-	m->rcpts.n = 1;
-	m->rcpts.v[0].address = to;
-	m->rcpts.v[0].original = to;
-	m->rcpts.v[0].notify = NOTIFY_NEVER;
+	m.delivery_id = str_of(id, DELIVERY_ID_SIZE);
+	m.rcpts.v = ARENA_NEW(a->arena, struct queue_rcpt);
+	m.rcpts.n = 1;
+	m.rcpts.v[0].address = to;
+	m.rcpts.v[0].original = to;
+	m.rcpts.v[0].notify = NOTIFY_NEVER;
+	result_message(a, result, &m);
 }
 
 static const char *kind_name(unsigned kind)
@@ -321,10 +332,34 @@ static struct str verp_recipient(struct attempt *a, struct str address)
 	return verp_sender(a->arena, m->verp, m->sender, address);
 }
 
+/* Who is told: the sender, or the postmaster of what could not be sent back, or with a copy of what was. */
 struct addressee {
+	enum { TO_SENDER, TO_POSTMASTER, COPY } who;
 	struct str sender; /* of the envelope */
 	struct str to, shown;
+	unsigned left_out;
 };
+
+static struct dsn_words words_for(struct attempt *a, unsigned kind, const struct addressee *to)
+{
+	const struct bounce_template *b = bounce_template(a->templates, kind == TOLD_TRACE	    ? BOUNCE_VERIFY
+									: kind == OUTCOME_DELIVERED ? BOUNCE_SUCCESS
+									: kind == OUTCOME_DEFERRED  ? BOUNCE_DELAY
+												    : BOUNCE_FAILURE);
+	struct dsn_words words = b->words;
+
+	if (to->who == TO_SENDER)
+		return words;
+	words.subject = b->postmaster_subject.len > 0 ? b->postmaster_subject : words.subject;
+	words.charset = str_is_ascii(words.subject) && str_is_ascii(words.from) ? STR("us-ascii") : words.charset;
+	words.text = to->who == COPY
+			     ? STR("This is a copy of what its sender was told, with the header of his message.\n")
+			     : STR("This could not be told to its sender.\n");
+	if (to->left_out > 0)
+		words.text = arena_printf(a->arena, "%.*s%u such notices before this one were left out.\n",
+					  STR_ARG(words.text), to->left_out);
+	return words;
+}
 
 /* Some of its recipients, in one notification. */
 static void tell_group(struct attempt *a, struct queue_result *result, unsigned kind, const struct addressee *who,
@@ -332,7 +367,7 @@ static void tell_group(struct attempt *a, struct queue_result *result, unsigned 
 {
 	struct dsn d = {
 		.reporting_mta = a->conf->myhostname,
-		.mail_name = a->conf->mail_name,
+		.words = words_for(a, kind, who),
 		.to = who->shown,
 		.date = clock_wall(),
 		.arrival = (int64_t)a->message->arrival,
@@ -342,21 +377,20 @@ static void tell_group(struct attempt *a, struct queue_result *result, unsigned 
 		.queue_id = a->message->id,
 		.recipients = list,
 		.count = count,
-		.asked_for = kind == TOLD_TRACE,
 		.utf8 = a->message->smtputf8,
 	};
 	struct str text;
 
 	d.message_id = arena_printf(a->arena, "%016llx%08llx@%.*s", (unsigned long long)random_u64(),
 				    (unsigned long long)clock_wall(), STR_ARG(a->conf->myhostname));
-	text = text_make(a, &d, kind);
+	text = text_make(a, &d, who->who != COPY && returns_full(a, kind));
 	if (text.len == 0) {
 		log_error("%.*s: no room for a notification", STR_ARG(a->message->id));
 		return;
 	}
 	add_message(a, result, who->sender, who->to, text);
 	log_as(relay_log_name(a, "bounce"), "%.*s: %s %s notification: %.*s", STR_ARG(a->message->id),
-	       who->sender.len > 0 ? "postmaster" : "sender", kind_name(kind),
+	       who->who == TO_SENDER ? "sender" : "postmaster", kind_name(kind),
 	       STR_ARG(result->bounces.v[result->bounces.n - 1].id));
 }
 
@@ -398,49 +432,18 @@ static bool is_reachable(struct attempt *a, struct str sender)
 	return yes;
 }
 
-static bool has_class(const struct conf *conf, struct str class)
-{
-	struct str list = conf->notify_classes, item;
-
-	while (conf_list_next(&list, &item))
-		if (str_ieq(item, class))
-			return true;
-	return false;
-}
-
-/* So many in so long, and the rest is counted: trouble comes in thousands. */
-#define NOTICES	      50
-#define NOTICES_IN_MS 3600000
-
-static bool may_notice(struct relay *r)
-{
-	int64_t now = clock_ms();
-	unsigned silent = 0;
-	bool yes;
-
-	pthread_mutex_lock(&r->lock);
-	if (r->notices_since == 0 || now - r->notices_since >= NOTICES_IN_MS) {
-		silent = r->notices > NOTICES ? r->notices - NOTICES : 0;
-		r->notices_since = now;
-		r->notices = 0;
-	}
-	yes = ++r->notices <= NOTICES;
-	pthread_mutex_unlock(&r->lock);
-	if (silent > 0)
-		log_warning("%u notices to the postmaster were left out", silent);
-	return yes;
-}
-
 static void tell_postmaster(struct attempt *a, struct queue_result *result, const struct telling *t,
-			    enum queue_outcome outcome)
+			    enum queue_outcome outcome, enum notice_class class)
 {
-	struct addressee who = {.sender = bounce_double_sender(a),
-				.to = STR("postmaster"),
-				.shown = arena_printf(a->arena, "postmaster@%.*s", STR_ARG(a->conf->myorigin))};
+	struct addressee who = {.who = class == NOTICE_2BOUNCE ? TO_POSTMASTER : COPY,
+				.sender = notice_sender(a->conf, a->arena),
+				.to = notice_recipient(a->conf, class, a->arena)};
+	struct dsn_recipient *list;
 
-	if (t->list.n == 0)
+	if (select_kind(a, t, outcome, &list) == 0)
 		return;
-	if (may_notice(a->relay))
+	who.shown = notice_shown(a->conf, who.to, a->arena);
+	if (notices_take(a->relay->notices, class, a->conf, &who.left_out))
 		tell(a, result, t, outcome, &who);
 	else
 		log_info("%.*s: too many notices to the postmaster: left out", STR_ARG(a->message->id));
@@ -459,6 +462,7 @@ static void tell_sender(struct attempt *a, struct queue_result *result, const st
 {
 	static const unsigned all[] = {OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_DELIVERED, TOLD_TRACE};
 	struct addressee who = {.sender = STR(""), .to = a->message->sender, .shown = a->message->sender};
+	unsigned wanted = notice_wanted(a->conf);
 	/* Gathered ones may be more than one commit takes. */
 	bool each = a->info->part != QUEUE_PART_REPORT || t->list.n <= GROUP;
 
@@ -467,7 +471,7 @@ static void tell_sender(struct attempt *a, struct queue_result *result, const st
 	if (!is_reachable(a, told_to(a, t))) {
 		log_warning("%.*s: cannot notify the sender <%.*s>, who is gone", STR_ARG(a->message->id),
 			    STR_ARG(told_to(a, t)));
-		tell_postmaster(a, result, t, OUTCOME_FAILED);
+		tell_postmaster(a, result, t, OUTCOME_FAILED, NOTICE_2BOUNCE);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
@@ -475,10 +479,10 @@ static void tell_sender(struct attempt *a, struct queue_result *result, const st
 			tell_each(a, result, t, all[i]);
 		else
 			tell(a, result, t, all[i], &who);
-	if (has_class(a->conf, STR("bounce")))
-		tell_postmaster(a, result, t, OUTCOME_FAILED);
-	if (has_class(a->conf, STR("delay")))
-		tell_postmaster(a, result, t, OUTCOME_DEFERRED);
+	if (wanted & NOTICE_BIT(NOTICE_BOUNCE))
+		tell_postmaster(a, result, t, OUTCOME_FAILED, NOTICE_BOUNCE);
+	if (wanted & NOTICE_BIT(NOTICE_DELAY))
+		tell_postmaster(a, result, t, OUTCOME_DEFERRED, NOTICE_DELAY);
 }
 
 /* Those that need not wait for what becomes of the other parts: each is told by itself anyway. */
@@ -520,7 +524,7 @@ void bounce_add(struct attempt *a, struct queue_result *result)
 	result->warned = (uint8_t)late;
 	if (t.list.n == 0)
 		return;
-	if (!a->info->alone && a->info->part != QUEUE_PART_REPORT) {
+	if ((!a->info->alone || a->spread) && a->info->part != QUEUE_PART_REPORT) {
 		struct telling now = take_verp(a, &t);
 
 		tell_sender(a, result, &now);
@@ -528,10 +532,10 @@ void bounce_add(struct attempt *a, struct queue_result *result)
 		result->told.n = t.list.n;
 		return;
 	}
-	if (sender.len > 0 && !str_ieq(sender, bounce_double_sender(a)))
+	if (sender.len > 0 && !notice_is_from_us(a->conf, sender))
 		tell_sender(a, result, &t);
-	else if (sender.len == 0 && has_class(a->conf, STR("2bounce")))
-		tell_postmaster(a, result, &t, OUTCOME_FAILED);
+	else if (sender.len == 0 && (notice_wanted(a->conf) & NOTICE_BIT(NOTICE_2BOUNCE)))
+		tell_postmaster(a, result, &t, OUTCOME_FAILED, NOTICE_2BOUNCE);
 	else
 		log_warning("%.*s: undeliverable notification dropped", STR_ARG(a->message->id));
 }

@@ -7,6 +7,8 @@
 
 #include "base/map.h"
 #include "base/vec.h"
+#include "deliver/notice.h"
+#include "msg/bounce_template.h"
 #include "relay/downs.h"
 #include "relay/relay.h"
 #include <pthread.h>
@@ -24,10 +26,14 @@ struct attempt_rcpt {
 	struct str mta, said;	   /* host that decided, and its reply; or "" */
 	struct str relay, program; /* of the log line: "mx.example[192.0.2.1]:25", "smtp" */
 	int64_t connect_us, transmission_us;
-	bool relayed;	/* to a system that sends no reports */
-	bool passed_on; /* to one that does: nothing more is ours to tell */
-	bool by_lost;	/* to one that does not know until when it is to be delivered (RFC 2852) */
-	bool by_smtp;	/* to another system by SMTP: what RFC 2852 calls relayed */
+	bool relayed;	  /* to a system that sends no reports */
+	bool passed_on;	  /* to one that does: nothing more is ours to tell */
+	bool by_lost;	  /* to one that does not know until when it is to be delivered (RFC 2852) */
+	bool by_smtp;	  /* to another system by SMTP: what RFC 2852 calls relayed */
+	unsigned trouble; /* of our own, that put it off: NOTICE_BIT() of its class, or 0 */
+	/* Of the recipient, whatever becomes of him. */
+	unsigned targets; /* addresses that he leads to */
+	bool recorded;	  /* the queue knows already that he was delivered to, and it is logged */
 };
 
 enum job_kind { JOB_STORE, JOB_SMTP, JOB_LMTP, JOB_ERROR, JOB_DISCARD, JOB_RETRY, JOB_SUSPENDED, JOB_UNAVAILABLE };
@@ -60,6 +66,9 @@ struct attempt {
 	struct relay *relay;
 	struct conf *conf;
 	struct transports *transports;
+	struct bounce_templates *templates;
+	struct str transcript; /* of a dialogue with protocol errors, and with whom; "" */
+	struct str transcript_with;
 	struct arena own;
 	struct arena *arena; /* &own */
 	const struct queue_message *message;
@@ -74,6 +83,7 @@ struct attempt {
 	enum attempt_state state;
 	size_t bytes;
 	bool granted;	    /* directory knows the session */
+	bool spread;	    /* the queue keeps something to be told of it: it makes one report in the end */
 	bool ended;	    /* the whole message, with this report */
 	unsigned jobs_left; /* under the dispatcher's lock */
 };
@@ -109,11 +119,11 @@ struct relay {
 	struct deliver_env env;
 	struct rpc_channel *directory;
 	struct remote *remote;
-	pthread_mutex_t lock; /* conf, transports, notices */
+	pthread_mutex_t lock; /* conf, transports, templates */
 	struct conf *conf;
 	struct transports *transports;
-	int64_t notices_since; /* of notices to the postmaster: when counting began */
-	unsigned notices;
+	struct bounce_templates *templates;
+	struct notices *notices;
 	atomic_uint_fast64_t sessions; /* numbers for grants */
 	atomic_bool stopping;
 	int wake_fd; /* eventfd: relay_stop() */
@@ -169,6 +179,10 @@ int attempt_load(struct attempt *a, struct err *err) WARN_UNUSED;
 void attempt_log_active(const struct attempt *a);
 /* BY=...;R, and the time is over: it is not tried any more (RFC 2852 4.1.3). */
 bool attempt_is_expired(const struct attempt *a);
+/* These recipients (n indexes, and what became of them: DELIVERED) are done with while their job goes on: noted in the
+ * queue now, so that who claims the part after our death does not send to them again. Blocks. */
+void attempt_progress(struct attempt *a, struct arena *arena, const size_t *indexes, const struct attempt_rcpt *done,
+		      size_t n);
 /* The last job has ended: reports to the queue and logs. False: the report is under way, and the attempt is
  * dispatch_reported()'s. */
 bool attempt_finish(struct attempt *a) WARN_UNUSED;
@@ -177,6 +191,8 @@ void attempt_go_on(struct attempt *a);
 void attempt_free(struct attempt **a);
 /* Back to the queue, untouched; its destination rests for so long. */
 void attempt_release(struct attempt *a, unsigned pause_ms);
+/* NOTICE_BIT() of the class of an error of our own with that enhanced code, or 0 (notice_of_code()). */
+unsigned trouble_of(struct str code, enum notice_class other);
 void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const char *code, const char *text);
 /* Of several results for one recipient the one that must be tried again decides, then one that failed. The caller has
  * the dispatcher's lock. */
@@ -193,13 +209,19 @@ void local_job_run(struct job *j);
 
 /* The name of a log line: $syslog_name/program. Lives in a's arena. */
 const char *relay_log_name(const struct attempt *a, const char *program);
-/* The sender of notices to the postmaster; what bounces to it is dropped (Postfix's double_bounce_sender). */
-struct str bounce_double_sender(const struct attempt *a);
 /* The sender that this recipient's copy has: with VERP his own. Lives in the arena. */
 struct str bounce_verp_sender(const struct queue_message *m, const struct queue_rcpt *rcpt, struct arena *arena);
 /* Makes what must be told of the failed (and, where asked for, the delivered) recipients: fills the bounces
  * of result. Their strings live in a's arena. */
 void bounce_add(struct attempt *a, struct queue_result *result);
+/* Whether his sender is to be told of it, and what. */
+bool bounce_is_told(const struct attempt *a, const struct attempt_rcpt *r);
+struct queue_told bounce_told(const struct attempt *a, const struct attempt_rcpt *r);
+/* notice.c: what the postmaster is told of besides, as more bounces of the result. */
+void notice_add(struct attempt *a, struct queue_result *result);
+/* The queue has no room for a result with its bounces. */
+void notice_full(struct attempt *a, const char *why);
+void result_message(struct attempt *a, struct queue_result *result, const struct queue_message *m);
 /* The queue has no room for these notifications: it keeps what they would have told, and asks for them later. */
 void bounce_put_off(struct attempt *a, struct queue_result *result);
 

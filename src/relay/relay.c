@@ -23,6 +23,8 @@ struct relay *relay_new(const struct relay_peers *peers, struct conf *conf)
 	r->directory = peers->directory;
 	r->remote = peers->remote;
 	r->conf = conf_ref(conf);
+	r->templates = bounce_templates_new(STR(""), "", conf, NULL, NULL);
+	r->notices = notices_new();
 	pthread_mutex_init(&r->lock, NULL);
 	held_init(&r->held);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -38,6 +40,8 @@ void relay_free(struct relay **r)
 	dispatch_release(*r);
 	conf_unref(&(*r)->conf);
 	transports_unref(&(*r)->transports);
+	bounce_templates_unref(&(*r)->templates);
+	notices_free(&(*r)->notices);
 	pthread_mutex_destroy(&(*r)->lock);
 	held_release(&(*r)->held);
 	fd_close(&(*r)->wake_fd);
@@ -45,13 +49,17 @@ void relay_free(struct relay **r)
 	*r = NULL;
 }
 
-void relay_conf(struct relay *r, struct conf *conf, struct transports *transports)
+void relay_conf(struct relay *r, struct conf *conf, struct transports *transports, struct bounce_templates *templates)
 {
 	pthread_mutex_lock(&r->lock);
 	conf_unref(&r->conf);
 	r->conf = conf_ref(conf);
 	transports_unref(&r->transports);
 	r->transports = transports_ref(transports);
+	if (templates) {
+		bounce_templates_unref(&r->templates);
+		r->templates = bounce_templates_ref(templates);
+	}
 	pthread_mutex_unlock(&r->lock);
 }
 

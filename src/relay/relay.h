@@ -14,6 +14,7 @@
 #include "config/conf.h"
 #include "deliver/deliver.h"
 #include "directory/schema.h"
+#include "msg/bounce_template.h"
 #include "relay/downs.h"
 #include "relay/transport.h"
 
@@ -29,9 +30,9 @@ struct relay_peers { /* borrowed: they live longer than the relay */
 /* conf: a reference of its own is taken. */
 struct relay *relay_new(const struct relay_peers *peers, struct conf *conf);
 void relay_free(struct relay **r);
-/* The configuration of the messages claimed from now on; of transports of master.cf, if any (references of its own are
- * taken). */
-void relay_conf(struct relay *r, struct conf *conf, struct transports *transports);
+/* The configuration of the messages claimed from now on; of transports of master.cf, if any; templates of notifications
+ * (NULL: those there are). References of its own are taken. */
+void relay_conf(struct relay *r, struct conf *conf, struct transports *transports, struct bounce_templates *templates);
 /* Claims and delivers until relay_stop(); ends when the deliveries under way have, at most a second later. */
 void relay_run(struct relay *r);
 void relay_stop(struct relay *r);

@@ -259,6 +259,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	c = smtpc_conn_new(fd, t->remote->stop_fd);
 	c->conf = t->conf;
 	c->lmtp = t->job->lmtp;
+	smtpc_record(c, t->job->record);
 	conn_name(c, host, n);
 	t->tls_failed = false;
 	if (fd >= 0)
@@ -303,6 +304,17 @@ static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
 	       clock_ms() - c->opened_ms < conf->smtp_connection_reuse_time_limit;
 }
 
+/* For who wants to know of protocol errors: the first dialogue with some. */
+static void take_record(struct smtpc_try *t, const struct smtpc_conn *c)
+{
+	struct remote_job *job = t->job;
+
+	if (!c->recording || !c->protocol_error || job->transcript.len > 0)
+		return;
+	job->transcript = arena_str(job->arena, buf_str(&c->record));
+	job->transcript_with = arena_str(job->arena, str_from(c->peer));
+}
+
 static void conn_done(struct smtpc_try *t, struct smtpc_conn **c, struct str key)
 {
 	if (may_keep(t, *c))
@@ -324,6 +336,7 @@ static struct smtpc_conn *conn_ready(struct smtpc_try *t, const struct nexthop *
 	*greeted_r = rc >= 0 || c->features != 0;
 	if (rc == 1)
 		return c;
+	take_record(t, c);
 	if (rc == 0)
 		smtpc_conn_quit(&c, t->conf);
 	else
@@ -339,6 +352,7 @@ static void mail_over(struct smtpc_try *t, struct smtpc_conn *c, struct str key)
 	t->job->reused = c->reused;
 	t->job->tls = arena_str(t->job->arena, str_from(c->tls_text));
 	rc = smtpc_mail(t, c, &began);
+	take_record(t, c);
 	if (rc == 1)
 		conn_done(t, &c, key);
 	else if (rc == 0)
@@ -360,9 +374,11 @@ static bool mail_over_kept(struct smtpc_try *t, struct str key)
 		int rc;
 
 		c->conf = t->conf;
+		smtpc_record(c, t->job->record);
 		c->reused = t->job->reused = true;
 		t->job->tls = arena_str(t->job->arena, str_from(c->tls_text));
 		rc = smtpc_mail(t, c, &began);
+		take_record(t, c);
 		if (rc == 1)
 			conn_done(t, &c, key);
 		else
@@ -479,7 +495,7 @@ static void settle_rest(struct smtpc_try *t)
 static void job_clear(struct remote_job *job)
 {
 	job->site = SITE_DEAD;
-	job->site_text = job->tls = STR("");
+	job->site_text = job->tls = job->transcript = job->transcript_with = STR("");
 	job->connect_us = job->transmission_us = 0;
 	job->reused = false;
 	for (size_t i = 0; i < job->rcpt_count; i++) {

@@ -60,10 +60,16 @@ struct remote_job {
 	struct remote_rcpt *rcpts;
 	size_t rcpt_count;
 	struct arena *arena;
+	/* LMTP: some recipients are DELIVERED, and others are waited for; it may block. NULL: nobody wants to know. */
+	void (*progress)(const struct remote_job *, void *ctx);
+	void *progress_ctx;
+	bool record; /* keep the dialogue, for `transcript` */
 	/* out */
 	enum remote_site site;
 	struct str site_text; /* why not SITE_OK */
-	struct str tls;	      /* "TLSv1.3 with cipher ...", of the last connection that took mail, or "" */
+	struct str transcript,
+		transcript_with; /* `record`, and a server or we broke the protocol: the dialogue; or "" */
+	struct str tls;		 /* "TLSv1.3 with cipher ...", of the last connection that took mail, or "" */
 	int64_t connect_us, transmission_us; /* the third and fourth of the log's delays= */
 	bool reused;			     /* over a connection that was there */
 };

@@ -5,30 +5,42 @@
 
 /* ---- smtp, lmtp ----------------------------------------------------------------------------------------- */
 
+static struct attempt_rcpt result_of(const struct job *j, const struct remote_job *out, size_t i)
+{
+	const struct remote_rcpt *from = &out->rcpts[i];
+	bool delivered = from->outcome == OUTCOME_DELIVERED, by_smtp = delivered && j->kind == JOB_SMTP;
+
+	return (struct attempt_rcpt){
+		.outcome = from->outcome,
+		.code = from->code,
+		.text = from->text,
+		.mta = from->mta,
+		.said = from->said,
+		.relay = from->relay.len > 0 ? from->relay : STR("none"),
+		.program = j->kind == JOB_LMTP ? STR("lmtp") : j->transport,
+		.connect_us = out->connect_us,
+		.transmission_us = out->transmission_us,
+		.relayed = by_smtp && !from->dsn_by,
+		.passed_on = delivered && from->dsn_by,
+		.by_smtp = by_smtp,
+		.by_lost = by_smtp && !from->by_passed,
+		.trouble = delivered || from->mta.len > 0 ? 0 : trouble_of(from->code, NOTICE_SOFTWARE),
+	};
+}
+
 static void take_results(struct job *j, const struct remote_job *out)
 {
 	struct attempt *a = j->attempt;
 
 	pthread_mutex_lock(&a->relay->d.lock);
 	for (size_t i = 0; i < j->rcpts.n; i++) {
-		const struct remote_rcpt *from = &out->rcpts[i];
-		struct attempt_rcpt r = {
-			.outcome = from->outcome,
-			.code = from->code,
-			.text = from->text,
-			.mta = from->mta,
-			.said = from->said,
-			.relay = from->relay.len > 0 ? from->relay : STR("none"),
-			.program = j->kind == JOB_LMTP ? STR("lmtp") : j->transport,
-			.connect_us = out->connect_us,
-			.transmission_us = out->transmission_us,
-			.relayed = from->outcome == OUTCOME_DELIVERED && !from->dsn_by && j->kind == JOB_SMTP,
-			.passed_on = from->outcome == OUTCOME_DELIVERED && from->dsn_by,
-			.by_smtp = from->outcome == OUTCOME_DELIVERED && j->kind == JOB_SMTP,
-			.by_lost = from->outcome == OUTCOME_DELIVERED && j->kind == JOB_SMTP && !from->by_passed,
-		};
+		struct attempt_rcpt r = result_of(j, out, i);
 
 		outcome_merge(a, j->rcpts.v[i].index, &r);
+	}
+	if (out->transcript.len > 0 && a->transcript.len == 0) {
+		a->transcript = arena_str(a->arena, out->transcript);
+		a->transcript_with = arena_str(a->arena, out->transcript_with);
 	}
 	pthread_mutex_unlock(&a->relay->d.lock);
 }
@@ -39,6 +51,36 @@ static struct str sender_of(struct job *j)
 	const struct queue_message *m = j->attempt->message;
 
 	return j->rcpts.n == 1 ? bounce_verp_sender(m, &m->rcpts.v[j->rcpts.v[0].index], &j->arena) : m->sender;
+}
+
+/* LMTP, in the middle of the answers. An alias may lead one recipient to several addresses: only he who has no other
+ * job to wait for is done with. */
+static void take_progress(const struct remote_job *out, void *ctx)
+{
+	struct job *j = ctx;
+	struct attempt *a = j->attempt;
+	struct attempt_rcpt *done = ARENA_ARRAY(&j->arena, struct attempt_rcpt, j->rcpts.n + 1);
+	size_t *indexes = ARENA_ARRAY(&j->arena, size_t, j->rcpts.n + 1), n = 0;
+
+	/* What is asked for of the first attempt is told at its end. */
+	if (a->message->marks & (MARK_REPORT | MARK_VERIFY))
+		return;
+	for (size_t i = 0; i < j->rcpts.n; i++) {
+		size_t index = j->rcpts.v[i].index;
+
+		if (out->rcpts[i].outcome != OUTCOME_DELIVERED || a->rcpts[index].targets != 1)
+			continue;
+		done[n] = result_of(j, out, i);
+		indexes[n++] = index;
+	}
+	attempt_progress(a, &j->arena, indexes, done, n);
+}
+
+/* No notice for a notice. */
+static bool may_record(const struct attempt *a)
+{
+	return (notice_wanted(a->conf) & NOTICE_BIT(NOTICE_PROTOCOL)) && a->message->sender.len > 0 &&
+	       !notice_is_from_us(a->conf, a->message->sender);
 }
 
 int remote_job_run(struct job *j, struct str *why_r)
@@ -63,6 +105,9 @@ int remote_job_run(struct job *j, struct str *why_r)
 		.rcpts = ARENA_ARRAY(&j->arena, struct remote_rcpt, j->rcpts.n),
 		.rcpt_count = j->rcpts.n,
 		.arena = &j->arena,
+		.progress = take_progress,
+		.progress_ctx = j,
+		.record = may_record(a),
 		.site_text = STR(""),
 	};
 
@@ -120,6 +165,7 @@ void local_job_run(struct job *j)
 		r.code = STR("4.3.0");
 		r.program = STR("error");
 		r.text = STR("mail transport unavailable");
+		r.trouble = NOTICE_BIT(NOTICE_SOFTWARE);
 		break;
 	case JOB_RETRY:
 		r.outcome = OUTCOME_DEFERRED;

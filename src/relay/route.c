@@ -82,6 +82,7 @@ static void add_elsewhere(struct division *d, size_t index, struct str address, 
 	struct job_rcpt add = {.index = index};
 	struct job *j = NULL;
 
+	d->a->rcpts[index].targets++;
 	for (size_t i = 0; i < d->jobs.n && !j; i++)
 		if (str_eq(d->jobs.v[i]->transport, transport) && str_ieq(d->jobs.v[i]->nexthop, nexthop) &&
 		    d->jobs.v[i]->rcpts.n < d->jobs.v[i]->limit)
@@ -126,6 +127,7 @@ static void add_here(struct division *d, size_t i, const struct dir_target *targ
 		.notify = rcpt->notify,
 	};
 
+	d->a->rcpts[i].targets++;
 	vec_push_arena(d->a->arena, &d->here, add);
 }
 

@@ -39,8 +39,9 @@ enum smtpc_io_error {
 	SMTP_IO_STOP,	  /* the system stops */
 };
 
-#define SMTP_IN_MAX   8192
-#define SMTP_OUT_SIZE 65536
+#define SMTP_IN_MAX	8192
+#define SMTP_OUT_SIZE	65536
+#define SMTP_RECORD_MAX 12000
 
 struct smtpc_conn {
 	int fd;
@@ -57,6 +58,12 @@ struct smtpc_conn {
 	size_t in_at, in_len;
 	struct buf out;
 	struct smtpc_reply reply;
+
+	/* The dialogue, if somebody may want to read it (remote_job.record). */
+	struct buf record;
+	bool recording, record_cut;
+	bool secret;	     /* what is said now is a log-in */
+	bool protocol_error; /* they, or we, broke the rules */
 
 	const char *where; /* "sending RCPT TO", for what goes wrong now */
 	enum smtpc_io_error io_error;
@@ -77,6 +84,9 @@ struct smtpc_conn {
 	bool reused;
 };
 
+/* From here on the dialogue is kept, or not; what was kept is forgotten. */
+void smtpc_record(struct smtpc_conn *c, bool on);
+
 /* smtp_io.c. Deadlines are clock_ms() values. */
 struct smtpc_conn *smtpc_conn_new(int fd, int stop_fd);
 void smtpc_conn_free(struct smtpc_conn **c); /* closes, without a word */
@@ -90,6 +100,8 @@ void smtpc_put(struct smtpc_conn *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Sends what is in the output. Replies that come meanwhile are taken in, so that two full pipes cannot block each
  * other. */
 int smtpc_flush(struct smtpc_conn *c, int64_t deadline) WARN_UNUSED;
+/* Something has come that was not read yet: to read a reply may not need to wait. */
+bool smtpc_has_input(const struct smtpc_conn *c);
 /* The next whole reply, within timeout_ms. */
 int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms) WARN_UNUSED;
 /* TLS hand-shake on a prepared c->ssl. */

@@ -22,6 +22,7 @@ struct smtpc_conn *smtpc_conn_new(int fd, int stop_fd)
 	c->where = "connecting";
 	c->opened_ms = clock_ms();
 	buf_init(&c->out, SIZE_MAX / 2);
+	buf_init(&c->record, SMTP_RECORD_MAX);
 	smtpc_reply_init(&c->reply);
 	return c;
 }
@@ -33,6 +34,7 @@ void smtpc_conn_free(struct smtpc_conn **c)
 	SSL_free((*c)->ssl);
 	fd_close(&(*c)->fd);
 	buf_release(&(*c)->out);
+	buf_release(&(*c)->record);
 	smtpc_reply_release(&(*c)->reply);
 	free(*c);
 	*c = NULL;
@@ -42,7 +44,42 @@ int smtpc_failed(struct smtpc_conn *c, enum smtpc_io_error why)
 {
 	if (c->io_error == SMTP_IO_NONE)
 		c->io_error = why;
+	c->protocol_error = c->protocol_error || why == SMTP_IO_PROTOCOL;
 	return -1;
+}
+
+/* ---- the record ---- */
+
+void smtpc_record(struct smtpc_conn *c, bool on)
+{
+	c->recording = on;
+	c->record_cut = c->protocol_error = false;
+	buf_clear(&c->record);
+}
+
+/* Of a log-in only that there was one. */
+static struct str hidden(const struct smtpc_conn *c, struct str line, char shown[40])
+{
+	bool begin = str_istarts(line, STR("AUTH ")), challenge = str_starts(line, STR("334"));
+
+	if (!c->secret || (!begin && !challenge && line.len > 3 && ascii_digit(line.ptr[0]) && line.ptr[3] == ' '))
+		return line;
+	snprintf(shown, 40, "%s[hidden]", begin ? "AUTH " : challenge ? "334 " : "");
+	return str_from(shown);
+}
+
+static void record(struct smtpc_conn *c, const char *sign, struct str line)
+{
+	char shown[40];
+
+	if (!c->recording)
+		return;
+	line = hidden(c, str_sub(line, 0, 500), shown);
+	if (!c->record_cut && c->record.len + line.len + 100 > c->record.max)
+		buf_addz(&c->record, "(the rest is left out)\n");
+	c->record_cut = c->record_cut || c->record.len + line.len + 100 > c->record.max;
+	if (!c->record_cut)
+		buf_addf(&c->record, "%s%.*s\n", sign, STR_ARG(line));
 }
 
 struct str smtpc_io_text(const struct smtpc_conn *c, struct arena *arena, const char **code_r)
@@ -167,6 +204,7 @@ void smtpc_put(struct smtpc_conn *c, const char *fmt, ...)
 	for (size_t i = from; i < c->out.len; i++)
 		if ((unsigned char)c->out.ptr[i] < ' ' || c->out.ptr[i] == 0x7f)
 			c->out.ptr[i] = '?';
+	record(c, "Out: ", str_skip(buf_str(&c->out), from));
 	buf_addz(&c->out, "\r\n");
 }
 
@@ -268,6 +306,7 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 			return -1;
 		}
 		c->io_error = before;
+		record(c, "In:  ", str_of(line, len));
 		switch (smtpc_reply_line(&c->reply, str_of(line, len))) {
 		case SMTP_REPLY_DONE:
 			return 0;
@@ -278,6 +317,11 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 			break;
 		}
 	}
+}
+
+bool smtpc_has_input(const struct smtpc_conn *c)
+{
+	return c->in_at < c->in_len;
 }
 
 bool smtpc_conn_is_quiet(struct smtpc_conn *c)

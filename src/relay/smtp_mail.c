@@ -9,6 +9,9 @@
  *	end of data   as MAIL, those accepted; 2xx delivered. LMTP: one reply for each accepted
  *	421           the next host, all who have no outcome; the connection is over
  *
+ * DATA goes out before it is known whether anybody was accepted. Who answers 354 all the same, having refused
+ *everybody, gets a dot and nothing before it (RFC 2920 3.1).
+ *
  * A server that hangs up behind a refusal is remembered by the refusal. */
 #include "base/clock.h"
 #include "msg/xtext.h"
@@ -24,6 +27,7 @@ struct transaction {
 	bool *ok; /* accepted */
 	bool data_sent;
 	bool mail_refused;
+	bool for_nobody; /* 354 came though all were refused: what follows says nothing about them */
 	bool began;
 	bool seven_bit;
 };
@@ -58,9 +62,12 @@ static void settle_text(struct transaction *x, struct remote_rcpt *r, bool perma
 /* 5xx fails for good; anything else that is no 2xx is worth another host, or another time. */
 static void refuse_one(struct transaction *x, struct remote_rcpt *r, const char *command)
 {
-	unsigned class = x->c->reply.code / 100;
+	unsigned class = x->c->reply.code / 100, code = x->c->reply.code;
 	struct str text = smtpc_said(x->t, x->c, command);
 
+	/* x0z are about syntax and order (RFC 5321 4.2.1): one of us does not speak SMTP, or misuses it. */
+	if ((code >= 500 && code < 510) || code == 555 || class < 4)
+		x->c->protocol_error = true;
 	if (class == 5)
 		settle(x, r, OUTCOME_FAILED, text);
 	else if (x->t->final)
@@ -238,6 +245,22 @@ static int read_rcpt(struct transaction *x, size_t i)
 	return is_goodbye(x) ? -1 : 0;
 }
 
+/* The server waits for a message that is nobody's. SMTP answers the dot with 554, or takes nothing for nobody; LMTP
+ * answers once for each accepted recipient (RFC 2033 4.2), so not at all. */
+static int end_for_nobody(struct transaction *x)
+{
+	struct smtpc_conn *c = x->c;
+
+	x->for_nobody = true;
+	c->where = "sending the end of a message for nobody";
+	smtpc_put(c, ".");
+	if (c->lmtp)
+		return smtpc_flush(c, clock_ms() + c->conf->smtp_rset_timeout);
+	if (smtpc_read_reply(c, c->conf->smtp_rset_timeout) < 0)
+		return -1;
+	return is_goodbye(x) ? -1 : 0;
+}
+
 /* 1: the server waits for the message. */
 static int read_data(struct transaction *x)
 {
@@ -246,12 +269,8 @@ static int read_data(struct transaction *x)
 	c->where = "sending DATA command";
 	if (smtpc_read_reply(c, c->conf->smtp_data_init_timeout) < 0)
 		return -1;
-	if (c->reply.code / 100 == 3) {
-		/* Whoever takes a message for nobody is left: a final dot would send an empty one. */
-		if (x->accepted == 0)
-			return smtpc_failed(c, SMTP_IO_LOST);
-		return 1;
-	}
+	if (c->reply.code / 100 == 3)
+		return x->accepted > 0 ? 1 : end_for_nobody(x);
 	if (x->accepted > 0)
 		refuse_accepted(x, "DATA command");
 	return is_goodbye(x) ? -1 : 0;
@@ -301,14 +320,27 @@ static void delivered(struct transaction *x, struct remote_rcpt *r)
 	settle(x, r, OUTCOME_DELIVERED, smtpc_reply_text(&x->c->reply, x->t->job->arena));
 }
 
+/* LMTP: whoever waits for more answers tells of those he has. */
+static void tell_progress(struct transaction *x, size_t *untold)
+{
+	struct remote_job *job = x->t->job;
+
+	if (*untold == 0 || job->progress == NULL || smtpc_has_input(x->c))
+		return;
+	*untold = 0;
+	job->progress(job, job->progress_ctx);
+}
+
 static int read_done(struct transaction *x)
 {
 	struct smtpc_conn *c = x->c;
+	size_t untold = 0;
 	int rc = 0;
 
 	for (size_t i = 0; i < x->n; i++) {
 		if (!x->ok[i])
 			continue;
+		tell_progress(x, &untold);
 		if (smtpc_read_reply(c, c->conf->smtp_data_done_timeout) < 0)
 			return -1;
 		if (!c->lmtp) {
@@ -321,6 +353,7 @@ static int read_done(struct transaction *x)
 			return is_goodbye(x) ? -1 : 0;
 		}
 		x->ok[i] = false;
+		untold += c->reply.code / 100 == 2;
 		if (c->reply.code / 100 == 2)
 			delivered(x, x->rcpts[i]);
 		else
@@ -474,10 +507,12 @@ int smtpc_mail(struct smtpc_try *t, struct smtpc_conn *c, bool *began_r)
 	*began_r = x.began || c->io_error == SMTP_IO_TIMEOUT || c->io_error == SMTP_IO_STOP;
 	if (rc < 0) {
 		settle_unheard(&x);
-		if (c->io_error != SMTP_IO_NONE && !(x.mail_refused && c->io_error == SMTP_IO_LOST))
+		if (c->io_error != SMTP_IO_NONE && !x.for_nobody && !(x.mail_refused && c->io_error == SMTP_IO_LOST))
 			smtpc_note_io(t, c);
 		return -1;
 	}
+	if (x.for_nobody)
+		return !c->lmtp && c->io_error == SMTP_IO_NONE;
 	/* Nothing was sent: the next message begins with a clean slate. */
 	if (c->io_error == SMTP_IO_NONE && x.accepted == 0 && !x.mail_refused) {
 		c->where = "sending RSET";

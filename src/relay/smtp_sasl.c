@@ -227,11 +227,15 @@ static int with_gsasl(struct smtpc_try *t, struct smtpc_conn *c, const struct me
 int smtpc_sasl_login(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	const struct mechanism *m;
+	int rc;
 
 	if (t->login.len == 0 || !(c->features & SMTP_AUTH))
 		return 1;
 	m = choose(c);
 	if (m == NULL)
 		return fail(t, c, "no mechanism available", false);
-	return strcmp(m->name, "LOGIN") == 0 ? login(t, c) : with_gsasl(t, c, m);
+	c->secret = true;
+	rc = strcmp(m->name, "LOGIN") == 0 ? login(t, c) : with_gsasl(t, c, m);
+	c->secret = false;
+	return rc;
 }

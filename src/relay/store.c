@@ -62,6 +62,8 @@ static void take_result(struct attempt *a, const struct delivery_rcpt *r)
 	if (done) {
 		result.code = STR("2.0.0");
 		result.text = STR("delivered to mailbox");
+	} else {
+		result.trouble = trouble_of(result.code, NOTICE_SOFTWARE);
 	}
 	outcome_merge(a, r->index, &result);
 }

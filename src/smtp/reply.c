@@ -68,6 +68,8 @@ enum next smtp_reply(struct smtp_session *c, int code, const char *dsn, const ch
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	smtp_reply_line(c, code, dsn, str_from(text));
+	if (code >= 400)
+		smtp_notice_trouble(c, code, dsn);
 	return code >= 400 ? count_error(c) : NEXT_UNIT;
 }
 
@@ -79,6 +81,7 @@ enum next smtp_reply_err(struct smtp_session *c, int code, const struct err *err
 enum next smtp_reply_close(struct smtp_session *c, const char *dsn, const char *text)
 {
 	c->ending = true;
+	smtp_notice_trouble(c, 421, dsn);
 	session_printf(c->s, "421 %s %.*s %s\r\n", dsn, STR_ARG(c->conf->myhostname), text);
 	return NEXT_CLOSE;
 }

@@ -3,6 +3,7 @@
 #ifndef SMTP_SERVER_H
 #define SMTP_SERVER_H
 
+#include "deliver/notice.h"
 #include "dns/client.h"
 #include "engine/session.h"
 #include "queue/client.h"
@@ -14,7 +15,8 @@ struct smtp_server {
 	struct rpc_channel *directory; /* calls of directory/schema.h */
 	struct queue_client *queue;
 	struct dns_client *dns;
-	uint32_t owner_uid; /* of the instance: who started it */
+	struct notices *notices; /* NULL: none are made */
+	uint32_t owner_uid;	 /* of the instance: who started it */
 };
 
 /* How many names of clients may be asked for at a time. Once, before the first session. */

@@ -69,6 +69,7 @@ static enum next reply_foreign(struct smtp_session *c, struct str line)
 	smtp_log(c, "warning: non-SMTP command from %.*s: %.*s", STR_ARG(c->client), STR_ARG(str_sub(line, 0, 100)));
 	c->ending = true;
 	c->failures[CMD_UNKNOWN]++;
+	smtp_notice_trouble(c, 500, "5.5.2");
 	smtp_reply_line(c, 221, "2.7.0", STR("Error: I can break rules, too. Goodbye."));
 	return NEXT_CLOSE;
 }
@@ -190,6 +191,7 @@ static enum next open_any(struct session *s, enum dialect dialect)
 	c->mail.content = CONTENT_NONE;
 	c->mail.sender = c->mail.queue_id = STR("");
 	name_log(c);
+	smtp_notice_begin(c);
 	session_set_timeout(s, c->conf->smtpd_timeout);
 	if (!c->local)
 		return smtp_peername_begin(c) ? greet(c) : NEXT_UNIT;
@@ -231,18 +233,31 @@ static ssize_t smtp_frame(struct session *s, struct str in, size_t *scanned)
 	return nl != NULL ? (ssize_t)len : FRAME_MORE;
 }
 
+/* No transcript shows a log-in: its lines, what stands behind AUTH, and what a client that does not wait to hear that
+ * it was refused says next, which is no command. */
+static void hide_login(struct smtp_session *c, struct str unit, struct str line)
+{
+	struct str verb, args;
+
+	smtp_line_split(line, &verb, &args);
+	if (c->auth_state != AUTH_IDLE || (c->counts[CMD_AUTH] > 0 && command_find(c, verb) == NULL))
+		session_transcript_hide(c->s, 0);
+	else if (str_ieq(verb, STR("AUTH")))
+		session_transcript_hide(c->s, args.len > 0 ? (size_t)(args.ptr - unit.ptr) : unit.len);
+}
+
 static enum next smtp_unit(struct session *s, struct str unit)
 {
 	struct smtp_session *c = state(s);
 	bool bare;
 	struct str line = smtp_line_strip(unit, &bare);
 
-	if (c->auth_state != AUTH_IDLE || str_istarts(unit, STR("AUTH ")))
-		session_transcript_hide(s, c->auth_state != AUTH_IDLE ? 0 : 5);
+	hide_login(c, unit, line);
 	smtp_confirm(c);
 	if (bare && smtp_rejects_bare_lf(c)) {
 		smtp_log(c, "warning: bare <LF> received after %s from %.*s", c->where, STR_ARG(c->client));
 		c->ending = true;
+		smtp_notice_trouble(c, 521, "5.5.2");
 		smtp_reply_line(c, 521, "5.5.2", STR("Error: bare <LF> received"));
 		return NEXT_CLOSE;
 	}
@@ -324,6 +339,7 @@ static void smtp_close(struct session *s)
 		smtp_log(c, "lost connection after %s from %.*s", c->where, STR_ARG(c->client));
 	if (!c->local)
 		smtp_log_disconnect(c);
+	smtp_notice_end(c);
 	smtp_session_forget(c);
 	if (c->confirm_pending)
 		deliver_unheard(&c->env, &c->unconfirmed);

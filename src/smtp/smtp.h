@@ -10,6 +10,7 @@
 #include "base/vec.h"
 #include "config/service.h"
 #include "deliver/deliver.h"
+#include "deliver/notice.h"
 #include "directory/schema.h"
 #include "policy/policy.h"
 #include "smtp/filter.h"
@@ -145,6 +146,7 @@ struct smtp_session {
 	enum smtp_command command; /* running, or the last one */
 	bool greeted, ending;	   /* ending: the close is ours and was logged */
 	const char *where;	   /* "CONNECT", "DATA": for "lost connection after" */
+	unsigned trouble;	   /* notice.c: NOTICE_BIT() of what went wrong */
 };
 
 typedef enum next smtp_command_fn(struct smtp_session *c, struct str args);
@@ -252,6 +254,14 @@ enum next smtp_bdat_bulk(struct smtp_session *c);
 int smtp_limit_check(struct smtp_session *c, enum dir_event event, struct err *err) WARN_UNUSED;
 /* A message of a user was accepted: directory learns what he usually sends. */
 void smtp_count_sent(struct smtp_session *c, size_t recipients);
+
+/* ---- notice.c: notify_classes ---- */
+/* The dialogue is kept if a class of trouble in it would be told. */
+void smtp_notice_begin(struct smtp_session *c);
+/* Something was refused with this reply. */
+void smtp_notice_trouble(struct smtp_session *c, int code, const char *dsn);
+/* The session is over. May block. */
+void smtp_notice_end(struct smtp_session *c);
 
 /* ---- timing.c: FUTURERELEASE, DELIVERBY ---- */
 void smtp_timing_announce(const struct smtp_session *c, struct buf *out);

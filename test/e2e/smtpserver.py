@@ -28,7 +28,7 @@ class Over(Exception):
 class Taken:
     def __init__(self, mail, rcpts, data):
         self.mail, self.rcpts, self.data = mail, rcpts, data
-        self.sender = mail.split("<", 1)[1].split(">")[0]
+        self.sender = mail.partition("<")[2].split(">")[0]      # "": MAIL was refused
 
 
 def certificate(directory, name="wrong.test"):

@@ -18,7 +18,10 @@ static struct dsn_recipient bob = {
 static struct dsn make(const struct dsn_recipient *r)
 {
 	return (struct dsn){.reporting_mta = STR("mail.example.test"),
-			    .mail_name = STR("Postrider"),
+			    .words = {.charset = STR("us-ascii"),
+				      .from = STR("MAILER-DAEMON (Mail Delivery System)"),
+				      .subject = STR("Undelivered Mail Returned to Sender"),
+				      .text = STR("This is the mail system.\n")},
 			    .to = STR("alice@example.test"),
 			    .message_id = STR("1@mail.example.test"),
 			    .date = 880127800,
@@ -138,7 +141,8 @@ static void test_a_delay_says_until_when(void **state)
 	r.status = STR("4.3.0");
 	r.will_retry_until = 880527706;
 	dsn_write(&d, &out);
-	has(buf_str(&out), "Subject: Delayed Mail (still being retried)\n");
+	has(buf_str(&out), "From: Mail Delivery System <MAILER-DAEMON@mail.example.test>\n");
+	has(buf_str(&out), "Subject: Undelivered Mail Returned to Sender\n");
 	has(buf_str(&out), "Action: delayed\nStatus: 4.3.0\n");
 	has(buf_str(&out), "Will-Retry-Until: Wed, 26 Nov 1997 ");
 	buf_release(&out);
@@ -169,7 +173,7 @@ static void test_a_report_that_was_asked_for(void **state)
 
 	(void)state;
 	d.count = 2;
-	d.asked_for = true;
+	d.words.subject = STR("Mail Delivery Status Report");
 	r[0].action = DSN_DELIVERABLE;
 	r[0].status = STR("2.1.5");
 	r[1].action = DSN_UNDELIVERABLE;
@@ -179,7 +183,38 @@ static void test_a_report_that_was_asked_for(void **state)
 	has(buf_str(&out), "Subject: Mail Delivery Status Report\n");
 	has(buf_str(&out), "Action: deliverable\nStatus: 2.1.5\n");
 	has(buf_str(&out), "Action: undeliverable\nStatus: 4.3.0\n");
-	has(buf_str(&out), "Nothing was sent.\n");
+	buf_release(&out);
+}
+
+/* A template in another charset: words of the header are encoded, the text stands as it is, unless UTF-8 is asked for.
+ */
+static void test_words_of_any_charset(void **state)
+{
+	struct dsn_recipient r = bob;
+	struct dsn d = make(&r);
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 100000);
+	d.words = (struct dsn_words){.charset = STR("iso-8859-1"),
+				     .from = STR("\"Die Post, J\xf6rg\" <post@mail.test>"),
+				     .subject = STR("Zur\xfc"
+						    "ck: $myhostname"),
+				     .text = STR("Gr\xfc\xdf"
+						 "e\n")};
+	dsn_write(&d, &out);
+	has(buf_str(&out), "From: Die Post  =?UTF-8?Q?J=C3=B6rg?= <post@mail.test>\n");
+	has(buf_str(&out), "Subject: =?UTF-8?Q?Zur=C3=BCck");
+	has(buf_str(&out), "charset=iso-8859-1\nContent-Transfer-Encoding: 8bit\n\nGr\xfc\xdf"
+			   "e\n\n<bob@example.test>: failed");
+	buf_clear(&out);
+	d.words.from = STR("\"Post, the\" <post@mail.test>");
+	d.utf8 = true;
+	r.address = STR("j\xc3\xb6rg@example.test");
+	dsn_write(&d, &out);
+	has(buf_str(&out), "From: \"Post, the\" <post@mail.test>\n");
+	has(buf_str(&out), "charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nGr\xc3\xbc\xc3\x9f"
+			   "e\n\n<j\xc3\xb6rg@example.test>: failed");
 	buf_release(&out);
 }
 
@@ -192,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_a_delay_says_until_when),
 		cmocka_unit_test(test_times_asked_for_are_told),
 		cmocka_unit_test(test_a_report_that_was_asked_for),
+		cmocka_unit_test(test_words_of_any_charset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,6 +87,73 @@ static void a_result_that_comes_again_counts_once(void **state)
 	assert_int_equal(got.infos.v[0].nrcpt, 2);
 }
 
+/* LMTP: one of two was answered, and then everybody dies. */
+static void progress_outlives_who_made_it(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")},
+					  {1, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")}};
+	struct queue_told told = {.address = STR("bob@example.test"), .outcome = OUTCOME_DELIVERED};
+	struct queue_result r = {.outcomes = {.v = o, .n = 1}, .told = {.v = &told, .n = 1}};
+	struct rpc_channel *other = connect_as(f, PROCESS_RELAY);
+	struct queue_claimed got;
+	struct queue_ended ended;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(other, f, 5000, &got), 1);
+	r.id = str_from(id);
+	r.attempt = got.infos.v[0].attempts + 1;
+	assert_int_equal(call(f->c, f, &QUEUE_PROGRESS, &r, &ended), -ERR_DENIED);
+	assert_int_equal(call(other, f, &QUEUE_PROGRESS, &r, &ended), 0);
+	assert_false(ended.ended);
+	assert_int_equal(call(other, f, &QUEUE_PROGRESS, &r, &ended), 0);
+	/* It stays claimed; the last of them is a result. */
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	r.outcomes.n = 2;
+	assert_int_equal(call(other, f, &QUEUE_PROGRESS, &r, &ended), -ERR_SYNTAX);
+	rpc_channel_free(&other);
+	stop(f);
+	start(f);
+	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	assert_int_equal(got.messages.v[0].rcpts.n, 1);
+	assert_int_equal(got.messages.v[0].rcpts.v[0].index, 1);
+	assert_int_equal(got.messages.v[0].rcpts.v[0].attempts, 0);
+	assert_false(got.infos.v[0].alone);
+	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
+	/* What was to be told of the first is a report, once. */
+	assert_int_equal(claim(f->c, f, 60000, &got), 1);
+	assert_int_equal(got.infos.v[0].part, QUEUE_PART_REPORT);
+	assert_int_equal(got.infos.v[0].told.n, 1);
+	assert_true(str_eq(got.infos.v[0].told.v[0].address, STR("bob@example.test")));
+}
+
+/* As nearly always: nothing is to be told, and the message ends with its result. */
+static void after_progress_a_result_ends_the_message(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_rcpt_outcome o[2] = {{0, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")},
+					  {1, OUTCOME_DELIVERED, STR("2.0.0"), STR("ok")}};
+	struct queue_result r = {.outcomes = {.v = o, .n = 1}};
+	struct queue_claimed got;
+	struct queue_ended ended;
+	struct queue_listed l;
+	char id[64];
+
+	commit(f, &m, id);
+	assert_int_equal(claim(f->c, f, 5000, &got), 1);
+	r.id = str_from(id);
+	assert_int_equal(call(f->c, f, &QUEUE_PROGRESS, &r, &ended), 0);
+	assert_int_equal(listed(f, "", &l), 1);
+	assert_int_equal(l.messages.v[0].rcpts.n, 1);
+	r.outcomes.n = 2;
+	assert_int_equal(call(f->c, f, &QUEUE_RESULT, &r, &ended), 0);
+	assert_true(ended.ended);
+	assert_int_equal(call(f->c, f, &QUEUE_PROGRESS, &r, &ended), -ERR_NOT_FOUND);
+}
+
 static void a_refused_result_leaves_the_part_with_who_claimed_it(void **state)
 {
 	struct fixture *f = *state;
@@ -508,6 +575,7 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 	assert_int_equal(call(smtpd, f, &QUEUE_COMMIT, &(struct queue_commit){.message = m}, &id), 0);
 	assert_int_equal(call(smtpd, f, &QUEUE_CLAIM, &claim_all, &claimed), -ERR_DENIED);
 	assert_int_equal(call(smtpd, f, &QUEUE_RESULT, &report, &ok), -ERR_DENIED);
+	assert_int_equal(call(smtpd, f, &QUEUE_PROGRESS, &report, &ok), -ERR_DENIED);
 	assert_int_equal(call(smtpd, f, &QUEUE_LIST, &list, &l), -ERR_DENIED);
 	assert_int_equal(call(smtpd, f, &QUEUE_ACT, &act, &acted), -ERR_DENIED);
 	assert_int_equal(call(f->c, f, &QUEUE_ACT, &act, &acted), -ERR_DENIED);
@@ -630,6 +698,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_message_is_claimed_deferred_and_due_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_claim_comes_back_when_its_peer_goes, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_result_that_comes_again_counts_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(progress_outlives_who_made_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(after_progress_a_result_ends_the_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_refused_result_leaves_the_part_with_who_claimed_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),

@@ -176,6 +176,78 @@ static void lmtp_answers_for_each_recipient(void **state)
 	end();
 }
 
+/* The next message on the connection is not taken for what the server still waits for. */
+static void a_connection_goes_on_after_a_message_for_nobody(void **state)
+{
+	(void)state;
+	begin(PIPED
+	      "C: MAIL\nC: RCPT TO:<b@r.test>\nC: DATA\nS: 250 Ok\nS: 550 5.1.1 no\nS: 354 go\nC: .\nS: 554 none\n"
+	      "C: MAIL\nC: RCPT TO:<c@r.test>\nC: DATA\nS: 250 Ok\nS: 250 Ok\nS: 354 go\nDATA\nS: 250 taken\nQUIET\n",
+	      "smtp_connection_cache_on_demand = yes\n", "b@r.test");
+	remote_deliver(remote, &job);
+	is(0, OUTCOME_FAILED, "5.1.1", "no");
+	rcpts[0].address = STR("c@r.test");
+	remote_deliver(remote, &job);
+	is(0, OUTCOME_DELIVERED, "2.0.0", "250 taken");
+	assert_true(job.reused);
+	remote_stop(remote);
+	remote_free(&remote);
+	remote = remote_new(&remote_env);
+	scripted_stop(&server);
+	assert_string_equal(server.wrong, "");
+	assert_int_equal(server.connections, 1);
+	end();
+}
+
+struct told_progress {
+	unsigned calls;
+	enum queue_outcome seen[3];
+};
+
+static void note_progress(const struct remote_job *of, void *ctx)
+{
+	struct told_progress *t = ctx;
+
+	t->calls++;
+	for (size_t i = 0; i < of->rcpt_count; i++)
+		t->seen[i] = of->rcpts[i].outcome;
+}
+
+/* Its server answers 354 and then nothing (RFC 2033 4.2: one answer for each accepted recipient). */
+static void lmtp_ends_a_message_for_nobody_without_an_answer(void **state)
+{
+	(void)state;
+	begin("S: 220 x\nC: LHLO\nS: 250-x\nS: 250 PIPELINING\nC: MAIL\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 550 5.1.1 no\n"
+	      "S: 354 go\nC: .\nC: QUIT\n",
+	      "", "b@r.test");
+	job.lmtp = true;
+	deliver();
+	is(0, OUTCOME_FAILED, "5.1.1", "no");
+	end();
+}
+
+/* Before it waits for the answer about the next one; of what came together nothing is told in between. */
+static void lmtp_tells_of_those_who_were_answered(void **state)
+{
+	struct told_progress t = {0};
+
+	(void)state;
+	begin("S: 220 x\nC: LHLO\nS: 250-x\nS: 250 PIPELINING\nC: MAIL\nC: RCPT\nC: RCPT\nC: RCPT\nC: DATA\n"
+	      "S: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 250 Ok\nS: 354 go\nDATA\nS: 250 2.1.5 b\nHANG\n",
+	      "smtp_data_done_timeout = 1s\n", "b@r.test c@r.test d@r.test");
+	job.lmtp = true;
+	job.progress = note_progress;
+	job.progress_ctx = &t;
+	deliver();
+	is(0, OUTCOME_DELIVERED, "2.1.5", "250 2.1.5 b");
+	is(1, OUTCOME_DEFERRED, "4.4.2", "more than once");
+	is(2, OUTCOME_DEFERRED, "4.4.2", "more than once");
+	assert_int_equal(t.calls, 1);
+	assert_int_equal(t.seen[0], OUTCOME_DELIVERED);
+	assert_int_equal(t.seen[1], 0);
+	end();
+}
+
 static void a_message_too_large_for_the_server_is_not_sent(void **state)
 {
 	(void)state;
@@ -242,9 +314,15 @@ static void refusals_at_each_step_are_understood(void **state)
 		{PLAIN "C: MAIL\nS: 250 Ok\nC: RCPT\nS: 250 Ok\nC: DATA\nS: 354 go\nDATA\nS: 451 4.3.0 later\nC: "
 		       "RSET\nS: 250 Ok\nC: QUIT\n",
 		 OUTCOME_DEFERRED, "4.3.0", "later"},
-		/* 354 for nobody: nothing is sent. */
-		{PIPED "C: MAIL\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 550 5.1.1 no\nS: 354 go\nHANG\n", OUTCOME_FAILED,
-		 "5.1.1", "no"},
+		/* 354 for nobody: a dot, and nothing before it (RFC 2920 3.1); whatever is said then, or not. */
+		{PIPED "C: MAIL\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 550 5.1.1 no\nS: 354 go\nC: .\nS: 554 none\nC: QUIT\n",
+		 OUTCOME_FAILED, "5.1.1", "no"},
+		{PIPED "C: MAIL\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 550 5.1.1 no\nS: 354 go\nC: .\nS: 250 Ok\nC: QUIT\n",
+		 OUTCOME_FAILED, "5.1.1", "no"},
+		{PIPED "C: MAIL\nC: RCPT\nC: DATA\nS: 250 Ok\nS: 450 4.2.0 wait\nS: 354 go\nC: .\nCLOSE\n",
+		 OUTCOME_DEFERRED, "4.2.0", "wait"},
+		{PIPED "C: MAIL\nC: RCPT\nC: DATA\nS: 450 4.1.8 who\nS: 503 x\nS: 354 go\nC: .\nS: 421 bye\nCLOSE\n",
+		 OUTCOME_DEFERRED, "4.1.8", "who"},
 	};
 
 	(void)state;
@@ -459,6 +537,9 @@ int main(void)
 		cmocka_unit_test(the_time_left_is_passed_on),
 		cmocka_unit_test(what_must_be_in_time_goes_only_where_time_is_kept),
 		cmocka_unit_test(who_does_not_know_the_time_is_asked_to_tell_of_delays),
+		cmocka_unit_test(a_connection_goes_on_after_a_message_for_nobody),
+		cmocka_unit_test(lmtp_ends_a_message_for_nobody_without_an_answer),
+		cmocka_unit_test(lmtp_tells_of_those_who_were_answered),
 		cmocka_unit_test(lmtp_answers_for_each_recipient),
 		cmocka_unit_test(a_message_too_large_for_the_server_is_not_sent),
 		cmocka_unit_test(eight_bits_are_converted_where_they_are_not_taken),
