@@ -18,18 +18,22 @@ int content_spill(struct content *c, const struct deliver_env *env, uint64_t ses
 	rpc_reply_init(&hold);
 	if (queue) {
 		struct queue_blob_begin ask = {.size_hint = size_hint};
-		struct queue_blob got;
+		struct queue_blob got = {.fd = -1};
 
 		result = rpc_call(env->queue, &QUEUE_BLOB_BEGIN, &ask, &got, &hold, false, QUEUE_TIMEOUT_MS, err);
 		if (result == 0)
 			*c = (struct content){.place = CONTENT_QUEUE, .blob = got.blob, .fd = got.fd, .own_fd = true};
+		else if (got.blob) /* its descriptor was lost */
+			content_drop(&(struct content){.place = CONTENT_QUEUE, .blob = got.blob, .fd = -1}, env);
 	} else {
 		struct blob_begin ask = {.session = session, .size_hint = size_hint};
-		struct blob got;
+		struct blob got = {.fd = -1};
 
 		result = store_call(env->store, &STORE_BLOB_BEGIN, &ask, &got, &hold, err);
 		if (result == 0)
 			*c = (struct content){.place = CONTENT_STORE, .blob = got.blob, .fd = got.fd, .own_fd = true};
+		else if (got.blob)
+			content_drop(&(struct content){.place = CONTENT_STORE, .blob = got.blob, .fd = -1}, env);
 	}
 	rpc_reply_release(&hold);
 	if (result < 0)

@@ -516,6 +516,7 @@ struct dns_service *dns_service_new(const struct dns_settings *settings, struct 
 
 void dns_service_add_peer(struct dns_service *s, int fd, uint64_t tag)
 {
+	rpc_server_replace(s->server, tag);
 	rpc_server_add_peer(s->server, fd, tag);
 }
 

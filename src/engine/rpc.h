@@ -10,9 +10,10 @@
  *            answers at once or keeps the request and answers later, from any thread, exactly once.
  *   events   the server may send a message without a call id (rpc_event); the caller's on_event gets it.
  *
- * Decoding failures close the peer: our own processes do not make syntax errors, captured ones do. What one peer has
- * under way is bounded (4,096 requests, 64 MB): then it is not read from until answers have gone out. Peers are served
- * in turn. */
+ * A request whose descriptors find no room in the server's process is refused (ERR_TEMP, sys EMFILE) before its handler
+ * sees it. Decoding failures close the peer: our own processes do not make syntax errors, captured ones do. What one
+ * peer has under way is bounded (4,096 requests, 64 MB): then it is not read from until answers have gone out. Peers
+ * are served in turn. */
 #ifndef ENGINE_RPC_H
 #define ENGINE_RPC_H
 
@@ -56,7 +57,8 @@ void rpc_reply_release(struct rpc_reply *r);
 /* Calls and waits at most timeout_ms (engine's block_begin/end included). `reply_r` is a struct of
  * call->reply; what it points at lives in `hold` until rpc_reply_release(). Returns 0, or -1 with err: the
  * server's own error, ERR_TEMP on the deadline, ERR_LOST when the channel broke. Descriptors in the request
- * stay the caller's. Thread-safe. */
+ * stay the caller's. A reply that came without its descriptors, because this process can have no more, is a failure
+ * (ERR_TEMP, sys EMFILE) with *reply_r filled in but for these, which are -1. Thread-safe. */
 int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
 /* A call that nobody waits for: done(ctx, reply, err) runs once, reply NULL on failure (ERR_LOST, ERR_TEMP when
@@ -137,6 +139,8 @@ void rpc_server_free(struct rpc_server **s);
 /* Adds a connection (now owned). tag: who that is, from master: process number << 8 | role. Loop thread, or any. NULL,
  * logged and fd closed, when the kernel has no memory for it: the other side sees the connection end. */
 struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag);
+/* A new connection of who has this tag is about to come, in place of any before, which end. Any thread. */
+void rpc_server_replace(struct rpc_server *s, uint64_t tag);
 uint64_t rpc_peer_tag(const struct rpc_peer *p);
 uint64_t rpc_peer_id(const struct rpc_peer *p); /* unique in this process's life */
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -199,6 +200,16 @@ int channel_reply_take(struct rpc_channel *c, const struct rpc_call *call, struc
 		reply_failure(c, kind, str_skip(body, 1), frame, err);
 	} else if (call->reply == NULL) {
 		result = 0;
+	} else if (frame->fds_lost) {
+		/* What it names, the caller may have to give back. */
+		(void)!rpc_decode_without_fds(call->reply, str_skip(body, 1), &hold->arena, reply_r, NULL);
+		free(hold->frame);
+		hold->frame = frame->bytes;
+		frame->bytes = NULL;
+		log_warning("out of descriptors: what %s opened for us could not be taken", c->name);
+		err_set(err, ERR_TEMP, "4.3.0", "out of descriptors");
+		if (err)
+			err->sys = EMFILE;
 	} else if (rpc_decode(call->reply, str_skip(body, 1), frame->fds, frame->fd_count, &hold->arena, reply_r,
 			      err) == 0) {
 		frame->fd_count = 0;

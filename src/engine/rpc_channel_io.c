@@ -96,6 +96,11 @@ static void event_take(struct rpc_channel *c, struct rpc_frame *frame)
 		rpc_frame_drop(frame);
 		return;
 	}
+	if (frame->fds_lost) {
+		log_warning("out of descriptors: an event of %s could not be taken", c->name);
+		rpc_frame_drop(frame);
+		return;
+	}
 	arena_init(&arena);
 	msg = arena_alloc(&arena, call->request->size);
 	if (rpc_decode(call->request, str_of(frame->bytes, frame->len), frame->fds, frame->fd_count, &arena, msg,

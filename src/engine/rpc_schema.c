@@ -194,6 +194,7 @@ struct reader {
 	const char *at, *end;
 	const int *fds;
 	size_t fd_count, fd_used;
+	bool fds_lost; /* all are -1 */
 	struct arena *arena;
 };
 
@@ -234,7 +235,7 @@ static bool get_fd(struct reader *r, int *fd)
 	if (!get(r, &present, 1) || present > 1)
 		return false;
 	*fd = -1;
-	if (present) {
+	if (present && !r->fds_lost) {
 		if (r->fd_used >= r->fd_count)
 			return false;
 		*fd = r->fds[r->fd_used++];
@@ -325,21 +326,37 @@ static bool get_message(struct reader *r, const struct rpc_type *type, void *msg
 	return true;
 }
 
-int rpc_decode(const struct rpc_type *type, struct str in, const int *fds, size_t fd_count, struct arena *arena,
-	       void *msg_r, struct err *err)
+static int decode(struct reader *r, const struct rpc_type *type, struct str in, void *msg_r, struct err *err)
 {
 	static const char nothing[1];
 	const char *start = in.ptr ? in.ptr : nothing;
-	struct reader r = {.at = start, .end = start + in.len, .fds = fds, .fd_count = fd_count, .arena = arena};
 
+	r->at = start;
+	r->end = start + in.len;
 	memset(msg_r, 0, type->size);
-	if (!get_message(&r, type, msg_r, 0) || r.at != r.end || r.fd_used != fd_count) {
+	if (!get_message(r, type, msg_r, 0) || r->at != r->end || r->fd_used != r->fd_count) {
 		memset(msg_r, 0, type->size);
 		rpc_init(type, msg_r);
 		return err_set(err, ERR_SYNTAX, "5.3.5", "malformed internal message %s at byte %zu of %zu", type->name,
-			       (size_t)(r.at - start), in.len);
+			       (size_t)(r->at - start), in.len);
 	}
 	return 0;
+}
+
+int rpc_decode(const struct rpc_type *type, struct str in, const int *fds, size_t fd_count, struct arena *arena,
+	       void *msg_r, struct err *err)
+{
+	struct reader r = {.fds = fds, .fd_count = fd_count, .arena = arena};
+
+	return decode(&r, type, in, msg_r, err);
+}
+
+int rpc_decode_without_fds(const struct rpc_type *type, struct str in, struct arena *arena, void *msg_r,
+			   struct err *err)
+{
+	struct reader r = {.fds_lost = true, .arena = arena};
+
+	return decode(&r, type, in, msg_r, err);
 }
 
 void rpc_init(const struct rpc_type *type, void *msg)

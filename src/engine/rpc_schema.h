@@ -105,6 +105,9 @@ int rpc_encode(const struct rpc_type *type, const void *msg, struct buf *out, in
  * Descriptors are taken from fds in order; all must be used. Returns 0, or -1 with err, taking nothing. */
 int rpc_decode(const struct rpc_type *type, struct str in, const int *fds, size_t fd_count, struct arena *arena,
 	       void *msg_r, struct err *err) WARN_UNUSED;
+/* The same of a message whose descriptors did not come (FD_LOST): all of its are -1. */
+int rpc_decode_without_fds(const struct rpc_type *type, struct str in, struct arena *arena, void *msg_r,
+			   struct err *err) WARN_UNUSED;
 /* Sets every descriptor field (in lists that are there too) to -1. Call on a zeroed message, before filling it in. */
 void rpc_init(const struct rpc_type *type, void *msg);
 

@@ -127,6 +127,22 @@ struct rpc_peer *rpc_server_add_peer(struct rpc_server *s, int fd, uint64_t tag)
 	return p;
 }
 
+void rpc_server_replace(struct rpc_server *s, uint64_t tag)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < s->peers.n; i++) {
+		struct rpc_peer *p = s->peers.v[i];
+
+		if (p->tag != tag)
+			continue;
+		pthread_mutex_lock(&p->lock);
+		if (!p->closed)
+			shutdown(p->fd, SHUT_RDWR);
+		pthread_mutex_unlock(&p->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 uint64_t rpc_peer_tag(const struct rpc_peer *p)
 {
 	return p->tag;
@@ -401,6 +417,19 @@ void rpc_event_anyway(struct rpc_peer *p, const struct rpc_call *event, const vo
 
 /* ---- reading ---- */
 
+/* It is no fault of the peer's, and others may close theirs in a moment. */
+static void refuse_without_fds(struct rpc_request *req)
+{
+	struct err err = ERR_NONE;
+
+	pthread_mutex_lock(&req->peer->lock);
+	peer_note(req->peer, "out of descriptors: call %u refused", req->number);
+	pthread_mutex_unlock(&req->peer->lock);
+	err_set(&err, ERR_TEMP, "4.3.0", "out of descriptors");
+	err.sys = EMFILE;
+	rpc_refuse(req, &err);
+}
+
 static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 {
 	struct rpc_server *s = p->server;
@@ -425,6 +454,10 @@ static bool request_begin(struct rpc_peer *p, struct rpc_frame *frame)
 	arena_init(&req->arena);
 	req->msg = arena_alloc(&req->arena, call->request->size);
 	frame->bytes = NULL;
+	if (frame->fds_lost) {
+		refuse_without_fds(req);
+		return true;
+	}
 	if (rpc_decode(call->request, str_of(req->frame, frame->len), frame->fds, frame->fd_count, &req->arena,
 		       req->msg, &err) < 0) {
 		peer_misbehaved(p, err.text);

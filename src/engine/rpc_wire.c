@@ -5,13 +5,17 @@
 
 RPC_DEFINE(rpc_failure, RPC_FAILURE_FIELDS)
 
+static void fds_drop(struct rpc_frame *f)
+{
+	while (f->fd_count > 0)
+		fd_close(&f->fds[--f->fd_count]);
+}
+
 void rpc_frame_drop(struct rpc_frame *f)
 {
 	free(f->bytes);
 	f->bytes = NULL;
-	for (size_t i = 0; i < f->fd_count; i++)
-		fd_close(&f->fds[i]);
-	f->fd_count = 0;
+	fds_drop(f);
 }
 
 void rpc_reader_release(struct rpc_reader *r)
@@ -64,15 +68,28 @@ int rpc_reader_fill(struct rpc_reader *r, int sock)
 	return 1;
 }
 
-/* Takes the frame's descriptors off the queue. */
+/* Takes the frame's descriptors off the queue. A frame has the descriptors of one message, so that what was lost of
+ * them is the end of these. */
 static bool claim_fds(struct rpc_reader *r, struct rpc_frame *f, size_t count)
 {
-	if (count > FD_PASS_MAX || count > r->fd_count)
+	size_t taken = 0;
+
+	if (count > FD_PASS_MAX)
 		return false;
-	memcpy(f->fds, r->fds, count * sizeof(int));
-	f->fd_count = count;
-	r->fd_count -= count;
-	memmove(r->fds, r->fds + count, r->fd_count * sizeof(int));
+	for (; taken < count && taken < r->fd_count && !f->fds_lost; taken++) {
+		if (r->fds[taken] == FD_LOST)
+			f->fds_lost = true;
+		else
+			f->fds[f->fd_count++] = r->fds[taken];
+	}
+	if (taken < count && !f->fds_lost) {
+		f->fd_count = 0; /* they stay the reader's */
+		return false;
+	}
+	r->fd_count -= taken;
+	memmove(r->fds, r->fds + taken, r->fd_count * sizeof(int));
+	if (f->fds_lost)
+		fds_drop(f);
 	return true;
 }
 

@@ -25,6 +25,7 @@ struct rpc_frame {
 	size_t len;
 	int fds[FD_PASS_MAX];
 	size_t fd_count;
+	bool fds_lost; /* it came with descriptors for which this process has no room: fd_count is 0 */
 };
 void rpc_frame_drop(struct rpc_frame *f); /* frees the bytes, closes the descriptors */
 
@@ -35,7 +36,7 @@ struct rpc_reader {
 	char *large; /* body of a frame that does not fit the window */
 	size_t large_len, large_have;
 	struct rpc_frame head;	  /* of that frame */
-	int fds[2 * FD_PASS_MAX]; /* received and not yet claimed by a frame */
+	int fds[2 * FD_PASS_MAX]; /* received and not yet claimed by a frame; FD_LOST: see fd_recv() */
 	size_t fd_count;
 	bool wipe; /* what is handed out does not stay in the window: some calls are secret */
 };

@@ -148,17 +148,15 @@ static int spill(struct session *io, void *arg, struct err *err)
 	struct imap_append *a = arg;
 	struct blob_begin begin = {.session = session_id(io), .size_hint = a->size};
 	struct rpc_reply hold;
-	struct blob blob;
+	struct blob blob = {.fd = -1};
 	int rc;
 
 	rpc_reply_init(&hold);
 	rc = store_call(s->server->store, &STORE_BLOB_BEGIN, &begin, &blob, &hold, err);
 	rpc_reply_release(&hold);
-	if (rc < 0)
-		return -1;
-	a->blob = blob.blob;
+	a->blob = blob.blob; /* to be given back, also if its descriptor was lost */
 	a->blob_fd = blob.fd;
-	return blob.fd;
+	return rc < 0 ? -1 : blob.fd;
 }
 
 static void append_release(struct imap_session *s)

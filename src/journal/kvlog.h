@@ -94,6 +94,10 @@ int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse,
 int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx,
 	       struct err *err) WARN_UNUSED;
 
+/* Whether the index has a key: what recovery brings, and what was committed since, does not count. False when it cannot
+ * be read. */
+bool kvlog_index_has_keys(struct kvlog *k);
+
 /* fn (may be NULL) is called when all that was committed so far is in the index. */
 void kvlog_checkpoint(struct kvlog *k, void (*fn)(void *ctx), void *ctx);
 /* The last LSN given; 0 before the first of all. */

@@ -136,3 +136,16 @@ int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn
 
 	return walk_all(&w, k, first, end, fn, ctx, err);
 }
+
+bool kvlog_index_has_keys(struct kvlog *k)
+{
+	struct index_cursor *c;
+	struct str key;
+	bool found;
+
+	if (index_cursor_open(k->index, STR_NULL, false, &c, NULL) < 0)
+		return false;
+	found = index_cursor_key(c, &key, NULL) > 0;
+	index_cursor_close(&c);
+	return found;
+}

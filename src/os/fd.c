@@ -46,11 +46,13 @@ ssize_t fd_send(int sock, const void *data, size_t len, const int *fds, size_t f
 	return (ssize_t)sent;
 }
 
-/* Takes the descriptors out of one received message. Returns -1 when there are more than fd_max. */
+/* Takes the descriptors out of one received message. Returns -1 when there are more than fd_max. The kernel cuts them
+ * off (MSG_CTRUNC) when they exceed the room given to it, which holds FD_PASS_MAX, or what the process may have open.
+ */
 static int take_fds(struct msghdr *msg, int *fds, size_t fd_max, size_t *fd_count_r)
 {
 	size_t count = 0;
-	bool too_many = msg->msg_flags & MSG_CTRUNC;
+	bool too_many = false;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		size_t n;
@@ -69,6 +71,12 @@ static int take_fds(struct msghdr *msg, int *fds, size_t fd_max, size_t *fd_coun
 				too_many = true;
 			}
 		}
+	}
+	if (msg->msg_flags & MSG_CTRUNC) {
+		if (count < FD_PASS_MAX && count < fd_max)
+			fds[count++] = FD_LOST;
+		else
+			too_many = true;
 	}
 	if (too_many) {
 		for (size_t i = 0; i < count; i++)

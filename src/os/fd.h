@@ -9,8 +9,13 @@
 /* Sends all of `data` with up to FD_PASS_MAX descriptors attached to its first byte. Blocks as the socket
  * does. The descriptors stay the caller's. Returns the bytes sent (may be short on a non-blocking socket), or -1. */
 ssize_t fd_send(int sock, const void *data, size_t len, const int *fds, size_t fd_count) WARN_UNUSED;
+/* In place of the descriptors that the kernel threw away because this process can have no more (EMFILE). */
+#define FD_LOST (-1)
+
 /* Receives up to len bytes and appends descriptors (close-on-exec) to fds. *fd_count_r is how many came;
- * more than fd_max is an error: all are closed, errno EMSGSIZE. Returns bytes, 0 at the end, or -1. */
+ * more than fd_max is an error: all are closed, errno EMSGSIZE. Returns bytes, 0 at the end, or -1.
+ * The bytes of a message come even if there is no room for its descriptors: then FD_LOST, counted as one, stands behind
+ * those that came, for all the others of that message. */
 ssize_t fd_recv(int sock, void *data, size_t len, int *fds, size_t fd_max, size_t *fd_count_r) WARN_UNUSED;
 
 int fd_socketpair(int pair_r[2]) WARN_UNUSED; /* SOCK_STREAM, close-on-exec */

@@ -47,6 +47,7 @@ enum nth_kind {
 	NTH_FORK,     /* fork */
 	NTH_THREAD,   /* pthread_create; `error` is its result */
 	NTH_MALLOC,   /* malloc, calloc, realloc, posix_memalign */
+	NTH_TAKE,     /* recvmsg of descriptors: the bytes come, and no descriptor, as when too many are open */
 	NTH_KINDS
 };
 

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
@@ -97,6 +98,23 @@ BARE ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	return real(fd, &half, flags);
 }
 
+/* What the kernel does when there is no room for descriptors that came: the bytes are received all the same. */
+BARE_HELPER void lose_descriptors(struct msghdr *msg)
+{
+	const struct cmsghdr *c = msg->msg_controllen ? CMSG_FIRSTHDR(msg) : NULL;
+
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || !nth_fails(NTH_TAKE, "recvmsg"))
+		return;
+	for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+		syscall(SYS_close, fd);
+	}
+	msg->msg_controllen = 0;
+	msg->msg_flags |= MSG_CTRUNC;
+}
+
 BARE ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	struct msghdr half = *msg;
@@ -107,8 +125,12 @@ BARE ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 	if (nth_fails_or_halves(NTH_RECV, "recvmsg", fd, &halve))
 		return -1;
-	if (!halve)
-		return real(fd, msg, flags);
+	if (!halve) {
+		result = real(fd, msg, flags);
+		if (result > 0)
+			lose_descriptors(msg);
+		return result;
+	}
 	halve_message(&half, &piece);
 	result = real(fd, &half, flags);
 	msg->msg_controllen = half.msg_controllen;

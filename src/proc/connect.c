@@ -86,6 +86,8 @@ int proc_connected(struct proc_packet *packet, struct err *err)
 	if (w != NULL) {
 		w->fd = answer.fd;
 		w->answered = true;
+		if (packet->fds_lost)
+			answer.text = STR("out of descriptors");
 		snprintf(w->text, sizeof(w->text), "%.*s", STR_ARG(answer.text));
 		answer.fd = -1;
 		pthread_cond_broadcast(&answered);

@@ -14,6 +14,7 @@
 
 static void on_peer(void *ctx, int fd, uint64_t tag)
 {
+	rpc_server_replace(directory_service_server(ctx), tag);
 	directory_service_add_peer(ctx, fd, tag);
 }
 

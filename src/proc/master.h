@@ -43,6 +43,7 @@ struct child {
 	int64_t started_ms;
 	bool ending;			   /* told to, because a channel of its was lost; it is started again */
 	uint64_t connected[PROCESS_ROLES]; /* channels to each callee that this process was given */
+	unsigned agains;		   /* messages that it shall get once more, in a moment */
 	unsigned restarts;		   /* in master's life */
 	unsigned quick_ends;		   /* in a row, for the back-off */
 	char *jail;			   /* sandbox_status() */

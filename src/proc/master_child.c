@@ -20,6 +20,10 @@
 #define LOG_READ_BYTES (64u << 10)
 /* What looks at a descriptor again when the kernel had no memory to do it at once. */
 #define WATCH_AGAIN_MS 1000
+/* Who had no room for a descriptor may have some then. */
+#define SEND_AGAIN_MS  1000
+#define AGAINS_MAX     256 /* more than a process has sockets and peers: it does not mean it */
+#define AGAIN_TEXT_MAX 256
 /* For the sessions of a process that lost a channel: what is under way may have to wait for time-outs. */
 #define CHANNEL_LOST_GRACE_MS 10000
 
@@ -98,7 +102,7 @@ void child_send_config(struct child *c)
 
 void child_send_listening(struct child *c, const struct listening *l)
 {
-	struct proc_listen listener = {.name = str_from(l->service), .fd = l->fd};
+	struct proc_listen listener = {.name = str_from(l->service), .address = str_from(l->address), .fd = l->fd};
 
 	child_send(c, PROC_LISTEN, &proc_listen_type, &listener);
 }
@@ -231,6 +235,86 @@ static void on_missing(struct child *c, struct proc_packet *packet)
 	child_send(c, PROC_STOP, &proc_stop_type, &stop);
 }
 
+/* ---- what it had no room for ---- */
+
+/* A message to a child whose descriptors it could not take: sent once more when a moment has gone by. */
+struct again {
+	struct master *master;
+	enum process_role role;
+	uint64_t serial;
+	uint16_t number;
+	uint64_t tag;
+	char *text;
+};
+
+/* The channel is made anew: the first one's end that was lost is closed, and so the other side has let go of it, or
+ * will. Unless it is about another process by now, which has a channel of its own. */
+static void peer_again(struct child *c, uint64_t tag)
+{
+	struct child *other = &c->master->children[process_tag_role(tag)];
+
+	if (process_tag_role(tag) == PROCESS_MASTER) {
+		child_connect_master(c);
+		return;
+	}
+	if (other->pid == 0 || process_tag(other->serial, other->role) != tag)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(graph); i++) {
+		if (graph[i].caller == c->role && graph[i].callee == other->role) {
+			c->connected[other->role]--; /* that one never came */
+			connect_pair(c, other);
+		} else if (graph[i].caller == other->role && graph[i].callee == c->role) {
+			connect_pair(other, c);
+		}
+	}
+}
+
+static void listening_again(struct child *c, const char *address)
+{
+	const struct master *m = c->master;
+
+	for (size_t i = 0; i < m->sockets.n; i++)
+		if (m->sockets.v[i]->role == c->role && strcmp(m->sockets.v[i]->address, address) == 0)
+			child_send_listening(c, m->sockets.v[i]);
+}
+
+static void send_again(void *ctx)
+{
+	struct again *a = ctx;
+	struct child *c = &a->master->children[a->role];
+
+	if (c->pid != 0 && c->serial == a->serial) {
+		c->agains--;
+		if (a->number == PROC_CONFIG)
+			child_send_config(c);
+		else if (a->number == PROC_LISTEN)
+			listening_again(c, a->text);
+		else if (a->number == PROC_PEER && process_tag_role(a->tag) < PROCESS_ROLES)
+			peer_again(c, a->tag);
+	}
+	free(a->text);
+	free(a);
+}
+
+static void on_again(struct child *c, struct proc_packet *packet)
+{
+	struct proc_again msg;
+	struct again *a;
+
+	if (proc_unpack(packet, &proc_again_type, &msg, NULL) < 0 || c->agains >= AGAINS_MAX ||
+	    msg.text.len > AGAIN_TEXT_MAX)
+		return;
+	c->agains++;
+	a = NEW(struct again);
+	*a = (struct again){.master = c->master,
+			    .role = c->role,
+			    .serial = c->serial,
+			    .number = msg.number,
+			    .tag = msg.tag,
+			    .text = str_dup(msg.text)};
+	rpc_server_after(c->master->server, SEND_AGAIN_MS, send_again, a);
+}
+
 static void on_note(struct child *c, struct proc_packet *packet)
 {
 	struct proc_note note;
@@ -291,6 +375,8 @@ static void on_control(void *ctx, int fd)
 		on_state(c, &packet);
 	else if (packet.number == PROC_MISSING)
 		on_missing(c, &packet);
+	else if (packet.number == PROC_AGAIN)
+		on_again(c, &packet);
 	else if (packet.number == PROC_PROBED || packet.number == PROC_REFUSED)
 		on_note(c, &packet);
 	else if (packet.number == PROC_REPORT)
@@ -464,6 +550,7 @@ int child_start(struct child *c)
 	}
 	c->serial = ++m->next_serial;
 	c->ready = c->told_to_stop = c->ending = false;
+	c->agains = 0;
 	memset(c->connected, 0, sizeof(c->connected));
 	c->pid = fork_child(c, control[1], log[1]);
 	if (c->pid < 0) {

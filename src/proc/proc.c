@@ -10,6 +10,7 @@
 #include "os/nth.h"
 #include "proc/probe.h"
 #include "proc/wire.h"
+#include "smtp/submit.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,8 @@
 
 /* How long a process may take to end after its grace, before it ends itself. Only a last resort. */
 #define END_MS 20000
+/* Until the kernel may have memory again. */
+#define RECV_PAUSE_MS 100
 /* Grace for sessions when master is gone: nobody waits for them. */
 #define ORPHAN_GRACE_MS 500
 
@@ -164,6 +167,17 @@ static void reply(enum proc_message number, struct str text)
 		log_warning("master does not listen: %s", strerror(errno));
 }
 
+/* The message came, but not its descriptors: as many as may be are open. Who has room a moment later gets it then. */
+static int ask_again(struct proc_packet *packet, uint64_t tag, struct str text)
+{
+	struct proc_again again = {.number = packet->number, .tag = tag, .text = text};
+
+	log_warning("out of descriptors: asking master for message %u once more", packet->number);
+	if (proc_send(PROC_CONTROL_FD, PROC_AGAIN, &proc_again_type, &again) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+	return 0;
+}
+
 static struct bundle *open_bundle(const struct proc *p, struct proc_config *config, struct err *err)
 {
 	struct bundle *b = bundle_open(config->bundle, p->dir, err);
@@ -184,6 +198,8 @@ static int on_config(struct proc_packet *packet, const struct proc *p, struct er
 
 	if (proc_unpack(packet, &proc_config_type, &config, err) < 0)
 		return -1;
+	if (packet->fds_lost)
+		return ask_again(packet, 0, STR_NULL);
 	b = open_bundle(p, &config, &why);
 	if (b == NULL || (hooks.reload && hooks.reload(hooks.ctx, b, &why) < 0))
 		result = -1;
@@ -201,6 +217,8 @@ static int on_listen(struct proc_packet *packet, struct err *err)
 
 	if (proc_unpack(packet, &proc_listen_type, &listener, err) < 0)
 		return -1;
+	if (packet->fds_lost)
+		return ask_again(packet, 0, listener.address);
 	if (hooks.listen)
 		hooks.listen(hooks.ctx, listener.name, listener.fd);
 	else
@@ -215,6 +233,8 @@ static int on_peer(struct proc_packet *packet, struct err *err)
 
 	if (proc_unpack(packet, &proc_peer_type, &peer, err) < 0)
 		return -1;
+	if (packet->fds_lost)
+		return ask_again(packet, peer.tag, STR_NULL);
 	c = process_tag_role(peer.tag) < PROCESS_ROLES ? callees[process_tag_role(peer.tag)] : NULL;
 	if (c) {
 		attached[process_tag_role(peer.tag)]++;
@@ -232,7 +252,9 @@ static int on_drop(struct proc_packet *packet, struct err *err)
 
 	if (proc_unpack(packet, &proc_drop_type, &d, err) < 0)
 		return -1;
-	if (hooks.drop) {
+	if (packet->fds_lost) {
+		proc_dropped(d.name, SUBMIT_LATER, STR("out of descriptors"));
+	} else if (hooks.drop) {
 		hooks.drop(hooks.ctx, &d);
 	} else {
 		fd_close(&d.file);
@@ -330,12 +352,26 @@ static int handle(struct proc_packet *packet, const struct proc *p, struct err *
 	}
 }
 
+/* Waits for the next message of master. False: master is gone. A kernel that is out of memory for a moment is not. */
+static bool next_packet(struct proc_packet *packet)
+{
+	const struct timespec pause = {.tv_nsec = RECV_PAUSE_MS * 1000000L};
+	int n;
+
+	while ((n = proc_recv(PROC_CONTROL_FD, packet)) < 0 &&
+	       (errno == ENOMEM || errno == ENOBUFS || errno == EBADMSG)) {
+		log_warning("master's message: %s", strerror(errno));
+		nanosleep(&pause, NULL);
+	}
+	return n > 0;
+}
+
 static void *control_thread(void *arg)
 {
 	const struct proc *p = arg;
 	struct proc_packet packet;
 
-	while (proc_recv(PROC_CONTROL_FD, &packet) > 0) {
+	while (next_packet(&packet)) {
 		struct err err = ERR_NONE;
 
 		if (handle(&packet, p, &err) < 0 && err.kind != ERR_OK)
@@ -386,6 +422,8 @@ static void take_config(struct proc *p)
 
 	if (proc_recv(PROC_CONTROL_FD, &packet) <= 0)
 		die(EX_USAGE, "--process is for master's use; say `postrider -c DIR run`");
+	if (packet.fds_lost)
+		die(EX_OSERR, "out of descriptors");
 	if (packet.number != PROC_CONFIG || proc_unpack(&packet, &proc_config_type, &config, &err) < 0)
 		die(EX_PROTOCOL, "master's first packet: %s", err.text);
 	p->serial = config.serial;

@@ -45,6 +45,7 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 
 static void on_peer(void *ctx, int fd, uint64_t tag)
 {
+	rpc_server_replace(queue_service_server(ctx), tag);
 	queue_service_add_peer(ctx, fd, tag);
 }
 

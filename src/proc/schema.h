@@ -31,6 +31,7 @@ enum proc_message {
 	PROC_MISSING, /* has no channel to a callee */
 	PROC_DROPPED,
 	PROC_CONNECT, /* relay: wants a connection to a UNIX socket; answered by PROC_CONNECTED */
+	PROC_AGAIN,   /* had no room for the descriptors of a message: wants it once more */
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. tables: one of directory/tables/files.h; for everybody but
@@ -57,8 +58,9 @@ RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
 	F(S, bytes, client_chain) F(S, bytes, client_key) F(S, bytes, client_sts_ca) F(S, bytes, bounce_templates)
 RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
 
-/* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet). */
-#define PROC_LISTEN_FIELDS(F, S) F(S, bytes, name) F(S, fd, fd)
+/* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet); address: as
+ * in struct listening, unique among all. */
+#define PROC_LISTEN_FIELDS(F, S) F(S, bytes, name) F(S, bytes, address) F(S, fd, fd)
 RPC_DECLARE(proc_listen, PROC_LISTEN_FIELDS)
 
 /* One end of a fresh channel to a peer. tag: process_tag() of that peer (config/roles.h). */
@@ -70,6 +72,10 @@ RPC_DECLARE(proc_report, PROC_REPORT_FIELDS)
 /* The callee's role, and how many channels to it have come so far: a newer one may be on its way. */
 #define PROC_MISSING_FIELDS(F, S) F(S, u32, role) F(S, u64, count)
 RPC_DECLARE(proc_missing, PROC_MISSING_FIELDS)
+
+/* number: PROC_CONFIG, PROC_LISTEN (text: its address), or PROC_PEER (tag: as it was). */
+#define PROC_AGAIN_FIELDS(F, S) F(S, u16, number) F(S, u64, tag) F(S, bytes, text)
+RPC_DECLARE(proc_again, PROC_AGAIN_FIELDS)
 
 /* uid: the file's owner. conn: a connection to the socket of local submission. */
 #define PROC_DROP_FIELDS(F, S) F(S, bytes, name) F(S, u32, uid) F(S, fd, file) F(S, fd, conn)

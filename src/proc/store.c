@@ -11,6 +11,7 @@ static void on_peer(void *ctx, int fd, uint64_t tag)
 {
 	enum process_role role = process_tag_role(tag);
 
+	rpc_server_replace(store_service_server(ctx), tag);
 	store_service_add_peer(ctx, fd, tag, role == PROCESS_DIRECTORY, role == PROCESS_MASTER);
 }
 

@@ -21,6 +21,16 @@ int proc_send(int fd, enum proc_message number, const struct rpc_type *type, con
 	return result;
 }
 
+/* A message is whole or nothing: those of its descriptors that did come are of no use. */
+static void lose_fds(struct proc_packet *p)
+{
+	if (p->fd_count == 0 || p->fds[p->fd_count - 1] != FD_LOST)
+		return;
+	p->fds_lost = true;
+	while (p->fd_count > 0)
+		fd_close(&p->fds[--p->fd_count]);
+}
+
 int proc_recv(int fd, struct proc_packet *p)
 {
 	char bytes[PACKET_MAX];
@@ -37,12 +47,15 @@ int proc_recv(int fd, struct proc_packet *p)
 		return -1;
 	}
 	memcpy(&p->number, bytes, sizeof(p->number));
+	lose_fds(p);
 	p->body = arena_str(&p->arena, str_skip(str_of(bytes, (size_t)n), sizeof(p->number)));
 	return 1;
 }
 
 int proc_unpack(struct proc_packet *p, const struct rpc_type *type, void *msg_r, struct err *err)
 {
+	if (p->fds_lost)
+		return rpc_decode_without_fds(type, p->body, &p->arena, msg_r, err);
 	if (rpc_decode(type, p->body, p->fds, p->fd_count, &p->arena, msg_r, err) < 0)
 		return -1;
 	p->fd_count = 0;

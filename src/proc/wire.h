@@ -17,10 +17,12 @@ struct proc_packet {
 	struct str body;
 	int fds[16]; /* not yet taken by proc_unpack() */
 	size_t fd_count;
+	bool fds_lost; /* there was no room for its descriptors in this process: proc_unpack() gives -1 for each */
 };
 /* Waits for one packet. 1, 0 at the end, -1 (nothing now on a non-blocking socket, or malformed: errno EBADMSG). */
 int proc_recv(int fd, struct proc_packet *packet_r) WARN_UNUSED;
-/* Decodes the body into *msg_r, whose descriptors are then the caller's. 0 or -1. */
+/* Decodes the body into *msg_r, whose descriptors are then the caller's. 0 or -1. With fds_lost the caller asks for the
+ * message again, or does without. */
 int proc_unpack(struct proc_packet *packet, const struct rpc_type *type, void *msg_r, struct err *err) WARN_UNUSED;
 /* Closes descriptors that nobody took. */
 void proc_packet_release(struct proc_packet *packet);

@@ -123,11 +123,19 @@ static void take_up(struct relay *r, const struct queue_message *m, const struct
 	fd_close(&fd);
 }
 
+/* The claim was answered, but there is no room for the descriptors of the bodies (errno EMFILE): somebody else's turn,
+ * or later. */
+static void give_all_back(struct relay *r, const struct queue_claimed *got)
+{
+	for (size_t i = 0; i < got->messages.n; i++)
+		give_back(r, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0);
+}
+
 static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *err)
 {
 	struct queue_claim ask = {.max = max, .wait_ms = wait_ms, .window = window_of(r)};
 	struct queue_claim_info none = {.alone = 1, .first = 1};
-	struct queue_claimed got;
+	struct queue_claimed got = {0};
 	struct rpc_reply hold;
 	int count = -1;
 
@@ -140,6 +148,8 @@ static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *er
 			take_up(r, &got.messages.v[i], i < got.infos.n ? &got.infos.v[i] : &none,
 				i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR(""));
 		count = (int)got.messages.n;
+	} else {
+		give_all_back(r, &got);
 	}
 	rpc_reply_release(&hold);
 	return count;

@@ -499,6 +499,16 @@ static int load_chunk(void *ctx, struct str key, struct str value)
 	return 0;
 }
 
+/* A chunk whose key was damaged is not found, and nothing says so but the count. */
+static bool count_agrees(const struct mailbox *m)
+{
+	uint64_t count = 0;
+
+	for (size_t i = 0; i < m->chunks.n; i++)
+		count += (unsigned)__builtin_popcountll(m->chunks.v[i]->present);
+	return count == m->rec.messages;
+}
+
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 {
 	struct chunk_loading l = {.a = a, .m = m};
@@ -513,7 +523,7 @@ int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 						    : key_u32(&arena, a->id, 'H', m->id + 1),
 				false, load_chunk, &l, err);
 	arena_release(&arena);
-	if (rc < 0 || l.damaged)
+	if (rc < 0 || l.damaged || !count_agrees(m))
 		return damaged(a, err);
 	m->complete = true;
 	return 0;
@@ -546,10 +556,12 @@ int message_next(struct account *a, struct mailbox *m, uint32_t from, uint32_t l
 				return 0;
 		} else {
 			rc = chunk_get(a, m, number, false, false, &c, err);
-			if (rc < 0)
+			/* All of its messages are expunged, or its key is damaged: the whole mailbox tells. */
+			if (rc == 0 && mailbox_load(a, m, err) == 0)
+				return message_next(a, m, number << 6 > from ? number << 6 : from, last, uid_r, c_r,
+						    err);
+			if (rc <= 0)
 				return -1;
-			if (rc == 0)
-				continue;
 		}
 		bits = c->present;
 		if (number == from >> 6)

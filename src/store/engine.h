@@ -218,6 +218,9 @@ void store_engine_stats(struct store_engine *e, struct store_engine_stats *stats
 struct store_local_options {
 	int dirfd;  /* journal, index and spool; locked exclusively. Borrowed */
 	int rootfd; /* virtual_mailbox_base. Borrowed */
+	/* Keys stand for accounts that have Maildirs: an empty root beside them is a file system that is not mounted.
+	 */
+	bool root_in_use;
 	struct store_loop loop;
 	uint64_t journal_size_limit; /* bytes; 0: 256 MB */
 	uint64_t message_size_limit; /* bytes; for admission; 0: 10 MB */

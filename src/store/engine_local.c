@@ -390,7 +390,7 @@ int redo_record(struct local *l, uint64_t lsn, struct str record, struct err *er
 
 static int on_replay(void *ctx, uint64_t lsn, struct str extra, struct err *err)
 {
-	if (waiting_load(ctx, err) < 0)
+	if (root_look(ctx, err) < 0 || waiting_load(ctx, err) < 0)
 		return -1;
 	return redo_record(ctx, lsn, extra, err);
 }
@@ -408,7 +408,7 @@ static int on_recovered(void *ctx, struct err *err)
 {
 	struct local *l = ctx;
 
-	if (waiting_load(l, err) < 0)
+	if (root_look(l, err) < 0 || waiting_load(l, err) < 0)
 		return -1;
 	sweep_touched(l);
 	cache_free(l);

@@ -155,6 +155,7 @@ struct local {
 	struct map *cache; /* recovery only: see engine_local_find.c */
 	VEC(struct pending_copy *) pending;
 	bool recovering;
+	bool root_there;		 /* root_look() has found it so */
 	VEC(struct file_record *) stuck; /* recovery only: what could not be done, and what came after it */
 	struct map *stuck_accounts;
 };
@@ -210,6 +211,10 @@ void cache_forget_folder(struct local *l, struct str path, struct str folder);
 void cache_free(struct local *l);
 /* Every entry of a directory but those beginning with '.'; -1 errno when it cannot be read. */
 int dir_each(int rootfd, const char *path, int (*fn)(void *ctx, const char *name), void *ctx) WARN_UNUSED;
+
+/* Fails, with a sentence, when there is nothing at all where mail was at the last checkpoint: its file system is not
+ * mounted. What was made there now would be hidden once it is. */
+int root_look(struct local *l, struct err *err) WARN_UNUSED;
 
 /* what waits (engine_local_waiting.c) */
 int waiting_load(struct local *l, struct err *err) WARN_UNUSED;

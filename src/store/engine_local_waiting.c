@@ -249,6 +249,34 @@ static bool unwrap(struct str all, struct str *entries_r)
 	return true;
 }
 
+static int any_entry(void *ctx, const char *name)
+{
+	bool *found = ctx;
+
+	*found = strcmp(name, "lost+found") != 0;
+	return *found;
+}
+
+int root_look(struct local *l, struct err *err)
+{
+	bool found = false;
+	struct stat st;
+
+	if (l->root_there || !l->o.root_in_use)
+		return 0;
+	if (dir_each(l->o.rootfd, ".", any_entry, &found) < 0)
+		return err_errno(err, "cannot read the mail directory (virtual_mailbox_base)");
+	/* What waits for its place may be all that there is. */
+	if (found || io_fstatat(l->o.dirfd, WAITING_NAME, &st, 0) == 0 || !kvlog_index_has_keys(l->k)) {
+		l->root_there = true;
+		return 0;
+	}
+	return err_set(err, ERR_TEMP, "4.3.0",
+		       "the mail directory (virtual_mailbox_base) is empty, but there was mail in it: is its file "
+		       "system mounted? Nothing is changed until it is back; if it is meant to be empty, make any "
+		       "directory in it");
+}
+
 /* Once, before the first record of the journal. */
 int waiting_load(struct local *l, struct err *err)
 {

@@ -434,7 +434,7 @@ static void recover_timer(void *ctx)
 	struct store_service *svc = ctx;
 
 	if (store_engine_may_recover(svc->engine)) {
-		log_info("files can be written again: starting anew");
+		log_info("trying to recover again: starting anew");
 		svc->start_anew = true;
 		rpc_server_stop(svc->server);
 		return;
@@ -502,6 +502,7 @@ static int open_engine(struct store_service *svc, const struct store_options *o,
 {
 	struct store_loop loop = {post, svc};
 	struct store_local_options local = {.dirfd = o->state_dirfd,
+					    .root_in_use = true,
 					    .rootfd = o->mail_dirfd,
 					    .loop = loop,
 					    .message_size_limit = (uint64_t)svc->conf->message_size_limit,

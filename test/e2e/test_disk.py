@@ -149,7 +149,7 @@ def test_a_start_without_any_room_serves_reading_until_there_is_some(tmp_path, d
         expected = {"first": 1, **{f"n{i}": 1 for i in range(30)}}
         assert subjects(m, BOB) == expected
         spool.empty()
-        m.wait_log("files can be written again: starting anew")
+        m.wait_log("trying to recover again: starting anew")
         send_until_accepted(m, "last")
         wait_for("all of it", lambda: m.command("queue", "flush") and subjects(m, BOB) == {**expected, "last": 1})
         assert m.stop() == 0

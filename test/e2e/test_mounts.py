@@ -145,6 +145,52 @@ def test_a_mount_that_vanishes_is_no_expunge_and_takes_no_mail(tmp_path, disk):
         assert len(m.messages(BOB)) == 4
 
 
+def test_mail_that_is_not_mounted_at_the_start_is_no_expunge_and_what_comes_waits(tmp_path, disk):
+    """The directory of all mail is there, and empty: nothing is made in it, and nothing is drawn from it."""
+    mails = disk(tmp_path / "mail" / "mail", "40m", "ext4")
+    with instance(tmp_path) as m:
+        m.user(BOB)
+        m.start()
+        for i in range(3):
+            send_until_accepted(m, f"n{i}")
+        m.wait_messages(BOB, 3)
+        box = m.imap(BOB)
+        box.select()
+        assert box.store("2", "+FLAGS", r"(\Flagged)")[0] == "OK"
+        before = box.response("UIDVALIDITY")[1], box.uid("SEARCH", "ALL")[1]
+        assert m.stop() == 0
+        send = None
+        for crashed in (False, True):
+            mails.unmount()
+            m.start()
+            m.wait_log("the mail directory .* is empty, but there was mail in it: is its file system mounted?")
+            send = f"while away {crashed}"
+            send_until_accepted(m, send)
+            assert os.listdir(mails.path) == [], "something was made where the mount is missing"
+            if crashed:
+                crash(m)
+            else:
+                assert m.stop() == 0
+            assert os.listdir(mails.path) == []
+            assert mails.mount() is None
+            m.start()
+            wait_for("what waited", lambda: send in flushed(m))
+            assert set(flushed(m).values()) == {1}
+            assert m.stop() == 0
+        mails.unmount()
+        m.start()
+        # Mounted while all runs: nobody needs to help.
+        assert mails.mount() is None
+        wait_for("all of it", lambda: flushed(m).keys() == {"n0", "n1", "n2", "while away False", "while away True"})
+        box = m.imap(BOB)
+        box.select()
+        assert box.response("UIDVALIDITY")[1] == before[0]
+        assert box.uid("SEARCH", "ALL")[1][0].split()[:3] == before[1][0].split()
+        assert box.search(None, "FLAGGED")[1] == [b"2"]
+        box.logout()
+        assert m.stop() == 0
+
+
 def m_select(mail):
     box = mail.imap(BOB)
     n = box.select()[1][0]

@@ -3,6 +3,7 @@ make torture PARTS=nth."""
 
 import os
 import re
+import signal
 
 import pytest
 
@@ -25,6 +26,10 @@ ONCE = [
     Case("store killed", "store", "READDIR", "EIO", 1),   # the store stayed read-only until it was started again
     Case("store killed", "store", "READDIR", "EIO", 4),
     Case("relay", "dns", "EPOLL", "ENOSPC", 4),           # the resolver's thread answered nothing any more
+    Case("store killed", "access", "TAKE", "EMFILE", 1),  # "master is gone": it ended with all its sessions
+    Case("queue killed", "relay", "TAKE", "EMFILE", 1),
+    Case("smtp large", "smtpd", "TAKE", "EMFILE", 1),     # a channel broken, and with it a process
+    Case("imap", "access", "TAKE", "EMFILE", 2),
 ]
 
 
@@ -65,4 +70,38 @@ def test_master_without_memory_ends_and_its_supervisor_starts_it_again(tmp_path,
         m.start()
         m.send("bob@example.test", subject="after")
         assert m.count("bob@example.test") == 2
+    page.close()
+
+
+def test_what_a_process_had_no_descriptor_for_is_sent_again_and_its_sessions_stay(tmp_path, monkeypatch):
+    """A store that starts anew, and a new configuration, come as descriptors. Who has no room for them asks again."""
+    (tmp_path / "nth").mkdir()
+    page = Page(str(tmp_path / "nth" / "access"))
+    monkeypatch.setenv("POSTRIDER_NTH", str(tmp_path / "nth"))
+    with Instance(tmp_path / "mail") as m:
+        m.user("bob@example.test")
+        m.start()
+        m.wait_log("started -- version")
+        access, store = m.pid_of("access"), m.pid_of("store")
+        box = m.imap("bob@example.test")
+        assert box.select()[0] == "OK"
+        asked = rf"access\[{access}\]: warning: out of descriptors: asking master for message"
+        page.arm("TAKE", "EMFILE", 1)
+        os.kill(store, signal.SIGKILL)
+        m.wait_log(asked + " 3 ")
+        page.arm("TAKE", "EMFILE", 1)
+        m.configure(imap_login_timeout="77s")
+        m.command("reload")
+        wait_for("both to be lost", lambda: len(re.findall(asked, m.log())) == 2)
+        m.send("bob@example.test")
+        m.wait_messages("bob@example.test", 1)
+
+        def seen():
+            assert box.noop()[0] in ("OK", "NO")       # not now, says who has no store yet
+            return box.untagged_responses.get("EXISTS", [b"0"])[-1] == b"1"
+        wait_for("the message to be announced", seen)
+        status, data = box.fetch("1", "(BODY.PEEK[])")
+        assert status == "OK" and b"A line." in data[0][1]
+        assert m.pid_of("access") == access
+        assert not re.search(rf"access\[{access}\]: .*master is gone|lost its channel", m.log())
     page.close()

@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import smtplib
 import sqlite3
 
 import pytest
 
+from damage import flip, places_of, prepare, state_of, state_within
 from disks import MB, disk                                                  # noqa: F401 (a fixture)
 from instance import Instance, wait_for
 from test_crash import message, send_until_accepted, subjects
@@ -180,49 +182,20 @@ def test_accounts_that_are_damaged_are_refused_with_a_clear_sentence(stopped):
     send_until_accepted(stopped, "after")
 
 
-def state_of(mail, user):
-    """mailbox: (UIDVALIDITY, {UID: (subject, flags)})."""
-    found = {}
-    box = mail.imap(user)
-    for name in ("INBOX", "Projects"):
-        count = int(box.select(name, readonly=True)[1][0])
-        data = box.fetch("1:*", "(UID FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1] if count else []
-        found[name] = (box.response("UIDVALIDITY")[1], {
-            int(re.search(rb"UID (\d+)", item[0])[1]):
-            (item[1].strip(), frozenset(re.search(rb"FLAGS \(([^)]*)\)", item[0])[1].split()) - {b"\\Recent"})
-            for item in data if isinstance(item, tuple)})
-    box.logout()
-    return found
+def flip_in_key(mail, account, letter, offset):
+    """In each key with that letter, or with an offset above 13 in its value, which stands behind it."""
+    for at in places_of(mail, account.to_bytes(8, "big") + letter):
+        flip(mail, at + offset, 5)
 
 
 def test_a_flipped_bit_in_a_record_of_the_index_is_found_and_rebuilt_from_the_files(stopped):
     """UIDs, flags and keywords are what they were; the account beside it is not touched."""
     users = ["bob@example.test", "alice@example.test"]
     stopped.start()
-    for user in users:
-        box = stopped.imap(user)
-        box.create("Projects")
-        for name in ("INBOX", "Projects"):
-            for i in range(6):
-                box.append(name, None, None, message(f"{name} {i}").encode())
-            box.select(name)
-            box.store("2,4", "+FLAGS", r"(\Flagged $Label1)")
-            box.store("3", "+FLAGS", r"(\Answered custom)")
-            box.store("1,6", "+FLAGS", r"(\Deleted)")
-            box.expunge()
-            box.append(name, r"(\Draft)", None, message(f"{name} last").encode())
-        box.logout()
-    before = {user: state_of(stopped, user) for user in users}
+    before = {user: prepare(stopped, user, 6) for user in users}
     assert {len(b[1]) for b in before[users[0]].values()} == {5}
-    index = os.path.join(stopped.dir, "spool", "store", "index.mdb")
     assert stopped.stop() == 0
-    data = bytearray(open(index, "rb").read())
-    at = data.find(b"Projects")
-    assert at > 0
-    data[at] ^= 1
-    with open(index, "r+b") as f:
-        f.seek(at)
-        f.write(data[at:at + 1])
+    flip_in_key(stopped, 2, b"B", 20)
     stopped.start()
     assert {user: state_of(stopped, user) for user in users} == before
     stopped.wait_log(r"account \d+: (the index holds a damaged value|a record of the index is damaged)")
@@ -235,3 +208,51 @@ def test_a_flipped_bit_in_a_record_of_the_index_is_found_and_rebuilt_from_the_fi
     box.append("Projects", None, None, message("new").encode())
     assert max(state_of(stopped, users[0])["Projects"][1]) > uids
     box.logout()
+
+
+@pytest.mark.parametrize("what", ["value", "key of messages", "key of a mailbox"])
+def test_a_bit_that_flips_in_the_index_while_the_system_runs_is_found_and_mended(stopped, what):
+    """In pages that are mapped and not read yet. A damaged value has its checksum, a key that is not found its count."""
+    users = ["alice@example.test", "bob@example.test"]
+    stopped.start()
+    before = {user: prepare(stopped, user, 6) for user in users}
+    assert stopped.stop() == 0
+    stopped.start()
+    flip_in_key(stopped, 1, b"H" if what == "key of messages" else b"B", 20 if what == "value" else 8)
+    for user in reversed(users):
+        state_within(stopped, user, before[user], 60)
+    stopped.wait_log(r"account 1: rebuilt from its files: 10 messages in \d mailboxes")
+    assert len(re.findall("rebuilt from its files", stopped.log())) == 1
+    assert stopped.command("mail", "fsck", "--check", check=False).returncode == 0
+
+
+def copy_journal(source, target, shift):
+    for path in journal_files(source):
+        directory, name = os.path.split(path)
+        number = int(name.split(".")[1])
+        shutil.copy(path, os.path.join(directory.replace(source.dir, target.dir), f"journal.{number + shift}"))
+
+
+def test_the_journal_of_another_instance_is_refused_and_loses_nothing(stopped, tmp_path):
+    """Copied beside ours, as a restored backup does it: nothing in it is taken, for it says what was never done here."""
+    with Instance(tmp_path / "other") as other:
+        other.user("alice@example.test")
+        other.start()
+        for i in range(5):
+            other.send("alice@example.test", text=message(f"other {i}"))
+        other.kill()
+        stopped.start()
+        for i in range(4):
+            stopped.send("bob@example.test", text=message(f"ours {i}"))
+        stopped.kill()
+        copy_journal(other, stopped, 10)
+    expected = {f"ours {i}": 1 for i in range(4)}
+    stopped.start()
+    assert subjects(stopped, "bob@example.test") == expected
+    assert subjects(stopped, "alice@example.test") == {}
+    assert re.search(r"journal\.1\d belongs to another journal, nothing in it is taken", stopped.log())
+    assert any(".foreign" in f for f in os.listdir(os.path.join(stopped.dir, "spool", "store")))
+    send_until_accepted(stopped, "after")
+    stopped.kill()
+    stopped.start()
+    assert subjects(stopped, "bob@example.test") == {**expected, "after": 1}

@@ -9,11 +9,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/rpc.h"
-#include "os/fd.h"
+#include "engine/rpc_wire.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -271,6 +273,150 @@ static void test_descriptors_pass_both_ways(void **state)
 	}
 	close(p[0]);
 	close(p[1]);
+	tear_down(f);
+}
+
+static struct rlimit no_more_descriptors(void)
+{
+	struct rlimit before, none;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 3, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	return before;
+}
+
+static void test_a_request_whose_descriptor_finds_no_room_is_refused_and_the_channel_goes_on(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct rpc_reply hold;
+	struct ask reply, m = {.number = 0, .text = STR("")};
+	struct err err = ERR_NONE;
+	struct rlimit before;
+	int p[2];
+
+	(void)state;
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(write(p[1], "M", 1), 1);
+	m.file = p[0];
+	before = no_more_descriptors();
+	for (int i = 0; i < 3; i++) {
+		rpc_reply_init(&hold);
+		assert_int_equal(rpc_call(f->channel, &ECHO_CALL, &m, &reply, &hold, false, 10000, &err), -1);
+		assert_int_equal(err.kind, ERR_TEMP);
+		assert_int_equal(err.sys, EMFILE);
+		rpc_reply_release(&hold);
+		assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, &err), 0);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	rpc_reply_init(&hold);
+	assert_int_equal(rpc_call(f->channel, &ECHO_CALL, &m, &reply, &hold, false, 10000, NULL), 0);
+	assert_int_equal(reply.number, 'M');
+	rpc_reply_release(&hold);
+	assert_int_equal(f->closed, 0);
+	close(p[0]);
+	close(p[1]);
+	tear_down(f);
+}
+
+/* Answers three calls of a channel by hand: the first two with a descriptor for which there is no room. */
+static void *answer_by_hand(void *arg)
+{
+	const int *fds = arg;
+	struct ask reply = {.number = 5, .text = STR("opened"), .file = fds[1]};
+
+	for (int i = 0; i < 3; i++) {
+		struct rpc_reader in = {0};
+		struct rpc_frame frame;
+		struct rlimit before = {0};
+		int passed[FD_PASS_MAX], n;
+		size_t count = 0, at;
+		struct buf out;
+
+		do
+			assert_int_equal(rpc_reader_fill(&in, fds[0]), 1);
+		while ((n = rpc_reader_next(&in, &frame)) == 0);
+		assert_int_equal(n, 1);
+		if (i < 2)
+			before = no_more_descriptors();
+		buf_init(&out, 1000);
+		at = rpc_header_begin(&out);
+		buf_add(&out, "", 1); /* ERR_OK */
+		assert_int_equal(rpc_encode(&ask_type, &reply, &out, passed, &count, NULL), 0);
+		rpc_header_put(&out, at, frame.type, frame.id, count);
+		assert_int_equal(fd_send(fds[0], out.ptr, out.len, passed, count), (ssize_t)out.len);
+		buf_release(&out);
+		rpc_frame_drop(&frame);
+		rpc_reader_release(&in);
+		if (i < 2) {
+			char byte;
+
+			assert_int_equal(read(fds[2], &byte, 1), 1); /* it was taken */
+			assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		}
+	}
+	return NULL;
+}
+
+static void test_a_reply_whose_descriptor_finds_no_room_fails_one_call_and_says_what_it_named(void **state)
+{
+	struct fixture *f = set_up(0, false);
+	struct ask reply, m = {.number = 0, .text = STR(""), .file = -1};
+	struct err err = ERR_NONE;
+	struct rpc_reply hold;
+	int pair[2], p[2], step[2], fds[3];
+	pthread_t server;
+
+	(void)state;
+	assert_int_equal(fd_socketpair(pair), 0);
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(pipe(step), 0);
+	memcpy(fds, (int[]){pair[0], p[0], step[0]}, sizeof(fds));
+	rpc_channel_attach(f->channel, pair[1]);
+	pthread_create(&server, NULL, answer_by_hand, fds);
+	for (int i = 0; i < 3; i++) {
+		rpc_reply_init(&hold);
+		assert_int_equal(rpc_call(f->channel, &OPEN_CALL, &m, &reply, &hold, false, 10000, &err),
+				 i < 2 ? -1 : 0);
+		assert_int_equal(reply.number, 5);
+		assert_true(str_eq(reply.text, STR("opened")));
+		if (i < 2) {
+			assert_int_equal(err.sys, EMFILE);
+			assert_int_equal(reply.file, -1);
+			assert_int_equal(write(step[1], "x", 1), 1);
+		} else {
+			assert_true(reply.file >= 0);
+			fd_close(&reply.file);
+		}
+		rpc_reply_release(&hold);
+	}
+	pthread_join(server, NULL);
+	assert_int_equal(f->downs, 0);
+	tear_down(f);
+	for (int i = 0; i < 2; i++) {
+		close(p[i]);
+		close(step[i]);
+	}
+	close(pair[0]);
+}
+
+static void test_a_new_connection_of_a_peer_replaces_the_one_before(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct err err = ERR_NONE;
+	struct ask reply;
+	int other[2];
+	char byte;
+
+	(void)state;
+	assert_int_equal(fd_socketpair(other), 0);
+	rpc_server_add_peer(f->server, other[0], 43);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, &err), 0);
+	rpc_server_replace(f->server, 43);
+	assert_int_equal(read(other[1], &byte, 1), 0);
+	wait_until(f, &f->closed, 1);
+	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, &err), 0);
+	close(other[1]);
 	tear_down(f);
 }
 
@@ -678,6 +824,9 @@ int main(void)
 		cmocka_unit_test(test_large_messages_pass_whole),
 		cmocka_unit_test(test_a_refusal_carries_the_error),
 		cmocka_unit_test(test_descriptors_pass_both_ways),
+		cmocka_unit_test(test_a_request_whose_descriptor_finds_no_room_is_refused_and_the_channel_goes_on),
+		cmocka_unit_test(test_a_reply_whose_descriptor_finds_no_room_fails_one_call_and_says_what_it_named),
+		cmocka_unit_test(test_a_new_connection_of_a_peer_replaces_the_one_before),
 		cmocka_unit_test(test_a_deadline_ends_the_wait_and_a_late_answer_is_dropped),
 		cmocka_unit_test(test_many_threads_share_a_channel),
 		cmocka_unit_test(test_threads_mode_answers_from_a_pool),

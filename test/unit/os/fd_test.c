@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -37,6 +38,39 @@ static void descriptors_travel_with_the_first_byte(void **state)
 	close(pair[1]);
 	close(files[0]);
 	close(files[1]);
+}
+
+static void of_descriptors_that_find_no_room_the_loss_is_told_and_the_bytes_come(void **state)
+{
+	int pair[2], files[2], got[FD_PASS_MAX];
+	struct rlimit limit, few;
+	char data[8];
+	size_t count;
+
+	(void)state;
+	assert_int_equal(fd_socketpair(pair), 0);
+	assert_int_equal(pipe(files), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = limit;
+	/* Room for one more, and then for none. */
+	few.rlim_cur = (rlim_t)dup(files[0]) + 1;
+	close((int)few.rlim_cur - 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(fd_send(pair[0], "hello", 5, files, 2), 5);
+	assert_int_equal(fd_recv(pair[1], data, sizeof(data), got, FD_PASS_MAX, &count), 5);
+	assert_int_equal(count, 2);
+	assert_int_equal(got[0], (int)few.rlim_cur - 1);
+	assert_int_equal(got[1], FD_LOST);
+	assert_int_equal(fd_send(pair[0], "again", 5, files, 2), 5);
+	assert_int_equal(fd_recv(pair[1], data, sizeof(data), got + 1, 1, &count), 5);
+	assert_int_equal(count, 1);
+	assert_int_equal(got[1], FD_LOST);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int i = 0; i < 2; i++) {
+		close(pair[i]);
+		close(files[i]);
+	}
+	close(got[0]);
 }
 
 static void a_sealed_file_cannot_be_changed(void **state)
@@ -195,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(descriptors_travel_with_the_first_byte),
+		cmocka_unit_test(of_descriptors_that_find_no_room_the_loss_is_told_and_the_bytes_come),
 		cmocka_unit_test(a_sealed_file_cannot_be_changed),
 		cmocka_unit_test(waiting_ends_at_the_deadline_or_the_byte),
 		cmocka_unit_test(addresses_print_as_they_parse),

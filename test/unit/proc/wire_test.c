@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -65,6 +66,34 @@ static void a_packet_that_does_not_decode_leaves_no_descriptor_open(void **state
 	assert_int_equal(errno, EBADF);
 }
 
+static void a_packet_whose_descriptors_find_no_room_comes_without_them(void **state)
+{
+	struct proc_listen sent = {.name = STR("smtp"), .address = STR("127.0.0.1:25"), .fd = pair[0]}, got;
+	struct rlimit limit, none;
+	struct proc_packet packet;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = (struct rlimit){.rlim_cur = 3, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	for (int i = 0; i < 2; i++) { /* and the next one comes as well */
+		assert_int_equal(proc_send(pair[0], PROC_LISTEN, &proc_listen_type, &sent), 0);
+		assert_int_equal(proc_recv(pair[1], &packet), 1);
+		assert_int_equal(packet.number, PROC_LISTEN);
+		assert_true(packet.fds_lost);
+		assert_int_equal(packet.fd_count, 0);
+		assert_int_equal(proc_unpack(&packet, &proc_listen_type, &got, NULL), 0);
+		assert_true(str_eq(got.address, sent.address));
+		assert_int_equal(got.fd, -1);
+		proc_packet_release(&packet);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(proc_send(pair[0], PROC_LISTEN, &proc_listen_type, &sent), 0);
+	assert_int_equal(proc_recv(pair[1], &packet), 1);
+	assert_false(packet.fds_lost);
+	proc_packet_release(&packet);
+}
+
 static void the_end_and_a_stub_are_told_apart(void **state)
 {
 	struct proc_packet packet;
@@ -82,6 +111,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(messages_and_descriptors_arrive_one_by_one, open_pair, close_pair),
 		cmocka_unit_test_setup_teardown(a_packet_that_does_not_decode_leaves_no_descriptor_open, open_pair,
+						close_pair),
+		cmocka_unit_test_setup_teardown(a_packet_whose_descriptors_find_no_room_comes_without_them, open_pair,
 						close_pair),
 		cmocka_unit_test_setup_teardown(the_end_and_a_stub_are_told_apart, open_pair, close_pair),
 	};
