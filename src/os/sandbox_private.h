@@ -10,7 +10,8 @@ int sandbox_landlock_prepare(const struct sandbox *box, int *abi_r) WARN_UNUSED;
 /* Puts the rule set (closed afterwards) in force for this thread and its children. 0 or -1 with errno. */
 int sandbox_landlock_enter(int ruleset) WARN_UNUSED;
 
-/* Loads the filter for every thread of the process. 0, or a negative errno. */
+/* Loads the filter for every thread of the process. 0, or a negative errno: the kernel has none. Without the memory to
+ * make one it dies. */
 int sandbox_seccomp_enter(unsigned allow) WARN_UNUSED;
 
 #endif

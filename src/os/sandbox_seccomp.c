@@ -6,19 +6,28 @@
  * has the list a process. Names are not addresses: calls that take a path are allowed only with SANDBOX_FILES and
  * SANDBOX_DATABASE, where Landlock decides which paths. What Landlock cannot decide (mode, owner, times and links of
  * a path) has no call here. */
+#include "base/fatal.h"
+#include "os/fd.h"
 #include "os/sandbox_private.h"
 #include <asm/ioctls.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sysexits.h>
 #include <unistd.h>
+
+/* A sock_fprog counts in 16 bits. */
+#define PROGRAM_MAX (65535 * sizeof(struct sock_filter))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -397,21 +406,51 @@ static int add_groups(scmp_filter_ctx filter, unsigned allow)
 	return 0;
 }
 
-int sandbox_seccomp_enter(unsigned allow)
+static int add_all(scmp_filter_ctx filter, unsigned allow)
+{
+	TRY(seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2)); /* a binary tree instead of a list */
+	TRY(add_list(filter, SCMP_ACT_ALLOW, allowed_always, ARRAY_SIZE(allowed_always)));
+	TRY(add_list(filter, SCMP_ACT_KILL_PROCESS, killed, ARRAY_SIZE(killed)));
+	TRY(add_groups(filter, allow));
+	TRY(add_compared(filter, allow));
+	return add_connect(filter, allow);
+}
+
+/* The program that the kernel is to run, malloc'ed. Its size, or a negative errno. */
+static ssize_t make_program(unsigned allow, char **bytes_r)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r;
+	int fd = memfd_create("filter", MFD_CLOEXEC);
+	ssize_t size = -ENOMEM;
+	struct err err = ERR_NONE;
 
-	if (filter == NULL)
-		return -ENOMEM;
-	seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-	seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a binary tree instead of a list */
-	r = add_list(filter, SCMP_ACT_ALLOW, allowed_always, ARRAY_SIZE(allowed_always));
-	r = r ? r : add_list(filter, SCMP_ACT_KILL_PROCESS, killed, ARRAY_SIZE(killed));
-	r = r ? r : add_groups(filter, allow);
-	r = r ? r : add_compared(filter, allow);
-	r = r ? r : add_connect(filter, allow);
-	r = r ? r : seccomp_load(filter);
-	seccomp_release(filter);
-	return r;
+	if (filter && fd >= 0) {
+		size = add_all(filter, allow);
+		size = size ? size : seccomp_export_bpf(filter, fd);
+		if (size == 0 &&
+		    (lseek(fd, 0, SEEK_SET) < 0 || (size = fd_read_all(fd, PROGRAM_MAX, bytes_r, &err)) < 0))
+			size = -EIO;
+	}
+	if (filter)
+		seccomp_release(filter);
+	fd_close(&fd);
+	return size;
+}
+
+/* libseccomp leaves out what it has no memory for, and does not say so: such a filter forbids calls that a process
+ * needs. So the program is made twice, and taken only when both are the same. */
+int sandbox_seccomp_enter(unsigned allow)
+{
+	char *program = NULL, *again = NULL;
+	ssize_t size = make_program(allow, &program), size_again = make_program(allow, &again);
+	struct sock_fprog prog = {.filter = (void *)program};
+	long rc;
+
+	if (size <= 0 || size != size_again || memcmp(program, again, (size_t)size) != 0)
+		die(EX_OSERR, "cannot make the filter of system calls: %s", strerror(size < 0 ? (int)-size : ENOMEM));
+	prog.len = (unsigned short)((size_t)size / sizeof(struct sock_filter));
+	rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog);
+	free(program);
+	free(again);
+	return rc == 0 ? 0 : rc > 0 ? -ESRCH : -errno; /* above 0: a thread that could not take it */
 }

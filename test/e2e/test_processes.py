@@ -54,6 +54,8 @@ def nobodys(unprivileged):
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 def test_every_process_has_its_account_and_jail(mail):
+    for name in ACCOUNTS:       # whoever has just begun may not be in its jail yet
+        ready(mail, name)
     for pid, name in all_children(mail).items():
         status = status_of(pid)
         uid = str(pwd.getpwnam(ACCOUNTS[name]).pw_uid)

@@ -1,5 +1,6 @@
 /* What must hold of os/sandbox. Each test enters the jail in a child of its own and tries what is forbidden;
  * the exit status says what happened. As root the chroot and the change of account are tried, too. */
+#include "os/nth.h"
 #include "os/sandbox.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,11 +11,13 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -76,6 +79,60 @@ static int in_jail(unsigned allow, const struct sandbox_path *paths, size_t path
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	return WIFSIGNALED(status) ? 1000 + WTERMSIG(status) : WEXITSTATUS(status);
 }
+
+#ifdef NTH_CALLS
+
+#define STEP 41
+
+/* Calls that every process needs. */
+static bool serves(void)
+{
+	struct timespec now, none = {0};
+	_Atomic uint32_t word = 0;
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char byte;
+
+	return page != MAP_FAILED && munmap(page, 4096) == 0 && clock_gettime(CLOCK_MONOTONIC, &now) == 0 &&
+	       nanosleep(&none, NULL) == 0 && getrandom(&byte, 1, 0) == 1 && write(pair[0], "x", 1) == 1 &&
+	       read(pair[1], &byte, 1) == 1 && syscall(SYS_futex, &word, 129 /* FUTEX_WAKE_PRIVATE */, 1, NULL) == 0;
+}
+
+/* A filter that libseccomp had no memory for is none at all, never one with holes or with too much in it. */
+static void without_memory_there_is_no_process_instead_of_a_crippled_one(void **state)
+{
+	struct nth_page *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct sandbox box = {.process = "test", .allow = SANDBOX_RESOLVE};
+	int64_t n = 1;
+	int status;
+
+	(void)state;
+	assert_true(page != MAP_FAILED);
+	for (bool fired = true; fired; n += STEP) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			alarm(60); /* a crippled one may not even be able to end */
+			close(STDERR_FILENO);
+			nth_use(page);
+			page->error = ENOMEM;
+			page->left = n;
+			page->fired = 0;
+			page->kind = NTH_MALLOC;
+			sandbox_enter(&box);
+			page->kind = NTH_NONE;
+			_exit(serves() ? OK : WRONG);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		/* It may die in libseccomp itself. */
+		if (WIFEXITED(status) ? WEXITSTATUS(status) == WRONG : WTERMSIG(status) == SIGALRM)
+			fail_msg("without allocation %lld: %#x", (long long)n, (unsigned)status);
+		fired = page->fired > 0;
+	}
+	assert_true(n > 5 * STEP); /* some failed */
+	munmap(page, sizeof(*page));
+}
+
+#endif
 
 static int refused(long result)
 {
@@ -262,6 +319,9 @@ int main(void)
 		cmocka_unit_test(connecting_is_for_those_who_may),
 		cmocka_unit_test(files_it_writes_have_a_limit_that_the_kernel_keeps),
 		cmocka_unit_test(it_leaves_no_core),
+#ifdef NTH_CALLS
+		cmocka_unit_test(without_memory_there_is_no_process_instead_of_a_crippled_one),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, prepare, clean);
