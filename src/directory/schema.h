@@ -55,12 +55,10 @@ RPC_DECLARE(dir_route, DIR_ROUTE_FIELDS)
 	F(S, bytes, recipient)    /* as it is to be sent */
 RPC_DECLARE(dir_routed, DIR_ROUTED_FIELDS)
 
-/* The same for several recipients of one message, the answers in their order. One that DIR_ROUTE would refuse has `kind`
+/* The same for several recipients, the answers in their order. One that DIR_ROUTE would refuse has `kind`
  * (enum err_kind, else 0), code and text; nothing else of it is set. */
 #define DIR_ROUTE_ALL_MAX 200
-#define DIR_ADDRESS_FIELDS(F, S) F(S, bytes, address)
-RPC_DECLARE(dir_address, DIR_ADDRESS_FIELDS)
-#define DIR_ROUTE_ALL_FIELDS(F, S) F(S, bytes, sender) F(S, list, recipients, dir_address)
+#define DIR_ROUTE_ALL_FIELDS(F, S) F(S, list, recipients, dir_route)
 RPC_DECLARE(dir_route_all, DIR_ROUTE_ALL_FIELDS)
 #define DIR_ROUTED_ONE_FIELDS(F, S) F(S, one, routed, dir_routed) F(S, u8, kind) F(S, bytes, code) F(S, bytes, text)
 RPC_DECLARE(dir_routed_one, DIR_ROUTED_ONE_FIELDS)

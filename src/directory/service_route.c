@@ -71,9 +71,10 @@ static void answer_all(const struct router *router, struct rpc_request *req, con
 		struct dir_routed_one *one = &answer.recipients.v[i];
 		struct err why = ERR_NONE;
 
-		if (route_one(router, ask->sender, ask->recipients.v[i].address, &one->routed, &why) == 0) {
+		if (route_one(router, ask->recipients.v[i].sender, ask->recipients.v[i].recipient, &one->routed,
+			      &why) == 0) {
 			if (w != NULL)
-				note_domain(w, ask->recipients.v[i].address, &one->routed);
+				note_domain(w, ask->recipients.v[i].recipient, &one->routed);
 			continue;
 		}
 		one->kind = (uint8_t)why.kind;
@@ -97,7 +98,7 @@ static bool all_are_elsewhere(struct directory_service *s, struct rpc_request *r
 	struct str domain;
 
 	for (size_t i = 0; i < ask->recipients.n; i++)
-		if (!domain_of(ask->recipients.v[i].address, &req->arena, &domain) ||
+		if (!domain_of(ask->recipients.v[i].recipient, &req->arena, &domain) ||
 		    !(resolve_cache_domain(s->cache, domain) & DOMAIN_ELSEWHERE))
 			return false;
 	return ask->recipients.n <= DIR_ROUTE_ALL_MAX;

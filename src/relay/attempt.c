@@ -470,14 +470,6 @@ static void report_and_conclude(struct attempt *a)
 	attempt_release(a, REFUSED_PAUSE_MS);
 }
 
-void attempt_go_on(struct attempt *a)
-{
-	if (a->state == ATTEMPT_UNREPORTED)
-		report_and_conclude(a);
-	else if (a->state == ATTEMPT_NOTED)
-		conclude(a);
-}
-
 /* On whichever thread reads the queue's channel. */
 static void reported(void *ctx, const void *reply, const struct err *err)
 {
@@ -514,5 +506,16 @@ bool attempt_finish(struct attempt *a)
 	}
 	dispatch_will_block(a->relay);
 	report_and_conclude(a);
+	return true;
+}
+
+bool attempt_go_on(struct attempt *a)
+{
+	if (a->state == ATTEMPT_DECIDED)
+		return attempt_finish(a);
+	if (a->state == ATTEMPT_UNREPORTED)
+		report_and_conclude(a);
+	else if (a->state == ATTEMPT_NOTED)
+		conclude(a);
 	return true;
 }

@@ -331,14 +331,16 @@ void dispatch_divided(struct attempt *a, bool given_back)
 
 	pthread_mutex_lock(&r->d.lock);
 	last = --a->jobs_left == 0;
+	/* All is known already: to be reported, which may block, and others may have been divided with it. */
+	if (last && !given_back) {
+		a->state = ATTEMPT_DECIDED;
+		attempt_line(&r->d, a);
+	}
 	pthread_mutex_unlock(&r->d.lock);
-	if (!last)
-		return;
-	if (given_back)
+	if (last && given_back) {
 		attempt_release(a, GIVE_BACK_MS);
-	else if (!attempt_finish(a))
-		return;
-	attempt_over(r, a);
+		attempt_over(r, a);
+	}
 }
 
 static void site_job_run(struct relay *r, struct job *j)
@@ -439,9 +441,36 @@ static struct job *site_job_take(struct dispatch *d)
 }
 
 struct task {
-	struct attempt *attempt;
+	struct attempt *attempts;
 	struct job *job;
 };
+
+static bool is_routed_together(const struct attempt *a)
+{
+	return a->state == ATTEMPT_FRESH && attempt_is_far(a);
+}
+
+/* The first in the line, and as many behind it as one question may route. */
+static struct attempt *attempts_take(struct dispatch *d)
+{
+	struct attempt *first = d->fresh, *last = first;
+	size_t n = 1, rcpts;
+
+	if (!first)
+		return NULL;
+	rcpts = first->message->rcpts.n;
+	while (is_routed_together(first) && last->next && is_routed_together(last->next) && n < ATTEMPTS_TOGETHER &&
+	       rcpts + last->next->message->rcpts.n <= DIR_ROUTE_ALL_MAX) {
+		last = last->next;
+		rcpts += last->message->rcpts.n;
+		n++;
+	}
+	d->fresh = last->next;
+	if (!d->fresh)
+		d->fresh_last = NULL;
+	last->next = NULL;
+	return first;
+}
 
 static bool task_take(struct dispatch *d, struct task *t_r)
 {
@@ -456,13 +485,8 @@ static bool task_take(struct dispatch *d, struct task *t_r)
 	}
 	if ((t_r->job = site_job_take(d)))
 		return true;
-	if (!d->fresh)
-		return false;
-	t_r->attempt = d->fresh;
-	d->fresh = t_r->attempt->next;
-	if (!d->fresh)
-		d->fresh_last = NULL;
-	return true;
+	t_r->attempts = attempts_take(d);
+	return t_r->attempts != NULL;
 }
 
 /* False: nothing came for long. Under the lock. */
@@ -485,15 +509,20 @@ static bool task_wait(struct dispatch *d)
 	return rc == 0 || d->timed.n;
 }
 
-static void attempt_run(struct relay *r, struct attempt *a)
+static void attempts_run(struct relay *r, struct attempt *list)
 {
-	if (a->state != ATTEMPT_FRESH) {
-		attempt_go_on(a);
-		attempt_over(r, a);
-	} else if (atomic_load(&r->stopping)) {
+	if (list->state != ATTEMPT_FRESH) {
+		if (attempt_go_on(list))
+			attempt_over(r, list);
+		return;
+	}
+	if (!atomic_load(&r->stopping)) {
+		attempts_divide(list);
+		return;
+	}
+	for (struct attempt *a = list, *next; a; a = next) {
+		next = a->next;
 		dispatch_divided(a, true);
-	} else {
-		attempt_divide(a);
 	}
 }
 
@@ -508,7 +537,7 @@ static void *worker(void *arg)
 		if (!task_take(d, &t)) {
 			if (d->stopping || (!task_wait(d) && !task_take(d, &t)))
 				break;
-			if (!t.job && !t.attempt)
+			if (!t.job && !t.attempts)
 				continue;
 		}
 		/* There may be more than this thread can do. */
@@ -516,7 +545,7 @@ static void *worker(void *arg)
 		if (t.job)
 			job_run(r, t.job);
 		else
-			attempt_run(r, t.attempt);
+			attempts_run(r, t.attempts);
 		pthread_mutex_lock(&d->lock);
 		t = (struct task){0};
 	}

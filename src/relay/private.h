@@ -56,9 +56,9 @@ struct job {
 	size_t here_count;
 };
 
-/* What is to be done with an attempt in the dispatcher's line: divide it; or after its report: report it again, log and
- * confirm it, or only let go of it. */
-enum attempt_state { ATTEMPT_FRESH, ATTEMPT_UNREPORTED, ATTEMPT_NOTED, ATTEMPT_OVER };
+/* What is to be done with an attempt in the dispatcher's line: divide it; report it, as it came to no job; or after its
+ * report: report it again, log and confirm it, or only let go of it. */
+enum attempt_state { ATTEMPT_FRESH, ATTEMPT_DECIDED, ATTEMPT_UNREPORTED, ATTEMPT_NOTED, ATTEMPT_OVER };
 
 /* One claimed part while it is tried. */
 struct attempt {
@@ -166,8 +166,11 @@ bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back);
 /* All its jobs were given. */
 void dispatch_divided(struct attempt *a, bool given_back);
 
-/* route.c: divides an attempt into jobs. */
-void attempt_divide(struct attempt *a);
+/* route.c: divides attempts (a list of at most so many) into jobs. */
+#define ATTEMPTS_TOGETHER 16u
+void attempts_divide(struct attempt *list);
+/* Its recipients were elsewhere when they came. */
+bool attempt_is_far(const struct attempt *a);
 
 /* attempt.c */
 struct attempt *attempt_new(struct relay *r, const struct queue_message *m, const struct queue_claim_info *info,
@@ -186,8 +189,8 @@ void attempt_progress(struct attempt *a, struct arena *arena, const size_t *inde
 /* The last job has ended: reports to the queue and logs. False: the report is under way, and the attempt is
  * dispatch_reported()'s. */
 bool attempt_finish(struct attempt *a) WARN_UNUSED;
-/* What its state says is left to do after attempt_finish(). Blocks. */
-void attempt_go_on(struct attempt *a);
+/* What its state says is left to do. Blocks. False as attempt_finish(). */
+bool attempt_go_on(struct attempt *a) WARN_UNUSED;
 void attempt_free(struct attempt **a);
 /* Back to the queue, untouched; its destination rests for so long. */
 void attempt_release(struct attempt *a, unsigned pause_ms);

@@ -19,6 +19,7 @@ struct division {
 	struct attempt *a;
 	VEC(struct job *) jobs;
 	VEC(struct delivery_rcpt) here;
+	VEC(size_t) ours; /* recipients of whom directory is to be asked who they are */
 };
 
 static struct job *job_new(struct attempt *a, enum job_kind kind)
@@ -207,63 +208,86 @@ static bool came_for_elsewhere(const struct queue_rcpt *rcpt)
 	return rcpt->account == 0 && str_rchr(rcpt->address, '@') >= 0;
 }
 
-static void routed_add(struct division *d, size_t i, const struct dir_routed_one *one)
+/* Parts have one destination: the first speaks for all. */
+bool attempt_is_far(const struct attempt *a)
 {
-	const struct dir_routed *r = &one->routed;
-	struct str address = d->a->message->rcpts.v[i].address;
-
-	if (one->kind)
-		refuse(d->a, i, (enum err_kind)one->kind, one->code, one->text);
-	else if (is_far(r))
-		add_elsewhere(d, i, r->recipient.len > 0 ? r->recipient : address, r->transport, r->nexthop);
-	else
-		resolve_add(d, i, address);
+	return a->message->rcpts.n > 0 && came_for_elsewhere(&a->message->rcpts.v[0]);
 }
 
-/* These recipients of the message, by one question. */
-static void route_these(struct division *d, const size_t *list, size_t n)
+/* Recipients of several attempts, routed by one question. */
+struct routing {
+	size_t n;
+	struct {
+		struct division *d;
+		size_t index;
+	} v[DIR_ROUTE_ALL_MAX];
+};
+
+static struct str routing_address(const struct routing *r, size_t i)
 {
-	struct attempt *a = d->a;
-	struct dir_address *addresses = ARENA_ARRAY(a->arena, struct dir_address, n);
-	struct dir_route_all ask = {.sender = a->message->sender, .recipients = {addresses, n}};
+	return r->v[i].d->a->message->rcpts.v[r->v[i].index].address;
+}
+
+static void routed_add(const struct routing *r, size_t i, const struct dir_routed_one *one)
+{
+	const struct dir_routed *to = &one->routed;
+	struct division *d = r->v[i].d;
+
+	if (one->kind)
+		refuse(d->a, r->v[i].index, (enum err_kind)one->kind, one->code, one->text);
+	else if (is_far(to))
+		add_elsewhere(d, r->v[i].index, to->recipient.len > 0 ? to->recipient : routing_address(r, i),
+			      to->transport, to->nexthop);
+	else
+		vec_push_arena(d->a->arena, &d->ours, r->v[i].index);
+}
+
+static void routing_ask(struct routing *r)
+{
+	struct dir_route list[DIR_ROUTE_ALL_MAX];
+	struct dir_route_all ask = {.recipients = {list, r->n}};
 	struct dir_routed_all answer;
 	struct rpc_reply hold;
 	struct err err = ERR_NONE;
 	int rc;
 
-	for (size_t i = 0; i < n; i++)
-		addresses[i].address = a->message->rcpts.v[list[i]].address;
+	if (r->n == 0)
+		return;
+	for (size_t i = 0; i < r->n; i++)
+		list[i] =
+			(struct dir_route){.sender = r->v[i].d->a->message->sender, .recipient = routing_address(r, i)};
 	rpc_reply_init(&hold);
-	rc = rpc_call(a->relay->directory, &DIR_ROUTE_ALL, &ask, &answer, &hold, true, DIRECTORY_TIMEOUT_MS, &err);
-	if (rc == 0 && answer.recipients.n != n)
-		rc = err_set(&err, ERR_TEMP, "4.3.0", "directory answered for %zu of %zu", answer.recipients.n, n);
-	for (size_t i = 0; i < n; i++)
+	rc = rpc_call(r->v[0].d->a->relay->directory, &DIR_ROUTE_ALL, &ask, &answer, &hold, true, DIRECTORY_TIMEOUT_MS,
+		      &err);
+	if (rc == 0 && answer.recipients.n != r->n)
+		rc = err_set(&err, ERR_TEMP, "4.3.0", "directory answered for %zu of %zu", answer.recipients.n, r->n);
+	for (size_t i = 0; i < r->n; i++)
 		if (rc == 0)
-			routed_add(d, list[i], &answer.recipients.v[i]);
+			routed_add(r, i, &answer.recipients.v[i]);
 		else
-			refuse(a, list[i], ERR_TEMP, str_from(err.code), str_from(err.text));
+			refuse(r->v[i].d->a, r->v[i].index, ERR_TEMP, str_from(err.code), str_from(err.text));
 	rpc_reply_release(&hold);
+	r->n = 0;
 }
 
 /* What was elsewhere when it came is routed at once; of what is here directory says who it is. */
-static void rcpts_divide(struct division *d)
+static void division_begin(struct division *d, struct attempt *a, struct routing *r)
 {
-	const struct queue_message *m = d->a->message;
-	size_t list[DIR_ROUTE_ALL_MAX], n = 0;
+	const struct queue_message *m = a->message;
+	bool expired = attempt_is_expired(a);
 
+	*d = (struct division){.a = a};
+	attempt_log_active(a);
 	for (size_t i = 0; i < m->rcpts.n; i++) {
-		if (!came_for_elsewhere(&m->rcpts.v[i])) {
-			resolve_add(d, i, m->rcpts.v[i].address);
-			continue;
-		}
-		list[n++] = i;
-		if (n == DIR_ROUTE_ALL_MAX) {
-			route_these(d, list, n);
-			n = 0;
-		}
+		if (expired)
+			outcome_set(a, i, OUTCOME_FAILED, "5.4.7", "delivery time expired");
+		else if (!came_for_elsewhere(&m->rcpts.v[i]))
+			vec_push_arena(a->arena, &d->ours, i);
+		else
+			r->v[r->n].d = d, r->v[r->n++].index = i;
+		if (r->n == ARRAY_SIZE(r->v))
+			routing_ask(r);
 	}
-	if (n > 0)
-		route_these(d, list, n);
 }
 
 static void drop_jobs(struct division *d)
@@ -298,31 +322,49 @@ static bool nothing_is_known(const struct attempt *a)
 	return true;
 }
 
-void attempt_divide(struct attempt *a)
+/* Its jobs are the dispatcher's from now on, and the attempt, too. */
+static void division_end(struct division *d)
 {
-	struct division d = {.a = a};
+	struct attempt *a = d->a;
 	bool given_back = false;
 	size_t count;
 	struct job **jobs;
 
-	attempt_log_active(a);
-	if (!attempt_is_expired(a))
-		rcpts_divide(&d);
-	else
-		for (size_t i = 0; i < a->message->rcpts.n; i++)
-			outcome_set(a, i, OUTCOME_FAILED, "5.4.7", "delivery time expired");
-	if (d.jobs.n + d.here.n > 0 && load(&d) && d.here.n > 0) {
+	for (size_t i = 0; i < d->ours.n; i++)
+		resolve_add(d, d->ours.v[i], a->message->rcpts.v[d->ours.v[i]].address);
+	if (d->jobs.n + d->here.n > 0 && load(d) && d->here.n > 0) {
 		struct job *j = job_new(a, JOB_STORE);
 
-		j->here = d.here.v;
-		j->here_count = d.here.n;
-		vec_push_arena(a->arena, &d.jobs, j);
+		j->here = d->here.v;
+		j->here_count = d->here.n;
+		vec_push_arena(a->arena, &d->jobs, j);
 	}
-	count = d.jobs.n;
-	jobs = d.jobs.v;
+	count = d->jobs.n;
+	jobs = d->jobs.v;
 	for (size_t i = 0; i < count && !given_back; i++)
 		given_back = !dispatch_job(a, jobs[i], count == 1 && nothing_is_known(a));
 	if (given_back)
-		drop_jobs(&d);
+		drop_jobs(d);
 	dispatch_divided(a, given_back);
+}
+
+void attempts_divide(struct attempt *list)
+{
+	struct division divisions[ATTEMPTS_TOGETHER];
+	bool asks[ATTEMPTS_TOGETHER]; /* somebody may be here */
+	struct routing routing = {0};
+	size_t n = 0;
+
+	for (struct attempt *a = list; a && n < ATTEMPTS_TOGETHER; a = a->next)
+		division_begin(&divisions[n++], a, &routing);
+	routing_ask(&routing);
+	for (size_t i = 0; i < n; i++)
+		asks[i] = divisions[i].ours.n > 0;
+	/* What goes elsewhere does not wait until directory and store have said who is here. */
+	for (size_t i = 0; i < n; i++)
+		if (!asks[i])
+			division_end(&divisions[i]);
+	for (size_t i = 0; i < n; i++)
+		if (asks[i])
+			division_end(&divisions[i]);
 }

@@ -933,12 +933,12 @@ static void a_table_may_know_single_addresses_of_a_foreign_domain(void **state)
 static struct dir_routed_all route_all(struct fixture *f, struct rpc_channel *by, const char *const *addresses,
 				       size_t n, struct rpc_reply *hold)
 {
-	struct dir_address list[8];
-	struct dir_route_all ask = {.sender = STR("a@b.test"), .recipients = {list, n}};
+	struct dir_route list[8];
+	struct dir_route_all ask = {.recipients = {list, n}};
 	struct dir_routed_all answer = {0};
 
 	for (size_t i = 0; i < n; i++)
-		list[i].address = str_from(addresses[i]);
+		list[i] = (struct dir_route){.sender = STR("a@b.test"), .recipient = str_from(addresses[i])};
 	rpc_reply_init(hold);
 	if (rpc_call(by, &DIR_ROUTE_ALL, &ask, &answer, hold, true, WAIT_MS, &f->err) < 0)
 		fail_msg("%s", f->err.text);

@@ -197,7 +197,7 @@ static inline void fake_route_all(struct rpc_request *req)
 	answer.recipients.v = ARENA_ARRAY(&req->arena, struct dir_routed_one, ask->recipients.n + 1);
 	answer.recipients.n = ask->recipients.n;
 	for (size_t i = 0; i < ask->recipients.n; i++)
-		answer.recipients.v[i].routed = fake_route(ask->recipients.v[i].address);
+		answer.recipients.v[i].routed = fake_route(ask->recipients.v[i].recipient);
 	rpc_answer(req, &answer);
 }
 
