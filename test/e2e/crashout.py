@@ -292,13 +292,13 @@ def end(world):
         s.__exit__(None, None, None)
 
 
-def rounds(world, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print):
-    """Load and kills, and a look after each round; every other round spares the relay: then nothing may be there twice
-    but what a destination did not answer. Returns the killer."""
+def rounds(world, senders, seed, seconds, round_seconds, faults=None, pause=(0.02, 0.3), say=print, trouble=None):
+    """Load and kills (or another `trouble`, with the face of a killer), and a look after each round; every other round
+    spares the relay: then nothing may be there twice but what a destination did not answer. Returns the killer."""
     rng = random.Random(seed)
     mail = world.mail
     clients = [(Program if i % 7 == 6 else Sender)(world, random.Random(rng.random())) for i in range(senders)]
-    killer = OutKiller(mail, random.Random(rng.random()), faults, pause, 0.02)
+    killer = trouble or OutKiller(mail, random.Random(rng.random()), faults, pause, 0.02)
     deadline, number = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         number += 1

@@ -1,6 +1,7 @@
 """make torture PARTS=fill: disks that fill up and are emptied again, over and over, under load, with a crash now and then.
 
-Whatever was answered 250 or OK is there exactly once at the end of each round, without anybody's help. Begins with all
+Whatever was answered 250 or OK is there exactly once at the end of each round, without anybody's help; the same for mail
+that waits to go out (with the argument `relaying` that alone, TORTURE_SECONDS long). Begins with all
 forms of test_disk, test_mounts and test_foreign, those too long for `make check` included."""
 import imaplib
 import os
@@ -12,6 +13,8 @@ import tempfile
 import threading
 import time
 
+from crashout import end, prepare
+from crashout import rounds as rounds_out
 from disks import MB, Disk, crash
 from instance import BINARY, Instance, in_thread, wait_for
 from test_crash import message, subjects
@@ -160,11 +163,62 @@ def rounds():
                 d.end()
 
 
+class Filler:
+    """In place of a killer: the queue's disk fills up while mail waits to go out, comes in and is reported, and is emptied."""
+
+    def __init__(self, disk, rng):
+        self.disk, self.rng, self.kills, self.masters = disk, rng, {}, []
+        self.spare, self.master_share = (), 0
+
+    def total(self):
+        return sum(self.kills.values())
+
+    def run(self, stop):
+        while not stop.is_set():
+            how = self.rng.choice(("last byte", "last byte", "a little room", "inodes"))
+            if how == "inodes":
+                self.disk.use_up_inodes()
+            else:
+                self.disk.fill(self.rng.randint(1, 4) * MB if how == "a little room" else 0)
+            self.kills[how] = self.kills.get(how, 0) + 1
+            stop.wait(self.rng.uniform(0.3, 4))
+            self.disk.empty()
+            stop.wait(self.rng.uniform(0.2, 2))
+
+
+def relaying():
+    """To twenty destinations with manners (crashout.py): what was taken arrives or is reported, and nothing is sent twice,
+    for nobody dies."""
+    with tempfile.TemporaryDirectory(prefix="postrider-fill-") as base:
+        os.chmod(base, 0o755)
+        root = os.path.join(base, "mail")
+        disk = Disk(os.path.join(root, "spool", "queue"), "120m", options=",nr_inodes=5000")
+        try:
+            with Instance(root, settings={"message_size_limit": "1000000"}) as m:
+                world = prepare(m, SEED)
+                try:
+                    m.start()
+                    relay = m.pid_of("relay")
+                    filler = rounds_out(world, 14, SEED, SECONDS, 30, say=lambda text: print(text, flush=True),
+                                        trouble=Filler(disk, random.Random(SEED)))
+                    assert m.pid_of("relay") == relay, "the relay died of it"
+                    assert m.stop() == 0
+                finally:
+                    end(world)
+        finally:
+            disk.end()
+    print(f"relaying: the disk was full {filler.total()} times {filler.kills}, {len(world.all)} recipients, seed {SEED}", flush=True)
+
+
 def main():
+    if "relaying" in sys.argv[1:]:
+        relaying()
+        return 0
     tests = [os.path.join(E2E, f"test_{name}.py") for name in ("disk", "mounts", "foreign")]
     env = dict(os.environ, DISK_ALL="1", FOREIGN_SECONDS=str(min(60, SECONDS / 4)), POSTRIDER=BINARY)
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-rf", *tests], env=env)
     rounds()
+    relaying()
     return done.returncode
 
 
