@@ -12,6 +12,8 @@
 #include "relay/sts_fetch.h"
 #include <sysexits.h>
 
+#define BLOB_MAX ((uint64_t)1 << 30)
+
 struct running {
 	struct relay *relay;
 	struct remote *remote;
@@ -52,6 +54,14 @@ static void on_stop(void *ctx, int64_t grace_ms)
 	relay_stop(((struct running *)ctx)->relay);
 }
 
+/* What it copies may have come while message_size_limit was larger; the spools take no more than this anyway. */
+static uint64_t blob_max(const struct bundle *b)
+{
+	uint64_t most = bundle_file_size_max(b);
+
+	return most == 0 || most > BLOB_MAX ? most : BLOB_MAX;
+}
+
 int proc_relay(struct proc *p)
 {
 	struct store_client *store;
@@ -75,7 +85,8 @@ int proc_relay(struct proc *p)
 	/* account, jail */
 	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
 				      .chroot_dir = p->empty_directory,
-				      .allow = SANDBOX_CONNECT});
+				      .allow = SANDBOX_CONNECT,
+				      .file_size_max = blob_max(p->bundle)});
 
 	/* peers */
 	store = store_client_new(NULL);

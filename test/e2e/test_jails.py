@@ -215,6 +215,8 @@ def test_a_blob_ends_where_the_kernel_says(mail):
     for target in ("store", "queue"):
         said = probe(mail, "smtpd", "blob", target, 100 << 20)
         assert re.match(rf"wrote {limit} EFBIG truncate EPERM", said), said
+    assert probe(mail, "access", "blob", "store", 100 << 20).startswith(f"wrote {limit} EFBIG")
+    assert str(1 << 30) in open(f"/proc/{mail.pid_of('relay')}/limits").read(), "what the spools take at most"
     mail.configure(message_size_limit=20 << 20)
     mail.command("reload")
     limit = (20 << 20) + (1 << 20)
