@@ -241,7 +241,7 @@ static const struct {
 } by_name[] = {
 	{"sendmail", sendmail_main},   {"mailq", sendmail_main},    {"postmap", run_postmap},
 	{"postalias", run_postmap},    {"newaliases", run_postmap}, {"postqueue", postqueue_main},
-	{"postsuper", postsuper_main}, {"postcat", postcat_main},
+	{"postsuper", postsuper_main}, {"postcat", postcat_main},   {"qshape", qshape_main},
 };
 
 static int run_by_name(const char *name, const char *dir, int argc, char **argv)

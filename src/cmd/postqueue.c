@@ -1,4 +1,4 @@
-/* postqueue, postsuper, postcat: Postfix's names and options for what `postrider queue` does. */
+/* postqueue, postsuper, postcat, qshape: Postfix's names and options for what `postrider queue` does. */
 #include "cmd/queue.h"
 #include <getopt.h>
 #include <inttypes.h>
@@ -232,5 +232,33 @@ int postcat_main(const char *name, const char *dir, int argc, char **argv)
 		what = QUEUE_SHOW_ENVELOPE | QUEUE_SHOW_HEADER | QUEUE_SHOW_BODY;
 	for (int i = optind; i < argc && status == EX_OK; i++)
 		status = queue_cat(dir, argv[i], what | QUEUE_SHOW_POSTFIX) == EX_OK ? EX_OK : CAT_FAILED;
+	return status;
+}
+
+/* ---- qshape ---- */
+
+int qshape_main(const char *name, const char *dir, int argc, char **argv)
+{
+	static const char text[] = "[-s] [-c DIR] [hold|incoming|active|deferred ...]";
+	struct queue_choice choice;
+	bool senders = false;
+	int opt, status;
+
+	queue_choice_init(&choice);
+	optind = 0;
+	while ((opt = getopt(argc, argv, "c:s")) != -1) {
+		if (opt == '?')
+			return usage(name, text, EX_USAGE);
+		if (opt == 'c')
+			dir = optarg;
+		senders = senders || opt == 's';
+	}
+	if (!take_queues(argc, argv, &choice.conditions))
+		return usage(name, text, EX_USAGE);
+	/* As the original: what is new or in hand. */
+	if (optind == argc)
+		choice.conditions = QUEUE_ACTIVE;
+	status = queue_print_qshape(dir, &choice, senders);
+	queue_choice_release(&choice);
 	return status;
 }

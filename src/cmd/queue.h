@@ -55,6 +55,8 @@ int queue_print_list(const char *dir, const struct queue_choice *choice, bool js
 int queue_print_lines(const char *dir);
 int queue_print_destinations(const char *dir, const struct queue_choice *choice, bool json);
 int queue_print_ages(const char *dir, const struct queue_choice *choice, bool json);
+/* As qshape(1): recipients by domain and age, or messages by the sender's. */
+int queue_print_qshape(const char *dir, const struct queue_choice *choice, bool senders);
 /* ---- queue_show.c ---- */
 int queue_show(const char *dir, const char *id, bool json);
 /* The empty line between belongs to the body. POSTFIX: as postcat(1) writes it, for scripts. */
@@ -65,5 +67,6 @@ int queue_cat(const char *dir, const char *id, unsigned what);
 int postqueue_main(const char *name, const char *dir, int argc, char **argv);
 int postsuper_main(const char *name, const char *dir, int argc, char **argv);
 int postcat_main(const char *name, const char *dir, int argc, char **argv);
+int qshape_main(const char *name, const char *dir, int argc, char **argv);
 
 #endif

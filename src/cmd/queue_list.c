@@ -131,6 +131,8 @@ struct row {
 struct shape {
 	const struct queue_choice *choice;
 	bool by_age;
+	bool senders; /* qshape -s: messages by the sender's domain */
+	bool qshape;  /* printed as qshape(1) does */
 	struct map *by_name;
 	VEC(struct row *) rows;
 	struct row sum;
@@ -152,7 +154,7 @@ static struct row *row_of(struct shape *s, struct str name)
 	char *lower = str_dup(name);
 	struct row *row;
 
-	for (char *p = lower; *p; p++)
+	for (char *p = lower; *p && !str_eq(name, STR("MAILER-DAEMON")); p++)
 		*p = ascii_lower(*p);
 	row = map_get(s->by_name, str_from(lower));
 	if (row != NULL) {
@@ -166,6 +168,23 @@ static struct row *row_of(struct shape *s, struct str name)
 	return row;
 }
 
+static void shape_add(struct shape *s, struct str name, size_t age)
+{
+	struct row *row = row_of(s, name);
+
+	row->total++;
+	row->ages[age]++;
+	s->sum.total++;
+	s->sum.ages[age]++;
+}
+
+static struct str domain_of(struct str address, const char *without)
+{
+	ptrdiff_t at = str_rchr(address, '@');
+
+	return at < 0 ? str_from(without) : str_skip(address, (size_t)at + 1);
+}
+
 static int shape_one(void *ctx, const struct queue_entry *e)
 {
 	struct shape *s = ctx;
@@ -175,16 +194,10 @@ static int shape_one(void *ctx, const struct queue_entry *e)
 		return 0;
 	s->messages[age]++;
 	s->bytes[age] += e->m->size;
-	for (size_t i = 0; i < e->m->rcpts.n; i++) {
-		struct str address = e->m->rcpts.v[i].address;
-		ptrdiff_t at = str_rchr(address, '@');
-		struct row *row = row_of(s, at < 0 ? STR("local") : str_skip(address, (size_t)at + 1));
-
-		row->total++;
-		row->ages[age]++;
-		s->sum.total++;
-		s->sum.ages[age]++;
-	}
+	if (s->senders)
+		shape_add(s, domain_of(e->m->sender, "MAILER-DAEMON"), age);
+	for (size_t i = 0; i < e->m->rcpts.n && !s->senders; i++)
+		shape_add(s, domain_of(e->m->rcpts.v[i].address, "local"), age);
 	return 0;
 }
 
@@ -213,6 +226,49 @@ static void print_destinations(struct shape *s)
 	print_row(&s->sum);
 	for (size_t i = 0; i < s->rows.n; i++)
 		print_row(s->rows.v[i]);
+}
+
+/* As wide as what stands in it, 80 columns together: the names have what is left. */
+#define LINE_WIDTH 80
+
+static int column_width(uint64_t most, const char *head)
+{
+	int digits = snprintf(NULL, 0, "%" PRIu64, most), wide = (int)strlen(head);
+
+	return digits > wide ? digits : wide > 2 ? wide : 2;
+}
+
+static void print_qshape_row(const struct row *row, int left, const int width[AGES + 1])
+{
+	int len = (int)strlen(row->name);
+
+	printf("%*s%.*s", len < left ? left - len : 0, "", left, row->name + (len > left ? len - left : 0));
+	printf(" %*" PRIu64, width[0], row->total);
+	for (size_t i = 0; i < AGES; i++)
+		printf(" %*" PRIu64, width[i + 1], row->ages[i]);
+	putchar('\n');
+}
+
+static void print_qshape(struct shape *s)
+{
+	char heads[AGES + 1][8] = {"T"};
+	int width[AGES + 1], left = LINE_WIDTH;
+
+	for (unsigned i = 0; i < AGES; i++)
+		snprintf(heads[i + 1], sizeof(heads[0]), i < AGES - 1 ? "%u" : "%u+", 5U << (i < AGES - 1 ? i : i - 1));
+	for (size_t i = 0; i <= AGES; i++) {
+		width[i] = column_width(i == 0 ? s->sum.total : s->sum.ages[i - 1], heads[i]);
+		left -= 1 + width[i];
+	}
+	left = left > 20 ? left : 20;
+	printf("%*s", left, "");
+	for (size_t i = 0; i <= AGES; i++)
+		printf(" %*s", width[i], heads[i]);
+	putchar('\n');
+	s->sum.name = (char *)(uintptr_t) "TOTAL";
+	print_qshape_row(&s->sum, left, width);
+	for (size_t i = 0; i < s->rows.n; i++)
+		print_qshape_row(s->rows.v[i], left, width);
 }
 
 static json_t *ages_json(const uint64_t ages[AGES])
@@ -284,6 +340,8 @@ static int shape(const char *dir, struct shape *s, bool json)
 			queue_json_print(s->by_age ? age_list_json(s) : destinations_json(s));
 		else if (s->by_age)
 			print_ages(s);
+		else if (s->qshape)
+			print_qshape(s);
 		else
 			print_destinations(s);
 	}
@@ -308,4 +366,11 @@ int queue_print_ages(const char *dir, const struct queue_choice *choice, bool js
 	struct shape s = {.choice = choice, .by_age = true};
 
 	return shape(dir, &s, json);
+}
+
+int queue_print_qshape(const char *dir, const struct queue_choice *choice, bool senders)
+{
+	struct shape s = {.choice = choice, .qshape = true, .senders = senders};
+
+	return shape(dir, &s, false);
 }

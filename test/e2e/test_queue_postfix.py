@@ -112,6 +112,14 @@ def test_a_line_of_json_has_the_same_keys(both):
     assert both[0].run("postqueue", "-j").stdout[:15] == both[1].run("postqueue", "-j").stdout[:15]
 
 
+@pytest.mark.parametrize("args", [("deferred",), ("-s", "deferred"), ("hold",), ()])
+def test_qshape_counts_alike(both, args):
+    """The same table, but for the order of those of which there are as many."""
+    theirs, ours = [side.run("qshape", *args) for side in both]
+    assert ours.returncode == theirs.returncode == 0 and sorted(ours.stdout.splitlines()) == sorted(theirs.stdout.splitlines())
+    assert ours.stdout.splitlines()[:2] == theirs.stdout.splitlines()[:2]
+
+
 # What is released is tried, and when is each one's own affair: such steps stand at the end.
 STEPS = [("-h", "ann"), ("-h", "ann"), ("-d", "nosuch"), ("-d", "bad-id!"), ("-e", "cat"), ("-e", "cat"), ("-h", "-"), ("-d", "empty"),
          ("-r", "ALL", "nosuchqueue"), ("-d",), ("-Z",), ("-p",), ("-d", "-"), ("-h", "ALL", "deferred"), ("-d", "ALL", "deferred"), ("-f", "null"), ("-f", "ann")]
