@@ -57,6 +57,11 @@ void kvlog_index_rebuilt(struct kvlog *k)
 	k->whole = true;
 }
 
+bool kvlog_is_behind(const struct kvlog *k)
+{
+	return k->frozen && overlay_bytes(k->active) > k->o.overlay_limit;
+}
+
 uint64_t kvlog_lsn(const struct kvlog *k)
 {
 	return k->lsn;

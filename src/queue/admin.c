@@ -32,20 +32,6 @@ static int list_one(void *ctx, struct str key, struct str value)
 	return l->listed.messages.n == l->max || l->bytes > LIST_BYTES;
 }
 
-/* Of the first of them, as many as the answer takes. */
-static int list_recipients(struct listing *l, struct err *err)
-{
-	for (size_t i = 0; i < l->listed.messages.n; i++) {
-		if (message_recipients(l->q, &l->req->arena, &l->listed.messages.v[i], &l->listed.states.v[i],
-				       &l->bytes, err) < 0)
-			return -1;
-		if (l->bytes > LIST_BYTES)
-			l->listed.messages.n = i + 1;
-	}
-	l->listed.states.n = l->listed.messages.n;
-	return 0;
-}
-
 void queue_handle_list(struct queue_service *q, struct rpc_request *req)
 {
 	const struct queue_list *r = req->msg;
@@ -66,8 +52,12 @@ void queue_handle_list(struct queue_service *q, struct rpc_request *req)
 	}
 	l.listed.messages.v = ARENA_ARRAY(&req->arena, struct queue_message, l.max);
 	l.listed.states.v = ARENA_ARRAY(&req->arena, struct queue_state, l.max);
-	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0 || list_recipients(&l, &err) < 0)
+	if (kvlog_range(q->k, first, STR("N"), false, list_one, &l, &err) < 0 ||
+	    messages_recipients(q, &req->arena, l.listed.messages.v, l.listed.states.v, &l.listed.messages.n,
+				l.bytes < LIST_BYTES ? LIST_BYTES - l.bytes : 0, &err) < 0) {
 		rpc_refuse(req, &err);
-	else
-		rpc_answer(req, &l.listed);
+		return;
+	}
+	l.listed.states.n = l.listed.messages.n;
+	rpc_answer(req, &l.listed);
 }

@@ -4,7 +4,8 @@
  * Whatever the number of messages, each is read once and many are changed by one commit. All that is done at a time is
  * a step of some milliseconds, and between the steps the loop serves others. A walk over the whole queue is answered
  * after a while although there is more, with the id to go on after: no caller waits longer than he would for a dead
- * process, and he can show how far it is. */
+ * process, and he can show how far it is. When the index cannot follow, the next step waits: otherwise all changes of a
+ * great queue would be in memory at once. */
 #include "queue/change.h"
 
 #include "base/clock.h"
@@ -12,15 +13,20 @@
 
 #define STEP_MESSAGES 500u
 #define STEP_BYTES    ((size_t)1 << 20)
-#define ANSWER_MS     2000
+#define ANSWER_MS     500
+#define BEHIND_MS     10
+#define LOOK_MANY     QUEUE_ETRN_MAX /* of one destination: so many are looked up at a time */
 
 struct acting {
 	struct queue_service *q;
 	struct rpc_request *req;
-	const struct queue_act *r; /* in the request's arena, as ids is */
+	const struct queue_act *r; /* in the request's arena */
+	uint64_t now;		   /* seconds */
+	struct arena arena;	   /* of ids */
 	VEC(struct str) ids;
 	VEC(struct queue_id) changed; /* of those that were named */
 	size_t at;
+	struct buf site, site_end; /* keys of a destination's schedule between which more ids are to be found */
 	bool walks;		   /* all messages instead of ids */
 	char cursor[QUEUE_ID_MAX]; /* walked up to here */
 	int64_t since_ms;
@@ -208,10 +214,59 @@ static int batch_walk(struct acting *a, struct batch *b)
 	return rc < 0 ? -1 : 0;
 }
 
+/* ---- what waits for one destination --------------------------------------------------------------------- */
+
+static int look_one(void *ctx, struct str key, struct str value)
+{
+	struct acting *a = ctx;
+	struct schedule_entry e;
+
+	(void)value;
+	/* Parts of a message stand together, or its id comes twice: then there is nothing left to do. */
+	if (schedule_parse(key, &e) && (a->ids.n == 0 || !str_eq(a->ids.v[a->ids.n - 1], e.p.id)))
+		vec_push_arena(&a->arena, &a->ids, arena_str(&a->arena, e.p.id));
+	if (a->ids.n < LOOK_MANY)
+		return 0;
+	buf_clear(&a->site);
+	buf_add_str(&a->site, key);
+	buf_addc(&a->site, 0); /* the first key behind it */
+	return 1;
+}
+
+/* The next messages with parts for the destination; the others are not looked at. Many at a time, before any of them is
+ * changed: what is tried and put off meanwhile stands further behind, and need not come again. */
+static int look_at_site(struct acting *a)
+{
+	int rc;
+
+	arena_clear(&a->arena);
+	memset(&a->ids, 0, sizeof(a->ids));
+	a->at = 0;
+	if (a->site.len == 0)
+		return 0;
+	rc = kvlog_keys(a->q->k, buf_str(&a->site), buf_str(&a->site_end), look_one, a, &a->err);
+	if (rc == 0)
+		buf_clear(&a->site); /* these were the last */
+	return rc < 0 ? -1 : 0;
+}
+
+static int look_first(struct acting *a, struct str destination)
+{
+	struct arena *arena = &a->req->arena;
+	struct queue_rcpt rcpt = {.address = arena_printf(arena, "@%.*s", STR_ARG(destination))};
+	struct str name = part_destination(&rcpt, arena);
+
+	buf_addf(&a->site, "S%.*s%c", STR_ARG(name), 0);
+	buf_addf(&a->site_end, "S%.*s%c", STR_ARG(name), 1);
+	return look_at_site(a);
+}
+
 static int batch_list(struct acting *a, struct batch *b)
 {
 	struct queued m;
 
+	if (a->at == a->ids.n && look_at_site(a) < 0)
+		return -1;
 	for (; a->at < a->ids.n && b->messages.n < STEP_MESSAGES; a->at++) {
 		struct str id = a->ids.v[a->at];
 
@@ -220,17 +275,14 @@ static int batch_list(struct acting *a, struct batch *b)
 		m.m.id = id;
 		vec_push_arena(b->arena, &b->messages, m);
 	}
-	a->finished = a->at == a->ids.n;
+	a->finished = a->at == a->ids.n && a->site.len == 0;
 	return 0;
 }
 
 /* The change of a step, divided where it would be too large for one. */
 static int batch_apply(struct acting *a, const struct batch *b)
 {
-	struct by_hand h = {.action = a->r->action,
-			    .destination = a->r->destination,
-			    .now = (uint64_t)clock_wall(),
-			    .err = &a->err};
+	struct by_hand h = {.action = a->r->action, .destination = a->r->destination, .now = a->now, .err = &a->err};
 
 	for (size_t i = 0; i < b->messages.n || h.c; i++) {
 		if (i < b->messages.n) {
@@ -272,6 +324,32 @@ static int step(struct acting *a)
 
 /* ---- the whole ------------------------------------------------------------------------------------------ */
 
+static struct acting *act_new(struct queue_service *q, struct rpc_request *req, const struct queue_act *r)
+{
+	struct acting *a = NEW(struct acting);
+
+	*a = (struct acting){.q = q, .req = req, .r = r, .now = (uint64_t)clock_wall(), .since_ms = clock_ms()};
+	arena_init(&a->arena);
+	buf_init(&a->site, QUEUE_KEY_MAX);
+	buf_init(&a->site_end, QUEUE_KEY_MAX);
+	return a;
+}
+
+static void act_free(struct acting *a)
+{
+	arena_release(&a->arena);
+	buf_release(&a->site);
+	buf_release(&a->site_end);
+	free(a);
+}
+
+/* Its request has ended. */
+static void act_refuse(struct acting *a, const struct err *err)
+{
+	rpc_refuse(a->req, err);
+	act_free(a);
+}
+
 static void act_forget(struct acting *a)
 {
 	for (size_t i = 0; i < a->q->acting.n; i++)
@@ -291,7 +369,7 @@ static void act_durable(void *ctx)
 	a->acted.ids.v = a->changed.v;
 	a->acted.ids.n = a->changed.n;
 	rpc_answer(a->req, &a->acted);
-	free(a);
+	act_free(a);
 }
 
 static void act_go_on(void *ctx)
@@ -300,6 +378,10 @@ static void act_go_on(void *ctx)
 	struct log_gather lines;
 	int rc;
 
+	if (kvlog_is_behind(a->q->k)) {
+		rpc_server_after(a->q->server, BEHIND_MS, act_go_on, a);
+		return;
+	}
 	log_gather(&lines);
 	rc = step(a);
 	log_gathered(&lines);
@@ -312,33 +394,15 @@ static void act_go_on(void *ctx)
 		kvlog_barrier(a->q->k, act_durable, a);
 		return;
 	}
-	rpc_refuse(a->req, &a->err);
-	free(a);
+	act_refuse(a, &a->err);
 }
 
-static int at_one(void *ctx, struct str key, struct str value)
+static void act_begin(struct acting *a)
 {
-	struct acting *a = ctx;
-	struct arena *arena = &a->req->arena;
-	struct schedule_entry e;
-
-	(void)value;
-	/* Parts of a message stand together, or its id comes twice: then there is nothing left to do. */
-	if (schedule_parse(key, &e) && (a->ids.n == 0 || !str_eq(a->ids.v[a->ids.n - 1], e.p.id)))
-		vec_push_arena(arena, &a->ids, arena_str(arena, e.p.id));
-	return 0;
-}
-
-/* Messages with parts for one destination; the others are not looked at. */
-static int all_at(struct acting *a, struct str destination)
-{
-	struct arena *arena = &a->req->arena;
-	struct queue_rcpt rcpt = {.address = arena_printf(arena, "@%.*s", STR_ARG(destination))};
-	struct str name = part_destination(&rcpt, arena);
-	struct str first = arena_printf(arena, "S%.*s%c", STR_ARG(name), 0);
-	struct str end = arena_printf(arena, "S%.*s%c", STR_ARG(name), 1);
-
-	return kvlog_range(a->q->k, first, end, false, at_one, a, &a->err) < 0 ? -1 : 0;
+	if (a->r->action != QUEUE_DELETE && a->r->action != QUEUE_HOLD)
+		a->q->asked++;
+	vec_push(&a->q->acting, a);
+	act_go_on(a);
 }
 
 static int act_prepare(struct acting *a)
@@ -352,11 +416,11 @@ static int act_prepare(struct acting *a)
 	if (r->after.len && !queue_id_ok(r->after))
 		return err_set(&a->err, ERR_SYNTAX, "5.5.4", "no queue id");
 	for (size_t i = 0; i < r->ids.n; i++)
-		vec_push_arena(&a->req->arena, &a->ids, r->ids.v[i].id);
+		vec_push_arena(&a->arena, &a->ids, r->ids.v[i].id);
 	if (r->ids.n > 0)
 		return 0;
 	if (r->id.len == 0 && r->destination.len)
-		return all_at(a, r->destination);
+		return look_first(a, r->destination);
 	a->walks = r->id.len == 0;
 	snprintf(a->cursor, sizeof(a->cursor), "%.*s", STR_ARG(r->after));
 	if (a->walks)
@@ -364,22 +428,18 @@ static int act_prepare(struct acting *a)
 	rc = message_get(a->q, r->id, &a->req->arena, &m, &a->err);
 	if (rc == 0)
 		return err_set(&a->err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
-	vec_push_arena(&a->req->arena, &a->ids, r->id);
+	vec_push_arena(&a->arena, &a->ids, r->id);
 	return rc < 0 ? -1 : 0;
 }
 
 void queue_handle_act(struct queue_service *q, struct rpc_request *req)
 {
-	struct acting *a = NEW(struct acting);
+	struct acting *a = act_new(q, req, req->msg);
 
-	*a = (struct acting){.q = q, .req = req, .r = req->msg, .since_ms = clock_ms()};
-	if (act_prepare(a) < 0) {
-		rpc_refuse(req, &a->err);
-		free(a);
-		return;
-	}
-	vec_push(&q->acting, a);
-	act_go_on(a);
+	if (act_prepare(a) < 0)
+		act_refuse(a, &a->err);
+	else
+		act_begin(a);
 }
 
 /* ---- ETRN ----------------------------------------------------------------------------------------------- */
@@ -406,33 +466,28 @@ void queue_handle_etrn(struct queue_service *q, struct rpc_request *req)
 	const struct queue_etrn *r = req->msg;
 	struct queue_rcpt rcpt = {.address = arena_printf(&req->arena, "@%.*s", STR_ARG(r->destination))};
 	struct queue_act *act = ARENA_NEW(&req->arena, struct queue_act);
-	struct acting *a = NEW(struct acting);
+	struct acting *a = act_new(q, req, act);
 
 	*act = (struct queue_act){.action = QUEUE_FLUSH, .destination = part_destination(&rcpt, &req->arena)};
-	*a = (struct acting){.q = q, .req = req, .r = act, .since_ms = clock_ms()};
 	if (r->destination.len == 0 || str_eq(act->destination, STR("local")))
 		err_set(&a->err, ERR_SYNTAX, "5.5.4", "no destination");
 	else
-		(void)all_at(a, act->destination);
+		(void)look_first(a, act->destination);
 	if (a->err.kind != ERR_OK) {
-		rpc_refuse(req, &a->err);
-		free(a);
+		act_refuse(a, &a->err);
 		return;
 	}
 	a->found = a->ids.n;
-	if (a->ids.n > QUEUE_ETRN_MAX)
-		a->ids.n = QUEUE_ETRN_MAX;
-	if (a->ids.n > 0 && !etrn_may_begin(q, act->destination))
-		a->ids.n = 0;
-	vec_push(&q->acting, a);
-	act_go_on(a);
+	buf_clear(&a->site); /* no more than these */
+	if (a->ids.n > 0 && etrn_may_begin(q, act->destination))
+		act_begin(a);
+	else
+		act_durable(a);
 }
 
 void queue_acts_refuse(struct queue_service *q, const struct err *err)
 {
-	for (size_t i = 0; i < q->acting.n; i++) {
-		rpc_refuse(q->acting.v[i]->req, err);
-		free(q->acting.v[i]);
-	}
+	for (size_t i = 0; i < q->acting.n; i++)
+		act_refuse(q->acting.v[i], err);
 	vec_release(&q->acting);
 }

@@ -104,6 +104,10 @@ void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 	char key[QUEUE_KEY_MAX];
 	struct kvlog_op op;
 
+	if (repeat_is_over(m)) {
+		change_op(c, repeat_key(m->delivery_id, key), STR_NULL, true);
+		end.delivery_id = STR("");
+	}
 	vec_push_arena(&c->arena, &c->ends, end);
 	change_op(c, message_key(m->id, key), STR_NULL, true);
 	if (later_is_counted(m))

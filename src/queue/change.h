@@ -5,8 +5,8 @@
 
 #include "queue/service_private.h"
 
-struct ended_message { /* in the change's arena */
-	struct str id, delivery_id;
+struct ended_message {		    /* in the change's arena */
+	struct str id, delivery_id; /* the latter "": its key goes with the message */
 };
 
 struct change {

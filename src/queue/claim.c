@@ -376,6 +376,7 @@ static bool claim_try(struct queue_service *q, struct rpc_request *req, bool las
 		got->messages.n++;
 		got->fingerprints.n = got->infos.n = got->messages.n;
 	}
+	got->asked = q->asked;
 	if (got->messages.n == 0 && !last_call) {
 		free(a);
 		return false;

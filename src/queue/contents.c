@@ -21,6 +21,7 @@
 #define MAGIC	     "PTRQUEU1"
 #define ENVELOPE_MAX (5u << 20)
 #define PIECE	     ((size_t)256 << 10)
+#define SETTLE_MANY  1000u
 #define ENDED	     UINT64_MAX /* in place of the blob: the message is gone */
 
 /* ---- records ------------------------------------------------------------------------------------------ */
@@ -258,15 +259,16 @@ static void gone_unlink(struct queue_service *q)
 
 /* ---- checkpoint (index thread) ------------------------------------------------------------------------ */
 
-/* The next one to write, with a reference. */
-static struct contents *next_unfiled(struct queue_service *q, uint64_t lsn)
+/* The next one to write from *at on, with a reference. Only this thread takes any out, so the place holds while more
+ * come. */
+static struct contents *next_unfiled(struct queue_service *q, uint64_t lsn, size_t *at)
 {
 	struct contents *c = NULL;
 
 	pthread_mutex_lock(&q->lock);
-	for (size_t i = 0; i < q->contents.n && !c && q->contents.v[i]->lsn <= lsn; i++)
-		if (!q->contents.v[i]->filed && !q->contents.v[i]->gone)
-			c = q->contents.v[i];
+	for (; *at < q->contents.n && !c && q->contents.v[*at]->lsn <= lsn; ++*at)
+		if (!q->contents.v[*at]->filed && !q->contents.v[*at]->gone)
+			c = q->contents.v[*at];
 	if (c)
 		c->refs++;
 	pthread_mutex_unlock(&q->lock);
@@ -278,8 +280,9 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 	struct queue_service *q = ctx;
 	struct contents *c;
 	bool wrote = false;
+	size_t at = 0;
 
-	while ((c = next_unfiled(q, lsn))) {
+	while ((c = next_unfiled(q, lsn, &at))) {
 		int rc = write_file(q, c, err);
 		bool gone;
 
@@ -303,27 +306,34 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 	return 0;
 }
 
+/* Takes the first of them up to lsn out: at most SETTLE_MANY, so that the loop does not wait for the lock. */
+static size_t take_settled(struct queue_service *q, uint64_t lsn, uint64_t blobs[SETTLE_MANY])
+{
+	size_t n = 0;
+
+	pthread_mutex_lock(&q->lock);
+	for (; n < SETTLE_MANY && n < q->contents.n && q->contents.v[n]->lsn <= lsn; n++) {
+		blobs[n] = q->contents.v[n]->blob;
+		contents_forget(q, q->contents.v[n]);
+	}
+	if (n > 0) {
+		q->contents.n -= n;
+		memmove(q->contents.v, q->contents.v + n, q->contents.n * sizeof(*q->contents.v));
+	}
+	pthread_mutex_unlock(&q->lock);
+	return n;
+}
+
 void contents_settled(void *ctx, uint64_t lsn)
 {
 	struct queue_service *q = ctx;
+	uint64_t blobs[SETTLE_MANY];
+	size_t n;
 
-	for (;;) {
-		struct contents *c = NULL;
-		uint64_t blob = 0;
-
-		pthread_mutex_lock(&q->lock);
-		if (q->contents.n && q->contents.v[0]->lsn <= lsn) {
-			c = q->contents.v[0];
-			vec_remove(&q->contents, 0);
-			blob = c->blob;
-			contents_forget(q, c);
-		}
-		pthread_mutex_unlock(&q->lock);
-		if (!c)
-			return;
-		if (blob)
-			spool_remove(q->spool, blob);
-	}
+	while ((n = take_settled(q, lsn, blobs)) > 0)
+		for (size_t i = 0; i < n; i++)
+			if (blobs[i])
+				spool_remove(q->spool, blobs[i]);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------ */

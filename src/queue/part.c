@@ -251,55 +251,83 @@ int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t
 	return rc < 0 ? err_set(err, ERR_LIMIT, "5.5.3", "too many recipients, or too long ones") : 0;
 }
 
-/* ---- all recipients of a message ------------------------------------------------------------------------ */
+/* ---- all recipients of messages ------------------------------------------------------------------------- */
 
 struct gathering {
 	struct queue_service *q;
 	struct arena *a;
-	struct queue_message *m;
-	struct queue_state *state;
-	size_t bytes, room;
+	struct queue_message *messages;
+	struct queue_state *states;
+	size_t n, at; /* the one whose parts come */
+	size_t bytes, max_bytes;
+	size_t room; /* for its recipients */
 };
+
+static void gather_rcpts(struct gathering *g, const struct queue_part *p)
+{
+	struct queue_message *m = &g->messages[g->at];
+	struct queue_rcpt *grown;
+
+	if (m->rcpts.n == 0) { /* most have no other part */
+		m->rcpts.v = p->rcpts.v;
+		m->rcpts.n = g->room = p->rcpts.n;
+		return;
+	}
+	if (m->rcpts.n + p->rcpts.n > g->room) {
+		g->room = 2 * (m->rcpts.n + p->rcpts.n);
+		grown = ARENA_ARRAY(g->a, struct queue_rcpt, g->room);
+		memcpy(grown, m->rcpts.v, m->rcpts.n * sizeof(*grown));
+		m->rcpts.v = grown;
+	}
+	for (size_t i = 0; i < p->rcpts.n; i++)
+		m->rcpts.v[m->rcpts.n++] = p->rcpts.v[i];
+}
 
 static int gather_one(void *ctx, struct str key, struct str value)
 {
 	struct gathering *g = ctx;
-	struct queue_rcpt *grown;
 	struct part_id id;
 	struct queue_part p;
+	int order;
 
-	if (!part_key_parse(key, &id) || id.part >= PART_TOLD ||
-	    part_decode(arena_str(g->a, value), g->a, &p, NULL) < 0)
+	if (!part_key_parse(key, &id) || id.part >= PART_TOLD)
+		return 0;
+	/* Both stand in the order of their ids. */
+	while ((order = str_cmp(id.id, g->messages[g->at].id)) > 0) {
+		if (++g->at == g->n || g->bytes > g->max_bytes)
+			return 1;
+		g->room = 0;
+	}
+	if (order < 0 || part_decode(arena_str(g->a, value), g->a, &p, NULL) < 0)
 		return 0;
 	g->bytes += value.len;
-	g->state->active = g->state->active || part_is_claimed(g->q, key);
-	if (p.due < g->state->due)
-		g->state->due = p.due;
-	if (g->m->rcpts.n + p.rcpts.n > g->room) {
-		g->room = 2 * (g->m->rcpts.n + p.rcpts.n);
-		grown = ARENA_ARRAY(g->a, struct queue_rcpt, g->room);
-		if (g->m->rcpts.n)
-			memcpy(grown, g->m->rcpts.v, g->m->rcpts.n * sizeof(*grown));
-		g->m->rcpts.v = grown;
-	}
-	for (size_t i = 0; i < p.rcpts.n; i++)
-		g->m->rcpts.v[g->m->rcpts.n++] = p.rcpts.v[i];
+	g->states[g->at].active = g->states[g->at].active || part_is_claimed(g->q, key);
+	if (p.due < g->states[g->at].due)
+		g->states[g->at].due = p.due;
+	gather_rcpts(g, &p);
 	return 0;
 }
 
-int message_recipients(struct queue_service *q, struct arena *a, struct queue_message *m, struct queue_state *state_r,
-		       size_t *bytes, struct err *err)
+int messages_recipients(struct queue_service *q, struct arena *a, struct queue_message *messages,
+			struct queue_state *states_r, size_t *n, size_t max_bytes, struct err *err)
 {
-	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
-	struct gathering g = {.q = q, .a = a, .m = m, .state = state_r};
-	struct str from, to;
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX], unused[QUEUE_KEY_MAX];
+	struct gathering g = {
+		.q = q, .a = a, .messages = messages, .states = states_r, .n = *n, .max_bytes = max_bytes};
+	struct str from, to, none;
 	int rc;
 
-	*state_r = (struct queue_state){.due = UINT64_MAX};
-	part_range(m->id, first, end, &from, &to);
+	if (*n == 0)
+		return 0;
+	for (size_t i = 0; i < *n; i++)
+		states_r[i] = (struct queue_state){.due = UINT64_MAX};
+	part_range(messages[0].id, first, unused, &from, &none);
+	part_range(messages[*n - 1].id, unused, end, &none, &to);
 	rc = kvlog_range(q->k, from, to, false, gather_one, &g, err);
-	if (state_r->due == UINT64_MAX)
-		state_r->due = 0; /* only a report is left */
-	*bytes += g.bytes;
+	if (rc > 0)
+		*n = g.at;
+	for (size_t i = 0; i < *n; i++)
+		if (states_r[i].due == UINT64_MAX)
+			states_r[i].due = 0; /* only a report is left */
 	return rc < 0 ? -1 : 0;
 }

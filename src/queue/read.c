@@ -9,12 +9,12 @@ void queue_handle_read(struct queue_service *q, struct rpc_request *req)
 	struct err err = ERR_NONE;
 	struct queued m;
 	struct queue_state state;
-	size_t bytes = 0;
+	size_t one = 1;
 	int rc = message_get(q, r->id, &req->arena, &m, &err), fd;
 
 	if (rc == 0)
 		rc = err_set(&err, ERR_NOT_FOUND, "5.1.1", "no such message in the queue");
-	if (rc > 0 && message_recipients(q, &req->arena, &m.m, &state, &bytes, &err) < 0)
+	if (rc > 0 && messages_recipients(q, &req->arena, &m.m, &state, &one, SIZE_MAX, &err) < 0)
 		rc = -1;
 	if (rc > 0) {
 		m.m.body_fd = -1;

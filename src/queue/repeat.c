@@ -25,6 +25,11 @@ int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a
 	return delivery_id.len == 16 ? kvlog_get(q->k, repeat_key(delivery_id, key), a, id_r, err) : 0;
 }
 
+bool repeat_is_over(const struct queue_message *m)
+{
+	return m->delivery_id.len == 16 && (uint64_t)clock_wall() > m->arrival + KEEP_MS / 1000;
+}
+
 void repeat_ended(struct queue_service *q, struct str delivery_id)
 {
 	struct ended e = {.at_ms = clock_ms()};

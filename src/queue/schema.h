@@ -112,9 +112,10 @@ RPC_DECLARE(queue_number, QUEUE_NUMBER_FIELDS)
 	F(S, list, records, queue_number)   /* ... in these records, for the result to name */
 RPC_DECLARE(queue_claim_info, QUEUE_CLAIM_INFO_FIELDS)
 /* The lists are parallel. fingerprints: as it came with the commit; for the store, which may hold the sender's first
- * try. */
+ * try. asked: another number than in the answer before when somebody asked meanwhile for mail to be tried now (flush,
+ * release, requeue, ETRN): he may know that a destination is there again. */
 #define QUEUE_CLAIMED_FIELDS(F, S) F(S, list, messages, queue_message) F(S, list, fingerprints, queue_fingerprint) \
-	F(S, list, infos, queue_claim_info)
+	F(S, list, infos, queue_claim_info) F(S, u32, asked)
 RPC_DECLARE(queue_claimed, QUEUE_CLAIMED_FIELDS)
 
 #define QUEUE_OUTCOME_FIELDS(F, S) F(S, u32, index) F(S, u8, outcome) F(S, bytes, code) F(S, bytes, text)
@@ -196,8 +197,8 @@ RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
 #define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next) F(S, list, ids, queue_id)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
-/* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: at most
- * QUEUE_ETRN_MAX of them, and none again within QUEUE_ETRN_PAUSE_S. */
+/* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: no more than
+ * QUEUE_ETRN_MAX of them are counted and begun, and none again within QUEUE_ETRN_PAUSE_S. */
 #define QUEUE_ETRN_MAX	   10000u
 #define QUEUE_ETRN_PAUSE_S 60
 #define QUEUE_ETRN_FIELDS(F, S) F(S, bytes, destination)

@@ -97,6 +97,7 @@ struct queue_service {
 	/* The loop's. */
 	struct map *unread; /* keys of parts that could not be read the last time */
 	struct schedule *schedule;
+	uint32_t asked;			/* as in struct queue_claimed */
 	struct map *etrn;		/* destination -> when it may be asked for again (clock_ms()), as a pointer */
 	struct map *spreads;		/* id -> struct spread: of messages of several parts that are worked on */
 	struct map *claims;		/* part's key -> struct holding */
@@ -169,9 +170,10 @@ struct str part_destination(const struct queue_rcpt *rcpt, struct arena *a);
 struct queue_part *part_split(const struct queue_message *m, uint64_t due, size_t limit, struct arena *a,
 			      size_t *count_r);
 
-/* Adds the recipients of all its parts to a message; how it stands. *bytes grows by what they take. */
-int message_recipients(struct queue_service *q, struct arena *a, struct queue_message *m, struct queue_state *state_r,
-		       size_t *bytes, struct err *err) WARN_UNUSED;
+/* Gives messages (ascending in id, without recipients) those of all their parts; how they stand. *n: how many there
+ * are; on return those that are whole, at least one: no more are begun when they take max_bytes. */
+int messages_recipients(struct queue_service *q, struct arena *a, struct queue_message *messages,
+			struct queue_state *states_r, size_t *n, size_t max_bytes, struct err *err) WARN_UNUSED;
 
 /* spread.c: how far a message of several parts is. Counts, kept while it is worked on. */
 struct spread {
@@ -223,6 +225,8 @@ struct str repeat_key(struct str delivery_id, char out[QUEUE_KEY_MAX]);
 /* 1: the delivery was committed before, as *id_r (in the arena). 0: not. -1. */
 int repeat_find(struct queue_service *q, struct str delivery_id, struct arena *a, struct str *id_r,
 		struct err *err) WARN_UNUSED;
+/* The message came so long ago that nobody repeats its delivery: its key may go with it. */
+bool repeat_is_over(const struct queue_message *m);
 void repeat_ended(struct queue_service *q, struct str delivery_id);
 /* The next delivery that nobody will repeat any more. */
 bool repeat_outdated(struct queue_service *q, uint8_t delivery_id_r[16]);

@@ -575,6 +575,18 @@ void dispatch_add(struct relay *r, struct attempt *a)
 	unlock_and_wake(r);
 }
 
+void dispatch_revive(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+	struct str key;
+	void *value;
+
+	pthread_mutex_lock(&d->lock);
+	for (size_t at = 0; map_next(d->sites, &at, &key, &value);)
+		site_revive(value);
+	pthread_mutex_unlock(&d->lock);
+}
+
 static void wait_room(struct dispatch *d, int wait_ms)
 {
 	struct timespec until;

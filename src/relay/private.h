@@ -126,7 +126,8 @@ struct relay {
 	struct notices *notices;
 	atomic_uint_fast64_t sessions; /* numbers for grants */
 	atomic_bool stopping;
-	int wake_fd; /* eventfd: relay_stop() */
+	int wake_fd;	/* eventfd: relay_stop() */
+	uint32_t asked; /* the claiming thread's: as in the queue's last answer */
 	struct dispatch d;
 };
 
@@ -158,6 +159,8 @@ void dispatch_will_block(struct relay *r);
 void dispatch_add(struct relay *r, struct attempt *a);
 /* How many more parts may be claimed now; waits up to wait_ms for room. */
 unsigned dispatch_room(struct relay *r, int wait_ms);
+/* Somebody asked for mail to be tried now: what was found dead is tried like anything else. */
+void dispatch_revive(struct relay *r);
 /* Until nothing is under way. */
 void dispatch_wait_idle(struct relay *r);
 /* A job of an attempt that is being divided, now the dispatcher's; the transport's and nexthop's site limits it, if it

@@ -144,6 +144,9 @@ static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *er
 	if (rpc_call(r->env.queue, &QUEUE_CLAIM, &ask, &got, &hold, false, wait_ms + CLAIM_SLACK_MS, err) == 0) {
 		if (got.messages.n > 0)
 			FAULT_POINT("relay.claimed");
+		if (got.asked != r->asked)
+			dispatch_revive(r);
+		r->asked = got.asked;
 		for (size_t i = 0; i < got.messages.n; i++)
 			take_up(r, &got.messages.v[i], i < got.infos.n ? &got.infos.v[i] : &none,
 				i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR(""));

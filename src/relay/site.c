@@ -154,12 +154,18 @@ void site_bad(struct site *s, const struct conf *c, struct str why, bool counts)
 		s->window = 1;
 }
 
+void site_revive(struct site *s)
+{
+	if (!s->dead_until)
+		return;
+	s->dead_until = 0;
+	s->success = s->failure = s->cohorts = 0;
+	s->window = s->initial;
+}
+
 bool site_is_dead(struct site *s)
 {
-	if (s->dead_until && s->dead_until <= clock_ms()) {
-		s->dead_until = 0;
-		s->success = s->failure = s->cohorts = 0;
-		s->window = s->initial;
-	}
+	if (s->dead_until <= clock_ms())
+		site_revive(s);
 	return s->dead_until != 0;
 }

@@ -35,6 +35,8 @@ void site_configure(struct site *s, const struct conf *c);
 void site_good(struct site *s);
 /* It did not. counts: no host could be reached; too many of these, and the site is dead, `why` is kept. */
 void site_bad(struct site *s, const struct conf *c, struct str why, bool counts);
+/* If it is dead it begins anew. */
+void site_revive(struct site *s);
 /* One whose time is over begins anew. */
 bool site_is_dead(struct site *s);
 void site_free(struct site *s);

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from instance import Instance, wait_for
+from instance import Instance, free_ports, wait_for
 from sink import CLOSE, HANG, Sink
 
 FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s"}
@@ -204,6 +204,22 @@ def test_a_dead_and_a_hanging_destination_hold_up_no_other(tmp_path):
             good.wait(1)
             m.wait_log(r"to=<d\d+@dead.test>.*status=deferred \(delivery temporarily suspended: ")
             assert slow.most <= 5                # initial_destination_concurrency
+
+
+def test_who_asks_for_a_flush_is_believed_that_the_destination_is_there_again(tmp_path):
+    """A dead destination is left alone for minimal_backoff_time (300 s): not when somebody says "now"."""
+    port = free_ports(1)[0]
+    with Instance(tmp_path / "mail", settings={"relayhost": f"[127.1.0.1]:{port}"}) as m:
+        m.user("alice@example.test")
+        m.start()
+        for i in range(10):
+            send(m, "alice@example.test", [f"d{i}@far.test"])
+            m.wait_log(rf"to=<d{i}@far.test>.*status=deferred")
+        m.wait_log(r"to=<d\d@far.test>.*status=deferred \(delivery temporarily suspended: ")
+        with Sink("127.1.0.1", port) as sink:
+            m.command("queue", "flush", "--destination", "far.test")
+            sink.wait(10)
+        queue_is_empty(m)
 
 
 def test_concurrency_stays_below_its_limit(tmp_path, sink):
