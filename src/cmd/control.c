@@ -27,20 +27,43 @@ static int connect_master(const char *dir, struct err *err)
 	return fd;
 }
 
-int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r,
-		 struct rpc_reply *hold, int64_t timeout_ms, struct err *err)
+int control_begin(struct control *c, const char *dir, struct err *err)
 {
-	int fd = connect_master(dir, err), result;
-	struct rpc_channel *channel;
+	int fd = connect_master(dir, err);
 
-	rpc_reply_init(hold);
+	c->channel = NULL;
 	if (fd < 0)
 		return -1;
 	signal(SIGPIPE, SIG_IGN);
-	channel = rpc_channel_new("master", CONTROL_CALLS);
-	rpc_channel_attach(channel, fd);
-	result = rpc_call(channel, call, request, reply_r, hold, false, timeout_ms, err);
-	rpc_channel_free(&channel);
+	c->channel = rpc_channel_new("master", CONTROL_CALLS);
+	rpc_channel_attach(c->channel, fd);
+	return 0;
+}
+
+int control_ask(struct control *c, const struct rpc_call *call, const void *request, void *reply_r,
+		struct rpc_reply *hold, int64_t timeout_ms, struct err *err)
+{
+	rpc_reply_init(hold);
+	return rpc_call(c->channel, call, request, reply_r, hold, false, timeout_ms, err);
+}
+
+void control_end(struct control *c)
+{
+	if (c->channel)
+		rpc_channel_free(&c->channel);
+}
+
+int control_call(const char *dir, const struct rpc_call *call, const void *request, void *reply_r,
+		 struct rpc_reply *hold, int64_t timeout_ms, struct err *err)
+{
+	struct control c;
+	int result;
+
+	rpc_reply_init(hold);
+	if (control_begin(&c, dir, err) < 0)
+		return -1;
+	result = control_ask(&c, call, request, reply_r, hold, timeout_ms, err);
+	control_end(&c);
 	return result;
 }
 

@@ -20,9 +20,9 @@ const char *queue_waits_text(const struct queue_entry *e, char out[100]);
 /* The words Postfix has for its queues. */
 const char *queue_condition_name(enum queue_condition c);
 
-/* fn for each message in the order of arrival, until it returns non-zero; pages come as they are needed. 0, or -1 with
- * err. */
-int queue_walk(const char *dir, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx,
+/* fn for each message in the order of arrival, until it returns non-zero; pages come while those before are looked at.
+ * what: "counting" for a bar on a terminal's stderr when it takes longer than a second, or NULL. 0, or -1 with err. */
+int queue_walk(const char *dir, const char *what, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx,
 	       struct err *err) WARN_UNUSED;
 /* That one: 1 when fn was called, 0 there is none, -1 err. */
 int queue_find(const char *dir, const char *id, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx,

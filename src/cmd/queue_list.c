@@ -6,7 +6,9 @@
 #include "cmd/queue.h"
 #include "cmd/queue_json.h"
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define REASON_WIDTH 76
 #define AGES	     10 /* up to 5, 10, 20 ... 1280 minutes, and older */
@@ -84,13 +86,21 @@ static int list_one(void *ctx, const struct queue_entry *e)
 	return 0;
 }
 
+/* Nobody sees the list grow. */
+static bool goes_to_file(void)
+{
+	struct stat st;
+
+	return fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int list(const char *dir, struct listing *l)
 {
 	struct err err = ERR_NONE;
 
 	if (l->json && !l->lines)
 		putchar('[');
-	if (queue_walk(dir, list_one, l, &err) < 0)
+	if (queue_walk(dir, goes_to_file() ? "listing" : NULL, list_one, l, &err) < 0)
 		return cmd_error(cmd_status_of(&err), "%s", err.text);
 	if (l->json) {
 		if (!l->lines)
@@ -331,7 +341,7 @@ static int shape(const char *dir, struct shape *s, bool json)
 	int status = EX_OK;
 
 	s->by_name = map_new();
-	if (queue_walk(dir, shape_one, s, &err) < 0) {
+	if (queue_walk(dir, "counting", shape_one, s, &err) < 0) {
 		status = cmd_error(cmd_status_of(&err), "%s", err.text);
 	} else {
 		if (s->rows.n > 0)

@@ -4,10 +4,12 @@
 #include "cmd/control.h"
 #include "cmd/progress.h"
 #include "cmd/queue.h"
+#include <pthread.h>
 #include <time.h>
 
 #define QUEUE_TIMEOUT_MS 60000
 #define PAGE		 1000
+#define FIND_PAGE	 20
 #define ACT_BATCH	 1000
 
 const char *queue_condition_name(enum queue_condition c)
@@ -41,39 +43,120 @@ static struct queue_entry entry_of(const struct queue_listed *page, size_t i)
 	return e;
 }
 
-static int walk_from(const char *dir, char after[64], int (*fn)(void *ctx, const struct queue_entry *e), void *ctx,
-		     struct err *err)
+/* ---- pages ---- */
+
+/* One page, asked for by a thread while the one before is looked at. */
+struct page {
+	struct control *control;
+	char after[64];
+	uint32_t max;
+	struct queue_listed listed;
+	struct rpc_reply hold;
+	struct err err;
+	int result;
+	pthread_t thread;
+	bool has_thread;
+};
+
+static void *page_run(void *arg)
 {
-	bool more = true;
-	int stop = 0;
+	struct page *p = arg;
+	struct queue_list request = {.after = str_from(p->after), .max = p->max};
 
-	while (more && stop == 0) {
-		struct queue_list request = {.after = str_from(after), .max = PAGE};
-		struct queue_listed page;
-		struct rpc_reply hold;
-
-		if (control_call(dir, &CONTROL_QUEUE_LIST, &request, &page, &hold, QUEUE_TIMEOUT_MS, err) < 0) {
-			rpc_reply_release(&hold);
-			return -1;
-		}
-		for (size_t i = 0; i < page.messages.n && stop == 0; i++) {
-			struct queue_entry e = entry_of(&page, i);
-
-			stop = fn(ctx, &e);
-		}
-		more = page.messages.n > 0;
-		if (more)
-			snprintf(after, 64, "%.*s", STR_ARG(page.messages.v[page.messages.n - 1].id));
-		rpc_reply_release(&hold);
-	}
-	return 0;
+	p->result =
+		control_ask(p->control, &CONTROL_QUEUE_LIST, &request, &p->listed, &p->hold, QUEUE_TIMEOUT_MS, &p->err);
+	return NULL;
 }
 
-int queue_walk(const char *dir, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx, struct err *err)
+/* The one behind `before`, or the first from `after` on. */
+static void page_ask(struct page *p, struct control *control, const struct page *before, const char *after,
+		     uint32_t max)
 {
-	char after[64] = "";
+	*p = (struct page){.control = control, .max = max};
+	if (before)
+		snprintf(p->after, sizeof(p->after), "%.*s",
+			 STR_ARG(before->listed.messages.v[before->listed.messages.n - 1].id));
+	else
+		snprintf(p->after, sizeof(p->after), "%s", after);
+	p->has_thread = before && pthread_create(&p->thread, NULL, page_run, p) == 0;
+	if (!p->has_thread)
+		(void)page_run(p);
+}
 
-	return walk_from(dir, after, fn, ctx, err);
+static void page_wait(struct page *p)
+{
+	if (p->has_thread)
+		pthread_join(p->thread, NULL);
+	p->has_thread = false;
+}
+
+static int page_look(const struct page *p, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx)
+{
+	int stop = 0;
+
+	for (size_t i = 0; i < p->listed.messages.n && stop == 0; i++) {
+		struct queue_entry e = entry_of(&p->listed, i);
+
+		stop = fn(ctx, &e);
+	}
+	return stop;
+}
+
+static int walk_from(const char *dir, const char *after, uint32_t max,
+		     int (*fn)(void *ctx, const struct queue_entry *e), void *ctx, struct err *err)
+{
+	struct control control;
+	struct page pages[2], *page = &pages[0], *next = &pages[1];
+	int stop = 0;
+
+	if (control_begin(&control, dir, err) < 0)
+		return -1;
+	page_ask(page, &control, NULL, after, max);
+	while (page->result == 0 && page->listed.messages.n > 0 && stop == 0) {
+		struct page *seen = page;
+
+		page_ask(next, &control, page, NULL, max);
+		stop = page_look(page, fn, ctx);
+		page_wait(next);
+		rpc_reply_release(&page->hold);
+		page = next;
+		next = seen;
+	}
+	if (page->result < 0 && err && stop == 0)
+		*err = page->err;
+	stop = page->result < 0 && stop == 0 ? -1 : 0;
+	rpc_reply_release(&page->hold);
+	control_end(&control);
+	return stop;
+}
+
+struct watched_walk {
+	int (*fn)(void *ctx, const struct queue_entry *e);
+	void *ctx;
+	struct progress bar;
+	uint64_t seen;
+};
+
+static int watch_one(void *ctx, const struct queue_entry *e)
+{
+	struct watched_walk *w = ctx;
+
+	progress_step(&w->bar, ++w->seen, 0);
+	return w->fn(w->ctx, e);
+}
+
+int queue_walk(const char *dir, const char *what, int (*fn)(void *ctx, const struct queue_entry *e), void *ctx,
+	       struct err *err)
+{
+	struct watched_walk w = {.fn = fn, .ctx = ctx};
+	int rc;
+
+	if (!what)
+		return walk_from(dir, "", PAGE, fn, ctx, err);
+	progress_begin(&w.bar, what);
+	rc = walk_from(dir, "", PAGE, watch_one, &w, err);
+	progress_end(&w.bar);
+	return rc;
 }
 
 struct search {
@@ -109,7 +192,7 @@ int queue_find(const char *dir, const char *id, int (*fn)(void *ctx, const struc
 		if (!ascii_alnum(id[i]))
 			return 0;
 	snprintf(after, sizeof(after), "%.*s", (int)len - 1, id);
-	return walk_from(dir, after, search_one, &s, err) < 0 ? -1 : s.found;
+	return walk_from(dir, after, FIND_PAGE, search_one, &s, err) < 0 ? -1 : s.found;
 }
 
 /* ---- acting ---- */
@@ -138,7 +221,8 @@ static int gather_one(void *ctx, const struct queue_entry *e)
 	return 0;
 }
 
-static int act_batches(const char *dir, enum queue_action action, struct gather *g, uint64_t *count_r, struct err *err)
+static int act_batches(struct control *control, enum queue_action action, struct gather *g, uint64_t *count_r,
+		       struct err *err)
 {
 	int rc = 0;
 
@@ -149,7 +233,7 @@ static int act_batches(const char *dir, enum queue_action action, struct gather 
 
 		request.ids.v = g->ids.v + at;
 		request.ids.n = g->ids.n - at < ACT_BATCH ? g->ids.n - at : ACT_BATCH;
-		rc = control_call(dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
+		rc = control_ask(control, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
 		if (rc == 0)
 			*count_r += reply.count;
 		for (size_t i = 0; rc == 0 && g->choice->each && i < reply.ids.n; i++)
@@ -161,7 +245,7 @@ static int act_batches(const char *dir, enum queue_action action, struct gather 
 }
 
 /* The queue does it in one pass, piece by piece. */
-static int act_whole(const char *dir, enum queue_action action, const char *destination, struct gather *g,
+static int act_whole(struct control *control, enum queue_action action, const char *destination, struct gather *g,
 		     uint64_t *count_r, struct err *err)
 {
 	char after[64] = "";
@@ -175,7 +259,7 @@ static int act_whole(const char *dir, enum queue_action action, const char *dest
 		struct queue_acted reply = {0};
 		struct rpc_reply hold;
 
-		rc = control_call(dir, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
+		rc = control_ask(control, &CONTROL_QUEUE_ACT, &request, &reply, &hold, QUEUE_TIMEOUT_MS, err);
 		snprintf(after, sizeof(after), "%.*s", rc == 0 ? (int)reply.next.len : 0,
 			 rc == 0 ? reply.next.ptr : "");
 		if (rc == 0)
@@ -204,23 +288,27 @@ int queue_act_on(const char *dir, enum queue_action action, const struct queue_c
 	 * what is on hold. */
 	bool whole = choice->ids.n == 0 && !has_conditions(choice) && action != QUEUE_RELEASE &&
 		     (!choice->destination || action == QUEUE_FLUSH);
+	struct control control;
 	int rc = 0;
 
 	*count_r = 0;
-	arena_init(&g.arena);
 	progress_begin(&g.bar, words[action]);
+	if (control_begin(&control, dir, err) < 0)
+		return -1;
+	arena_init(&g.arena);
 	for (size_t i = 0; named && i < choice->ids.n; i++)
 		vec_push(&g.ids, (struct queue_id){str_from(choice->ids.v[i])});
 	if (whole)
-		rc = act_whole(dir, action, choice->destination, &g, count_r, err);
+		rc = act_whole(&control, action, choice->destination, &g, count_r, err);
 	/* What goes to a domain of ours waits under another name. */
 	whole = whole && (*count_r > 0 || !choice->destination);
 	if (rc == 0 && !named && !whole)
-		rc = queue_walk(dir, gather_one, &g, err);
+		rc = queue_walk(dir, NULL, gather_one, &g, err);
 	if (rc == 0 && !whole)
-		rc = act_batches(dir, action, &g, count_r, err);
+		rc = act_batches(&control, action, &g, count_r, err);
 	progress_end(&g.bar);
 	vec_release(&g.ids);
 	arena_release(&g.arena);
+	control_end(&control);
 	return rc;
 }

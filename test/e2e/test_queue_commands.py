@@ -4,9 +4,11 @@ mailq, postqueue, postsuper and postcat."""
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -258,6 +260,45 @@ def test_many(queue):
     assert done.stdout == "250 messages\n" and done.stderr == ""
     assert queue.run("postsuper", "-d", "ALL").stderr == "postsuper: Deleted: 2250 messages\n"
     assert queue.list() == []
+
+
+def has_socket(process):
+    for fd in os.listdir(f"/proc/{process.pid}/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{process.pid}/fd/{fd}").startswith("socket:"):
+                return True
+
+
+def watched(queue, *args):
+    """Output of a command and what its terminal shows, when the queue lets it wait for more than a second."""
+    terminal, other = pty.openpty()
+    process = queue.mail.pid_of("queue")
+    os.kill(process, signal.SIGSTOP)
+    try:
+        command = subprocess.Popen([BINARY, "-c", queue.mail.dir, "queue", *args], stdout=subprocess.PIPE, stderr=other, text=True)
+        os.close(other)
+        wait_for("the command to ask", lambda: has_socket(command))
+        time.sleep(1.1)                  # its patience, which began before
+    finally:
+        os.kill(process, signal.SIGCONT)
+    out = command.communicate(timeout=120)[0]
+    assert command.returncode == 0
+    shown = b""
+    with contextlib.suppress(OSError):   # EIO: nobody has the other end any more
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    os.close(terminal)
+    return out, shown.decode()
+
+
+def test_who_waits_sees_how_far_it_is(queue):
+    queue.many(1200)
+    out, shown = watched(queue, "list", "--by-destination")
+    assert re.search(r"TOTAL +1200 ", out) and re.match(r"\rcounting: \d+\x1b\[K", shown) and shown.endswith("\r\x1b[K")
+    for words, bar in ((["hold", "--sender", "many3@elsewhere.test"], "holding: "), (["delete", "ALL"], "deleting: ")):
+        out, shown = watched(queue, *words)
+        assert re.fullmatch(r"\d+ messages\n", out)
+        assert shown.startswith("\r" + bar) and shown.endswith("\r\x1b[K"), shown
 
 
 def test_nobody_else_looks(queue):
