@@ -15,7 +15,8 @@ SESSIONS = 20
 DESTINATIONS = 100
 TOGETHER = 50                            # recipients in one delivery, both by default
 AIMS = {"relay, 4 KB, 20 sessions": 6, "10,000 recipients, 100 destinations": 3,
-        "deferred: list": 5, "deferred: flush one destination": 5, "deferred: delete all": 5}
+        "deferred: list": 5, "deferred: flush one destination": 5, "deferred: flush one, until all were tried": 5,
+        "deferred: flush one, until all have arrived": 5, "deferred: delete all": 5}
 MEMORY_AIM = 300e6
 
 
@@ -160,9 +161,27 @@ def send_small(peer, to, messages):
     source(peer.port, to, messages, size=1000)
 
 
+def flushes(peer, domains, each, directory, port, path):
+    """What a flush of one destination takes: the command; with it, until each message was tried, where nobody listens;
+    and until the last has arrived, when the destination is there again."""
+    count = LogCount(peer.log, b"status=deferred")
+    start = time.monotonic()
+    command = timed(peer.tool("postqueue", "-s", domains[0]), path)
+    wait_for("all to be tried", lambda: count.look() >= each, timeout=600)
+    tried = (time.monotonic() - start) * 1000
+    sink = Sink(directory, port).ready()
+    try:
+        start = time.monotonic()
+        timed(peer.tool("postqueue", "-s", domains[1]), path)
+        arrived = until([sink], each, start) * 1000
+    finally:
+        sink.stop()
+    return {"deferred: flush one destination": command, "deferred: flush one, until all were tried": tried,
+            "deferred: flush one, until all have arrived": arrived}
+
+
 def queue_rows(kinds, directory, options, say):
-    """Nobody listens at the destinations. Listing is read to the end; a flush ends when all of the destination are due;
-    a deletion when they are gone."""
+    """Nobody listens at the destinations. Listing is read to the end; a deletion ends when all are gone."""
     total = max(100, int(options.queue * options.scale))
     domains = [f"d{d:03}.test" for d in range(min(DESTINATIONS, total // 10))]
     each = total // len(domains)
@@ -170,13 +189,14 @@ def queue_rows(kinds, directory, options, say):
     rows = {}
     for kind in kinds:
         p = kind(directory)
+        port = free_ports(1)[0]
         try:
-            p.routes(dict.fromkeys(domains, free_ports(1)[0]))
+            p.routes(dict.fromkeys(domains, port))
             p.start()
             p.multiply(domains, each, send_small)
             say(f"{p.name}: {each * len(domains):,} messages are deferred")
             found = {"deferred: list": statistics.median(lists(p, path, each * len(domains)) for _ in range(options.rounds)),
-                     "deferred: flush one destination": timed(p.tool("postqueue", "-s", domains[0]), path),
+                     **flushes(p, domains, each, directory, port, path),
                      "deferred: delete all": timed(p.tool("postsuper", "-d", "ALL"), path)}
             lists_nothing(p, path)
         finally:
@@ -206,6 +226,41 @@ def fresh_ms(peer, sink):
     return until([sink], before + 1, start) * 1000
 
 
+class Peak:
+    """The most memory that the peer took, as far as a look a second finds it."""
+
+    def __init__(self, peer):
+        self.peer, self.bytes, self.processes, self.over = peer, 0, {}, threading.Event()
+        self.thread = threading.Thread(target=self.look)
+
+    def look(self):
+        while not self.over.wait(1):
+            all, sizes = pss(self.peer)
+            self.bytes = max(self.bytes, all)
+            self.processes = {n: max(self.processes.get(n, 0), b) for n, b in sizes.items()}
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *why):
+        self.over.set()
+        self.thread.join()
+
+
+def disk_bytes(path):
+    return int(subprocess.run(["du", "-s", "--block-size=1", path], capture_output=True, text=True).stdout.split()[0])
+
+
+def looks_at_all(p, path, found):
+    """What commands take; whether new mail passes while all that waits is tried anew."""
+    found["list_ms"] = lists(p, path, found["messages"])
+    found["bytes_after_list"], found["by_process_after_list"] = pss(p)
+    for key, words in (("list_json_ms", ["list", "--json"]), ("by_destination_ms", ["list", "--by-destination"])):
+        found[key] = timed(p.command("queue", *words), path)
+    os.unlink(path)
+
+
 def deferred(directory, options, say):
     """A great queue of Postrider's alone: its memory, the time of a start with it, and whether it is in anybody's way."""
     total = max(100, int(options.deferred * options.scale))
@@ -218,11 +273,16 @@ def deferred(directory, options, say):
         p.start()
         fresh_ms(p, sink)
         found = {"messages": each * len(domains), "empty_bytes": pss(p)[0], "empty_fresh_ms": fresh_ms(p, sink)}
+        empty_disk = disk_bytes(p.directory)
         start = time.monotonic()
-        p.multiply(domains, each, send_small)
+        with Peak(p) as peak:
+            p.multiply(domains, each, send_small)
         found["fill_per_second"] = found["messages"] / (time.monotonic() - start)
         found["bytes_after_filling"], found["by_process_after_filling"] = pss(p)
+        found["bytes_at_most_while_filling"], found["by_process_at_most"] = peak.bytes, peak.processes
         found["fresh_ms"] = fresh_ms(p, sink)
+        found["disk_bytes_a_message"] = (disk_bytes(p.directory) - empty_disk) / found["messages"]
+        say(f"{found['messages']:,} deferred: {found['disk_bytes_a_message']:,.0f} bytes of disk a message")
         stop = time.monotonic()
         p.stop()
         found["stop_ms"] = (time.monotonic() - stop) * 1000
@@ -232,11 +292,15 @@ def deferred(directory, options, say):
         found["fresh_after_start_ms"] = fresh_ms(p, sink)
         found["bytes_after_start"], found["by_process_after_start"] = pss(p)
         path = os.path.join(directory, "listed")
-        found["list_ms"] = lists(p, path, found["messages"])
-        found["bytes_after_list"], found["by_process_after_list"] = pss(p)
-        found["delete_ms"] = timed(p.tool("postsuper", "-d", "ALL"), path)
+        looks_at_all(p, path, found)
+        with Peak(p) as peak:
+            found["flush_ms"] = timed(p.command("queue", "flush"), path)
+            found["fresh_while_all_are_tried_ms"] = max(fresh_ms(p, sink) for _ in range(5))
+            found["hold_ms"] = timed(p.command("queue", "hold", "ALL"), path)
+            found["delete_ms"] = timed(p.tool("postsuper", "-d", "ALL"), path)
         lists_nothing(p, path)
-        found["bytes_after_delete"] = pss(p)[0]
+        found["bytes_at_most_while_acting"] = peak.bytes
+        found["bytes_after_delete"], found["by_process_after_delete"] = pss(p)
         os.unlink(path)
     finally:
         end([p], [sink])
@@ -280,9 +344,12 @@ def relay_rows(r):
     d = r.get("deferred")
     if d:
         n = f"{d['messages']:,} deferred: "
-        for key in ("bytes_after_filling", "bytes_after_start", "bytes_after_list"):
+        for key in ("bytes_at_most_while_filling", "bytes_after_filling", "bytes_after_start", "bytes_after_list",
+                    "bytes_at_most_while_acting"):
             out.append((n + "memory " + key[6:].replace("_", " "), "MB", d[key] / 1e6, None, None, "300 MB", d[key] <= MEMORY_AIM))
         out.append((n + "memory a message", "bytes", (d["bytes_after_filling"] - d["empty_bytes"]) / d["messages"], None, None, "", None))
-        for key in ("start_ms", "stop_ms", "list_ms", "delete_ms", "empty_fresh_ms", "fresh_ms", "fresh_after_start_ms"):
+        out.append((n + "disk a message", "bytes", d["disk_bytes_a_message"], None, None, "", None))
+        for key in ("start_ms", "stop_ms", "list_ms", "list_json_ms", "by_destination_ms", "flush_ms", "hold_ms", "delete_ms",
+                    "empty_fresh_ms", "fresh_ms", "fresh_after_start_ms", "fresh_while_all_are_tried_ms"):
             out.append((n + key[:-3].replace("_", " "), "ms", d[key], None, None, "", None))
     return out

@@ -110,6 +110,9 @@ class PostriderRelay:
     def remove(self):
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def command(self, *args):
+        return [os.path.abspath(BINARY), "-c", self.instance.dir, *args]
+
     def tool(self, name, *args):
         """Postfix's own commands, by name."""
         path = os.path.join(self.directory, name)
