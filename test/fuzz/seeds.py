@@ -146,6 +146,13 @@ MASTER_CF = [b"smtp inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n  -o {
              b"# c\npickup fifo n - n 60 1 pickup\nuucp unix - n n - - pipe flags=F user=uucp argv=uux -r -n\n", b"x y z\n", b"[::1]:143 inet n - n - - imapd\n"]
 
 
+# As test/fuzz/relay_mx.c reads them: status (0 answered, 0x80 secure), how many more records, the records.
+MX_ANSWERS = [b"\x80\2\0\12\4a.x.\0\12\4b.x.\0\24\4c.x.", b"\0\0\0\0\0", b"\1", b"\2", b"\3", b"\x84", b"\x3f",
+              b"\0\1\0\1\x091.2.3.4.5\0\2\1x", b"\0\x63" + b"".join(b"\0%c\3h%02d" % (n % 7, n) for n in range(100))]
+ADDRESS_ANSWERS = [b"", (b"\x80\0\xc0\0\2\1" + b"\x80\0" + b"\x20\1\x0d\xb8" + bytes(11) + b"\1") * 3,
+                   (b"\0\1\xc0\0\2\2\x7f\0\0\1" + b"\1") * 4, b"\x43\x43" * 60, (b"\0\0\xc6\x33\x64\1" + b"\0\0" + bytes(16)) * 2]
+
+
 def imap_arguments():
     """The arguments of every command in the transcripts, with the command that took them."""
     for lines in transcripts("imap"):
@@ -187,6 +194,8 @@ MAKERS = {
     "msg_summary": lambda: prefixed(range(3), messages()),
     "pop3_command": lambda: [b"".join(t) for t in transcripts("pop3")] + messages(),
     "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),
+    "relay_mx": lambda: prefixed(range(8), [b"\0" + mx + rest for mx in MX_ANSWERS for rest in ADDRESS_ANSWERS] +
+                                 [b"\1" + rest for rest in ADDRESS_ANSWERS] + [b"\2", b"\4", b"\5"]),
     "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
                                                  b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
     "relay_sts": lambda: [b"v=STSv1; id=20160831085700Z; x=y;", b"v=STSv1;id=1",
