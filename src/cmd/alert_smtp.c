@@ -99,12 +99,13 @@ static int passwords_open(struct path *p, const struct conf *c, struct err *err)
 }
 
 /* remote_env.lookup: the password, by "[address]:port" or by alert_relayhost as it is written. */
-static int lookup(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
-		  struct err *err)
+static int lookup(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
+		  struct str *value_r, struct err *err)
 {
 	struct path *p = ctx;
 	struct str keys[] = {key, p->conf->alert_relayhost};
 
+	(void)list;
 	if (!str_eq(parameter, STR("smtp_sasl_password_maps")))
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
@@ -117,16 +118,33 @@ static int lookup(void *ctx, struct str parameter, struct str key, struct arena 
 	return 0;
 }
 
-/* Who may not read them, or has a configuration with a fault, speaks without: what must be verified is then refused. */
-static void trust_files(struct path *p, const char *dir)
+static bool read_files(struct path *p, const char *dir)
 {
-	struct err err = ERR_NONE;
-	struct bundle *b =
-		p->conf->smtp_tls_CAfile.len || p->conf->smtp_tls_CApath.len ? bundle_read(dir, NULL, &err) : NULL;
+	struct bundle *b = bundle_read(dir, NULL, NULL);
+	bool ok = b != NULL && bundle_remote_tls(b, NULL, p->remote, NULL) == 0;
 
-	if (b != NULL && bundle_remote_tls(b, p->remote, &err) < 0)
-		err = ERR_NONE;
 	bundle_unref(&b);
+	return ok;
+}
+
+/* Who may not read them, or has a configuration with a fault, speaks without: what must be verified is then refused. */
+static int trust_files(struct path *p, const char *dir, struct err *err)
+{
+	static const struct str none[] = {STR("smtp_tls_CAfile="), STR("smtp_tls_CApath="), STR("smtp_tls_cert_file="),
+					  STR("smtp_tls_chain_files=")};
+	const struct conf *c = p->conf;
+	struct conf *without;
+
+	if (c->smtp_tls_CAfile.len + c->smtp_tls_CApath.len + c->smtp_tls_cert_file.len + c->smtp_tls_chain_files.len +
+			    c->smtp_tls_trust_anchor_file.len ==
+		    0 ||
+	    read_files(p, dir))
+		return 0;
+	if ((without = conf_override(c, none, ARRAY_SIZE(none), err)) == NULL)
+		return -1;
+	conf_unref(&p->conf);
+	p->conf = without;
+	return 0;
 }
 
 static int path_init(struct path *p, const struct conf *c, const char *dir, const struct net_addr *to, struct err *err)
@@ -142,8 +160,7 @@ static int path_init(struct path *p, const struct conf *c, const char *dir, cons
 	p->remote = remote_new(&(struct remote_env){.lookup = lookup, .lookup_ctx = p});
 	if (p->conf == NULL || passwords_open(p, c, err) < 0)
 		return -1;
-	trust_files(p, dir);
-	return 0;
+	return trust_files(p, dir, err);
 }
 
 static void path_release(struct path *p)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cmd/cf_files.h"
+#include "cmd/check_transports.h"
 #include "cmd/cmd.h"
 #include "config/instance.h"
 #include "config/master_cf.h"
@@ -168,6 +169,11 @@ static void check_names(struct check *k, const struct conf *conf, const struct m
 		check_service(k, conf, &cf->services[i]);
 }
 
+static void transport_finding(void *ctx, const char *text)
+{
+	finding(ctx, LEVEL_WARNING, "%s", text);
+}
+
 /* ---- files ---- */
 
 /* Bits of `forbidden` that the file must not have. A file that is not there is somebody else's finding. */
@@ -222,6 +228,8 @@ static void check_files(struct check *k, const struct conf *conf)
 	if (conf != NULL) {
 		check_key_files(k, conf->smtpd_tls_key_file);
 		check_key_files(k, conf->smtpd_tls_chain_files);
+		check_key_files(k, conf->smtp_tls_key_file);
+		check_key_files(k, conf->smtp_tls_chain_files);
 	}
 }
 
@@ -314,6 +322,7 @@ int cmd_check(struct cmd *c)
 	if (check_master(&k, &arena, &cf) && conf != NULL) {
 		check_names(&k, conf, &cf);
 		check_restrictions(&k, conf, &cf);
+		check_transports(k.dir, conf, &cf, transport_finding, &k);
 	}
 	check_files(&k, conf);
 	if (conf != NULL)

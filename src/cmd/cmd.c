@@ -77,11 +77,13 @@ const struct cmd_entry cmd_table[] = {
 	 "What the running system gets when it asks the DNS: the records, whether DNSSEC proves them, and why not.\n"
 	 "TYPE is A (the default), AAAA, MX, CNAME, TXT, PTR, SRV or TLSA; of an address its PTR is asked for.\n"
 	 "Exit status: 0 found, 68 there is none, 75 nobody could tell, or the answer is bogus."},
-	{"sts", cmd_sts, "show DOMAIN [--json]",
+	{"sts", cmd_sts, "show DOMAIN [--json] | fetch DOMAIN [--json]",
 	 "The MTA-STS policy (RFC 8461) that mail to DOMAIN is held to: its mode, the mail servers that it names, how "
 	 "long it\n"
-	 "holds; and the id that the DNS tells of now. A policy is fetched with the first mail.\n"
-	 "Exit status: 0 there is one, 68 there is none."},
+	 "holds; and the id that the DNS tells of now.\n"
+	 "  show     what is known; a policy that the DNS tells of, and none is known that holds, is fetched\n"
+	 "  fetch    fetches it now in any case\n"
+	 "Exit status: 0 there is one, 68 there is none, 75 it cannot be fetched now."},
 	{"alert", cmd_alert, "[-s SUBJECT] [--both] [ADDRESS ...] | list [--json] | test [--json] [ADDRESS ...]",
 	 "Send standard input as an alarm mail, also when the system is down; or show which conditions hold.\n"
 	 "  [ADDRESS ...]    alert_recipient, if none is given\n"

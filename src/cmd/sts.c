@@ -1,18 +1,22 @@
-/* postrider sts: which MTA-STS policy the running system applies to a domain, and what DNS says of one now. */
+/* postrider sts: which MTA-STS policy the running system applies to a domain, and what DNS says of one now. What is not
+ * known, or asked for anew, relay fetches: it is the process that may, and keeps what it finds. */
 #include "cmd/control.h"
 #include "dns/client.h"
 #include "msg/address.h"
+#include "relay/schema.h"
 #include "relay/sts_policy.h"
 #include <jansson.h>
 #include <time.h>
 
 #define LOOKUP_TIMEOUT_MS 330000
+#define FETCH_TIMEOUT_MS  710000 /* beyond master's */
 
 struct answer {
 	struct str domain, id, dns; /* id: of the record that DNS has now; dns: why there is none */
 	struct dir_sts kept;
 	struct sts_policy policy;
 	bool valid;
+	struct err fetch; /* why it could not be fetched now */
 };
 
 static int ask_kept(const struct cmd *c, struct arena *arena, struct answer *a, struct err *err)
@@ -66,6 +70,22 @@ static int ask_record(const struct cmd *c, struct arena *arena, struct answer *a
 	return rc;
 }
 
+/* That there is none, or that it cannot be had, is an answer. */
+static int fetch(const struct cmd *c, struct arena *arena, struct answer *a, struct err *err)
+{
+	struct relay_sts ask = {.domain = a->domain};
+	struct relay_ok ok;
+	struct rpc_reply hold;
+	int rc = control_call(c->dir, &CONTROL_STS_FETCH, &ask, &ok, &hold, FETCH_TIMEOUT_MS, &a->fetch);
+
+	rpc_reply_release(&hold);
+	if (rc < 0 && a->fetch.kind != ERR_NOT_FOUND && a->fetch.kind != ERR_TEMP) {
+		*err = a->fetch;
+		return -1;
+	}
+	return ask_kept(c, arena, a, err);
+}
+
 static const char *time_text(uint64_t when, char text[40])
 {
 	time_t t = (time_t)when;
@@ -94,6 +114,8 @@ static void print_text(const struct answer *a)
 		printf("  DNS: id %.*s\n", STR_ARG(a->id));
 	else
 		printf("  DNS: id %.*s; that policy is fetched with the next mail\n", STR_ARG(a->id));
+	if (a->fetch.kind == ERR_TEMP)
+		printf("  %s\n", a->fetch.text);
 }
 
 static void print_json(const struct answer *a)
@@ -102,35 +124,51 @@ static void print_json(const struct answer *a)
 
 	for (size_t i = 0; i < a->policy.mx_count; i++)
 		json_array_append_new(mx, json_stringn(a->policy.mx[i].ptr, a->policy.mx[i].len));
-	all = json_pack("{s:s%, s:b, s:b, s:s, s:s%, s:I, s:I, s:o, s:s%}", "domain", a->domain.ptr, a->domain.len,
+	all = json_pack("{s:s%, s:b, s:b, s:s, s:s%, s:I, s:I, s:o, s:s%, s:s}", "domain", a->domain.ptr, a->domain.len,
 			"known", (int)a->kept.found, "valid", (int)a->valid, "mode", sts_mode_text(a->policy.mode),
 			"id", a->kept.id.ptr, a->kept.id.len, "fetched", (json_int_t)a->kept.fetched, "expires",
-			(json_int_t)a->kept.expires, "mx", mx, "dns_id", a->id.ptr, a->id.len);
+			(json_int_t)a->kept.expires, "mx", mx, "dns_id", a->id.ptr, a->id.len, "error",
+			a->fetch.kind == ERR_TEMP ? a->fetch.text : "");
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);
 }
 
+static int find(const struct cmd *c, bool anew, struct arena *arena, struct answer *a, struct err *err)
+{
+	if (ask_kept(c, arena, a, err) < 0 || ask_record(c, arena, a, err) < 0)
+		return -1;
+	return anew || (!a->valid && a->id.len > 0) ? fetch(c, arena, a, err) : 0;
+}
+
+static int status_of(const struct answer *a)
+{
+	if (a->fetch.kind == ERR_TEMP)
+		return EX_TEMPFAIL;
+	return a->kept.found || a->id.len > 0 ? EX_OK : EX_NOHOST;
+}
+
 int cmd_sts(struct cmd *c)
 {
+	bool anew = c->argc == 2 && strcmp(c->argv[0], "fetch") == 0;
 	struct answer a = {.id = STR("")};
 	struct err err = ERR_NONE;
 	struct arena arena;
 	int status;
 
-	if (c->argc != 2 || strcmp(c->argv[0], "show") != 0)
+	if (c->argc != 2 || (!anew && strcmp(c->argv[0], "show") != 0))
 		return cmd_usage(c);
 	arena_init(&arena);
 	if (!domain_normalize(str_from(c->argv[1]), &arena, &a.domain)) {
 		status = cmd_error(EX_DATAERR, "%s is no domain name", c->argv[1]);
-	} else if (ask_kept(c, &arena, &a, &err) < 0 || ask_record(c, &arena, &a, &err) < 0) {
+	} else if (find(c, anew, &arena, &a, &err) < 0) {
 		status = cmd_error(cmd_status_of(&err), "%s", err.text);
 	} else {
 		if (c->json)
 			print_json(&a);
 		else
 			print_text(&a);
-		status = a.kept.found || a.id.len > 0 ? EX_OK : EX_NOHOST;
+		status = status_of(&a);
 	}
 	arena_release(&arena);
 	return status;

@@ -20,10 +20,10 @@ int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, s
 	return rc;
 }
 
-int directory_lookup(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
-		     struct err *err)
+int directory_lookup(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
+		     struct str *value_r, struct err *err)
 {
-	struct dir_lookup ask = {.parameter = parameter, .how = LOOKUP_KEY, .key = key};
+	struct dir_lookup ask = {.parameter = parameter, .list = list, .how = LOOKUP_KEY, .key = key};
 
 	return directory_ask(ctx, &ask, arena, value_r, err);
 }

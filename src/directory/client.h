@@ -7,10 +7,10 @@
 
 #include "directory/schema.h"
 
-/* What the tables of a parameter say to a key: 1, 0 not there, -1. ctx: struct rpc_channel of the directory; so it
- * serves as a callback. */
-int directory_lookup(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
-		     struct err *err) WARN_UNUSED;
+/* What the tables of a parameter say to a key: 1, 0 not there, -1. list: the tables, as the caller's configuration has
+ * them ("": as main.cf does). ctx: struct rpc_channel of the directory; so it serves as a callback. */
+int directory_lookup(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
+		     struct str *value_r, struct err *err) WARN_UNUSED;
 /* The same for any question. */
 int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, struct arena *arena, struct str *value_r,
 		  struct err *err) WARN_UNUSED;

@@ -8,18 +8,14 @@
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
-#include "relay/smtp_sts.h"
-#include "relay/transport.h"
-#include <dirent.h>
+#include "proc/bundle_client.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <unistd.h>
 
-#define CF_MAX	      ((size_t)1 << 20)
-#define FILE_MAX      ((size_t)1 << 20)
-#define CERTS_MAX     16
-#define CLIENT_CA_MAX (3 << 20)
+#define CF_MAX	  ((size_t)1 << 20)
+#define CERTS_MAX 16
 
 int bundle_role_of(struct str command)
 {
@@ -45,24 +41,6 @@ bool bundle_is_listener(const struct master_service *s)
 
 /* ---- files ---- */
 
-static int read_file(struct arena *arena, const char *path, size_t max, struct str *out_r, struct err *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	char *data = NULL;
-	ssize_t len;
-
-	if (fd < 0)
-		return err_errno(err, "cannot open %s", path);
-	len = fd_read_all(fd, max, &data, err);
-	close(fd);
-	if (len < 0)
-		return err_context(err, "%s", path);
-	*out_r = arena_str(arena, str_of(data, (size_t)len));
-	mem_wipe(data, (size_t)len);
-	free(data);
-	return 0;
-}
-
 static const struct str *find_file(const struct bundle *b, struct str path)
 {
 	for (size_t i = 0; i < b->wire.files.n; i++)
@@ -83,7 +61,7 @@ static int collect_file(struct bundle *b, file_vec *files, struct str path, stru
 		return 0;
 	if (path.ptr[0] != '/')
 		return err_set(err, ERR_PERM, "", "\"%.*s\" must be an absolute path", STR_ARG(path));
-	if (read_file(&b->arena, file.path.ptr, FILE_MAX, &file.contents, err) < 0)
+	if (bundle_read_file(&b->arena, file.path.ptr, BUNDLE_FILE_MAX, &file.contents, err) < 0)
 		return -1;
 	vec_push_arena(&b->arena, files, file);
 	b->wire.files.v = files->v;
@@ -180,10 +158,10 @@ static int read_dns_files(struct bundle *b, struct buf *warnings, struct err *er
 	int result = 0;
 
 	if (dns_wants_resolv_conf(conf) &&
-	    read_file(&b->arena, DNS_RESOLV_CONF, FILE_MAX, &b->wire.resolv_conf, &why) < 0 && warnings)
+	    bundle_read_file(&b->arena, DNS_RESOLV_CONF, BUNDLE_FILE_MAX, &b->wire.resolv_conf, &why) < 0 && warnings)
 		buf_addf(warnings, "%s: names are looked up from the root of the DNS\n", why.text);
 	if (conf->dns_trust_anchor_file.len &&
-	    read_file(&b->arena, anchor, FILE_MAX, &b->wire.trust_anchor, &why) < 0) {
+	    bundle_read_file(&b->arena, anchor, BUNDLE_FILE_MAX, &b->wire.trust_anchor, &why) < 0) {
 		if (conf_is_set(conf, STR("dns_trust_anchor_file")))
 			result = err_set(err, ERR_PERM, "", "dns_trust_anchor_file: %s", why.text);
 		else if (warnings)
@@ -204,120 +182,6 @@ static int check_dns(struct bundle *b, struct buf *warnings, struct err *err)
 	if (result == 0)
 		result = dns_settings_check(&settings, err);
 	dns_settings_release(&settings);
-	return result;
-}
-
-/* ---- what the SMTP client trusts and shows ---- */
-
-/* As OpenSSL names them: eight digits, a dot, a number. */
-static bool is_hashed_name(const char *name)
-{
-	struct str s = str_from(name);
-
-	for (size_t i = 0; i < s.len; i++)
-		if (i == 8 ? s.ptr[i] != '.' : !ascii_alnum(s.ptr[i]))
-			return false;
-	return s.len == 10;
-}
-
-static int add_trusted(struct bundle *b, const char *path, struct buf *out, struct err *err)
-{
-	struct str text;
-
-	if (read_file(&b->arena, path, FILE_MAX, &text, err) < 0)
-		return -1;
-	buf_add_str(out, text);
-	buf_addc(out, '\n');
-	return 0;
-}
-
-static int add_trusted_directory(struct bundle *b, const char *path, struct buf *out, struct err *err)
-{
-	DIR *dir = opendir(path);
-	const struct dirent *entry;
-	int result = 0;
-
-	if (dir == NULL)
-		return err_errno(err, "smtp_tls_CApath: cannot open %s", path);
-	while (result == 0 && (entry = readdir(dir)) != NULL) {
-		char *file = mem_printf("%s/%s", path, entry->d_name);
-
-		if (is_hashed_name(entry->d_name))
-			result = add_trusted(b, file, out, err);
-		free(file);
-	}
-	closedir(dir);
-	return result;
-}
-
-/* Who set nothing, and has no such file, goes without MTA-STS. */
-static int read_sts_file(struct bundle *b, struct buf *warnings, struct err *err)
-{
-	const struct conf *conf = b->conf;
-	struct err why = ERR_NONE;
-	char *path = arena_strz(&b->arena, conf->smtp_mta_sts_CAfile);
-
-	if (conf->smtp_mta_sts == MTA_STS_NO || conf->smtp_mta_sts_CAfile.len == 0 ||
-	    read_file(&b->arena, path, FILE_MAX, &b->wire.client_sts_ca, &why) == 0)
-		return 0;
-	b->wire.client_sts_ca = STR("");
-	if (conf_is_set(conf, STR("smtp_mta_sts_CAfile")))
-		return err_set(err, ERR_PERM, "", "smtp_mta_sts_CAfile: %s", why.text);
-	if (warnings)
-		buf_addf(warnings, "%s (package ca-certificates): MTA-STS policies are not fetched\n", why.text);
-	return 0;
-}
-
-static int read_client_files(struct bundle *b, struct err *err)
-{
-	const struct conf *conf = b->conf;
-	struct buf ca;
-	int result = 0;
-
-	buf_init(&ca, CLIENT_CA_MAX);
-	if (conf->smtp_tls_CAfile.len)
-		result = add_trusted(b, arena_strz(&b->arena, conf->smtp_tls_CAfile), &ca, err);
-	if (result == 0 && conf->smtp_tls_CApath.len)
-		result = add_trusted_directory(b, arena_strz(&b->arena, conf->smtp_tls_CApath), &ca, err);
-	if (result == 0 && buf_failed(&ca))
-		result = err_set(err, ERR_LIMIT, "", "smtp_tls_CAfile, smtp_tls_CApath: more than %d bytes",
-				 CLIENT_CA_MAX);
-	b->wire.client_ca = arena_str(&b->arena, buf_str(&ca));
-	buf_release(&ca);
-	if (result == 0 && conf->smtp_tls_cert_file.len)
-		result = read_file(&b->arena, arena_strz(&b->arena, conf->smtp_tls_cert_file), FILE_MAX,
-				   &b->wire.client_chain, err);
-	if (result == 0 && conf->smtp_tls_cert_file.len)
-		result = read_file(&b->arena, arena_strz(&b->arena, conf->smtp_tls_key_file), FILE_MAX,
-				   &b->wire.client_key, err);
-	return result;
-}
-
-int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err)
-{
-	return remote_tls_files(r,
-				&(struct remote_tls_files){.ca_pem = b->wire.client_ca,
-							   .chain_pem = b->wire.client_chain,
-							   .key_pem = b->wire.client_key,
-							   .sts_ca_pem = b->wire.client_sts_ca,
-							   .conf = b->conf},
-				err);
-}
-
-/* What relay would find wrong with them, it finds wrong here. */
-static int check_client_files(struct bundle *b, struct buf *warnings, struct err *err)
-{
-	struct remote *r;
-	int result = read_client_files(b, err);
-
-	if (result == 0)
-		result = read_sts_file(b, warnings, err);
-
-	if (result < 0 || b->wire.client_ca.len + b->wire.client_chain.len == 0)
-		return result;
-	r = remote_new(&(struct remote_env){.dns = NULL});
-	result = bundle_remote_tls(b, r, err);
-	remote_free(&r);
 	return result;
 }
 
@@ -342,7 +206,7 @@ static int check_notifications(struct bundle *b, struct buf *warnings, struct er
 		return -1;
 	if (path[0] != '\0' && path[0] != '/')
 		return err_set(err, ERR_PERM, "", "bounce_template_file: \"%s\" must be an absolute path", path);
-	if (path[0] != '\0' && read_file(&b->arena, path, FILE_MAX, &b->wire.bounce_templates, err) < 0)
+	if (path[0] != '\0' && bundle_read_file(&b->arena, path, BUNDLE_FILE_MAX, &b->wire.bounce_templates, err) < 0)
 		return err_context(err, "bounce_template_file");
 	t = bundle_bounce_templates(b, warnings, err);
 	bounce_templates_unref(&t);
@@ -360,26 +224,6 @@ static void add_hostname(struct bundle *b)
 	if (!buf_failed(&text))
 		b->wire.main_cf = arena_str(&b->arena, buf_str(&text));
 	buf_release(&text);
-}
-
-/* What relay would find wrong with the -o of transports. */
-static int check_transports(const struct bundle *b, struct err *err)
-{
-	struct transports *t = transports_new(&b->master_cf, b->conf, err);
-	int result = t != NULL ? 0 : -1;
-
-	transports_unref(&t);
-	return result;
-}
-
-/* Values of lmtp_NAME are those of smtp_NAME. */
-static int check_lmtp(const struct conf *c, struct err *err)
-{
-	struct conf *lmtp = remote_conf_lmtp(c, err);
-	int result = lmtp != NULL ? 0 : -1;
-
-	conf_unref(&lmtp);
-	return result;
 }
 
 /* Who may submit, by number, as the kernel will name him: a jail has no names. */
@@ -421,22 +265,16 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	file_vec files = {0};
 	int result = -1;
 
-	if (read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
-	    read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0) {
+	if (bundle_read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
+	    bundle_read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0) {
 		add_hostname(b);
 		add_submitters(b);
 		result = parse(b, dir, warnings, err);
 	}
 	if (result == 0)
-		result = check_lmtp(b->conf, err);
-	if (result == 0)
-		result = check_transports(b, err);
-	if (result == 0)
 		result = check_notifications(b, warnings, err);
 	if (result == 0)
 		result = check_dns(b, warnings, err);
-	if (result == 0)
-		result = check_client_files(b, warnings, err);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);
@@ -444,6 +282,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	free(master_cf);
 	if (result == 0 && (b->files = bundle_read_tables(b, dir, warnings, err)) == NULL)
 		result = -1;
+	if (result == 0)
+		result = bundle_read_client(b, warnings, err);
 	if (result < 0)
 		bundle_unref(&b);
 	return b;
@@ -483,8 +323,9 @@ void bundle_unref(struct bundle **b)
 		for (size_t i = 0; i < (*b)->wire.files.n; i++) /* keys */
 			mem_wipe((void *)(uintptr_t)(*b)->wire.files.v[i].contents.ptr,
 				 (*b)->wire.files.v[i].contents.len);
-		if ((*b)->wire.client_key.len > 0)
-			mem_wipe((void *)(uintptr_t)(*b)->wire.client_key.ptr, (*b)->wire.client_key.len);
+		for (size_t i = 0; i < (*b)->wire.client_files.n; i++)
+			mem_wipe((void *)(uintptr_t)(*b)->wire.client_files.v[i].contents.ptr,
+				 (*b)->wire.client_files.v[i].contents.len);
 		table_files_free(&(*b)->files);
 		arena_release(&(*b)->arena);
 		free(*b);
@@ -501,9 +342,10 @@ int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err)
 
 	if (whom != BUNDLE_LISTENERS)
 		wire.files.n = 0;
-	if (whom != BUNDLE_RELAY)
-		wire.client_ca = wire.client_chain = wire.client_key = wire.client_sts_ca = wire.bounce_templates =
-			STR("");
+	if (whom != BUNDLE_RELAY) {
+		wire.client_files.n = 0;
+		wire.client_sts_ca = wire.bounce_templates = STR("");
+	}
 	buf_init(&out, RPC_BYTES_MAX);
 	if (rpc_encode(&proc_bundle_type, &wire, &out, NULL, &fd_count, err) == 0) {
 		if (buf_failed(&out))
@@ -526,7 +368,7 @@ struct table_set *bundle_tables(const struct bundle *b, struct table_files *file
 
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++) {
 		const struct master_service *s = &b->master_cf.services[i];
-		struct conf *conf = ours(s) && s->override_count > 0 ? bundle_service_conf(b, s, err) : NULL;
+		struct conf *conf = s->override_count > 0 ? bundle_service_conf(b, s, err) : NULL;
 
 		if (conf && (result = table_set_add(set, conf, files, warnings, err)) < 0)
 			err_context(err, "%s line %u (%.*s)", INSTANCE_MASTER_CF, s->line, STR_ARG(s->name));

@@ -34,8 +34,11 @@ void bundle_unref(struct bundle **b);
 enum bundle_for { BUNDLE_PLAIN, BUNDLE_LISTENERS, BUNDLE_RELAY };
 /* A sealed memory file. Descriptor or -1. */
 int bundle_seal(const struct bundle *b, enum bundle_for whom, struct err *err) WARN_UNUSED;
-/* Gives the files of the SMTP client to r. -1 with err: they cannot be used. */
-int bundle_remote_tls(const struct bundle *b, struct remote *r, struct err *err) WARN_UNUSED;
+/* Gives the files of the SMTP client to r, for main.cf and the transports (NULL: none). -1 with err: they cannot be
+ * used. */
+struct transports;
+int bundle_remote_tls(const struct bundle *b, const struct transports *ts, struct remote *r,
+		      struct err *err) WARN_UNUSED;
 
 /* The templates of notifications: built in, and bounce_template_file. The caller's reference; NULL with err. warnings
  * may be NULL. */

@@ -552,6 +552,7 @@ static void prepare(struct master *m)
 	callee(m, PROCESS_QUEUE, "queue", QUEUE_CALLS);
 	callee(m, PROCESS_DIRECTORY, "directory", DIR_CALLS);
 	callee(m, PROCESS_DNS, "dns", DNS_CALLS);
+	callee(m, PROCESS_RELAY, "relay", RELAY_CALLS);
 }
 
 /* The same process goes on as the new program; the sockets stay open, so that clients only wait. */

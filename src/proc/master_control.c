@@ -20,6 +20,7 @@
 #define STATUS_WAIT_MS	  300 /* for the children's numbers */
 #define RELAY_TIMEOUT_MS  60000
 #define DNS_TIMEOUT_MS	  330000 /* beyond any dns_timeout */
+#define STS_TIMEOUT_MS	  700000 /* beyond any smtp_mta_sts_timeout */
 #define FSCK_TIMEOUT_MS	  3600000
 #define COMMIT_TIMEOUT_MS 15000 /* of a command's message: it has another way */
 
@@ -206,6 +207,8 @@ static void handle(void *ctx, struct rpc_request *req)
 		pass_on(m, req, PROCESS_DNS, &DNS_LOOKUP, DNS_TIMEOUT_MS);
 	else if (req->number == CONTROL_STS.number)
 		pass_on(m, req, PROCESS_DIRECTORY, &DIR_STS_GET, RELAY_TIMEOUT_MS);
+	else if (req->number == CONTROL_STS_FETCH.number)
+		pass_on(m, req, PROCESS_RELAY, &RELAY_STS_FETCH, STS_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_READ.number)
 		pass_on(m, req, PROCESS_QUEUE, &QUEUE_READ, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_QUEUE_COMMIT.number)

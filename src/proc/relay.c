@@ -8,6 +8,7 @@
 #include "proc/proc.h"
 #include "queue/schema.h"
 #include "relay/remote.h"
+#include "relay/service.h"
 #include "relay/smtp_sts.h"
 #include "relay/sts_fetch.h"
 #include <sysexits.h>
@@ -17,6 +18,7 @@
 struct running {
 	struct relay *relay;
 	struct remote *remote;
+	struct relay_service *service;
 };
 
 static int on_reload(void *ctx, struct bundle *b, struct err *err)
@@ -27,7 +29,7 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	struct bounce_templates *templates = transports ? bundle_bounce_templates(b, NULL, err) : NULL;
 	int result = -1;
 
-	if (templates && bundle_remote_tls(b, r->remote, err) == 0) {
+	if (templates && bundle_remote_tls(b, transports, r->remote, err) == 0) {
 		relay_conf(r->relay, b->conf, transports, templates);
 		result = 0;
 	}
@@ -52,6 +54,12 @@ static void on_stop(void *ctx, int64_t grace_ms)
 {
 	(void)grace_ms;
 	relay_stop(((struct running *)ctx)->relay);
+	relay_service_stop(((struct running *)ctx)->service);
+}
+
+static void on_peer(void *ctx, int fd, uint64_t tag)
+{
+	relay_service_add_peer(((struct running *)ctx)->service, fd, tag);
 }
 
 /* What it copies may have come while message_size_limit was larger; the spools take no more than this anyway. */
@@ -79,7 +87,7 @@ int proc_relay(struct proc *p)
 		env.directory = directory;
 	}
 	r.remote = remote_new(&env); /* looks at our own addresses */
-	if (bundle_remote_tls(p->bundle, r.remote, &err) < 0)
+	if (bundle_remote_tls(p->bundle, NULL, r.remote, &err) < 0)
 		die(EX_CONFIG, "%s", err.text);
 
 	/* account, jail */
@@ -88,7 +96,7 @@ int proc_relay(struct proc *p)
 				      .allow = SANDBOX_CONNECT,
 				      .file_size_max = blob_max(p->bundle)});
 
-	/* peers */
+	/* peers; master asks us (relay/service.h) */
 	store = store_client_new(NULL);
 	queue = rpc_channel_new("queue", QUEUE_CALLS);
 	proc_calls(p, PROCESS_STORE, store_client_channel(store));
@@ -102,10 +110,14 @@ int proc_relay(struct proc *p)
 	if (on_reload(&r, p->bundle, &err) < 0)
 		die(EX_CONFIG, "%s", err.text);
 	remote_start(r.remote);
-	proc_serve(p, &(struct proc_hooks){.reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = &r});
+	r.service = relay_service_new(r.remote);
+	relay_service_start(r.service);
+	proc_serve(p, &(struct proc_hooks){
+			      .peer = on_peer, .reload = on_reload, .numbers = on_numbers, .stop = on_stop, .ctx = &r});
 
 	/* loop */
 	relay_run(r.relay);
+	relay_service_free(&r.service);
 	proc_done(p);
 	return EX_OK;
 }

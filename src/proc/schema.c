@@ -41,7 +41,8 @@ RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type)                                                      \
 	F(CONTROL_QUEUE_COMMIT, 11, &queue_commit_type, &queue_id_type)                                                \
 	F(CONTROL_ALARMS, 12, &control_ok_type, &control_alarms_type)                                                  \
-	F(CONTROL_STS, 13, &dir_sts_get_type, &dir_sts_type)
+	F(CONTROL_STS, 13, &dir_sts_get_type, &dir_sts_type)                                                           \
+	F(CONTROL_STS_FETCH, 14, &relay_sts_type, &relay_ok_type)
 
 #define DEFINE(name, number_, request_, reply_)                                                                        \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_};

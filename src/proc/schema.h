@@ -9,6 +9,7 @@
 #include "dns/schema.h"
 #include "engine/rpc.h"
 #include "queue/schema.h"
+#include "relay/schema.h"
 #include "store/schema.h"
 
 /* ---- master to child ---- */
@@ -46,16 +47,17 @@ RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
 #define PROC_FILE_FIELDS(F, S) F(S, bytes, path) F(S, bytes, contents)
 RPC_DECLARE(proc_file, PROC_FILE_FIELDS)
-/* client_...: for relay alone; what smtp_tls_CAfile and smtp_tls_CApath, smtp_tls_cert_file, smtp_tls_key_file,
- * smtp_mta_sts_CAfile hold; so is bounce_templates, of bounce_template_file. */
+/* client_...: for relay alone; the files that main.cf and the transports of master.cf name for it (smtp_tls_CAfile and
+ * so on; all of smtp_tls_CApath as one), and what smtp_mta_sts_CAfile holds; so is bounce_templates, of
+ * bounce_template_file. */
 #define PROC_BUNDLE_FIELDS(F, S)                                                                                       \
 	F(S, bytes, main_cf)                                                                                           \
 	F(S, bytes, master_cf)                                                                                         \
 	F(S, list, files, proc_file)                                                                                   \
 	F(S, bytes, resolv_conf)                                                                                       \
 	F(S, bytes, trust_anchor)                                                                                      \
-	F(S, bytes, client_ca)                                                                                         \
-	F(S, bytes, client_chain) F(S, bytes, client_key) F(S, bytes, client_sts_ca) F(S, bytes, bounce_templates)
+	F(S, list, client_files, proc_file)                                                                            \
+	F(S, bytes, client_sts_ca) F(S, bytes, bounce_templates)
 RPC_DECLARE(proc_bundle, PROC_BUNDLE_FIELDS)
 
 /* A listening socket of the master.cf service `name` (as in master_service.name, unique among type inet); address: as
@@ -151,13 +153,15 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_DIR_CHANGED   control_ok       control_ok         told to directory
  *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
  *      CONTROL_STS           dir_sts_get      dir_sts            relayed to directory
+ *      CONTROL_STS_FETCH     relay_sts        relay_ok           relayed to relay
  *      CONTROL_TABLES        control_ok       control_ok         the files of look-up tables are read again
  *      CONTROL_QUEUE_COMMIT  queue_commit     queue_id           relayed to queue
  *      CONTROL_ALARMS        control_ok       control_alarms
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */
 extern const struct rpc_call CONTROL_STATUS, CONTROL_STOP, CONTROL_RELOAD, CONTROL_RESTART, CONTROL_STORE_STATUS,
 	CONTROL_STORE_FSCK, CONTROL_QUEUE_LIST, CONTROL_QUEUE_ACT, CONTROL_QUEUE_READ, CONTROL_DIR_CHANGED,
-	CONTROL_PROBE, CONTROL_DNS_LOOKUP, CONTROL_TABLES, CONTROL_QUEUE_COMMIT, CONTROL_ALARMS, CONTROL_STS;
+	CONTROL_PROBE, CONTROL_DNS_LOOKUP, CONTROL_TABLES, CONTROL_QUEUE_COMMIT, CONTROL_ALARMS, CONTROL_STS,
+	CONTROL_STS_FETCH;
 extern const struct rpc_call CONTROL_CALLS[];
 
 #endif

@@ -13,6 +13,7 @@
 #include "relay/private.h"
 #include "relay/remote.h"
 #include "relay/site.h"
+#include "relay/transport.h"
 #include <time.h>
 
 /* Attempts and their bytes that are held in memory at a time. */
@@ -45,6 +46,17 @@ static void sites_trim(struct dispatch *d)
 	}
 }
 
+static struct lane *lane_of(struct dispatch *d, struct str transport)
+{
+	struct lane *l = map_get(d->lanes, transport);
+
+	if (!l) {
+		l = NEW(struct lane);
+		map_set(d->lanes, transport, l);
+	}
+	return l;
+}
+
 static struct site *site_of(struct dispatch *d, const struct conf *c, struct str transport, struct str nexthop)
 {
 	size_t len = transport.len + 1 + nexthop.len;
@@ -63,6 +75,7 @@ static struct site *site_of(struct dispatch *d, const struct conf *c, struct str
 		s = NEW(struct site);
 		s->key = key;
 		s->key_len = len;
+		s->lane = lane_of(d, transport);
 		site_configure(s, c);
 		s->window = s->initial;
 		map_set(d->sites, str_of(key, len), s);
@@ -83,6 +96,21 @@ static void site_list(struct dispatch *d, struct site *s)
 		pthread_cond_broadcast(&d->work);
 	} else {
 		vec_push(&d->ready, s);
+	}
+}
+
+/* A delivery of the lane has ended, or will not begin: the next site that could begin one may. */
+static void lane_wake(struct dispatch *d, struct lane *l)
+{
+	while (l->full.n > 0 && !lane_is_full(l)) {
+		struct site *s = l->full.v[0];
+		size_t before = d->ready.n;
+
+		vec_remove(&l->full, 0);
+		s->listed = false;
+		site_list(d, s);
+		if (d->ready.n > before)
+			return;
 	}
 }
 
@@ -217,6 +245,7 @@ bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back)
 	if (j->kind == JOB_SMTP || j->kind == JOB_LMTP) {
 		struct site *s = site_of(d, attempt_conf(a, j->transport), j->transport, j->nexthop);
 
+		s->lane->limit = transport_limit(a->transports, a->conf, j->transport);
 		if (site_is_dead(s)) {
 			job_suspend(d, j, s);
 		} else if (may_give_back && s->waiting >= SITE_WAITING_MAX) {
@@ -354,6 +383,7 @@ static void site_job_run(struct relay *r, struct job *j)
 	pthread_mutex_lock(&d->lock);
 	d->remote_running--;
 	s->busy--;
+	s->lane->busy--;
 	if (s->rate_delay > 0)
 		s->next_ms = clock_ms() + s->rate_delay;
 	if (!skipped) {
@@ -370,6 +400,7 @@ static void site_job_run(struct relay *r, struct job *j)
 	if (site_is_dead(s))
 		site_suspend_all(d, s);
 	site_list(d, s);
+	lane_wake(d, s->lane);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -396,7 +427,7 @@ static void job_run(struct relay *r, struct job *j)
 
 /* ---- threads -------------------------------------------------------------------------------------------- */
 
-/* Sites that have died since, or may do less at a time, leave the line. */
+/* Sites that have died since, or may do less at a time, leave the line; those of a full lane wait there. */
 static struct site *site_in_turn(struct dispatch *d)
 {
 	while (d->ready.n > 0) {
@@ -405,10 +436,15 @@ static struct site *site_in_turn(struct dispatch *d)
 		if (d->ready_at >= d->ready.n)
 			d->ready_at = 0;
 		s = d->ready.v[d->ready_at];
-		if (site_may_begin(s))
+		if (site_may_begin(s) && !lane_is_full(s->lane))
 			return s;
 		vec_remove(&d->ready, d->ready_at);
+		if (site_may_begin(s)) {
+			vec_push(&s->lane->full, s);
+			continue;
+		}
 		s->listed = false;
+		lane_wake(d, s->lane);
 	}
 	return NULL;
 }
@@ -427,6 +463,7 @@ static struct job *site_job_take(struct dispatch *d)
 		s->last = NULL;
 	s->waiting--;
 	s->busy++;
+	s->lane->busy++;
 	d->remote_running++;
 	if (s->rate_delay > 0)
 		s->next_ms = clock_ms() + s->rate_delay;
@@ -437,6 +474,7 @@ static struct job *site_job_take(struct dispatch *d)
 		s->listed = false;
 		site_list(d, s);
 	}
+	lane_wake(d, s->lane);
 	return j;
 }
 
@@ -647,6 +685,7 @@ void dispatch_init(struct relay *r, unsigned thread_limit)
 	pthread_cond_init(&d->room, &attr);
 	pthread_condattr_destroy(&attr);
 	d->sites = map_new();
+	d->lanes = map_new();
 	d->downs = downs_new();
 	d->thread_limit = thread_limit;
 }
@@ -699,6 +738,11 @@ void dispatch_release(struct relay *r)
 		site_free(value);
 	}
 	map_free(&d->sites);
+	for (size_t at = 0; map_next(d->lanes, &at, &key, &value);) {
+		vec_release(&((struct lane *)value)->full);
+		free(value);
+	}
+	map_free(&d->lanes);
 	downs_free(&d->downs);
 	vec_release(&d->ready);
 	vec_release(&d->timed);

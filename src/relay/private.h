@@ -95,7 +95,7 @@ struct dispatch {
 	pthread_cond_t room;			/* something was done */
 	struct attempt *fresh, *fresh_last;	/* to be divided */
 	struct job *free_jobs, *free_jobs_last; /* that no site limits */
-	struct map *sites;
+	struct map *sites, *lanes;
 	struct downs *downs;
 	VEC(struct site *) ready, timed; /* with something to do now; when their pause is over */
 	size_t ready_at;		 /* whose turn it is */

@@ -12,6 +12,8 @@
 #include "relay/cache.h"
 #include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
+#include "relay/tls_files.h"
+#include "relay/tls_sessions.h"
 #include <errno.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -22,9 +24,10 @@ struct remote {
 	struct mx_self *self;
 	struct conn_cache *cache;
 	struct mx_dns dns;
-	struct sts *sts;      /* or NULL */
-	pthread_mutex_t lock; /* the four below */
-	SSL_CTX *tls, *tls_sts;
+	struct sts *sts; /* or NULL */
+	struct tls_sessions *sessions;
+	pthread_mutex_t lock; /* the three below */
+	struct tls_files *tls;
 	struct conf *lmtp_base, *lmtp; /* remote_conf_lmtp(lmtp_base) == lmtp */
 	int stop_fd;		       /* eventfd: readable once remote_stop() was called */
 };
@@ -50,7 +53,8 @@ struct remote *remote_new(const struct remote_env *env)
 		r->dns = (struct mx_dns){.lookup = ask_dns, .ctx = env->dns};
 	if (env->directory != NULL && r->dns.lookup != NULL)
 		r->sts = sts_new(&r->dns, env->directory, r->stop_fd);
-	r->tls = smtpc_tls_context_new(&(struct remote_tls_files){.ca_pem = STR("")}, NULL);
+	r->tls = tls_files_new(&(struct remote_tls_files){0});
+	r->sessions = tls_sessions_new();
 	return r;
 }
 
@@ -63,8 +67,8 @@ void remote_free(struct remote **r)
 	mx_self_free(&(*r)->self);
 	conf_unref(&(*r)->lmtp_base);
 	conf_unref(&(*r)->lmtp);
-	SSL_CTX_free((*r)->tls);
-	SSL_CTX_free((*r)->tls_sts);
+	tls_files_unref(&(*r)->tls);
+	tls_sessions_free(&(*r)->sessions);
 	pthread_mutex_destroy(&(*r)->lock);
 	fd_close(&(*r)->stop_fd);
 	free(*r);
@@ -87,41 +91,51 @@ void remote_start(struct remote *r)
 		sts_start(r->sts);
 }
 
-/* Like the other one, with what MTA-STS trusts. */
-static int sts_context(const struct remote_tls_files *files, SSL_CTX **ctx_r, struct err *err)
+int remote_sts_fetch(struct remote *r, struct str domain, struct err *err)
 {
-	struct remote_tls_files with = *files;
-	struct arena arena;
-
-	arena_init(&arena);
-	with.ca_pem = arena_printf(&arena, "%.*s\n%.*s", STR_ARG(files->sts_ca_pem), STR_ARG(files->ca_pem));
-	if (str_trim(with.ca_pem).len == 0)
-		with.ca_pem = STR("");
-	*ctx_r = smtpc_tls_context_new(&with, err);
-	arena_release(&arena);
-	return *ctx_r != NULL ? 0 : -1;
+	if (r->sts == NULL)
+		return err_set(err, ERR_TEMP, "", "smtp_mta_sts = no: policies are not fetched");
+	return sts_fetch_now(r->sts, domain, err);
 }
 
-int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err)
+/* Each configuration that deliveries will come with. */
+static int check_conf(struct tls_files *files, const struct conf *conf, struct err *err)
 {
-	SSL_CTX *ctx = smtpc_tls_context_new(files, err), *sts = NULL, *before, *sts_before;
+	SSL_CTX *ctx;
 
-	if (ctx == NULL)
+	if (tls_parameters_check(conf, err) < 0 || (ctx = tls_files_context(files, conf, false, err)) == NULL)
 		return -1;
-	if (r->sts != NULL && sts_context(files, &sts, err) < 0) {
-		SSL_CTX_free(ctx);
+	SSL_CTX_free(ctx);
+	return 0;
+}
+
+static int check_confs(struct tls_files *files, const struct remote_tls_files *from, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < from->conf_count && rc == 0; i++)
+		rc = check_conf(files, from->confs[i], err);
+	return rc;
+}
+
+int remote_tls_files(struct remote *r, const struct remote_tls_files *from, struct err *err)
+{
+	struct tls_files *files = tls_files_new(from), *before;
+	SSL_CTX *sts = NULL;
+
+	if (check_confs(files, from, err) < 0 ||
+	    (r->sts != NULL && (sts = tls_files_context(files, from->confs[0], true, err)) == NULL)) {
+		tls_files_unref(&files);
 		return -1;
 	}
 	if (sts != NULL)
-		sts_configure(r->sts, files->conf, SSL_CTX_get_cert_store(sts));
+		sts_configure(r->sts, from->confs[0], SSL_CTX_get_cert_store(sts));
+	SSL_CTX_free(sts);
 	pthread_mutex_lock(&r->lock);
 	before = r->tls;
-	sts_before = r->tls_sts;
-	r->tls = ctx;
-	r->tls_sts = sts;
+	r->tls = files;
 	pthread_mutex_unlock(&r->lock);
-	SSL_CTX_free(before);
-	SSL_CTX_free(sts_before);
+	tls_files_unref(&before);
 	return 0;
 }
 
@@ -130,16 +144,19 @@ struct sts *smtpc_sts(const struct smtpc_try *t)
 	return t->remote->sts;
 }
 
-SSL_CTX *smtpc_tls_context(const struct smtpc_try *t)
+struct tls_files *smtpc_tls_files(const struct smtpc_try *t)
 {
-	SSL_CTX *ctx;
+	struct tls_files *files;
 
 	pthread_mutex_lock(&t->remote->lock);
-	ctx = t->sts_mode != STS_NONE ? t->remote->tls_sts : t->remote->tls;
-	if (ctx != NULL)
-		SSL_CTX_up_ref(ctx);
+	files = tls_files_ref(t->remote->tls);
 	pthread_mutex_unlock(&t->remote->lock);
-	return ctx;
+	return files;
+}
+
+struct tls_sessions *smtpc_tls_sessions(const struct smtpc_try *t)
+{
+	return t->remote->sessions;
 }
 
 const struct mx_dns *smtpc_dns(const struct smtpc_try *t)
@@ -231,19 +248,41 @@ static void conn_name(struct smtpc_conn *c, const struct mx_host *host, const st
 		snprintf(c->relay, sizeof(c->relay), "%s", c->peer);
 }
 
-/* The address to send from, or NULL. */
-static const struct net_addr *bind_address(const struct conf *conf, const struct net_addr *to, struct net_addr *from)
+/* The address to send from, or NULL: any. */
+static int bind_address(const struct conf *conf, const struct net_addr *to, struct net_addr *from,
+			const struct net_addr **from_r, struct err *err)
 {
-	struct str text = to->any.sa_family == AF_INET ? conf->smtp_bind_address : conf->smtp_bind_address6;
+	bool v4 = to->any.sa_family == AF_INET;
+	struct str text = v4 ? conf->smtp_bind_address : conf->smtp_bind_address6;
+	const char *name = v4 ? "smtp_bind_address" : "smtp_bind_address6";
 
-	return text.len > 0 && net_addr_parse(text, 0, from) && from->any.sa_family == to->any.sa_family ? from : NULL;
+	*from_r = NULL;
+	if (text.len == 0)
+		return 0;
+	if (net_addr_parse(text, 0, from) && from->any.sa_family == to->any.sa_family)
+		*from_r = from;
+	else if (conf->smtp_bind_address_enforce)
+		return err_set(err, ERR_TEMP, "4.3.5", "%s = %.*s is no such address", name, STR_ARG(text));
+	else
+		log_warning("%s = %.*s is no such address: mail leaves from any", name, STR_ARG(text));
+	return 0;
+}
+
+static int connect_from(struct smtpc_try *t, const struct net_addr *to, struct err *err)
+{
+	const struct net_addr *from;
+	struct net_addr hold;
+
+	if (bind_address(t->conf, to, &hold, &from, err) < 0)
+		return -1;
+	return smtpc_connect(to, from, t->conf->smtp_bind_address_enforce, t->remote->stop_fd,
+			     t->conf->smtp_connect_timeout, err);
 }
 
 static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n)
 {
 	const struct mx_host *host = t->host;
 	struct arena *arena = t->job->arena;
-	struct net_addr from;
 	struct smtpc_conn *c;
 	struct err err = ERR_NONE;
 	int fd;
@@ -254,8 +293,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	else if (n->path)
 		fd = smtpc_connect_path(arena_strz(arena, n->host), &err);
 	else
-		fd = smtpc_connect(&host->addr, bind_address(t->conf, &host->addr, &from), t->remote->stop_fd,
-				   t->conf->smtp_connect_timeout, &err);
+		fd = connect_from(t, &host->addr, &err);
 	c = smtpc_conn_new(fd, t->remote->stop_fd);
 	c->conf = t->conf;
 	c->lmtp = t->job->lmtp;
@@ -276,18 +314,12 @@ static struct str cache_key(const struct smtpc_try *t, const struct nexthop *n)
 {
 	char text[NET_ADDR_TEXT];
 	struct remote_job *job = t->job;
-	const struct smtpc_tls_policy *p = t->policy;
-	/* A certificate may have been matched with the nexthop. */
-	struct str matched = p->level > TLS_LEVEL_ENCRYPT ? t->nexthop : STR("");
 
 	return arena_printf(
-		job->arena, "%.*s|%d|%.*s|%s|%u|%d|%d|%d|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s",
-		STR_ARG(job->transport), job->lmtp, STR_ARG(t->host->name),
-		n->path ? "" : net_addr_text(&t->host->addr, text), n->port, (int)p->level, t->effective,
-		(int)t->sts_mode, STR_ARG(p->match), STR_ARG(p->protocols), STR_ARG(p->ciphers), STR_ARG(p->servername),
-		STR_ARG(matched), STR_ARG(t->login), STR_ARG(t->conf->smtp_discard_ehlo_keywords),
-		STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
-		STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")));
+		job->arena, "%.*s|%d|%.*s|%s|%u|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s", STR_ARG(job->transport), job->lmtp,
+		STR_ARG(t->host->name), n->path ? "" : net_addr_text(&t->host->addr, text), n->port, STR_ARG(t->login),
+		STR_ARG(t->discard), STR_ARG(t->conf->smtp_helo_name), STR_ARG(t->conf->smtp_bind_address),
+		STR_ARG(t->conf->smtp_bind_address6), STR_ARG(n->path ? n->host : STR("")), STR_ARG(smtpc_tls_key(t)));
 }
 
 static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
@@ -298,6 +330,8 @@ static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
 
 	while (!keep && conf_list_next(&list, &item))
 		keep = str_ieq(item, t->nexthop);
+	if (c->ssl != NULL && !t->policy->reuse)
+		return false;
 	return keep && conf->smtp_connection_cache_time_limit > 0 &&
 	       (conf->smtp_connection_reuse_count_limit == 0 ||
 		c->messages < (uint64_t)conf->smtp_connection_reuse_count_limit) &&
@@ -393,10 +427,11 @@ static bool mail_over_kept(struct smtpc_try *t, struct str key)
 static bool try_host(struct smtpc_try *t, const struct nexthop *n)
 {
 	int64_t from = clock_us();
-	struct str key = cache_key(t, n);
 	struct smtpc_conn *c;
+	struct str key;
 	bool greeted;
 
+	key = t->key = cache_key(t, n);
 	if (mail_over_kept(t, key)) {
 		t->job->site = SITE_OK;
 		return true;
@@ -462,7 +497,7 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		return;
 	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {
 		t->host = &list.v[i];
-		if (smtpc_tls_host(t, n.port) < 0 || smtpc_sasl_find(t) < 0)
+		if (smtpc_tls_host(t, n.port) < 0 || smtpc_sasl_find(t) < 0 || smtpc_discard_find(t) < 0)
 			continue;
 		t->final = last && (i + 1 == list.n || (limit > 0 && sessions + 1 >= limit));
 		sessions += try_host(t, &n);
@@ -534,6 +569,8 @@ void remote_deliver(struct remote *r, struct remote_job *job)
 		.relay = STR("none"),
 		.login = STR(""),
 		.password = STR(""),
+		.key = STR(""),
+		.discard = STR(""),
 	};
 
 	job_clear(job);

@@ -81,9 +81,10 @@ struct remote_env {
 	int (*dns_lookup)(void *ctx, struct str name, enum dns_type type, struct arena *arena,
 			  struct dns_answer *answer_r, struct err *err);
 	void *dns_ctx;
-	/* The value of `key` in the tables that `parameter` names: 1 found, 0 not, -1 with err (try again later). */
-	int (*lookup)(void *ctx, struct str parameter, struct str key, struct arena *arena, struct str *value_r,
-		      struct err *err);
+	/* The value of `key` in the tables of the list, which is the parameter's here: 1 found, 0 not, -1 with err (try
+	 * again later). */
+	int (*lookup)(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
+		      struct str *value_r, struct err *err);
 	void *lookup_ctx;
 	/* Connects to a UNIX socket; NULL: by its name, here. Descriptor (non-blocking), or -1 with err. */
 	int (*connect_path)(void *ctx, struct str path, int64_t timeout_ms, struct err *err);
@@ -94,19 +95,28 @@ struct remote_env {
 /* Before the jail: looks at the addresses of this machine. env is copied. */
 struct remote *remote_new(const struct remote_env *env);
 void remote_free(struct remote **r);
-/* Files that the configuration names: certificates that are trusted (smtp_tls_CAfile, smtp_tls_CApath), our own chain
- * and key; contents, each "" for none. For connections made from now on. -1 with err: they cannot be used, and what was
- * there stays. */
+/* What the configurations name, and a jailed process cannot open, by its path: certificates that are trusted
+ * (smtp_tls_CAfile; of smtp_tls_CApath, by the directory's name, all its files in one), our own chains and keys, trust
+ * anchors. For connections made from now on. -1 with err: they cannot be used, and what was there stays. */
+struct remote_file {
+	struct str path, contents;
+};
 struct remote_tls_files {
-	struct str ca_pem, chain_pem, key_pem;
-	struct str sts_ca_pem; /* certificates that MTA-STS trusts, besides ca_pem */
-	struct conf *conf;     /* MTA-STS' numbers, where it is used: a reference is taken */
+	const struct remote_file *v;
+	size_t n;
+	struct str sts_ca_pem; /* certificates that MTA-STS trusts, besides smtp_tls_CAfile */
+	/* Those that jobs will come with, which are checked; first main.cf's, of which a reference is taken. */
+	struct conf *const *confs;
+	size_t conf_count;
 };
 int remote_tls_files(struct remote *r, const struct remote_tls_files *files, struct err *err) WARN_UNUSED;
 /* Hands the job's message to its recipients. Blocks. Every recipient has an outcome afterwards. */
 void remote_deliver(struct remote *r, struct remote_job *job);
 /* Inside the jail: MTA-STS policies are fetched again when they are due. */
 void remote_start(struct remote *r);
+/* Fetches the MTA-STS policy of a domain (A-labels, lower case) now, and keeps it. -1 with err: ERR_NOT_FOUND, the
+ * domain has none; ERR_TEMP, it cannot be had, and why. Blocks. */
+int remote_sts_fetch(struct remote *r, struct str domain, struct err *err) WARN_UNUSED;
 /* The system stops: waits under way end at once, but for those behind the end of data. Any thread. */
 void remote_stop(struct remote *r);
 

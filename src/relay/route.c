@@ -32,33 +32,25 @@ static struct job *job_new(struct attempt *a, enum job_kind kind)
 	return j;
 }
 
-/* Names of Postfix's master.cf that speak to programs or files. Whoever has another name is a client of SMTP. */
-static const char *const not_by_network[] = {
-	"local", "virtual",	      "store",	 "uucp",   "pipe",    "maildrop", "cyrus",
-	"bsmtp", "scalemail-backend", "mailman", "ifmail", "procmail"};
-
-static enum job_kind kind_by_name(struct str transport)
-{
-	if (str_ieq(transport, STR("error")))
-		return JOB_ERROR;
-	if (str_ieq(transport, STR("discard")))
-		return JOB_DISCARD;
-	if (str_ieq(transport, STR("retry")))
-		return JOB_RETRY;
-	for (size_t i = 0; i < ARRAY_SIZE(not_by_network); i++)
-		if (str_ieq(transport, str_from(not_by_network[i])))
-			return JOB_UNAVAILABLE;
-	return str_istarts(transport, STR("lmtp")) ? JOB_LMTP : JOB_SMTP;
-}
-
-/* What a service of master.cf does says its command (error(8) is also "retry"); names that are not there are ours. */
+/* The store has what is ours; what is not, and is sent there, nobody can deliver. */
 static enum job_kind kind_of(const struct attempt *a, struct str transport)
 {
-	const struct transport *t = transports_find(a->transports, transport);
-
-	if (t && str_eq(t->command, STR("error")))
-		return str_ieq(transport, STR("retry")) ? JOB_RETRY : JOB_ERROR;
-	return kind_by_name(t ? t->command : transport);
+	switch (transport_kind(a->transports, transport)) {
+	case TRANSPORT_SMTP:
+		return JOB_SMTP;
+	case TRANSPORT_LMTP:
+		return JOB_LMTP;
+	case TRANSPORT_ERROR:
+		return JOB_ERROR;
+	case TRANSPORT_DISCARD:
+		return JOB_DISCARD;
+	case TRANSPORT_RETRY:
+		return JOB_RETRY;
+	case TRANSPORT_UNKNOWN:
+	case TRANSPORT_STORE:
+		break;
+	}
+	return JOB_UNAVAILABLE;
 }
 
 static size_t recipient_limit(struct attempt *a, struct str transport)

@@ -5,6 +5,7 @@
 #ifndef RELAY_SITE_H
 #define RELAY_SITE_H
 
+#include "base/vec.h"
 #include "config/conf.h"
 
 struct job;
@@ -14,12 +15,21 @@ struct feedback { /* n, n / concurrency or n / sqrt_concurrency */
 	enum { FIXED, BY_CONCURRENCY, BY_SQUARE_ROOT } by;
 };
 
+/* What all sites of a transport share: so many deliveries at a time as its line of master.cf allows (maxproc). A site
+ * whose turn comes while the lane is full waits here, and not in the line of those that may begin. Invariant: where one
+ * waits here and a delivery may begin, another site of the lane is in that line. */
+struct lane {
+	unsigned busy, limit; /* limit 0: none */
+	VEC(struct site *) full;
+};
+
 struct site {
+	struct lane *lane;
 	char *key; /* transport NUL nexthop; also the map's */
 	size_t key_len;
 	struct job *first, *last;
 	unsigned waiting, busy;
-	bool listed; /* in ready or timed */
+	bool listed; /* in ready, timed or its lane's full */
 	double window, success, failure, cohorts;
 	double limit, initial, cohort_limit;
 	struct feedback up, down;
@@ -44,6 +54,11 @@ void site_free(struct site *s);
 static inline bool site_may_begin(const struct site *s)
 {
 	return s->waiting > 0 && (double)s->busy < s->window;
+}
+
+static inline bool lane_is_full(const struct lane *l)
+{
+	return l->limit > 0 && l->busy >= l->limit;
 }
 
 #endif

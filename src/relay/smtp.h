@@ -90,9 +90,9 @@ void smtpc_record(struct smtpc_conn *c, bool on);
 /* smtp_io.c. Deadlines are clock_ms() values. */
 struct smtpc_conn *smtpc_conn_new(int fd, int stop_fd);
 void smtpc_conn_free(struct smtpc_conn **c); /* closes, without a word */
-/* A connected socket, or -1 with err (and c->io_error). bind_to: NULL for any. */
-int smtpc_connect(const struct net_addr *to, const struct net_addr *bind_to, int stop_fd, int64_t timeout_ms,
-		  struct err *err) WARN_UNUSED;
+/* A connected socket, or -1 with err. bind_to: NULL for any; `enforce`: that one or none. */
+int smtpc_connect(const struct net_addr *to, const struct net_addr *bind_to, bool enforce, int stop_fd,
+		  int64_t timeout_ms, struct err *err) WARN_UNUSED;
 int smtpc_connect_path(const char *path, struct err *err) WARN_UNUSED;
 /* Puts a line (CRLF is added) into the output; a control character in it becomes '?'. Nothing leaves before
  * smtpc_flush() or smtpc_read_reply(). */
@@ -157,7 +157,9 @@ struct smtpc_try {
 	int effective;				   /* enum tls_level at this host */
 	const struct dns_record *tlsa;		   /* of this host, proven */
 	size_t tlsa_count;
-	bool tls_failed; /* its hand-shake */
+	bool tls_failed;    /* its hand-shake */
+	struct str key;	    /* what connections to t->host may be shared by */
+	struct str discard; /* extensions that t->host is not believed to have */
 	struct str password;
 	struct str login; /* user name for this host, or "": part of what connections are shared by */
 	/* Why not everybody has an outcome yet: the last word of the hosts tried. */
@@ -175,6 +177,8 @@ struct str smtpc_said(const struct smtpc_try *t, const struct smtpc_conn *c, con
 
 /* Greeting to log-in. 1: ready for mail; 0: this host does not serve us (noted); -1: I/O (noted). */
 int smtpc_hello(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
+/* Which extensions t->host is not believed to have. -1: noted; the host cannot be tried now. */
+int smtpc_discard_find(struct smtpc_try *t) WARN_UNUSED;
 /* EHLO, HELO or LHLO alone. Results as smtpc_hello(). */
 int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
 /* smtp_sasl.c: whom to log in as at t->host. -1: noted; the host cannot be tried now. */

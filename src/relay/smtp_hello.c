@@ -46,9 +46,33 @@ static int refused(struct smtpc_try *t, struct smtpc_conn *c, bool may_be_perman
 
 /* ---- EHLO ---- */
 
-static bool is_discarded(const struct conf *conf, struct str keyword)
+int smtpc_discard_find(struct smtpc_try *t)
 {
-	struct str list = conf->smtp_discard_ehlo_keywords, item;
+	const struct remote_env *env = smtpc_env(t);
+	struct str list = t->conf->smtp_discard_ehlo_keyword_address_maps, value;
+	char text[NET_ADDR_TEXT];
+	struct err err = ERR_NONE;
+	int rc = 0;
+
+	t->discard = t->conf->smtp_discard_ehlo_keywords;
+	if (list.len == 0 || env->lookup == NULL || t->host->addr.len == 0)
+		return 0;
+	rc = env->lookup(env->lookup_ctx, STR("smtp_discard_ehlo_keyword_address_maps"), list,
+			 str_from(net_addr_text(&t->host->addr, text)), t->job->arena, &value, &err);
+	if (rc < 0) {
+		smtpc_note(t, false, STR("4.3.0"),
+			   arena_printf(t->job->arena, "smtp_discard_ehlo_keyword_address_maps: %s", err.text), NULL,
+			   false);
+		return -1;
+	}
+	if (rc > 0)
+		t->discard = value;
+	return 0;
+}
+
+static bool is_discarded(struct str list, struct str keyword)
+{
+	struct str item;
 
 	while (conf_list_next(&list, &item))
 		if (str_ieq(item, keyword))
@@ -65,7 +89,7 @@ static void take_auth(struct smtpc_conn *c, struct str mechanisms)
 		 STR_ARG(mechanisms));
 }
 
-static void take_keyword(struct smtpc_conn *c, struct str line)
+static void take_keyword(const struct smtpc_try *t, struct smtpc_conn *c, struct str line)
 {
 	static const struct {
 		struct str keyword;
@@ -81,7 +105,7 @@ static void take_keyword(struct smtpc_conn *c, struct str line)
 		     {STR("DELIVERBY"), SMTP_DELIVERBY}};
 	struct str keyword, rest = line;
 
-	if (!str_token(&rest, " =", &keyword) || is_discarded(c->conf, keyword))
+	if (!str_token(&rest, " =", &keyword) || is_discarded(t->discard, keyword))
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (str_ieq(keyword, known[i].keyword))
@@ -101,7 +125,7 @@ static void take_keyword(struct smtpc_conn *c, struct str line)
 		take_auth(c, rest);
 }
 
-static void take_features(struct smtpc_conn *c)
+static void take_features(const struct smtpc_try *t, struct smtpc_conn *c)
 {
 	struct str rest = buf_str(&c->reply.lines), line;
 	bool first = true;
@@ -113,7 +137,7 @@ static void take_features(struct smtpc_conn *c)
 		bool more = str_split(rest, '\n', &line, &rest);
 
 		if (!first)
-			take_keyword(c, line);
+			take_keyword(t, c, line);
 		first = false;
 		if (!more)
 			break;
@@ -156,7 +180,7 @@ int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c)
 		if (c->reply.code / 100 == 2) {
 			if (t->loop_check && !c->lmtp && says_our_name(c))
 				return loops_back(t, c);
-			take_features(c);
+			take_features(t, c);
 			return 1;
 		}
 		/* RFC 5321 3.2: a server that knows no EHLO says 5xx. Under TLS there is one that does. */

@@ -1,6 +1,7 @@
 /* Bytes to and from a server, with deadlines. The socket never blocks; poll(2) does, and never longer than the
  * deadline of the step. A server that sends a byte a second does not move a deadline. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "os/fd.h"
 #include "os/net.h"
@@ -393,8 +394,8 @@ static int connect_wait(int fd, int stop_fd, int64_t timeout_ms)
 	return why == 0 ? 0 : -1;
 }
 
-int smtpc_connect(const struct net_addr *to, const struct net_addr *bind_to, int stop_fd, int64_t timeout_ms,
-		  struct err *err)
+int smtpc_connect(const struct net_addr *to, const struct net_addr *bind_to, bool enforce, int stop_fd,
+		  int64_t timeout_ms, struct err *err)
 {
 	int fd = socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int one = 1;
@@ -406,8 +407,11 @@ int smtpc_connect(const struct net_addr *to, const struct net_addr *bind_to, int
 		char text[NET_ADDR_TEXT];
 
 		err_errno(err, "cannot send from %s", net_addr_text(bind_to, text));
-		fd_close(&fd);
-		return -1;
+		if (enforce) {
+			fd_close(&fd);
+			return -1;
+		}
+		log_warning("%s: mail leaves from any address", err->text);
 	}
 	if (connect(fd, &to->any, to->len) < 0 && (errno != EINPROGRESS || connect_wait(fd, stop_fd, timeout_ms) < 0)) {
 		err_set(err, ERR_TEMP, "4.4.1", "%s", strerror(errno));

@@ -30,7 +30,8 @@ static int lookup(struct smtpc_try *t, struct str key, struct str *value_r, stru
 
 	if (key.len == 0)
 		return 0;
-	return env->lookup(env->lookup_ctx, STR("smtp_sasl_password_maps"), key, t->job->arena, value_r, err);
+	return env->lookup(env->lookup_ctx, STR("smtp_sasl_password_maps"), t->conf->smtp_sasl_password_maps, key,
+			   t->job->arena, value_r, err);
 }
 
 void smtpc_sasl_forget(struct smtpc_try *t)

@@ -58,6 +58,7 @@ static const struct smtpc_tls_policy *enforced(const struct smtpc_try *t)
 	*p = *t->policy_all;
 	p->level = TLS_LEVEL_VERIFY;
 	p->protocols = t->conf->smtp_tls_mandatory_protocols;
+	p->grade = (enum tls_grade)t->conf->smtp_tls_mandatory_ciphers;
 	p->match = p->servername = STR("hostname");
 	return p;
 }
@@ -68,7 +69,9 @@ int smtpc_sts_host(struct smtpc_try *t)
 	bool named;
 
 	t->sts_mode = STS_NONE;
-	if (t->sts == NULL || smtpc_is_dane(t))
+	/* RFC 8461 2: DANE goes before it. TLSA records of a host whose MX record is not proven protect from nobody who
+	 * can forge that one, so they stand behind a policy that is enforced. */
+	if (t->sts == NULL || (smtpc_is_dane(t) && (t->host->secure || t->sts->policy.mode != STS_ENFORCE)))
 		return 0;
 	named = sts_policy_names(&t->sts->policy, t->host->name, arena);
 	t->sts_mode = t->sts->policy.mode;

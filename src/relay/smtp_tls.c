@@ -13,159 +13,25 @@
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/log.h"
-#include "base/mem.h"
-#include "base/vec.h"
 #include "engine/tls.h"
 #include "relay/smtp_sts.h"
+#include "relay/tls_files.h"
+#include "relay/tls_sessions.h"
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-/* ---- the context ---- */
-
-static BIO *memory_bio(struct str pem)
-{
-	return BIO_new_mem_buf(pem.ptr, (int)pem.len);
-}
-
-/* Every certificate that can be read is trusted; what is between them is not. */
-static int add_trusted(SSL_CTX *ctx, struct str pem, struct err *err)
-{
-	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-	BIO *bio;
-	X509 *cert;
-	size_t count = 0;
-
-	if (pem.len == 0)
-		return 0;
-	bio = memory_bio(pem);
-	while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-		X509_STORE_add_cert(store, cert);
-		X509_free(cert);
-		count++;
-	}
-	BIO_free(bio);
-	ERR_clear_error();
-	return count > 0 ? 0 : err_set(err, ERR_PERM, "", "smtp_tls_CAfile: there is no certificate in it");
-}
-
-static int add_own(SSL_CTX *ctx, struct str chain, struct str key, struct err *err)
-{
-	BIO *bio;
-	X509 *cert;
-	EVP_PKEY *private;
-	int ok;
-
-	if (chain.len == 0)
-		return 0;
-	bio = memory_bio(chain);
-	cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-	ok = cert != NULL && SSL_CTX_use_certificate(ctx, cert) == 1;
-	X509_free(cert);
-	while (ok && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
-		ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
-	BIO_free(bio);
-	if (!ok)
-		return tls_failed(err, "smtp_tls_cert_file");
-	ERR_clear_error();
-	bio = memory_bio(key);
-	private = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
-	BIO_free(bio);
-	ok = private != NULL && SSL_CTX_use_PrivateKey(ctx, private) == 1 && SSL_CTX_check_private_key(ctx) == 1;
-	EVP_PKEY_free(private);
-	return ok ? 0 : tls_failed(err, "smtp_tls_key_file");
-}
-
-SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err *err)
-{
-	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-
-	if (ctx == NULL) {
-		tls_failed(err, "TLS");
-		return NULL;
-	}
-	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-				      SSL_MODE_AUTO_RETRY | SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL); /* the result is looked at, the hand-shake goes on */
-	/* Servers that close without a farewell are many; where a message ends SMTP says itself. */
-	SSL_CTX_set_options(ctx, SSL_OP_IGNORE_UNEXPECTED_EOF | SSL_OP_NO_RENEGOTIATION);
-	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	if (SSL_CTX_dane_enable(ctx) != 1 || add_trusted(ctx, files->ca_pem, err) < 0 ||
-	    add_own(ctx, files->chain_pem, files->key_pem, err) < 0) {
-		SSL_CTX_free(ctx);
-		return NULL;
-	}
-	return ctx;
-}
-
 /* ---- policies ---- */
-
-static const char *const level_names[] = {"none",   "may",    "encrypt", "fingerprint",
-					  "verify", "secure", "dane",	 "dane-only"};
-
-static bool level_parse(struct str text, enum tls_level *level_r)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(level_names); i++)
-		if (str_ieq(text, str_from(level_names[i]))) {
-			*level_r = (enum tls_level)i;
-			return true;
-		}
-	return false;
-}
-
-static void policy_default(const struct conf *conf, enum tls_level level, struct smtpc_tls_policy *p)
-{
-	*p = (struct smtpc_tls_policy){
-		.level = level,
-		.protocols = level > TLS_LEVEL_MAY ? conf->smtp_tls_mandatory_protocols : conf->smtp_tls_protocols,
-		.ciphers = conf->smtp_tls_cipherlist,
-		.match = STR(""),
-		.servername = conf->smtp_tls_servername,
-	};
-	if (level == TLS_LEVEL_FINGERPRINT)
-		p->match = conf->smtp_tls_fingerprint_cert_match;
-	else if (level == TLS_LEVEL_VERIFY)
-		p->match = conf->smtp_tls_verify_cert_match;
-	else if (level == TLS_LEVEL_SECURE)
-		p->match = conf->smtp_tls_secure_cert_match;
-}
-
-/* "secure match=nexthop:dot-nexthop protocols=>=TLSv1.2 servername=hostname". Several match= add up. */
-static bool policy_parse(struct smtpc_try *t, struct str text, struct smtpc_tls_policy *p)
-{
-	struct str word, name, value, match = STR("");
-	enum tls_level level;
-
-	if (!str_token(&text, " \t,", &word) || !level_parse(word, &level))
-		return false;
-	policy_default(t->conf, level, p);
-	while (str_token(&text, " \t,", &word)) {
-		if (!str_split(word, '=', &name, &value))
-			return false;
-		if (str_ieq(name, STR("match")))
-			match = arena_printf(t->job->arena, "%.*s %.*s", STR_ARG(match), STR_ARG(value));
-		else if (str_ieq(name, STR("protocols")))
-			p->protocols = value;
-		else if (str_ieq(name, STR("servername")))
-			p->servername = value;
-		else if (!str_ieq(name, STR("ciphers")) && !str_ieq(name, STR("exclude")))
-			return false;
-	}
-	if (match.len > 0)
-		p->match = match;
-	return true;
-}
 
 /* The nexthop as given, then for a domain its parents. */
 static int policy_lookup(struct smtpc_try *t, struct str *value_r, struct err *err)
 {
 	const struct remote_env *env = smtpc_env(t);
-	struct str key = t->nexthop_full, name = STR("smtp_tls_policy_maps");
+	struct str key = t->nexthop_full, name = STR("smtp_tls_policy_maps"), list = t->conf->smtp_tls_policy_maps;
 	int rc;
 
-	if (t->conf->smtp_tls_policy_maps.len == 0 || env->lookup == NULL)
+	if (list.len == 0 || env->lookup == NULL)
 		return 0;
-	rc = env->lookup(env->lookup_ctx, name, key, t->job->arena, value_r, err);
+	rc = env->lookup(env->lookup_ctx, name, list, key, t->job->arena, value_r, err);
 	if (rc != 0 || !str_eq(t->nexthop, t->nexthop_full))
 		return rc;
 	while (rc == 0) {
@@ -174,7 +40,7 @@ static int policy_lookup(struct smtpc_try *t, struct str *value_r, struct err *e
 		if (dot < 0)
 			return 0;
 		key = str_skip(key, (size_t)dot + 1);
-		rc = env->lookup(env->lookup_ctx, name, key, t->job->arena, value_r, err);
+		rc = env->lookup(env->lookup_ctx, name, list, key, t->job->arena, value_r, err);
 	}
 	return rc;
 }
@@ -193,13 +59,15 @@ int smtpc_tls_policy_find(struct smtpc_try *t)
 		return -1;
 	}
 	if (rc == 0) {
-		policy_default(t->conf, level, p);
-	} else if (!policy_parse(t, value, p)) {
-		smtpc_note(t, false, STR("4.7.5"),
-			   arena_printf(t->job->arena,
-					"client TLS configuration problem: \"%.*s\" for %.*s is no policy",
-					STR_ARG(str_sub(value, 0, 100)), STR_ARG(t->nexthop_full)),
-			   NULL, false);
+		tls_policy_default(t->conf, level, p);
+	} else if (tls_policy_parse(t->conf, value, t->job->arena, p, &err) < 0) {
+		/* Not with less than what was meant, whatever that is. */
+		smtpc_note(
+			t, false, STR("4.7.5"),
+			arena_printf(t->job->arena,
+				     "client TLS configuration problem: \"%.*s\" in smtp_tls_policy_maps for %.*s: %s",
+				     STR_ARG(str_sub(value, 0, 200)), STR_ARG(t->nexthop_full), err.text),
+			NULL, false);
 		return -1;
 	}
 	t->policy = t->policy_all = p;
@@ -227,6 +95,18 @@ static int no_dane(struct smtpc_try *t, const char *why)
 	return -1;
 }
 
+/* In the order of smtp_tls_dane_insecure_mx_policy's words. */
+enum { INSECURE_MX_MAY, INSECURE_MX_ENCRYPT, INSECURE_MX_DANE };
+
+/* Who may be asked for TLSA records: hosts whose addresses DNSSEC proves, and whose MX record it proves or, at the
+ * level dane, need not. */
+static bool has_tlsa_base(const struct smtpc_try *t)
+{
+	return t->host->tlsa_base.len > 0 &&
+	       (t->host->secure ||
+		(t->policy->level == TLS_LEVEL_DANE && t->conf->smtp_tls_dane_insecure_mx_policy != INSECURE_MX_MAY));
+}
+
 static int find_tlsa(struct smtpc_try *t, uint16_t port)
 {
 	struct arena *arena = t->job->arena;
@@ -240,7 +120,7 @@ static int find_tlsa(struct smtpc_try *t, uint16_t port)
 	t->tlsa_count = 0;
 	if (t->policy->level < TLS_LEVEL_DANE)
 		return 0;
-	if (!t->host->secure || t->host->tlsa_base.len == 0)
+	if (!has_tlsa_base(t))
 		return no_dane(t, "its addresses are not secured by DNSSEC");
 	name = arena_printf(arena, "_%u._tcp.%.*s", port, STR_ARG(t->host->tlsa_base));
 	if (smtpc_dns(t)->lookup(smtpc_dns(t)->ctx, name, DNS_TLSA, arena, &answer, &err) < 0 ||
@@ -254,6 +134,10 @@ static int find_tlsa(struct smtpc_try *t, uint16_t port)
 	}
 	if (answer.status != DNS_OK || !answer.secure)
 		return no_dane(t, "there is no TLSA record that DNSSEC proves");
+	if (!t->host->secure && t->conf->smtp_tls_dane_insecure_mx_policy == INSECURE_MX_ENCRYPT) {
+		t->effective = TLS_LEVEL_ENCRYPT;
+		return 0;
+	}
 	t->tlsa = answer.v;
 	t->tlsa_count = answer.n;
 	return 0;
@@ -351,6 +235,12 @@ static bool dane_is_usable(const struct smtpc_try *t)
 	return false;
 }
 
+/* What is resumed was matched with the same records when it was made: they are part of its key. */
+static bool dane_has_matched(const struct smtpc_conn *c)
+{
+	return SSL_session_reused(c->ssl) || SSL_get0_dane_authority(c->ssl, NULL, NULL) >= 0;
+}
+
 /* NULL: it is who it has to be. */
 static const char *peer_problem(struct smtpc_try *t, struct smtpc_conn *c)
 {
@@ -369,8 +259,11 @@ static const char *peer_problem(struct smtpc_try *t, struct smtpc_conn *c)
 	if (result != X509_V_OK)
 		return smtpc_is_dane(t) ? "Server certificate does not match its TLSA records"
 					: "Server certificate not trusted";
-	c->tls_verified = smtpc_is_dane(t) ? SSL_get0_dane_authority(c->ssl, NULL, NULL) >= 0 : cert_has_name(t, cert);
-	return c->tls_verified ? NULL : "Server certificate not verified";
+	if (smtpc_is_dane(t) ? !dane_has_matched(c) : !cert_has_name(t, cert))
+		return "Server certificate not verified";
+	/* Whose MX record was not proven may be somebody else, with records of his own. */
+	c->tls_verified = !smtpc_is_dane(t) || t->host->secure;
+	return NULL;
 }
 
 /* NULL: it is who an MTA-STS policy that is being tested wants it to be. */
@@ -386,37 +279,6 @@ static const char *sts_problem(struct smtpc_try *t, struct smtpc_conn *c)
 }
 
 /* ---- the hand-shake ---- */
-
-static int protocol_number(struct str name)
-{
-	static const struct {
-		struct str name;
-		int number;
-	} known[] = {{STR("TLSv1"), TLS1_VERSION},
-		     {STR("TLSv1.1"), TLS1_1_VERSION},
-		     {STR("TLSv1.2"), TLS1_2_VERSION},
-		     {STR("TLSv1.3"), TLS1_3_VERSION}};
-
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
-		if (str_ieq(name, known[i].name))
-			return known[i].number;
-	return 0;
-}
-
-/* ">=TLSv1.2", "<=TLSv1.3", and the older "!SSLv3", which no OpenSSL of today speaks. */
-static void set_protocols(SSL *ssl, struct str list)
-{
-	struct str item;
-
-	while (str_token(&list, " \t,:", &item)) {
-		int number = protocol_number(str_skip(item, 2));
-
-		if (str_starts(item, STR(">=")) && number)
-			SSL_set_min_proto_version(ssl, number);
-		else if (str_starts(item, STR("<=")) && number)
-			SSL_set_max_proto_version(ssl, number);
-	}
-}
 
 static struct str servername(const struct smtpc_try *t)
 {
@@ -451,24 +313,107 @@ static bool set_dane(struct smtpc_try *t, SSL *ssl)
 	return true;
 }
 
-static bool prepare(struct smtpc_try *t, struct smtpc_conn *c)
+static int set_anchors(struct smtpc_try *t, SSL *ssl, const struct tls_files *files, struct err *err)
+{
+	bool compares = t->effective == TLS_LEVEL_VERIFY || t->effective == TLS_LEVEL_SECURE;
+
+	if (!compares || t->policy->anchors.len == 0)
+		return 0;
+	return tls_files_anchor(files, ssl, t->policy->anchors, err);
+}
+
+static int set_policy(struct smtpc_try *t, SSL *ssl, struct err *err)
 {
 	struct arena *arena = t->job->arena;
-	SSL_CTX *ctx = smtpc_tls_context(t);
-	struct net_addr literal;
-	struct str name = servername(t);
+	struct tls_protocols protocols;
+	struct str ciphers;
 
-	c->ssl = ctx != NULL ? SSL_new(ctx) : NULL;
-	SSL_CTX_free(ctx);
-	if (c->ssl == NULL || SSL_set_fd(c->ssl, c->fd) != 1)
-		return false;
-	set_protocols(c->ssl, t->policy->protocols);
-	SSL_set_verify_depth(c->ssl, (int)t->conf->smtp_tls_scert_verifydepth);
-	if (t->policy->ciphers.len > 0 && SSL_set_cipher_list(c->ssl, arena_strz(arena, t->policy->ciphers)) != 1)
-		return false;
+	if (tls_protocols_parse(t->policy->protocols, &protocols, err) < 0 ||
+	    tls_cipher_list(t->conf, t->policy, arena, &ciphers, err) < 0)
+		return -1;
+	SSL_set_options(ssl, protocols.options);
+	SSL_set_verify_depth(ssl, (int)t->conf->smtp_tls_scert_verifydepth);
+	if ((protocols.min && SSL_set_min_proto_version(ssl, protocols.min) != 1) ||
+	    (protocols.max && SSL_set_max_proto_version(ssl, protocols.max) != 1))
+		return tls_failed(err, "protocols");
+	if (SSL_set_cipher_list(ssl, arena_strz(arena, ciphers)) != 1)
+		return tls_failed(err, "ciphers");
+	return 0;
+}
+
+static int set_peer(struct smtpc_try *t, SSL *ssl, const struct tls_files *files, struct err *err)
+{
+	struct str name = servername(t);
+	struct net_addr literal;
+
 	if (name.len > 0 && !net_addr_parse(name, 0, &literal))
-		SSL_set_tlsext_host_name(c->ssl, arena_strz(arena, name));
-	return set_dane(t, c->ssl);
+		SSL_set_tlsext_host_name(ssl, arena_strz(t->job->arena, name));
+	if (!set_dane(t, ssl))
+		return tls_failed(err, "TLSA records");
+	return set_anchors(t, ssl, files, err);
+}
+
+static int prepare(struct smtpc_try *t, struct smtpc_conn *c, struct err *err)
+{
+	struct tls_files *files = smtpc_tls_files(t);
+	SSL_CTX *ctx = tls_files_context(files, t->conf, t->sts_mode != STS_NONE, err);
+	int rc = -1;
+
+	if (ctx != NULL) {
+		c->ssl = SSL_new(ctx);
+		SSL_CTX_free(ctx);
+		if (c->ssl == NULL || SSL_set_fd(c->ssl, c->fd) != 1)
+			rc = tls_failed(err, "TLS");
+		else if (set_policy(t, c->ssl, err) == 0)
+			rc = set_peer(t, c->ssl, files, err);
+	}
+	if (rc == 0 && t->conf->smtp_tls_session_cache_database.len > 0 && t->conf->smtp_tls_session_cache_timeout > 0)
+		tls_sessions_use(smtpc_tls_sessions(t), c->ssl, t->key, t->conf->smtp_tls_session_cache_timeout);
+	tls_files_unref(&files);
+	return rc;
+}
+
+/* ---- what connections and sessions may be shared by ---- */
+
+static struct str tlsa_text(const struct smtpc_try *t)
+{
+	struct arena *arena = t->job->arena;
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned size = 0;
+	struct buf all, hex;
+	struct str text;
+
+	if (t->tlsa_count == 0)
+		return STR("");
+	buf_init(&all, 1 << 20);
+	buf_init(&hex, 2 * EVP_MAX_MD_SIZE + 1);
+	for (size_t i = 0; i < t->tlsa_count; i++) {
+		const struct dns_record *r = &t->tlsa[i];
+
+		buf_addf(&all, "%u %u %u %zu ", r->usage, r->selector, r->matching, r->data.len);
+		buf_add_str(&all, r->data);
+	}
+	(void)!EVP_Digest(all.ptr, all.len, digest, &size, EVP_sha256(), NULL);
+	hex_encode(&hex, str_of(digest, size));
+	text = arena_printf(arena, "%d %.*s", t->host->secure, STR_ARG(buf_str(&hex)));
+	buf_release(&all);
+	buf_release(&hex);
+	return text;
+}
+
+struct str smtpc_tls_key(const struct smtpc_try *t)
+{
+	const struct smtpc_tls_policy *p = t->policy;
+	/* A certificate may have been matched with the nexthop. */
+	struct str matched = p->level > TLS_LEVEL_ENCRYPT ? t->nexthop : STR("");
+	struct tls_files *files = smtpc_tls_files(t);
+	uint64_t serial = tls_files_serial(files);
+
+	tls_files_unref(&files);
+	return arena_printf(t->job->arena, "%llu|%d|%d|%d|%d|%d|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s|%.*s",
+			    (unsigned long long)serial, (int)p->level, t->effective, (int)t->sts_mode, (int)p->grade,
+			    p->reuse, STR_ARG(p->match), STR_ARG(p->protocols), STR_ARG(p->servername),
+			    STR_ARG(p->exclude), STR_ARG(p->anchors), STR_ARG(matched), STR_ARG(tlsa_text(t)));
 }
 
 static void take_summary(struct smtpc_conn *c)
@@ -487,6 +432,8 @@ static void log_connection(struct smtpc_try *t, struct smtpc_conn *c)
 			    : SSL_get_verify_result(c->ssl) == X509_V_OK ? "Trusted"
 									 : "Untrusted";
 
+	if (t->conf->smtp_tls_loglevel > 1 && SSL_session_reused(c->ssl))
+		log_info("%s: Reusing old session", c->relay);
 	if (t->conf->smtp_tls_loglevel > 0)
 		log_info("%s TLS connection established to %s: %s", trust, c->relay, c->tls_text);
 }
@@ -518,14 +465,13 @@ static int handshake_failed(struct smtpc_try *t, struct smtpc_conn *c)
 
 static int start(struct smtpc_try *t, struct smtpc_conn *c)
 {
+	struct err err = ERR_NONE;
 	const char *problem;
 
 	c->where = "performing the TLS handshake";
-	if (!prepare(t, c)) {
-		struct err err = ERR_NONE;
-
-		tls_failed(&err, "client TLS configuration problem");
-		smtpc_note(t, false, STR("4.7.5"), str_from(err.text), c, false);
+	if (prepare(t, c, &err) < 0) {
+		smtpc_note(t, false, STR("4.7.5"),
+			   arena_printf(t->job->arena, "client TLS configuration problem: %s", err.text), c, false);
 		return smtpc_failed(c, SMTP_IO_LOST), 0;
 	}
 	if (smtpc_handshake(c, clock_ms() + c->conf->smtp_starttls_timeout) < 0)

@@ -3,26 +3,11 @@
 #define RELAY_SMTP_TLS_H
 
 #include "relay/smtp.h"
+#include "relay/tls_policy.h"
 
-/* In the order of smtp_tls_security_level's words. */
-enum tls_level {
-	TLS_LEVEL_NONE,
-	TLS_LEVEL_MAY,
-	TLS_LEVEL_ENCRYPT,
-	TLS_LEVEL_FINGERPRINT,
-	TLS_LEVEL_VERIFY,
-	TLS_LEVEL_SECURE,
-	TLS_LEVEL_DANE,
-	TLS_LEVEL_DANE_ONLY,
-};
+struct tls_files;
+struct tls_sessions;
 
-struct smtpc_tls_policy {
-	enum tls_level level;
-	struct str protocols, ciphers, match, servername;
-};
-
-/* What connections are made from. NULL with err. */
-SSL_CTX *smtpc_tls_context_new(const struct remote_tls_files *files, struct err *err);
 /* The try's policy: smtp_tls_policy_maps, or the parameters. -1: noted; the destination cannot be tried now. */
 int smtpc_tls_policy_find(struct smtpc_try *t) WARN_UNUSED;
 /* Its effective level at t->host, TLSA records included. -1: noted; the host cannot be tried now. */
@@ -33,8 +18,12 @@ bool smtpc_is_dane(const struct smtpc_try *t);
  * set); 0: not with this host (noted; t->tls_failed: the hand-shake was it); -1: I/O. */
 int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
 
-/* remote.c: the context in use (the caller's reference, or NULL), and what the remote was made with. */
-SSL_CTX *smtpc_tls_context(const struct smtpc_try *t);
+/* All of its TLS that makes one connection to t->host different from another. */
+struct str smtpc_tls_key(const struct smtpc_try *t);
+
+/* remote.c: the files in use (the caller's reference), sessions, and what the remote was made with. */
+struct tls_files *smtpc_tls_files(const struct smtpc_try *t);
+struct tls_sessions *smtpc_tls_sessions(const struct smtpc_try *t);
 const struct mx_dns *smtpc_dns(const struct smtpc_try *t);
 const struct remote_env *smtpc_env(const struct smtpc_try *t);
 

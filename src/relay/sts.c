@@ -217,11 +217,11 @@ static void ask(struct sts *s, struct str name, enum dns_type type, struct arena
 
 /* The id that DNS tells of, or "": RFC 8461 3.1. Other records below the name are left alone; of those about MTA-STS
  * there has to be one. */
-static struct str record_id(struct sts *s, struct str domain, struct arena *arena, bool *answered_r)
+static struct str record_id(struct sts *s, struct str domain, struct arena *arena, bool *answered_r, struct str *why_r)
 {
 	struct dns_answer answer;
 	struct str id = STR(""), found;
-	size_t count = 0;
+	size_t count = 0, broken = 0;
 
 	ask(s, arena_printf(arena, "_mta-sts.%.*s", STR_ARG(domain)), DNS_TXT, arena, &answer);
 	*answered_r = answer.status != DNS_TEMP && answer.status != DNS_BOGUS;
@@ -229,9 +229,15 @@ static struct str record_id(struct sts *s, struct str domain, struct arena *aren
 		int rc = sts_record_parse(answer.v[i].data, &found);
 
 		count += rc != 0;
+		broken += rc < 0;
 		if (rc > 0)
 			id = found;
 	}
+	*why_r = !*answered_r ? answer.why
+		 : count == 0 ? STR("there is no record of MTA-STS")
+		 : count > 1  ? STR("there are several records of MTA-STS")
+		 : broken     ? STR("the record of MTA-STS is malformed")
+			      : STR("");
 	return count == 1 ? id : STR("");
 }
 
@@ -314,13 +320,14 @@ static int64_t refresh_after(struct sts *s, const struct sts_policy *p)
 	return half < most ? half : most;
 }
 
-/* Under the lock, which it takes off while it fetches. `delivering`: mail waits for it. */
-static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struct str id, bool delivering)
+/* Under the lock, which it takes off while it fetches. `delivering`: mail waits for it. -1 with err: it was not to be
+ * had, which is logged. */
+static int entry_fetch(struct sts *s, struct entry *e, struct str domain, struct str id, bool delivering,
+		       struct err *err)
 {
 	struct dir_sts kept = {.domain = domain, .id = id};
 	struct sts_policy p;
 	struct arena arena;
-	struct err err = ERR_NONE;
 	int64_t now;
 	int rc;
 
@@ -328,7 +335,7 @@ static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struc
 	kept.id = arena_str(&arena, id);
 	e->fetching = true;
 	pthread_mutex_unlock(&s->lock);
-	rc = fetch(s, domain, &arena, &p, &err);
+	rc = fetch(s, domain, &arena, &p, err);
 	now = clock_wall();
 	kept.due = (uint64_t)(now + (rc == 0 ? refresh_after(s, &p) : STS_RETRY_MAX_S));
 	pthread_mutex_lock(&s->lock);
@@ -346,7 +353,7 @@ static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struc
 		snprintf(e->failed_id, sizeof(e->failed_id), "%.*s", STR_ARG(kept.id));
 		e->retry_ms = clock_ms() + STS_RETRY_S * (int64_t)1000;
 		log_warning("policy of %.*s (MTA-STS): cannot be fetched from mta-sts.%.*s: %s; %s", STR_ARG(domain),
-			    STR_ARG(domain), err.text,
+			    STR_ARG(domain), err->text,
 			    is_valid(e) ? "the one that is known still holds" : "mail is sent as without one");
 		kept.id = arena_str(&arena, str_from(e->id));
 	}
@@ -362,6 +369,7 @@ static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struc
 	pthread_mutex_lock(&s->lock);
 	e->fetching = false;
 	pthread_cond_broadcast(&s->cond);
+	return rc;
 }
 
 /* Under the lock, which it takes off while it asks. DNS servers that do not answer such questions hold up mail once in
@@ -369,12 +377,12 @@ static void entry_fetch(struct sts *s, struct entry *e, struct str domain, struc
 static struct str entry_record(struct sts *s, struct entry *e, struct str domain, struct arena *arena)
 {
 	bool answered;
-	struct str id;
+	struct str id, why;
 
 	if (clock_ms() < e->dns_retry_ms)
 		return STR("");
 	pthread_mutex_unlock(&s->lock);
-	id = record_id(s, domain, arena, &answered);
+	id = record_id(s, domain, arena, &answered, &why);
 	pthread_mutex_lock(&s->lock);
 	if (!answered)
 		e->dns_retry_ms = clock_ms() + STS_RETRY_S * (int64_t)1000;
@@ -394,6 +402,7 @@ static int entry_take(struct entry *e, struct arena *arena, struct sts_found *fo
 
 int sts_find(struct sts *s, struct str domain, struct arena *arena, struct sts_found *found_r, struct err *err)
 {
+	struct err fetch_err = ERR_NONE;
 	struct entry *e;
 	struct str id;
 	int rc;
@@ -408,12 +417,54 @@ int sts_find(struct sts *s, struct str domain, struct arena *arena, struct sts_f
 		if (e->fetching)
 			pthread_cond_wait(&s->cond, &s->lock);
 		else
-			entry_fetch(s, e, found_r->domain, id, true);
+			(void)!entry_fetch(s, e, found_r->domain, id, true, &fetch_err);
 	}
 	if (rc == 0)
 		rc = entry_take(e, arena, found_r, err);
 	e->refs--;
 	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/* ---- for who asks for it ---- */
+
+/* Under the lock. Who fetches already may have begun before what is asked for was there. */
+static int fetch_alone(struct sts *s, struct entry *e, struct str domain, struct str id, struct err *err)
+{
+	if (entry_load(s, e, domain, false, err) < 0)
+		return -1;
+	while (e->fetching && !s->stop)
+		pthread_cond_wait(&s->cond, &s->lock);
+	if (s->stop)
+		return err_set(err, ERR_TEMP, "", "the system stops");
+	if (entry_fetch(s, e, domain, id, false, err) == 0)
+		return 0;
+	err->kind = ERR_TEMP;
+	return err_context(err, "cannot be fetched from mta-sts.%.*s", STR_ARG(domain));
+}
+
+int sts_fetch_now(struct sts *s, struct str domain, struct err *err)
+{
+	struct str id, why, key;
+	struct arena arena;
+	struct entry *e;
+	bool answered;
+	int rc = -1;
+
+	arena_init(&arena);
+	if (!domain_normalize(domain, &arena, &key)) {
+		err_set(err, ERR_SYNTAX, "", "this is no domain name");
+	} else if ((id = record_id(s, key, &arena, &answered, &why)).len == 0) {
+		err_set(err, answered ? ERR_NOT_FOUND : ERR_TEMP, "", "_mta-sts.%.*s: %.*s", STR_ARG(key),
+			STR_ARG(why));
+	} else {
+		pthread_mutex_lock(&s->lock);
+		e = entry_hold(s, key);
+		rc = fetch_alone(s, e, key, id, err);
+		e->refs--;
+		pthread_mutex_unlock(&s->lock);
+	}
+	arena_release(&arena);
 	return rc;
 }
 
@@ -429,7 +480,7 @@ static void refresh_one(struct sts *s, struct str domain, struct arena *arena)
 	e = entry_hold(s, domain);
 	id = entry_record(s, e, domain, arena);
 	if (entry_load(s, e, domain, false, &err) == 0 && is_valid(e) && !e->fetching)
-		entry_fetch(s, e, domain, id.len > 0 ? id : arena_str(arena, str_from(e->id)), false);
+		(void)!entry_fetch(s, e, domain, id.len > 0 ? id : arena_str(arena, str_from(e->id)), false, &err);
 	e->refs--;
 	pthread_mutex_unlock(&s->lock);
 }

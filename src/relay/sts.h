@@ -33,5 +33,8 @@ void sts_stop(struct sts *s);
  * asked, and nobody knows. */
 int sts_find(struct sts *s, struct str domain, struct arena *arena, struct sts_found *found_r,
 	     struct err *err) WARN_UNUSED;
+/* Fetches the domain's policy whatever is known of it (A-labels, lower case). 0; -1 with err: ERR_NOT_FOUND: it has
+ * none; ERR_TEMP: it cannot be had now; what was known still holds. Any thread; blocks. */
+int sts_fetch_now(struct sts *s, struct str domain, struct err *err) WARN_UNUSED;
 
 #endif

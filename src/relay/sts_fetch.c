@@ -233,7 +233,7 @@ int sts_fetch(const struct sts_fetch *f, struct buf *body, struct err *err)
 		int64_t share = (until - clock_ms()) / (int64_t)(f->addr_count - i);
 
 		if (share > 0)
-			t.fd = smtpc_connect(&f->addrs[i], NULL, f->stop_fd, share, err);
+			t.fd = smtpc_connect(&f->addrs[i], NULL, false, f->stop_fd, share, err);
 	}
 	if (t.fd < 0)
 		return -1;

@@ -22,6 +22,11 @@ static bool limit_of_service(const struct transport *t, struct str setting, stru
 	return true;
 }
 
+static unsigned limit_of(int max_processes, const struct conf *conf)
+{
+	return max_processes >= 0 ? (unsigned)max_processes : (unsigned)conf->default_process_limit;
+}
+
 static int configure(struct transports *ts, struct transport *t, const struct master_service *s, struct conf *conf,
 		     struct err *err)
 {
@@ -35,7 +40,10 @@ static int configure(struct transports *ts, struct transport *t, const struct ma
 	for (size_t i = 0; i < s->override_count; i++)
 		settings[n++] = s->overrides[i];
 	t->conf = n == 0 ? conf_ref(conf) : conf_override(conf, settings, n, err);
-	return t->conf ? 0 : err_context(err, "master.cf line %u (%.*s)", s->line, STR_ARG(s->name));
+	if (t->conf == NULL)
+		return err_context(err, "master.cf line %u (%.*s)", s->line, STR_ARG(s->name));
+	t->limit = limit_of(s->max_processes, t->conf);
+	return 0;
 }
 
 struct transports *transports_new(const struct master_cf *cf, struct conf *conf, struct err *err)
@@ -46,7 +54,8 @@ struct transports *transports_new(const struct master_cf *cf, struct conf *conf,
 	arena_init(&ts->arena);
 	for (size_t i = 0; i < cf->count; i++) {
 		const struct master_service *s = &cf->services[i];
-		struct transport t = {arena_str(&ts->arena, s->name), arena_str(&ts->arena, s->command), NULL};
+		struct transport t = {.name = arena_str(&ts->arena, s->name),
+				      .command = arena_str(&ts->arena, s->command)};
 
 		if (s->type != SERVICE_UNIX)
 			continue;
@@ -86,4 +95,43 @@ const struct transport *transports_find(const struct transports *t, struct str n
 		if (str_eq(t->list.v[i].name, name))
 			return &t->list.v[i];
 	return NULL;
+}
+
+const struct transport *transports_at(const struct transports *t, size_t i)
+{
+	return t != NULL && i < t->list.n ? &t->list.v[i] : NULL;
+}
+
+static enum transport_kind kind_by_name(struct str name)
+{
+	static const struct {
+		struct str name;
+		enum transport_kind kind;
+	} known[] = {
+		{STR("smtp"), TRANSPORT_SMTP},	 {STR("relay"), TRANSPORT_SMTP},    {STR("lmtp"), TRANSPORT_LMTP},
+		{STR("error"), TRANSPORT_ERROR}, {STR("retry"), TRANSPORT_RETRY},   {STR("discard"), TRANSPORT_DISCARD},
+		{STR("local"), TRANSPORT_STORE}, {STR("virtual"), TRANSPORT_STORE}, {STR("store"), TRANSPORT_STORE},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (str_ieq(name, known[i].name))
+			return known[i].kind;
+	return TRANSPORT_UNKNOWN;
+}
+
+/* error(8) also serves "retry". */
+enum transport_kind transport_kind(const struct transports *ts, struct str name)
+{
+	const struct transport *t = transports_find(ts, name);
+
+	if (t != NULL && str_eq(t->command, STR("error")) && str_ieq(name, STR("retry")))
+		return TRANSPORT_RETRY;
+	return kind_by_name(t != NULL ? t->command : name);
+}
+
+unsigned transport_limit(const struct transports *ts, const struct conf *conf, struct str name)
+{
+	const struct transport *t = transports_find(ts, name);
+
+	return t != NULL ? t->limit : limit_of(-1, conf);
 }

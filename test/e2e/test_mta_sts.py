@@ -218,6 +218,24 @@ def test_a_policy_outlives_the_process_dns_and_web_server_and_ends_when_it_says_
     assert stand.wait_taken("d@kept.test") == ("wrong", True)
 
 
+def test_a_policy_is_fetched_for_who_asks_for_it(stand):
+    stand.domain("live.test", "mx1")
+    stand.web.policy("live.test", "enforce", "mx1.sts.test")
+    first = stand.mail.command("sts", "show", "live.test").stdout
+    assert "enforce, id 1" in first and "mx mx1.sts.test" in first and "fetched with the next mail" not in first
+    stand.web.policy("live.test", "testing", "mx2.sts.test")
+    asked = stand.web.asked["live.test"]
+    assert stand.mail.command("sts", "show", "live.test").stdout == first and stand.web.asked["live.test"] == asked
+    assert "testing" in stand.mail.command("sts", "fetch", "live.test").stdout
+    # What cannot be had now takes nothing away.
+    stand.web.answer["live.test"] = reply("no", "404 Not Found")
+    failed = stand.mail.command("sts", "fetch", "live.test", check=False)
+    assert failed.returncode == 75 and "testing" in failed.stdout
+    assert "cannot be fetched from mta-sts.live.test: " in failed.stdout and "answers 404" in failed.stdout
+    none = stand.mail.command("sts", "fetch", "plain.sts.test", check=False)
+    assert none.returncode == 68 and "no policy is known" in none.stdout and "DNS: NXDOMAIN" in none.stdout
+
+
 def test_a_policy_is_fetched_again_before_it_ends(stand):
     stand.mail.configure(smtp_mta_sts_refresh_time="1s")
     stand.mail.command("reload")

@@ -29,11 +29,11 @@ def world(tmp_path_factory):
     w.postfix, w.exim, w.sink = w.all = [kind(str(directory), tls) for kind in (Postfix, Exim, SmtpSink)]
     routes, policies = directory / "transport", directory / "policy"
     routes.write_text("".join(f"{p.domain} smtp:{p.nexthop}\n" for p in w.all))
-    policies.write_text(f"{w.exim.nexthop} fingerprint match={tls[2]}\n")
+    policies.write_text(f"{w.exim.nexthop} fingerprint match={tls[2]}\n{w.postfix.nexthop} may connection_reuse=no\n")
     with contextlib.ExitStack() as stack:
         w.mail = stack.enter_context(Instance(directory / "mail", settings={
             "transport_maps": f"texthash:{routes}", "smtp_tls_policy_maps": f"texthash:{policies}", "smtputf8_enable": "yes",
-            "smtp_tls_security_level": "may", "smtp_tls_loglevel": "1", "minimal_backoff_time": "1s", "maximal_backoff_time": "2s"}))
+            "smtp_tls_security_level": "may", "smtp_tls_loglevel": "2", "smtp_tls_session_cache_database": "btree:kept-in-memory", "minimal_backoff_time": "1s", "maximal_backoff_time": "2s"}))
         w.mail.user("alice@example.test")
         for p in w.all:
             p.start(w.mail.ports["smtp"])
@@ -89,6 +89,14 @@ def test_mail_goes_to_each_and_over_tls_where_it_is_offered(world):
     # smtp-sink takes no 8 bits.
     text = w.sink.wait_message(b"one for all")
     assert b"Content-Transfer-Encoding: quoted-printable" in text and b"b=C3=A4r" in text and text.isascii()
+
+
+def test_a_session_of_postfix_is_resumed(world):
+    w = world
+    for i in range(2):
+        send(w, [f"bob@{w.postfix.domain}"], f"session {i}")
+        w.postfix.wait_message(b"session %d" % i)
+    logged(w, rf"{w.postfix.address}\[{w.postfix.address}\]:{w.postfix.port}: Reusing old session")
 
 
 def test_addresses_in_utf8_go_where_they_are_taken(world):

@@ -6,6 +6,7 @@
 #include "dns/schema.h"
 #include "proc/schema.h"
 #include "queue/schema.h"
+#include "relay/schema.h"
 #include "store/schema.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -33,7 +34,8 @@ static void decode(const struct rpc_type *type, struct str in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct rpc_call *const tables[] = {STORE_CALLS, DIR_CALLS, QUEUE_CALLS, CONTROL_CALLS, DNS_CALLS};
+	const struct rpc_call *const tables[] = {STORE_CALLS,	DIR_CALLS, QUEUE_CALLS,
+						 CONTROL_CALLS, DNS_CALLS, RELAY_CALLS};
 	const struct rpc_call *table;
 	size_t calls = 0;
 

@@ -6,11 +6,15 @@
  *                      BYTES n      reads n bytes (added to `body`)
  *                      RAW text     sends text without a line end
  *                      CLOSE        hangs up           NEXT  the same, and waits for the next connection
+ *                      KEEP         waits for the next connection, this one stays open till the end
  *                      HANG         waits until the client goes
+ *                      STALL        reads nothing until scripted_stop()
+ *                      SIP          the same, but a little now and then
  *                      QUIET        waits until the client says QUIT or goes
  *                      MANY n       sends n lines "250-x"
  *                      DRIP         a byte each 20 ms, until the client goes
- *                      TLS          takes the hand-shake (as `tls` says) */
+ *                      TLS          takes the hand-shake (as `tls` says); notes it in `seen`, with the name asked for,
+ *                                   the client's certificate, and whether a session was resumed */
 #ifndef TEST_RELAY_SCRIPTED_H
 #define TEST_RELAY_SCRIPTED_H
 
@@ -19,6 +23,7 @@
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 struct scripted {
@@ -27,8 +32,11 @@ struct scripted {
 	pthread_t thread;
 	const char *script;
 	SSL_CTX *tls;
+	bool v6; /* listens on ::1 */
+	atomic_bool stopping;
 	/* results */
-	char wrong[512]; /* "" or what did not come as written */
+	char peer[NET_ADDR_TEXT]; /* the last client */
+	char wrong[512];	  /* "" or what did not come as written */
 	struct buf body, seen;
 	unsigned connections;
 };
@@ -91,6 +99,33 @@ static inline void scripted_wrong(struct scripted *s, const char *wanted, const 
 		snprintf(s->wrong, sizeof(s->wrong), "wanted \"%.200s\", got \"%.200s\"", wanted, got);
 }
 
+/* For SSL_CTX_set_verify(): asks for a certificate, and takes any. */
+static inline int scripted_take_any(int ok, X509_STORE_CTX *store)
+{
+	(void)ok, (void)store;
+	return 1;
+}
+
+static inline void scripted_tls(struct scripted_io *io)
+{
+	struct buf *seen = &io->s->seen;
+	const char *name;
+
+	io->ssl = SSL_new(io->s->tls);
+	SSL_set_fd(io->ssl, io->fd);
+	if (SSL_accept(io->ssl) != 1) {
+		buf_addz(seen, "(no TLS)\n");
+		return;
+	}
+	buf_addz(seen, "(TLS)\n");
+	if ((name = SSL_get_servername(io->ssl, TLSEXT_NAMETYPE_host_name)) != NULL)
+		buf_addf(seen, "(name %s)\n", name);
+	if (SSL_get0_peer_certificate(io->ssl) != NULL)
+		buf_addz(seen, "(certificate)\n");
+	if (SSL_session_reused(io->ssl))
+		buf_addz(seen, "(resumed)\n");
+}
+
 static inline void scripted_step(struct scripted_io *io, const char *step)
 {
 	char line[8192];
@@ -114,6 +149,13 @@ static inline void scripted_step(struct scripted_io *io, const char *step)
 	} else if (strcmp(step, "HANG") == 0) {
 		while (scripted_getc(io) >= 0)
 			;
+	} else if (strcmp(step, "STALL") == 0 || strcmp(step, "SIP") == 0) {
+		/* The client's end stands behind what is not read. */
+		while (!atomic_load(&io->s->stopping)) {
+			(void)!poll(NULL, 0, 20);
+			if (step[1] == 'I')
+				(void)!recv(io->fd, line, sizeof(line), MSG_DONTWAIT);
+		}
 	} else if (strcmp(step, "QUIET") == 0) {
 		while (scripted_line(io, line, sizeof(line)) && strcmp(line, "QUIT") != 0)
 			scripted_wrong(io->s, "QUIT", line);
@@ -128,10 +170,7 @@ static inline void scripted_step(struct scripted_io *io, const char *step)
 		while (scripted_getc(io) >= 0)
 			;
 	} else if (strcmp(step, "TLS") == 0) {
-		io->ssl = SSL_new(io->s->tls);
-		SSL_set_fd(io->ssl, io->fd);
-		if (SSL_accept(io->ssl) != 1)
-			buf_addz(&io->s->seen, "(no TLS)\n");
+		scripted_tls(io);
 	}
 }
 
@@ -146,10 +185,21 @@ static inline void scripted_close(struct scripted_io *io)
 	io->fd = -1;
 }
 
+static inline int scripted_accept(struct scripted *s)
+{
+	struct net_addr from = {.len = sizeof(from.v6)};
+	int fd = accept(s->listen_fd, &from.any, &from.len);
+
+	if (fd >= 0)
+		net_addr_text(&from, s->peer);
+	return fd;
+}
+
 static inline void *scripted_run(void *arg)
 {
 	struct scripted *s = arg;
-	struct scripted_io io = {.s = s, .fd = -1};
+	struct scripted_io io = {.s = s, .fd = -1}, kept[4];
+	size_t kept_count = 0;
 	const char *at = s->script;
 	bool accepting = true;
 
@@ -160,38 +210,43 @@ static inline void *scripted_run(void *arg)
 		snprintf(step, sizeof(step), "%.*s", (int)(end ? end - at : (long)strlen(at)), at);
 		at = end ? end + 1 : at + strlen(at);
 		if (accepting) {
-			io.fd = accept(s->listen_fd, NULL, NULL);
+			io.fd = scripted_accept(s);
 			if (io.fd < 0)
-				return NULL;
+				break;
 			s->connections++;
 			accepting = false;
 		}
 		if (strcmp(step, "NEXT") == 0 || strcmp(step, "CLOSE") == 0) {
 			scripted_close(&io);
 			accepting = strcmp(step, "NEXT") == 0;
+		} else if (strcmp(step, "KEEP") == 0) {
+			kept[kept_count++] = io;
+			io = (struct scripted_io){.s = s, .fd = -1};
+			accepting = true;
 		} else {
 			scripted_step(&io, step);
 		}
 	}
 	scripted_close(&io);
+	while (kept_count > 0)
+		scripted_close(&kept[--kept_count]);
 	return NULL;
 }
 
 static inline void scripted_start(struct scripted *s, const char *script)
 {
-	struct sockaddr_in a;
-	socklen_t size = sizeof(a);
+	struct net_addr a = {0};
 	SSL_CTX *tls = s->tls;
+	bool v6 = s->v6;
 
-	*s = (struct scripted){.script = script, .tls = tls};
+	*s = (struct scripted){.script = script, .tls = tls, .v6 = v6};
 	buf_init(&s->body, (size_t)1 << 30);
 	buf_init(&s->seen, 1 << 20);
-	s->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	a = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	if (bind(s->listen_fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(s->listen_fd, 10) < 0 ||
-	    getsockname(s->listen_fd, (struct sockaddr *)&a, &size) < 0)
+	s->listen_fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (!net_addr_parse(v6 ? STR("::1") : STR("127.0.0.1"), 0, &a) || bind(s->listen_fd, &a.any, a.len) < 0 ||
+	    listen(s->listen_fd, 10) < 0 || getsockname(s->listen_fd, &a.any, &a.len) < 0)
 		abort();
-	s->port = ntohs(a.sin_port);
+	s->port = net_addr_port(&a);
 	if (pthread_create(&s->thread, NULL, scripted_run, s) != 0)
 		abort();
 }
@@ -199,6 +254,7 @@ static inline void scripted_start(struct scripted *s, const char *script)
 /* The script is over, or nobody is going to come any more. */
 static inline void scripted_stop(struct scripted *s)
 {
+	atomic_store(&s->stopping, true);
 	shutdown(s->listen_fd, SHUT_RDWR);
 	pthread_join(s->thread, NULL);
 	close(s->listen_fd);

@@ -1,179 +1,6 @@
 /* TLS levels and log-in of the SMTP client, and the way from a nexthop to hosts. */
-#include "base/encode.h"
 #include "relay/mx.h"
-#include "remote_stand.h"
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
-
-#define MAIL	 "C: MAIL\nS: 250 Ok\nC: RCPT\nS: 250 Ok\nC: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n"
-#define STARTTLS HELLO "S: 250 STARTTLS\nC: STARTTLS\nS: 220 go\nTLS\n"
-#define AGAIN	 "C: EHLO\nS: 250 mx\n"
-
-/* ---- a certificate ---- */
-
-static EVP_PKEY *key;
-static X509 *cert;
-static char pem[4000], fingerprint[100];
-
-static void add_extension(int nid, const char *value)
-{
-	X509V3_CTX ctx;
-	X509_EXTENSION *e;
-
-	X509V3_set_ctx_nodb(&ctx);
-	X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
-	e = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
-	X509_add_ext(cert, e, -1);
-	X509_EXTENSION_free(e);
-}
-
-static int make_certificate(void **state)
-{
-	unsigned char digest[32];
-	struct buf hex;
-	BIO *bio;
-
-	key = EVP_EC_gen("P-256");
-	cert = X509_new();
-	X509_set_version(cert, 2);
-	ASN1_INTEGER_set(X509_get_serialNumber(cert), 1);
-	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(cert), 36000);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1,
-				   -1, 0);
-	X509_set_issuer_name(cert, X509_get_subject_name(cert));
-	X509_set_pubkey(cert, key);
-	add_extension(NID_subject_alt_name, "DNS:mx.remote.test,DNS:remote.test");
-	add_extension(NID_basic_constraints, "CA:TRUE");
-	X509_sign(cert, key, EVP_sha256());
-	bio = BIO_new(BIO_s_mem());
-	PEM_write_bio_X509(bio, cert);
-	pem[BIO_read(bio, pem, sizeof(pem) - 1)] = '\0';
-	BIO_free(bio);
-	X509_digest(cert, EVP_sha256(), digest, NULL);
-	buf_init(&hex, 100);
-	hex_encode(&hex, str_of(digest, sizeof(digest)));
-	snprintf(fingerprint, sizeof(fingerprint), "%s", hex.ptr);
-	buf_release(&hex);
-	server.tls = SSL_CTX_new(TLS_server_method());
-	SSL_CTX_use_certificate(server.tls, cert);
-	SSL_CTX_use_PrivateKey(server.tls, key);
-	return setup(state);
-}
-
-static int drop_certificate(void **state)
-{
-	SSL_CTX_free(server.tls);
-	X509_free(cert);
-	EVP_PKEY_free(key);
-	return teardown(state);
-}
-
-/* ---- names and tables ---- */
-
-static bool trusted;
-static struct {
-	const char *name;
-	enum dns_type type;
-	enum dns_status status;
-	bool secure;
-	const char *values; /* "10 mx.remote.test" | "127.0.0.1" | "3 0 1 cert" */
-} zone[10];
-static const char *password_table, *policy_table;
-static char asked[1000];
-
-static void add_value(struct str item, enum dns_type type, struct arena *a, struct dns_record *r)
-{
-	struct str number, rest;
-	uint32_t preference = 0;
-
-	*r = (struct dns_record){.type = type, .name = STR(""), .data = STR("")};
-	if (type == DNS_MX) {
-		str_split(item, ' ', &number, &rest);
-		(void)!str_to_u32(number, &preference);
-		r->preference = (uint16_t)preference;
-		r->name = arena_str(a, rest);
-	} else if (type == DNS_TLSA) {
-		unsigned char *der = NULL;
-		int size = i2d_X509(cert, &der);
-		unsigned char digest[32];
-
-		X509_digest(cert, EVP_sha256(), digest, NULL);
-		if (str_eq(item, STR("wrong")))
-			digest[0] ^= 1;
-		(void)size;
-		r->usage = str_eq(item, STR("pkix")) ? 1 : 3;
-		r->selector = 0;
-		r->matching = 1;
-		r->data = arena_str(a, str_of(digest, 32));
-		OPENSSL_free(der);
-	} else if (!net_addr_parse(item, 0, &r->address)) {
-		abort();
-	}
-}
-
-static int fake_dns(void *ctx, struct str name, enum dns_type type, struct arena *a, struct dns_answer *answer,
-		    struct err *err)
-{
-	size_t used = strlen(asked);
-
-	(void)ctx;
-	(void)err;
-	snprintf(asked + used, sizeof(asked) - used, "%.*s/%d ", STR_ARG(name), type);
-	*answer = (struct dns_answer){.status = DNS_NODATA, .canonical = arena_str(a, name), .why = STR("")};
-	for (size_t i = 0; i < ARRAY_SIZE(zone) && zone[i].name != NULL; i++) {
-		struct str rest = str_from(zone[i].values), item;
-
-		if (!str_ieq(name, str_from(zone[i].name)) || type != zone[i].type)
-			continue;
-		answer->status = zone[i].status;
-		answer->secure = zone[i].secure;
-		answer->v = ARENA_ARRAY(a, struct dns_record, 200);
-		while (answer->status == DNS_OK && str_token(&rest, ",", &item))
-			add_value(item, type, a, &answer->v[answer->n++]);
-	}
-	return 0;
-}
-
-/* "key=value;key=value" */
-static int fake_lookup(void *ctx, struct str parameter, struct str name, struct arena *a, struct str *value_r,
-		       struct err *err)
-{
-	const char *table = str_eq(parameter, STR("smtp_tls_policy_maps")) ? policy_table : password_table;
-	struct str rest = str_from(table), item, k, v;
-
-	(void)ctx;
-	if (table != NULL && strcmp(table, "down") == 0)
-		return err_set(err, ERR_TEMP, "4.3.0", "table is away");
-	while (str_token(&rest, ";", &item))
-		if (str_split(item, '=', &k, &v) && str_ieq(k, name)) {
-			*value_r = arena_str(a, v);
-			return 1;
-		}
-	return 0;
-}
-
-static void zone_clear(void)
-{
-	memset(zone, 0, sizeof(zone));
-	asked[0] = '\0';
-	password_table = policy_table = NULL;
-}
-
-static void trust(bool yes)
-{
-	struct remote_tls_files files = {.ca_pem = yes ? str_from(pem) : STR("")};
-	struct err err = ERR_NONE;
-
-	trusted = yes;
-	assert_int_equal(remote_tls_files(remote, &files, &err), 0);
-}
-
-/* Mail for a host of DNS, at the scripted server's port. */
-static void to_host(const char *host)
-{
-	job.nexthop = arena_printf(&arena, "%s:%u", host, server.port);
-}
+#include "secure_stand.h"
 
 /* ---- TLS ---- */
 
@@ -238,8 +65,8 @@ static void levels_decide_what_is_sent_to_whom(void **state)
 		zone_clear();
 		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
 		zone[1].name = "mx.remote.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
-		trust(cases[i].trusted);
-		snprintf(more, sizeof(more), "smtp_tls_security_level = %s\n", cases[i].level);
+		snprintf(more, sizeof(more), "smtp_tls_security_level = %s\n%s", cases[i].level,
+			 cases[i].trusted ? TRUST : "");
 		begin(cases[i].script ? cases[i].script : "CLOSE\n", more, "b@r.test");
 		to_host("remote.test");
 		deliver();
@@ -274,6 +101,7 @@ static void dane_needs_proven_records_and_holds_to_them(void **state)
 		bool mx_secure, a_secure, tlsa_secure;
 		enum dns_status status;
 		const char *tlsa, *script, *text;
+		const char *insecure_mx; /* its policy; NULL: the default */
 	} cases[] = {
 		{true, true, true, DNS_OK, "right", taken, NULL},
 		{true, true, true, DNS_OK, "wrong", refused, "does not match its TLSA records"},
@@ -281,7 +109,13 @@ static void dane_needs_proven_records_and_holds_to_them(void **state)
 		{true, true, true, DNS_OK, "right", stopped, "TLS is required, but was not offered"},
 		{true, true, true, DNS_OK, "pkix", taken, NULL}, /* of no use: TLS, and no more */
 		{true, true, false, DNS_OK, "wrong", plain, NULL},
-		{false, true, true, DNS_OK, "wrong", plain, NULL},
+		{false, true, true, DNS_OK, "wrong", plain, NULL, "may"},
+		{false, true, true, DNS_OK, "wrong", refused, "does not match its TLSA records"},
+		{false, true, true, DNS_OK, "right", taken, NULL, "dane"},
+		{false, true, true, DNS_OK, "wrong", taken, NULL, "encrypt"},
+		{false, true, true, DNS_OK, "right", stopped, "TLS is required, but was not offered", "encrypt"},
+		{false, true, false, DNS_OK, "wrong", plain, NULL, "dane"},
+		{false, true, true, DNS_TEMP, "", NULL, "TLSA lookup error", "encrypt"},
 		{true, false, true, DNS_OK, "wrong", plain, NULL},
 		{true, true, true, DNS_NODATA, "", plain, NULL},
 		{true, true, true, DNS_TEMP, "", NULL, "TLSA lookup error"},
@@ -290,10 +124,13 @@ static void dane_needs_proven_records_and_holds_to_them(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		char name[100];
+		char name[100], more[200] = "smtp_tls_security_level = dane\n";
 
 		zone_clear();
-		begin(cases[i].script ? cases[i].script : "CLOSE\n", "smtp_tls_security_level = dane\n", "b@r.test");
+		if (cases[i].insecure_mx)
+			snprintf(more + strlen(more), sizeof(more) - strlen(more),
+				 "smtp_tls_dane_insecure_mx_policy = %s\n", cases[i].insecure_mx);
+		begin(cases[i].script ? cases[i].script : "CLOSE\n", more, "b@r.test");
 		snprintf(name, sizeof(name), "_%u._tcp.mx.remote.test", server.port);
 		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
 		zone[0].secure = cases[i].mx_secure;
@@ -330,7 +167,7 @@ static void a_policy_of_the_table_stands_before_the_parameter(void **state)
 	begin("CLOSE\n", "smtp_tls_policy_maps = hash:x\n", "b@r.test");
 	policy_table = arena_printf(&arena, "%.*s=sometimes", STR_ARG(job.nexthop)).ptr;
 	deliver();
-	is(0, OUTCOME_DEFERRED, "4.7.5", "is no policy");
+	is(0, OUTCOME_DEFERRED, "4.7.5", "\"sometimes\" is no security level");
 	end();
 }
 
