@@ -188,6 +188,10 @@ MAKERS = {
     "imap_search": lambda: [b" " + s + b"\0" + m for s, m in itertools.product(SEARCHES, messages()[:6] + [RICH])],
     "imap_session": lambda: prefixed([0, 2], [b"".join(t) for t in transcripts("imap")]) + prefixed([1, 3], IMAP_MORE),
     "msg_address": lambda: ADDRESSES,
+    "msg_bounce_template": lambda: [
+        b"failure_template = <<EOF\nCharset: iso-8859-1\nFrom: a (B C)\nSubject: z\xfc $x\nPostmaster-Subject: p\n\n"
+        b"t\xfc $myhostname ${delay_warning_time_hours}\nEOF\ndelay_template=<<x\nCharset: utf-8\n\n$mydomain $$\nx\n",
+        b"verify_template = <<EOF\nFrom: \"J\xc3\xb6rg, x\" <a@b>\nCharset: utf-8\n\n\xc3\xbc\nEOF\n# c\n"],
     "msg_date": lambda: DATES,
     "msg_header": lambda: messages() + [*[c + b"\n\xe4\xd8\x3d\xde\x00\xff\xfe" for c in CHARSETS], b"&AOQ-", b"a+2Bb", b"a\\x{E4}"],
     "msg_mime": messages,
