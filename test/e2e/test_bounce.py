@@ -224,9 +224,9 @@ def test_other_servers_that_break_the_protocol(tmp_path):
 
 
 def test_trouble_of_our_own(tmp_path):
-    """With the classes that are told by default: software, and resource when the disk is full (test_disk.py fills one)."""
+    """With the classes that are told by default, of which a tenth of notice_hourly_limit is told: of the attempts one."""
     with Instance(tmp_path / "mail", settings={"transport_maps": "inline:{ far.test=uucp:x }", "myorigin": "example.test",
-                                               **FAST}) as m:
+                                               "notice_hourly_limit": "10", **FAST}) as m:
         m.user(ALICE)
         m.user("postmaster@example.test")
         m.start()
@@ -236,7 +236,9 @@ def test_trouble_of_our_own(tmp_path):
         # Bounces do not come with a notice.
         send(m, "", ["y@far.test"])
         m.wait_log(r"to=<y@far.test>.*status=deferred")
+        m.wait_log(r"(?s)(to=<x@far.test>[^\n]*status=deferred.*){3}")
         assert "y@far.test" not in "".join(str(n) for n in of(m, "postmaster@example.test"))
+        assert len(m.messages("postmaster@example.test")) == 1
 
 
 def test_what_a_report_holds(relay, sink):                                          # noqa: F811
