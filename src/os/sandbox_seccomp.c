@@ -446,8 +446,10 @@ int sandbox_seccomp_enter(unsigned allow)
 	struct sock_fprog prog = {.filter = (void *)program};
 	long rc;
 
-	if (size <= 0 || size != size_again || memcmp(program, again, (size_t)size) != 0)
-		die(EX_OSERR, "cannot make the filter of system calls: %s", strerror(size < 0 ? (int)-size : ENOMEM));
+	if (size == -ENOMEM || size != size_again || (size > 0 && memcmp(program, again, (size_t)size) != 0))
+		die(EX_OSERR, "no memory for the filter of system calls");
+	if (size <= 0) /* the kernel knows no such filters */
+		return size < 0 ? (int)size : -EINVAL;
 	prog.len = (unsigned short)((size_t)size / sizeof(struct sock_filter));
 	rc = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog);
 	free(program);

@@ -364,6 +364,8 @@ class System:
         done = self.mail.command(*args, input=input, check=False, timeout=STUCK + 30)
         if done.returncode == 0:
             return
+        if args[0] == "status" and done.returncode == os.EX_TEMPFAIL:
+            raise Again(f"closed: a process is starting: {done.stdout}")
         if not done.stderr.strip():
             raise Broken(f"{args} failed with {done.returncode} and no sentence: {done.stdout}")
         if args[0] == "user" and ("already" in done.stderr or "no user" in done.stderr or "is not" in done.stderr):
