@@ -122,7 +122,7 @@ def descriptors(pid):
     return found
 
 
-CHANNELS = {"smtpd": 4, "access": 2, "relay": 4, "dns": 3 + 4, "directory": 5, "queue": 3, "store": 5}   # those of master included; two pairs inside libunbound
+CHANNELS = {"smtpd": 4, "access": 2, "relay": 4 + 1, "dns": 3 + 4, "directory": 5, "queue": 3, "store": 5}   # those of master included; two pairs inside libunbound
 OWN = {"smtpd": 1, "access": 1}                                                            # timers of the engine
 
 
