@@ -161,21 +161,19 @@ static void contents_forget(struct queue_service *q, struct contents *c)
 
 /* ---- files -------------------------------------------------------------------------------------------- */
 
-static int write_body(struct queue_service *q, int fd, const struct contents *c, uint32_t *crc, struct err *err)
+/* from: of the blob, or -1: the body is in memory. */
+static int write_body(int fd, int from, const struct contents *c, uint32_t *crc, struct err *err)
 {
 	char *piece;
 	uint64_t at = 0;
 	ssize_t n = 0;
-	int from, rc = 0;
+	int rc = 0;
 
-	if (!c->blob) {
+	if (from < 0) {
 		*crc = crc32c(0, c->body, c->size);
 		return c->size && io_pwrite(fd, c->body, c->size, 0) < 0 ? err_errno(err, "cannot write a queue file")
 									 : 0;
 	}
-	from = spool_read(q->spool, c->blob, err);
-	if (from < 0)
-		return -1;
 	piece = mem_alloc(PIECE);
 	*crc = 0;
 	while (rc == 0 && at < c->size &&
@@ -189,7 +187,6 @@ static int write_body(struct queue_service *q, int fd, const struct contents *c,
 	else if (at < c->size)
 		rc = err_set(err, ERR_TEMP, "4.3.0", "a message in the spool is cut short");
 	free(piece);
-	io_close(from);
 	return rc;
 }
 
@@ -197,12 +194,21 @@ static int write_file(struct queue_service *q, const struct contents *c, struct 
 {
 	uint8_t trailer[TRAILER];
 	uint32_t crc = 0;
-	int fd, rc;
+	int fd, from = -1, rc;
 
+	/* The source first: nothing is there to be cut off for a body that cannot be read. */
+	if (c->blob && (from = spool_read(q->spool, c->blob, err)) < 0)
+		return -1;
 	fd = io_open(q->msgs, c->id, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
-		return err_errno(err, "cannot create queue file %s", c->id);
-	rc = write_body(q, fd, c, &crc, err);
+	if (fd < 0) {
+		err_errno(err, "cannot create queue file %s", c->id);
+		if (from >= 0)
+			io_close(from);
+		return -1;
+	}
+	rc = write_body(fd, from, c, &crc, err);
+	if (from >= 0)
+		io_close(from);
 	le64_put(trailer, c->size);
 	le32_put(trailer + 8, (uint32_t)c->envelope_len);
 	crc = crc32c(crc, c->envelope, c->envelope_len);
@@ -437,28 +443,6 @@ static int each_file(struct queue_service *q, int (*fn)(struct queue_service *q,
 	return rc;
 }
 
-/* Without an index nothing is swept: the files are what is known of older messages. With one, tidy.c does it. */
-int contents_recovered(void *ctx, struct err *err)
-{
-	struct queue_service *q = ctx;
-
-	q->rebuild = kvlog_index_lost(q->k);
-	pthread_mutex_lock(&q->lock);
-	for (size_t i = 0; i < q->contents.n; i++) {
-		struct contents *c = q->contents.v[i];
-		c->gone = c->gone || !contents_wanted(q, str_from(c->id));
-		if (c->gone)
-			contents_unlink(q, str_from(c->id)); /* perhaps half of one: not for a rebuild to find */
-		if (c->blob && !c->gone)
-			spool_keep(q->spool, c->blob);
-	}
-	pthread_mutex_unlock(&q->lock);
-	if (contents_settle(q, UINT64_MAX, err) < 0)
-		return -1;
-	spool_sweep(q->spool);
-	return 0;
-}
-
 /* CRC32C of the first `len` bytes; -1 when they cannot be read. */
 static int file_crc(int fd, uint64_t len, uint32_t *crc)
 {
@@ -532,6 +516,60 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 	if (rc == 0)
 		set_aside(q, name);
 	return rc;
+}
+
+/* The whole file is there: a checkpoint wrote it, and has perhaps given the blob back. */
+static bool is_filed(struct queue_service *q, const struct contents *c)
+{
+	int fd = io_open(q->msgs, c->id, O_RDONLY | O_NOFOLLOW, 0);
+	struct str envelope;
+	struct arena a;
+	bool whole;
+
+	if (fd < 0)
+		return false;
+	arena_init(&a);
+	whole = file_check(fd, &a, &envelope) > 0;
+	arena_release(&a);
+	io_close(fd);
+	return whole;
+}
+
+/* Under the lock. Without an index the journal tells of messages, too, that a checkpoint has already put into files. */
+static void settle_replayed(struct queue_service *q)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < q->contents.n; i++) {
+		struct contents *c = q->contents.v[i];
+
+		c->gone = c->gone || !contents_wanted(q, str_from(c->id));
+		if (q->rebuild && !c->gone && c->blob && is_filed(q, c)) {
+			contents_forget(q, c);
+			continue;
+		}
+		if (c->gone)
+			contents_unlink(q, str_from(c->id)); /* perhaps half of one: not for a rebuild to find */
+		else if (c->blob)
+			spool_keep(q->spool, c->blob);
+		q->contents.v[kept++] = c;
+	}
+	q->contents.n = kept;
+}
+
+/* Without an index nothing is swept: the files are what is known of older messages. With one, tidy.c does it. */
+int contents_recovered(void *ctx, struct err *err)
+{
+	struct queue_service *q = ctx;
+
+	q->rebuild = kvlog_index_lost(q->k);
+	pthread_mutex_lock(&q->lock);
+	settle_replayed(q);
+	pthread_mutex_unlock(&q->lock);
+	if (contents_settle(q, UINT64_MAX, err) < 0)
+		return -1;
+	spool_sweep(q->spool);
+	return 0;
 }
 
 struct rebuild_ops {

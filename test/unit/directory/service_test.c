@@ -586,8 +586,9 @@ static void tables_answer_each_kind_of_question(void **state)
 	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_KEY, "[MX.test]:25"), "encrypt");
 	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_KEY, "mx.test"), "-");
 	assert_string_equal(looked_up(f, relay, "smtp_tls_policy_maps", "", LOOKUP_DOMAIN, "a.up.test"), "may");
-	assert_int_equal(
-		directory_lookup(relay, STR("smtp_sasl_password_maps"), STR("mx.test"), &f->arena, &value, &f->err), 1);
+	assert_int_equal(directory_lookup(relay, STR("smtp_sasl_password_maps"), STR(""), STR("mx.test"), &f->arena,
+					  &value, &f->err),
+			 1);
 	assert_true(str_eq(value, STR("user:secret")));
 	assert_string_equal(looked_up(f, relay, "smtp_generic_maps", "", LOOKUP_KEY, "a"), "temporary");
 	assert_string_equal(looked_up(f, f->smtpd, "mynetworks", "", LOOKUP_NETWORKS, "192.0.2.1"), "");
