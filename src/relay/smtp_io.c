@@ -288,7 +288,7 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
 	char line[SMTP_REPLY_LINE_MAX];
-	size_t len;
+	size_t len = 0;
 
 	/* A server that hangs up on what we send may have said why. It is not waited for. */
 	if (c->out.len > 0 && smtpc_flush(c, deadline) < 0) {
