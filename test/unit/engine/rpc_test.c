@@ -318,7 +318,9 @@ static void test_a_request_whose_descriptor_finds_no_room_is_refused_and_the_cha
 	assert_int_equal(rpc_call(f->channel, &ECHO_CALL, &m, &reply, &hold, false, 10000, NULL), 0);
 	assert_int_equal(reply.number, 'M');
 	rpc_reply_release(&hold);
+	pthread_mutex_lock(&f->lock);
 	assert_int_equal(f->closed, 0);
+	pthread_mutex_unlock(&f->lock);
 	close(p[0]);
 	close(p[1]);
 	tear_down(f);

@@ -113,6 +113,7 @@ static void without_memory_there_is_no_process_instead_of_a_crippled_one(void **
 		if (pid == 0) {
 			alarm(60); /* a crippled one may not even be able to end */
 			close(STDERR_FILENO);
+			close(STDOUT_FILENO); /* where its end would be told as that of a test */
 			nth_use(page);
 			page->error = ENOMEM;
 			page->left = n;
