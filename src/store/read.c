@@ -1,5 +1,6 @@
 /* read - the calls that only look: opening views, what is known of messages, their bytes. */
 #include "base/fatal.h"
+#include "base/log.h"
 #include "os/fd.h"
 #include "store/maildir.h"
 #include "store/service_private.h"
@@ -154,12 +155,19 @@ static int summary_get(struct store_service *svc, uint64_t account, uint64_t mes
 		       struct str *out, struct err *err)
 {
 	struct str value;
-	int rc = store_engine_get(svc->engine, key_u64(arena, account, 'M', message), arena, &value, err);
+	struct err why = ERR_NONE;
+	int rc = store_engine_get(svc->engine, key_u64(arena, account, 'M', message), arena, &value, &why);
 
 	*out = STR_NULL;
-	if (rc > 0 && !bytes_decode(value, out))
-		*out = STR_NULL; /* damaged reads as absent: it is made again */
-	return rc < 0 ? -1 : 0;
+	/* Damaged (ERR_PERM: its checksum says so) reads as absent: it is made again. */
+	if (rc < 0 && why.kind == ERR_PERM)
+		log_warning("account %llu: a summary in the index is damaged, it is made again",
+			    (unsigned long long)account);
+	else if (rc < 0)
+		return err_set(err, why.kind, why.code, "%s", why.text);
+	else if (rc > 0 && !bytes_decode(value, out))
+		*out = STR_NULL;
+	return 0;
 }
 
 /* An expunged message that an open view may still show. 1, 0, -1. */

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from damage import flip, places_of, prepare, state_of, state_within
+from damage import flip, index_of, places_of, prepare, state_of, state_within
 from disks import MB, disk                                                  # noqa: F401 (a fixture)
 from instance import Instance, wait_for
 from test_crash import message, send_until_accepted, subjects
@@ -208,6 +208,30 @@ def test_a_flipped_bit_in_a_record_of_the_index_is_found_and_rebuilt_from_the_fi
     box.append("Projects", None, None, message("new").encode())
     assert max(state_of(stopped, users[0])["Projects"][1]) > uids
     box.logout()
+
+
+def test_a_damaged_summary_is_made_again(stopped):
+    """While the mailbox is open, so that nothing else of the account is read: ENVELOPE, which comes from it, is as before."""
+    def envelopes(box):
+        status, lines = box.fetch("1:*", "(ENVELOPE)")
+        assert status == "OK", lines
+        return lines
+    stopped.start()
+    prepare(stopped, "alice@example.test", 6)
+    with stopped.imap("alice@example.test") as box:
+        box.select("INBOX", readonly=True)
+        before = envelopes(box)
+    assert stopped.stop() == 0
+    stopped.start()
+    with stopped.imap("alice@example.test") as box:
+        box.select("INBOX", readonly=True)
+        with open(index_of(stopped), "rb") as f:
+            index = f.read()
+        for at in places_of(stopped, (1).to_bytes(8, "big") + b"M"):
+            if index[at + 17] == 1:       # a value stands behind the key: it is not one of a branch of the tree
+                flip(stopped, at + 30, 5)
+        assert envelopes(box) == before
+    stopped.wait_log("account 1: a summary in the index is damaged, it is made again")
 
 
 @pytest.mark.parametrize("what", ["value", "key of messages", "key of a mailbox"])
