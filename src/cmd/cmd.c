@@ -28,8 +28,10 @@ const struct cmd_entry cmd_table[] = {
 	{"status", cmd_status, "[--json]", "Show the processes, their uptime and what their jails hold."},
 	{"check", cmd_check, "[--json]", "Read the configuration and tell what is wrong, unknown or not used yet."},
 	{"config", cmd_config, "[-n | -d] [--json] [NAME ...] | -b [FILE] | -t [FILE]",
-	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some; or the templates of notifications\n"
-	 "as they expand (-b) or as they are written (-t): those of FILE, which may be tried like this before it is used,\n"
+	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some; or the templates of "
+	 "notifications\n"
+	 "as they expand (-b) or as they are written (-t): those of FILE, which may be tried like this before it is "
+	 "used,\n"
 	 "or of bounce_template_file. What FILE does not say is as built in."},
 	{"domain", cmd_domain, "add | list | show | set | delete ... [--json]",
 	 "The domains that mail is taken for.\n"

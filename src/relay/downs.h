@@ -18,8 +18,8 @@ struct downs;
 
 struct downs *downs_new(void);
 void downs_free(struct downs **d);
-/* The message with this queue id waits because of the destination. why: a sentence. message "": one that does not count.
- * now_ms: monotonic. */
+/* The message with this queue id waits because of the destination. why: a sentence. message "": one that does not
+ * count. now_ms: monotonic. */
 void downs_failed(struct downs *d, struct str nexthop, struct str why, struct str message, int64_t now_ms);
 void downs_good(struct downs *d, struct str nexthop);
 
