@@ -230,7 +230,7 @@ static void child(struct path *p, const char *empty_dir, const struct alert_mail
 	result = deliver(p, mail, &err);
 	if (result < 0 && write(words, err.text, strlen(err.text)) < 0)
 		_exit(2);
-	_exit(result < 0);
+	_exit(result < 0 ? 1 : 0);
 }
 
 static int wait_for_child(pid_t pid, int words, int64_t until_ms, struct err *err)

@@ -446,7 +446,7 @@ int sandbox_seccomp_enter(unsigned allow)
 	struct sock_fprog prog = {.filter = (void *)program};
 	long rc;
 
-	if (size == -ENOMEM || size != size_again || (size > 0 && memcmp(program, again, (size_t)size) != 0))
+	if (size == -ENOMEM || size != size_again || (program && again && memcmp(program, again, (size_t)size) != 0))
 		die(EX_OSERR, "no memory for the filter of system calls");
 	if (size <= 0) /* the kernel knows no such filters */
 		return size < 0 ? (int)size : -EINVAL;
