@@ -120,8 +120,9 @@ static int lookup(void *ctx, struct str parameter, struct str list, struct str k
 
 static bool read_files(struct path *p, const char *dir)
 {
-	struct bundle *b = bundle_read(dir, NULL, NULL);
-	bool ok = b != NULL && bundle_remote_tls(b, NULL, p->remote, NULL) == 0;
+	struct err why = ERR_NONE;
+	struct bundle *b = bundle_read(dir, NULL, &why);
+	bool ok = b != NULL && bundle_remote_tls(b, NULL, p->remote, &why) == 0;
 
 	bundle_unref(&b);
 	return ok;

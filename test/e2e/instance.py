@@ -91,8 +91,10 @@ class Instance:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         self._take_free_ports()
-        # Alarm mail about what tests do to the system would be mail that they do not expect: those of it ask for it.
-        self.configure(**{"inet_interfaces": "127.0.0.1", "alert_recipient": "", **NO_DNS, **NO_STS, **self.settings})
+        # Alarm mail and notices about what tests do to the system would be mail that they do not expect: those of it ask.
+        # None: as it is by default.
+        settings = {"inet_interfaces": "127.0.0.1", "alert_recipient": "", "notify_classes": "", **NO_DNS, **NO_STS, **self.settings}
+        self.configure(**{name: value for name, value in settings.items() if value is not None})
         return self
 
     def _take_free_ports(self):

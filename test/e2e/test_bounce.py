@@ -226,7 +226,7 @@ def test_other_servers_that_break_the_protocol(tmp_path):
 def test_trouble_of_our_own(tmp_path):
     """With the classes that are told by default, of which a tenth of notice_hourly_limit is told: of the attempts one."""
     with Instance(tmp_path / "mail", settings={"transport_maps": "inline:{ far.test=uucp:x }", "myorigin": "example.test",
-                                               "notice_hourly_limit": "10", **FAST}) as m:
+                                               "notify_classes": None, "notice_hourly_limit": "10", **FAST}) as m:
         m.user(ALICE)
         m.user("postmaster@example.test")
         m.start()

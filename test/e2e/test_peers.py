@@ -250,8 +250,10 @@ def check_end(c, address, log, told):
     # The one window: the end of the data is out, and its answer was not heard.
     unheard = sum("message may be sent more than once" in text for _, text in lines)
     refused = sum("in reply to end of DATA command" in text for _, text in lines)
-    sent = [t for t in c.server.accepted if address in t.rcpts]
-    taken = [t for t in c.server.taken if address in t.rcpts]
+    # To whom refused MAIL and yet goes on with DATA nothing is sent but its end (RFC 2920 3.1).
+    assert not any(t.data for t in c.server.taken if not t.mail), c.name
+    sent = [t for t in c.server.accepted if address in t.rcpts and t.mail]
+    taken = [t for t in c.server.taken if address in t.rcpts and t.mail]
     assert c.server.lmtp or good <= len(sent) <= good + unheard, (c.name, lines)
     assert good <= len(taken) <= good + unheard + refused, (c.name, lines)
 
