@@ -3,14 +3,10 @@
 
 #define REPLACEMENT 0xfffd
 
-/* Length of the sequence that begins with byte c, and the smallest code point it may carry; 0 if none does. */
+/* Length of the sequence that begins with byte c, which is not ASCII, and the smallest code point it may carry; 0 if
+ * none does. */
 static unsigned sequence(unsigned char c, uint32_t *value_r, uint32_t *least_r)
 {
-	if (c < 0x80) {
-		*value_r = c;
-		*least_r = 0;
-		return 1;
-	}
 	if (c >= 0xc2 && c <= 0xdf) {
 		*value_r = c & 0x1f;
 		*least_r = 0x80;
@@ -36,6 +32,11 @@ int32_t utf8_next(struct str *s)
 
 	if (s->len == 0)
 		return -2;
+	if ((unsigned char)s->ptr[0] < 0x80) {
+		value = (unsigned char)s->ptr[0];
+		*s = str_skip(*s, 1);
+		return (int32_t)value;
+	}
 	len = sequence((unsigned char)s->ptr[0], &value, &least);
 	if (len == 0 || len > s->len)
 		goto malformed;
@@ -55,12 +56,28 @@ malformed:
 	return -1;
 }
 
+/* Most text is ASCII: so much of it stands in front, in steps of a word. */
+static size_t ascii_words(struct str s)
+{
+	size_t at = 0;
+	uint64_t word;
+
+	for (; at + sizeof(word) <= s.len; at += sizeof(word)) {
+		memcpy(&word, s.ptr + at, sizeof(word));
+		if (word & 0x8080808080808080u)
+			break;
+	}
+	return at;
+}
+
 bool utf8_valid(struct str s)
 {
 	int32_t c;
 
-	while ((c = utf8_next(&s)) >= 0)
-		;
+	do {
+		s = str_skip(s, ascii_words(s));
+		c = utf8_next(&s);
+	} while (c >= 0);
 	return c == -2;
 }
 

@@ -105,6 +105,15 @@ static struct str summary_of(const struct delivery *d, struct str bytes, struct 
 	return copy;
 }
 
+/* Only mailboxes keep a summary. */
+static bool goes_to_a_mailbox(const struct delivery *d)
+{
+	for (size_t i = 0; i < d->rcpt_count; i++)
+		if (d->rcpts[i].account != 0)
+			return true;
+	return false;
+}
+
 int deliver_prepare(struct delivery *d, struct arena *arena, struct err *err)
 {
 	struct str bytes;
@@ -112,7 +121,7 @@ int deliver_prepare(struct delivery *d, struct arena *arena, struct err *err)
 	if (content_map(&d->content, &bytes, err) < 0)
 		return -1;
 	d->fingerprint = fingerprint_make(d, bytes, arena);
-	if (d->summary.len == 0)
+	if (d->summary.len == 0 && goes_to_a_mailbox(d))
 		d->summary = summary_of(d, bytes, arena);
 	content_unmap(&d->content, bytes);
 	return 0;

@@ -4,6 +4,7 @@
 #include "engine/tls.h"
 #include "proc/frontend.h"
 #include "queue/client.h"
+#include "smtp/foreign.h"
 #include "smtp/server.h"
 #include <sysexits.h>
 #include <unistd.h>
@@ -44,6 +45,7 @@ int proc_smtpd(struct proc *p)
 	server.directory = rpc_channel_new("directory", DIR_CALLS);
 	server.queue = queue_client_new();
 	server.notices = notices_new();
+	server.foreign = foreign_new();
 	proc_calls(p, PROCESS_STORE, store_client_channel(server.store));
 	proc_calls(p, PROCESS_DIRECTORY, server.directory);
 	server.dns = dns_client_new();

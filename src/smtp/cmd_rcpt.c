@@ -2,7 +2,7 @@
  *
  * Everything that can be known of a recipient is known here: unknown users, relaying and full mailboxes are
  * answered while the client still holds the message, never by a bounce afterwards. */
-#include "base/clock.h"
+#include "smtp/foreign.h"
 #include "smtp/smtp.h"
 
 static enum next rcpt_refuse(struct smtp_session *c, int code, const struct err *err, struct str text)
@@ -34,40 +34,6 @@ static struct str lookup_address(struct smtp_session *c, const struct address *r
 	return copy;
 }
 
-/* So long directory's word for a whole domain holds, in one transaction: a mailing to thousands does not ask for each.
- */
-#define FOREIGN_MS 1000
-
-static struct str domain_key(struct smtp_session *c, struct str domain)
-{
-	char *key = arena_alloc(&c->mail.arena, domain.len + 1);
-
-	for (size_t i = 0; i < domain.len; i++)
-		key[i] = ascii_lower(domain.ptr[i]);
-	return str_of(key, domain.len);
-}
-
-static bool known_foreign(struct smtp_session *c, struct str domain)
-{
-	const int64_t *since = c->mail.foreign ? map_get(c->mail.foreign, domain_key(c, domain)) : NULL;
-
-	return since != NULL && clock_ms() - *since < FOREIGN_MS;
-}
-
-/* Most messages have one recipient: what is known of his domain will not be asked for. */
-static void note_foreign(struct smtp_session *c, struct str domain)
-{
-	int64_t *since;
-
-	if (c->mail.rcpts.n == 0 || domain.len == 0)
-		return;
-	if (c->mail.foreign == NULL)
-		c->mail.foreign = map_new();
-	since = ARENA_NEW(&c->mail.arena, int64_t);
-	*since = clock_ms();
-	map_set(c->mail.foreign, domain_key(c, domain), since);
-}
-
 static void answer_foreign(struct smtp_session *c, struct str address, struct dir_resolved *found_r)
 {
 	struct dir_target *target = ARENA_NEW(&c->mail.arena, struct dir_target);
@@ -83,16 +49,17 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 {
 	struct dir_resolve ask = {
 		.session = c->mail.grant, .address = lookup_address(c, rcpt), .admit = 1, .size = c->mail.args.size};
+	struct foreign *foreign = c->server->foreign;
 	struct err why = ERR_NONE;
 
-	if (known_foreign(c, rcpt->domain)) {
+	if (foreign != NULL && foreign_is(foreign, rcpt->domain)) {
 		answer_foreign(c, ask.address, found_r);
 		return 0;
 	}
 	c->mail.granted = true;
 	if (smtp_directory(c, &DIR_RESOLVE, &ask, found_r, hold, &why) == 0) {
-		if (found_r->everybody)
-			note_foreign(c, rcpt->domain);
+		if (found_r->everybody && foreign != NULL)
+			foreign_note(foreign, rcpt->domain);
 		return 0;
 	}
 	smtp_log(c, "warning: %.*s: recipient look-up failed: %s", STR_ARG(ask.address), why.text);

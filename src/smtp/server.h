@@ -16,6 +16,7 @@ struct smtp_server {
 	struct queue_client *queue;
 	struct dns_client *dns;
 	struct notices *notices; /* NULL: none are made */
+	struct foreign *foreign; /* smtp/foreign.h; NULL: directory is asked each time */
 	uint32_t owner_uid;	 /* of the instance: who started it */
 };
 

@@ -93,8 +93,7 @@ struct smtp_mail {
 	VEC(struct str) fields; /* to be put in front of it: PREPEND */
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
-	struct map *seen;    /* of targets, where they are many: key to index plus one */
-	struct map *foreign; /* domain -> int64_t: when directory said that it is not ours */
+	struct map *seen; /* of targets, where they are many: key to index plus one */
 	bool filtering;
 	struct smtp_filter filter;
 	struct content content;

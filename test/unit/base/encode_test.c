@@ -132,6 +132,27 @@ static void utf8_refuses_surrogates_overlong_forms_and_halves(void **state)
 		assert_false(utf8_valid(str_from(bad[i])));
 }
 
+/* Wherever it stands between the words of ASCII that are looked at at once. */
+static void utf8_is_checked_at_every_place(void **state)
+{
+	char text[40];
+
+	(void)state;
+	for (size_t len = 0; len <= sizeof(text); len++)
+		for (size_t at = 0; at < len; at++) {
+			memset(text, 'x', sizeof(text));
+			assert_true(utf8_valid(str_of(text, len)));
+			text[at] = '\xc3';
+			assert_false(utf8_valid(str_of(text, len)));
+			if (at + 1 == len)
+				continue;
+			text[at + 1] = '\xa4';
+			assert_true(utf8_valid(str_of(text, len)));
+			text[at] = 'x';
+			assert_false(utf8_valid(str_of(text, len)));
+		}
+}
+
 static void utf8_round_trip_of_every_code_point(void **state)
 {
 	struct buf b;
@@ -173,6 +194,7 @@ int main(void)
 		cmocka_unit_test(a_forked_child_does_not_repeat_its_parents_numbers),
 		cmocka_unit_test(random_below_reaches_every_value_and_no_other),
 		cmocka_unit_test(utf8_refuses_surrogates_overlong_forms_and_halves),
+		cmocka_unit_test(utf8_is_checked_at_every_place),
 		cmocka_unit_test(utf8_round_trip_of_every_code_point),
 		cmocka_unit_test(utf8_sanitize_replaces_only_what_is_broken),
 	};

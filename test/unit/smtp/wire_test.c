@@ -20,6 +20,7 @@
 #include "config/service.h"
 #include "fakes.h"
 #include "os/fd.h"
+#include "smtp/foreign.h"
 #include "smtp/server.h"
 #include <dirent.h>
 #include <fnmatch.h>
@@ -73,7 +74,11 @@ static void play_begin(struct play *p)
 {
 	fakes_start(&p->fakes);
 	p->engine = engine_new(&(struct engine_limits){.threads = 8, .sessions = 100});
-	p->server = (struct smtp_server){p->engine, p->fakes.store, p->fakes.directory, p->fakes.queue_client};
+	p->server = (struct smtp_server){.engine = p->engine,
+					 .store = p->fakes.store,
+					 .directory = p->fakes.directory,
+					 .queue = p->fakes.queue_client,
+					 .foreign = foreign_new()};
 	pthread_create(&p->thread, NULL, run_engine, p->engine);
 	p->log_fd = memfd_create("log", MFD_CLOEXEC);
 	log_to_fd(p->log_fd);
@@ -90,6 +95,7 @@ static void play_end(struct play *p)
 	pthread_join(p->thread, NULL);
 	engine_free(&p->engine);
 	fakes_stop(&p->fakes);
+	foreign_free(&p->server.foreign);
 	service_free(&p->service);
 	log_to_stderr();
 	fd_close(&p->log_fd);
