@@ -1,6 +1,7 @@
 #include "config/params.h"
 #include "config/cf_lines.h"
 #include "config/conf.h"
+#include <pthread.h>
 
 #define RELOAD	PARAM_RELOAD
 #define RESTART PARAM_RESTART
@@ -47,11 +48,38 @@ static const char *const TRANSPORT_SUFFIXES[] = {
 	"_transport_rate_delay",
 };
 
-const struct param *param_find(struct str name)
+/* In the table they stand as people read of them. */
+static const struct param *by_name[ARRAY_SIZE(PARAMS)];
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp((*(const struct param *const *)a)->name, (*(const struct param *const *)b)->name);
+}
+
+static void sort_names(void)
 {
 	for (size_t i = 0; i < PARAM_COUNT; i++)
-		if (str_eq(name, str_from(PARAMS[i].name)))
-			return &PARAMS[i];
+		by_name[i] = &PARAMS[i];
+	qsort(by_name, PARAM_COUNT, sizeof(*by_name), compare_names);
+}
+
+const struct param *param_find(struct str name)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	size_t low = 0, high = PARAM_COUNT;
+
+	pthread_once(&once, sort_names);
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = str_cmp(name, str_from(by_name[middle]->name));
+
+		if (order == 0)
+			return by_name[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
 	return NULL;
 }
 

@@ -27,6 +27,7 @@ enum step { STEP_GO, STEP_PARK, STEP_YIELD, STEP_END };
 struct turn {
 	unsigned units;
 	int64_t until;
+	bool looked; /* once more than that */
 };
 
 /* ---- birth and death ---- */
@@ -401,8 +402,12 @@ static enum step step_units(struct session *s, struct turn *t)
 		s->in_by = in_by;
 		return STEP_GO;
 	}
-	if (t->units >= TURN_UNITS || clock_ms() > t->until)
-		return step_flush(s, STEP_YIELD);
+	if (t->units >= TURN_UNITS || clock_ms() > t->until) {
+		/* A turn that was long because others were waited for: most clients have said no more meanwhile. */
+		if (session_input(s).len > 0 || t->looked)
+			return step_flush(s, STEP_YIELD);
+		t->looked = true;
+	}
 	t->units++;
 	if (unit_find(s))
 		return STEP_GO;

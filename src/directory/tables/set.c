@@ -505,15 +505,10 @@ int list_match_address(const struct table_set *s, struct str list, const struct 
 
 unsigned list_parent_style(const struct conf *conf, struct str parameter)
 {
-	struct str rest, item;
-	struct buf text;
-	unsigned style = 0;
+	struct str rest = conf->parent_domain_matches_subdomains, item;
 
-	buf_init(&text, 1 << 16);
-	if (conf_text(conf, STR("parent_domain_matches_subdomains"), &text))
-		for (rest = buf_str(&text); conf_list_next(&rest, &item);)
-			if (str_ieq(item, parameter))
-				style = LIST_PARENTS;
-	buf_release(&text);
-	return style;
+	while (conf_list_next(&rest, &item))
+		if (str_ieq(item, parameter))
+			return LIST_PARENTS;
+	return 0;
 }
