@@ -13,6 +13,7 @@
 #include "msg/summary.h"
 #include "msg/verp.h"
 #include <openssl/evp.h>
+#include <pthread.h>
 
 #define STORE_TIMEOUT_MS 15000 /* then the queue has it; well before a client gives up */
 #define QUEUE_TIMEOUT_MS 60000
@@ -60,15 +61,27 @@ struct str deliver_queue_id(struct arena *arena)
 
 /* ---- summary and fingerprint ----------------------------------------------------------------------------- */
 
+static const EVP_MD *sha256;
+
+/* OpenSSL looks for it at each use of EVP_sha256(). */
+static void sha256_find(void)
+{
+	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
 /* SHA-256 over sender and bytes: what a client repeats exactly when it did not hear our 250. */
 static struct str fingerprint_make(const struct delivery *d, struct str bytes, struct arena *arena)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	unsigned char *hash = arena_alloc(arena, EVP_MAX_MD_SIZE);
 	unsigned int len = 0;
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	bool good = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 &&
-		    EVP_DigestUpdate(ctx, d->sender.ptr, d->sender.len) == 1 && EVP_DigestUpdate(ctx, "", 1) == 1 &&
-		    EVP_DigestUpdate(ctx, bytes.ptr, bytes.len) == 1 && EVP_DigestFinal_ex(ctx, hash, &len) == 1;
+	bool good;
+
+	pthread_once(&once, sha256_find);
+	good = ctx != NULL && sha256 != NULL && EVP_DigestInit_ex(ctx, sha256, NULL) == 1 &&
+	       EVP_DigestUpdate(ctx, d->sender.ptr, d->sender.len) == 1 && EVP_DigestUpdate(ctx, "", 1) == 1 &&
+	       EVP_DigestUpdate(ctx, bytes.ptr, bytes.len) == 1 && EVP_DigestFinal_ex(ctx, hash, &len) == 1;
 
 	EVP_MD_CTX_free(ctx);
 	/* Without a hash nothing is recognised as a repetition: a copy too much, never one too little. */

@@ -136,7 +136,8 @@ static bool feed_filtered(struct session *s, struct bulk *b)
 		struct str in = session_input(s);
 		size_t from = b->mem.len, n;
 
-		if (in.len == 0)
+		/* What comes out is seldom longer: room for it at once, not doubled from the smallest. */
+		if (in.len == 0 || buf_reserve(&b->mem, in.len) == NULL)
 			return false;
 		n = b->o.filter.take(b->o.filter.state, in, &b->mem, &done);
 		if (n > 0)
