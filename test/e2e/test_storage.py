@@ -49,6 +49,29 @@ def test_a_full_disk_refuses_in_time_and_recovers(tmp_path, disk):
         assert len(m.messages("bob@example.test")) == len(expected)
 
 
+@pytest.mark.parametrize("left", [16 * MB, pytest.param(0, marks=pytest.mark.skipif(
+    not os.environ.get("DISK_ALL"), reason="a minute until it is tried again: make torture runs it"))], ids=["some", "none"])
+def test_the_postmaster_is_told_of_a_full_disk(tmp_path, disk, left):
+    """With what is told by default. Where not even that finds room, it waits in memory for some, and for a session."""
+    small = disk(tmp_path / "mail", "220m")
+    with Instance(tmp_path / "mail", settings={"message_size_limit": "1000000", "notify_classes": None}) as m:
+        m.user("bob@example.test")                      # the first user is the postmaster, too
+        m.start()
+        send_until_accepted(m, "first")
+        small.fill(left)
+        code = send_until_refused(m, (f"n{i}" for i in range(1000)), 60_000)[1][0]
+        assert code == 452
+        small.empty()
+
+        def told():
+            m.smtp().quit()
+            return [text for path in m.messages("bob@example.test")
+                    if "4.3.1 Insufficient system storage" in (text := open(path).read()) and '"resource"' in text]
+        text = wait_for("the notice", told, timeout=120)[0]
+        assert "Subject: Postrider: SMTP server: errors from " in text and "In:  rcpt TO:<bob@example.test>" in text
+        assert m.stop() == 0
+
+
 def test_a_disk_that_is_full_to_the_last_byte_loses_nothing(tmp_path, disk):
     """Another program takes the room that was counted on, between the admission and the file."""
     mails = disk(tmp_path / "mail" / "mail", "40m")

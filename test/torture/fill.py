@@ -214,7 +214,7 @@ def main():
     if "relaying" in sys.argv[1:]:
         relaying()
         return 0
-    tests = [os.path.join(E2E, f"test_{name}.py") for name in ("disk", "mounts", "foreign")]
+    tests = [os.path.join(E2E, f"test_{name}.py") for name in ("disk", "storage", "mounts", "foreign")]
     env = dict(os.environ, DISK_ALL="1", FOREIGN_SECONDS=str(min(60, SECONDS / 4)), POSTRIDER=BINARY)
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "-rf", *tests], env=env)
     rounds()
