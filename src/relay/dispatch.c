@@ -13,6 +13,7 @@
 #include "relay/private.h"
 #include "relay/remote.h"
 #include "relay/site.h"
+#include "relay/sleepers.h"
 #include "relay/transport.h"
 #include <time.h>
 
@@ -93,7 +94,7 @@ static void site_list(struct dispatch *d, struct site *s)
 	s->listed = true;
 	if (s->next_ms > clock_ms() && !d->stopping) {
 		vec_push(&d->timed, s);
-		pthread_cond_broadcast(&d->work);
+		sleepers_wake_all(&d->sleepers); /* none sleeps too long */
 	} else {
 		vec_push(&d->ready, s);
 	}
@@ -164,20 +165,27 @@ static bool has_work(const struct dispatch *d)
 	return d->fresh || d->free_jobs || (d->ready.n > 0 && d->remote_running < remote_limit(d));
 }
 
+/* Under the lock. Whom to sleeper_wake() once it is given up, or NULL: a thread was started, if one may be. */
+static struct sleeper *somebody(struct relay *r)
+{
+	struct dispatch *d = &r->d;
+	struct sleeper *s = sleeper_take(&d->sleepers);
+
+	if (!s)
+		thread_start(r);
+	return s;
+}
+
 /* Gives the lock back and sees to it that somebody takes what there is to do. Whoever takes work wakes the next one,
  * and who adds some while he works comes to take it: so one is woken at a time, and none to find that nothing is left.
  */
 static void unlock_and_wake(struct relay *r)
 {
-	struct dispatch *d = &r->d;
-	bool work = has_work(d), wake = work && d->idle > 0;
+	struct sleeper *s = has_work(&r->d) ? somebody(r) : NULL;
 
-	if (work && !wake)
-		thread_start(r);
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&r->d.lock);
 	/* Without the lock, which the woken thread needs first. */
-	if (wake)
-		pthread_cond_signal(&d->work);
+	sleeper_wake(s);
 }
 
 void dispatch_will_block(struct relay *r)
@@ -330,12 +338,8 @@ void dispatch_reported(struct attempt *a)
 	/* What is left to do may block. */
 	pthread_mutex_lock(&d->lock);
 	attempt_line(d, a);
-	if (d->idle > 0)
-		pthread_cond_signal(&d->work);
-	else
-		thread_start(r);
 	d->reporting--;
-	pthread_mutex_unlock(&d->lock);
+	unlock_and_wake(r);
 }
 
 static void job_ended(struct job *j)
@@ -531,7 +535,6 @@ static bool task_take(struct dispatch *d, struct task *t_r)
 static bool task_wait(struct dispatch *d)
 {
 	struct timespec until;
-	int rc = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	if (d->timed.n) {
@@ -541,10 +544,7 @@ static bool task_wait(struct dispatch *d)
 	} else {
 		until.tv_sec += IDLE_S;
 	}
-	d->idle++;
-	rc = pthread_cond_timedwait(&d->work, &d->lock, &until);
-	d->idle--;
-	return rc == 0 || d->timed.n;
+	return sleeper_sleep(&d->sleepers, &d->lock, &until) || d->timed.n;
 }
 
 static void attempts_run(struct relay *r, struct attempt *list)
@@ -610,6 +610,12 @@ void dispatch_add(struct relay *r, struct attempt *a)
 	d->held++;
 	d->held_bytes += a->bytes;
 	attempt_line(d, a);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void dispatch_added(struct relay *r)
+{
+	pthread_mutex_lock(&r->d.lock);
 	unlock_and_wake(r);
 }
 
@@ -681,7 +687,6 @@ void dispatch_init(struct relay *r, unsigned thread_limit)
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->work, &attr);
 	pthread_cond_init(&d->room, &attr);
 	pthread_condattr_destroy(&attr);
 	d->sites = map_new();
@@ -696,7 +701,7 @@ void dispatch_stop(struct relay *r)
 
 	pthread_mutex_lock(&d->lock);
 	d->stopping = true;
-	pthread_cond_broadcast(&d->work);
+	sleepers_wake_all(&d->sleepers);
 	pthread_cond_broadcast(&d->room);
 	pthread_mutex_unlock(&d->lock);
 }
@@ -746,7 +751,6 @@ void dispatch_release(struct relay *r)
 	downs_free(&d->downs);
 	vec_release(&d->ready);
 	vec_release(&d->timed);
-	pthread_cond_destroy(&d->work);
 	pthread_cond_destroy(&d->room);
 	pthread_mutex_destroy(&d->lock);
 }

@@ -91,7 +91,7 @@ struct attempt {
 /* What the dispatcher knows; all under lock but the counters of threads' own work. */
 struct dispatch {
 	pthread_mutex_t lock;
-	pthread_cond_t work;			/* something to do */
+	struct sleeper *sleepers;		/* threads with nothing to do; who lay down last is woken first */
 	pthread_cond_t room;			/* something was done */
 	struct attempt *fresh, *fresh_last;	/* to be divided */
 	struct job *free_jobs, *free_jobs_last; /* that no site limits */
@@ -101,7 +101,7 @@ struct dispatch {
 	size_t ready_at;		 /* whose turn it is */
 	size_t held, held_bytes;	 /* attempts */
 	unsigned reporting;		 /* of them: the queue has not answered yet, and no thread waits for it */
-	unsigned threads, idle, remote_running;
+	unsigned threads, remote_running;
 	unsigned thread_limit;
 	bool stopping;
 };
@@ -155,8 +155,9 @@ void dispatch_reported(struct attempt *a);
 void dispatch_stop(struct relay *r);
 /* For a thread of the dispatcher that has ended a job and is not back soon: another takes what that made possible. */
 void dispatch_will_block(struct relay *r);
-/* Takes an attempt. */
+/* Takes an attempt; it is begun when dispatch_added() has told of it, and of others perhaps. */
 void dispatch_add(struct relay *r, struct attempt *a);
+void dispatch_added(struct relay *r);
 /* How many more parts may be claimed now; waits up to wait_ms for room. */
 unsigned dispatch_room(struct relay *r, int wait_ms);
 /* Somebody asked for mail to be tried now: what was found dead is tried like anything else. */

@@ -150,6 +150,7 @@ static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *er
 		for (size_t i = 0; i < got.messages.n; i++)
 			take_up(r, &got.messages.v[i], i < got.infos.n ? &got.infos.v[i] : &none,
 				i < got.fingerprints.n ? got.fingerprints.v[i].fingerprint : STR(""));
+		dispatch_added(r);
 		count = (int)got.messages.n;
 	} else {
 		give_all_back(r, &got);
