@@ -1,30 +1,40 @@
 #include "journal/overlay.h"
 
+#include "base/arena.h"
 #include "base/mem.h"
+#include <endian.h>
 
 #define LEVELS 14
 
+/* The first bytes of a key as numbers whose order is theirs, zeros behind its end: nearly every comparison ends there,
+ * without a look at the key itself. Sixteen, for names of messages begin alike when they come close together. */
+struct prefix {
+	uint64_t a, b;
+};
+
 struct overlay_node {
+	struct prefix prefix;
+	uint32_t key_len, value_len, value_room;
+	bool alive;		   /* or a tombstone */
 	struct overlay_node *prev; /* NULL: the first */
-	char *value;		   /* NULL: a tombstone */
-	size_t value_len;
-	size_t key_len;
-	char *key; /* behind next[] */
+	char *key, *value;	   /* the key is behind next[] */
 	struct overlay_node *next[];
 };
 
 struct overlay {
 	struct overlay_node *head[LEVELS];
 	struct overlay_node *last;
+	struct arena arena; /* nodes and values */
 	unsigned level;
 	uint32_t seed;
-	size_t bytes, count;
+	size_t count;
 };
 
 struct overlay *overlay_new(void)
 {
 	struct overlay *o = NEW(struct overlay);
 
+	arena_init(&o->arena);
 	o->level = 1;
 	o->seed = 2463534242u;
 	return o;
@@ -37,18 +47,13 @@ void overlay_free(struct overlay **op)
 	*op = NULL;
 	if (!o)
 		return;
-	for (struct overlay_node *n = o->head[0]; n;) {
-		struct overlay_node *next = n->next[0];
-		free(n->value);
-		free(n);
-		n = next;
-	}
+	arena_release(&o->arena);
 	free(o);
 }
 
 size_t overlay_bytes(const struct overlay *o)
 {
-	return o->bytes;
+	return arena_used(&o->arena);
 }
 
 size_t overlay_count(const struct overlay *o)
@@ -63,19 +68,40 @@ struct str overlay_key(const struct overlay_node *n)
 
 bool overlay_value(const struct overlay_node *n, struct str *value_r)
 {
-	*value_r = n->value ? str_of(n->value, n->value_len) : STR_NULL;
-	return n->value != NULL;
+	*value_r = n->alive ? str_of(n->value, n->value_len) : STR_NULL;
+	return n->alive;
+}
+
+static struct prefix prefix_of(struct str key)
+{
+	unsigned char bytes[sizeof(struct prefix)] = {0};
+	struct prefix p;
+
+	if (key.len)
+		memcpy(bytes, key.ptr, key.len < sizeof(bytes) ? key.len : sizeof(bytes));
+	memcpy(&p, bytes, sizeof(p));
+	return (struct prefix){be64toh(p.a), be64toh(p.b)};
+}
+
+static bool is_before(const struct overlay_node *n, struct prefix p, struct str key)
+{
+	if (n->prefix.a != p.a)
+		return n->prefix.a < p.a;
+	if (n->prefix.b != p.b)
+		return n->prefix.b < p.b;
+	return str_cmp(overlay_key(n), key) < 0;
 }
 
 /* The last node < key, and in links (if given) the pointers that an insertion has to change. */
 static struct overlay_node *descend(const struct overlay *o, struct str key, struct overlay_node ***links)
 {
+	const struct prefix prefix = prefix_of(key);
 	struct overlay_node *at = NULL;
 
 	for (unsigned i = o->level; i-- > 0;) {
 		struct overlay_node *n;
 
-		while ((n = at ? at->next[i] : o->head[i]) && str_cmp(overlay_key(n), key) < 0)
+		while ((n = at ? at->next[i] : o->head[i]) && is_before(n, prefix, key))
 			at = n;
 		if (links)
 			links[i] = at ? &at->next[i] : (struct overlay_node **)&o->head[i];
@@ -108,9 +134,10 @@ static struct overlay_node *node_for(struct overlay *o, struct str key)
 	height = random_height(o);
 	for (; o->level < height; o->level++)
 		links[o->level] = &o->head[o->level];
-	n = mem_alloc(sizeof(*n) + height * sizeof(n->next[0]) + key.len);
+	n = arena_alloc(&o->arena, sizeof(*n) + height * sizeof(n->next[0]) + key.len);
+	n->prefix = prefix_of(key);
 	n->key = (char *)&n->next[height];
-	n->key_len = key.len;
+	n->key_len = (uint32_t)key.len;
 	if (key.len)
 		memcpy(n->key, key.ptr, key.len);
 	for (unsigned i = 0; i < height; i++) {
@@ -123,7 +150,6 @@ static struct overlay_node *node_for(struct overlay *o, struct str key)
 	else
 		o->last = n;
 	o->count++;
-	o->bytes += sizeof(*n) + height * sizeof(n->next[0]) + key.len;
 	return n;
 }
 
@@ -131,25 +157,20 @@ void overlay_put(struct overlay *o, struct str key, struct str value)
 {
 	struct overlay_node *n = node_for(o, key);
 
-	/* Copied before the old value goes: the caller's may be a view of it. */
-	char *copy = mem_alloc(value.len + 1);
-	if (value.len)
-		memcpy(copy, value.ptr, value.len);
-	o->bytes += value.len;
-	o->bytes -= n->value_len;
-	free(n->value);
-	n->value = copy;
-	n->value_len = value.len;
+	/* In the place of the old one, of which the caller's may be a view, if there is room. */
+	if (value.len > n->value_room || !n->value) {
+		n->value_room = (uint32_t)value.len;
+		n->value = arena_dup(&o->arena, value.ptr, value.len);
+	} else if (value.len) {
+		memmove(n->value, value.ptr, value.len);
+	}
+	n->value_len = (uint32_t)value.len;
+	n->alive = true;
 }
 
 void overlay_del(struct overlay *o, struct str key)
 {
-	struct overlay_node *n = node_for(o, key);
-
-	o->bytes -= n->value_len;
-	free(n->value);
-	n->value = NULL;
-	n->value_len = 0;
+	node_for(o, key)->alive = false;
 }
 
 const struct overlay_node *overlay_seek(const struct overlay *o, struct str key)

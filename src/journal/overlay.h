@@ -1,8 +1,9 @@
 /* overlay - keys and values that were committed since the last checkpoint, in order, in memory.
  *
  * A skip list. A key stands for a value or for a tombstone (deleted since). Nodes never move or vanish until
- * the overlay is freed, so iterators stay valid across puts; a value lives until its key is put again.
- * One thread at a time; once nobody writes any more (frozen), any number may read. */
+ * the overlay is freed, so iterators stay valid across puts; a value lives until its key is put again. All memory goes
+ * at once, with the overlay: what overlay_bytes() counts are the values put over, too. One thread at a time; once
+ * nobody writes any more (frozen), any number may read. */
 #ifndef JOURNAL_OVERLAY_H
 #define JOURNAL_OVERLAY_H
 
