@@ -1,13 +1,15 @@
 /* arena - see base/arena.h.
  *
  * Blocks hang in a list, the newest first; an allocation is a step forward in the newest. One too large for
- * the remaining room opens another block, and one too large for any block gets one of its own. */
+ * the remaining room opens another block, and one too large for any block gets one of its own. Most arenas hold little:
+ * the first block is one that malloc(3) has at hand, and what is zeroed is what is handed out. */
 #include "base/arena.h"
 #include "base/fatal.h"
 #include "base/mem.h"
 #include <stdalign.h>
 
-#define BLOCK_SIZE     ((size_t)4096 - 64)
+#define BLOCK_SIZE     ((size_t)1024 - 64)
+#define BLOCK_SIZE_2   ((size_t)4096 - 64)
 #define BLOCK_SIZE_MAX ((size_t)65536 - 64)
 #define ALIGN	       alignof(max_align_t)
 
@@ -51,7 +53,6 @@ void arena_clear(struct arena *a)
 		a->blocks = NULL;
 		return;
 	}
-	memset(kept->bytes, 0, kept->used); /* blocks hand out zeroed memory */
 	kept->used = 0;
 }
 
@@ -68,9 +69,11 @@ size_t arena_used(const struct arena *a)
 
 static struct arena_block *block_new(size_t size)
 {
-	struct arena_block *block = mem_alloc(sizeof(*block) + size);
+	struct arena_block *block = mem_realloc(NULL, sizeof(*block) + size);
 
+	block->next = NULL;
 	block->size = size;
+	block->used = 0;
 	return block;
 }
 
@@ -91,7 +94,7 @@ static struct arena_block *block_for(struct arena *a, size_t size)
 
 	if (newest && newest->size - newest->used >= size)
 		return newest;
-	want = newest == NULL ? BLOCK_SIZE : newest->size * 2;
+	want = newest == NULL ? BLOCK_SIZE : newest->size < BLOCK_SIZE_2 ? BLOCK_SIZE_2 : newest->size * 2;
 	if (want > BLOCK_SIZE_MAX)
 		want = BLOCK_SIZE_MAX;
 	block = block_new(size > want ? size : want);
@@ -106,7 +109,8 @@ static struct arena_block *block_for(struct arena *a, size_t size)
 }
 #endif
 
-void *arena_alloc(struct arena *a, size_t size)
+/* Not zeroed. */
+static void *room_for(struct arena *a, size_t size)
 {
 	struct arena_block *block;
 	void *room;
@@ -122,9 +126,17 @@ void *arena_alloc(struct arena *a, size_t size)
 	return room;
 }
 
+void *arena_alloc(struct arena *a, size_t size)
+{
+	void *room = room_for(a, size);
+
+	memset(room, 0, size);
+	return room;
+}
+
 void *arena_dup(struct arena *a, const void *ptr, size_t size)
 {
-	void *copy = arena_alloc(a, size);
+	void *copy = room_for(a, size);
 
 	if (size)
 		memcpy(copy, ptr, size);
@@ -133,10 +145,11 @@ void *arena_dup(struct arena *a, const void *ptr, size_t size)
 
 char *arena_strz(struct arena *a, struct str s)
 {
-	char *copy = arena_alloc(a, s.len + 1);
+	char *copy = room_for(a, s.len + 1);
 
 	if (s.len)
 		memcpy(copy, s.ptr, s.len);
+	copy[s.len] = '\0';
 	return copy;
 }
 
@@ -158,16 +171,20 @@ struct str arena_printf(struct arena *a, const char *fmt, ...)
 
 struct str arena_vprintf(struct arena *a, const char *fmt, va_list args)
 {
+	char text[256]; /* most fit, and are made once */
 	va_list again;
 	char *room;
 	int len;
 
 	invariant(fmt != NULL);
 	va_copy(again, args);
-	len = vsnprintf(NULL, 0, fmt, args);
+	len = vsnprintf(text, sizeof(text), fmt, args);
 	invariant(len >= 0);
-	room = arena_alloc(a, (size_t)len + 1);
-	vsnprintf(room, (size_t)len + 1, fmt, again);
+	room = room_for(a, (size_t)len + 1);
+	if ((size_t)len < sizeof(text))
+		memcpy(room, text, (size_t)len + 1);
+	else
+		vsnprintf(room, (size_t)len + 1, fmt, again);
 	va_end(again);
 	return str_of(room, (size_t)len);
 }
