@@ -352,6 +352,29 @@ static bool claim_one(struct queue_service *q, struct str key, struct rpc_reques
 	return true;
 }
 
+/* Room for one more. */
+static void claim_grow(struct queue_claimed *got, struct arena *a)
+{
+	size_t n = got->messages.n, room = n ? 2 * n : 8;
+	struct queue_claimed grown;
+
+	if (n != 0 && (n < 8 || (n & (n - 1)) != 0))
+		return;
+	if (n == 0 && got->messages.v)
+		return; /* the first could not be read */
+	grown.messages.v = ARENA_ARRAY(a, struct queue_message, room);
+	grown.fingerprints.v = ARENA_ARRAY(a, struct queue_fingerprint, room);
+	grown.infos.v = ARENA_ARRAY(a, struct queue_claim_info, room);
+	for (size_t i = 0; i < n; i++) {
+		grown.messages.v[i] = got->messages.v[i];
+		grown.fingerprints.v[i] = got->fingerprints.v[i];
+		grown.infos.v[i] = got->infos.v[i];
+	}
+	got->messages.v = grown.messages.v;
+	got->fingerprints.v = grown.fingerprints.v;
+	got->infos.v = grown.infos.v;
+}
+
 /* Nothing is told of a message that is not durable yet: hence the barrier. False: there was nothing, and the answer can
  * wait. */
 static bool claim_try(struct queue_service *q, struct rpc_request *req, bool last_call, uint64_t *next_ms_r)
@@ -359,16 +382,21 @@ static bool claim_try(struct queue_service *q, struct rpc_request *req, bool las
 	const struct queue_claim *c = req->msg;
 	size_t max = c->max == 0 || c->max > CLAIM_MAX ? CLAIM_MAX : c->max;
 	struct room room = {CLAIM_BYTES, FD_PASS_MAX};
-	struct claim_answer *a = NEW(struct claim_answer);
-	struct queue_claimed *got = &a->claimed;
+	struct claim_answer *a;
+	struct queue_claimed *got;
 	char out[QUEUE_KEY_MAX];
 	struct str key;
+	bool more = schedule_next(q, c->window, out, &key, next_ms_r);
 
+	/* A poll that waits long is tried often: nothing is taken from its arena before there is something to tell. */
+	if (!more && !last_call)
+		return false;
+	a = NEW(struct claim_answer);
 	*a = (struct claim_answer){.q = q, .req = req};
-	got->messages.v = ARENA_ARRAY(&req->arena, struct queue_message, max + 1);
-	got->fingerprints.v = ARENA_ARRAY(&req->arena, struct queue_fingerprint, max + 1);
-	got->infos.v = ARENA_ARRAY(&req->arena, struct queue_claim_info, max + 1);
-	while (got->messages.n < max && room.bytes && room.fds && schedule_next(q, c->window, out, &key, next_ms_r)) {
+	got = &a->claimed;
+	for (; more; more = got->messages.n < max && room.bytes && room.fds &&
+			    schedule_next(q, c->window, out, &key, next_ms_r)) {
+		claim_grow(got, &req->arena);
 		if (!claim_one(q, key, req, a, &room))
 			continue;
 		got->fingerprints.v[got->messages.n].fingerprint =

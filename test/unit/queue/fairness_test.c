@@ -1,6 +1,10 @@
 /* Whose turn it is, when somebody has very much: one who writes to one waits for one part of a mailing, not for all. */
 #include "base/mem.h"
 #include "stand.h"
+#include <malloc.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/allocator_interface.h>
+#endif
 
 #define MANY 50000
 
@@ -86,6 +90,62 @@ static void another_destination_does_not_wait_at_all(void **state)
 	assert_int_equal(place_of(f, 10, 20, one), 1);
 }
 
+static size_t allocated(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+	return __sanitizer_get_current_allocated_bytes();
+#else
+	struct mallinfo2 m = mallinfo2();
+
+	return m.uordblks + m.hblkhd;
+#endif
+}
+
+struct answer {
+	pthread_mutex_t lock;
+	pthread_cond_t came;
+	bool done;
+	size_t messages;
+};
+
+static void answered(void *ctx, const void *reply, const struct err *err)
+{
+	const struct queue_claimed *got = reply;
+	struct answer *a = ctx;
+
+	(void)err;
+	pthread_mutex_lock(&a->lock);
+	a->done = true;
+	a->messages = got ? got->messages.n : 0;
+	pthread_cond_signal(&a->came);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* Whatever comes meanwhile for a destination that has as many as it may is looked at, and is not for who waits. */
+static void a_poll_that_waits_takes_no_memory_whatever_it_finds(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_claim ask = {.max = 100, .wait_ms = 60000, .window = 1};
+	struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER};
+	char id[64];
+	size_t before;
+
+	single(f, "x@far.test", id);
+	assert_int_equal(place_of(f, 1, 1, id), 1);
+	assert_int_equal(rpc_call_async(f->c, &QUEUE_CLAIM, &ask, 120000, answered, &a), 0);
+	single(f, "x@far.test", id);
+	before = allocated();
+	for (unsigned i = 0; i < 1000; i++)
+		single(f, "x@far.test", id);
+	assert_true(allocated() < before + (20 << 20));
+	single(f, "x@near.test", id);
+	pthread_mutex_lock(&a.lock);
+	while (!a.done)
+		pthread_cond_wait(&a.came, &a.lock);
+	pthread_mutex_unlock(&a.lock);
+	assert_int_equal(a.messages, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -93,6 +153,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_recipient_is_in_turn_while_the_mailing_is_under_way, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(another_destination_does_not_wait_at_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_poll_that_waits_takes_no_memory_whatever_it_finds, setup, teardown),
 	};
 
 	stand_segment = 8 << 20;
