@@ -169,10 +169,21 @@ struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *
 
 const char *deliver_delay_text(double seconds, char out[16])
 {
-	if (seconds < 0)
-		seconds = 0;
-	snprintf(out, 16, "%.*f", seconds < 1 ? 2 : seconds < 10 ? 1 : 0, seconds < 1e9 ? seconds : 1e9);
-	return out;
+	static const double scale[] = {1, 10, 100};
+	double value = seconds > 0 ? seconds < 1e9 ? seconds : 1e9 : 0;
+	unsigned decimals = value < 1 ? 2 : value < 10 ? 1 : 0;
+	uint64_t n = (uint64_t)(value * scale[decimals] + 0.5);
+	char *at = out + 15;
+
+	*at = '\0';
+	for (unsigned i = 0; i < decimals; i++, n /= 10)
+		*--at = (char)('0' + n % 10);
+	if (decimals > 0)
+		*--at = '.';
+	do
+		*--at = (char)('0' + n % 10);
+	while (n /= 10);
+	return at;
 }
 
 bool deliver_is_loop(const struct delivery *d, struct str address)

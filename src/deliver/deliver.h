@@ -101,7 +101,7 @@ void deliver_confirm(const struct deliver_env *env, const struct delivery_done *
 
 /* "Return-Path: ..", "Delivered-To: ..", (X-Original-To), then d->prefix. CRLF when the contents are as_is. */
 struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *rcpt, struct arena *arena);
-/* Seconds as Postfix logs delays: two digits, never an exponent. Returns out. */
+/* Seconds as Postfix logs delays: two digits, never an exponent. Returns where in out it begins. */
 const char *deliver_delay_text(double seconds, char out[16]);
 /* Whether the message has been at this address before. */
 bool deliver_is_loop(const struct delivery *d, struct str address);

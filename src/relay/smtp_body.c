@@ -202,18 +202,24 @@ static int put_run(struct smtpc_body *b, struct str run)
 	return flush_some(b);
 }
 
-static size_t run_length(struct str s)
+/* How far it is to the next CR or LF, or the end. *lf: the next LF or the end, looked for once for all CRs before it.
+ */
+static size_t run_length(struct str s, const char **lf)
 {
-	size_t n = 0;
+	const char *cr;
 
-	while (n < s.len && s.ptr[n] != '\n' && s.ptr[n] != '\r')
-		n++;
-	return n;
+	if (*lf == NULL || *lf < s.ptr)
+		*lf = memchr(s.ptr, '\n', s.len);
+	if (*lf == NULL)
+		*lf = s.ptr + s.len;
+	cr = memchr(s.ptr, '\r', (size_t)(*lf - s.ptr));
+	return (size_t)((cr != NULL ? cr : *lf) - s.ptr);
 }
 
 static int body_put(void *ctx, struct str bytes)
 {
 	struct smtpc_body *b = ctx;
+	const char *lf = NULL;
 
 	while (bytes.len > 0) {
 		size_t n;
@@ -221,7 +227,7 @@ static int body_put(void *ctx, struct str bytes)
 		if (b->cr && bytes.ptr[0] != '\n' && put_run(b, STR(" ")) < 0)
 			return -1;
 		b->cr = false;
-		n = run_length(bytes);
+		n = run_length(bytes, &lf);
 		if (n > PIECE)
 			n = PIECE;
 		if (n > 0 && put_run(b, str_sub(bytes, 0, n)) < 0)

@@ -254,8 +254,9 @@ int smtpc_flush(struct smtpc_conn *c, int64_t deadline)
 
 /* ---- receiving ---- */
 
-/* One line into `line` (cut at its end), read on until its LF. */
-static int read_line(struct smtpc_conn *c, char line[SMTP_REPLY_LINE_MAX], size_t *len_r, int64_t deadline)
+/* One line into `line` (cut at its end), read on until its LF. `await`: it has hardly come yet, so it is waited for
+ * before it is looked for. */
+static int read_line(struct smtpc_conn *c, bool await, char line[SMTP_REPLY_LINE_MAX], size_t *len_r, int64_t deadline)
 {
 	size_t len = 0, passed = 0;
 
@@ -275,6 +276,9 @@ static int read_line(struct smtpc_conn *c, char line[SMTP_REPLY_LINE_MAX], size_
 			else if (++passed > 16 * SMTP_REPLY_LINE_MAX)
 				return smtpc_failed(c, SMTP_IO_PROTOCOL);
 		}
+		if (await && wait_for(c, POLLIN, deadline) < 0)
+			return -1;
+		await = false;
 		got = take_input(c, &wanted);
 		if (got < 0 || (got == 0 && wait_for(c, wanted, deadline) < 0))
 			return -1;
@@ -288,6 +292,8 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
 	char line[SMTP_REPLY_LINE_MAX];
+	/* What was decrypted already poll(2) does not see. */
+	bool await = (c->out.len > 0 || c->all_sent) && c->ssl == NULL;
 	size_t len = 0;
 
 	/* A server that hangs up on what we send may have said why. It is not waited for. */
@@ -301,11 +307,12 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 		enum smtpc_io_error before = c->io_error;
 
 		c->io_error = SMTP_IO_NONE;
-		if (read_line(c, line, &len, deadline) < 0) {
+		if (read_line(c, await, line, &len, deadline) < 0) {
 			if (before != SMTP_IO_NONE)
 				c->io_error = before;
 			return -1;
 		}
+		await = false;
 		c->io_error = before;
 		record(c, "In:  ", str_of(line, len));
 		switch (smtpc_reply_line(&c->reply, str_of(line, len))) {
