@@ -65,7 +65,7 @@ static void take_line(struct list *l, struct str line, size_t number, const stru
 int users_add_from(struct account_cmd *a, const char *path, const struct user_new *all)
 {
 	struct list l = {0};
-	struct str rest;
+	struct str rest = STR("");
 	char *text = NULL;
 	size_t number = 0, failed = 0;
 	uint64_t last;

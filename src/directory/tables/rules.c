@@ -198,6 +198,7 @@ static int rules_find(const struct table *t, struct str key, struct arena *arena
 	const struct rules *rules = t->data;
 	struct rule_groups groups;
 
+	groups.n = 0;
 	if (rules->type->key && !rules->type->key(key, arena, &key))
 		return 0;
 	for (size_t i = 0; i < rules->n; i++) {
