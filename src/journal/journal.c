@@ -78,7 +78,7 @@ static bool reserve(struct journal *j, size_t need, struct err *err)
 	return true;
 }
 
-uint64_t journal_add(struct journal *j, uint32_t type, const struct str *parts, size_t count, struct err *err)
+uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count, struct err *err)
 {
 	struct pending *p;
 	size_t len = 0, at = RECORD_HEADER;
@@ -111,29 +111,9 @@ uint64_t journal_add(struct journal *j, uint32_t type, const struct str *parts, 
 	j->tail = &p->next;
 	j->records++;
 	pthread_mutex_unlock(&j->lock);
-	return lsn; /* p is the flusher's now, and perhaps freed */
-}
-
-void journal_flush(struct journal *j)
-{
-	bool wake;
-
-	pthread_mutex_lock(&j->lock);
-	wake = j->head && !j->wanted && !j->flushing;
-	j->wanted = j->head != NULL;
-	pthread_mutex_unlock(&j->lock);
 	/* Outside: who wakes must not have to wait for the lock. */
-	if (wake)
-		pthread_cond_signal(&j->work);
-}
-
-uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count, struct err *err)
-{
-	uint64_t lsn = journal_add(j, type, parts, count, err);
-
-	if (lsn)
-		journal_flush(j);
-	return lsn;
+	pthread_cond_signal(&j->work);
+	return lsn; /* p is the flusher's now, and perhaps freed */
 }
 
 /* ---- flushing ----------------------------------------------------------------------------------------- */
@@ -254,11 +234,8 @@ static void *flusher_run(void *arg)
 	for (;;) {
 		uint64_t last = 0;
 
-		j->flushing = false;
-		while (!j->wanted && !j->stop)
+		while (!j->head && !j->stop)
 			pthread_cond_wait(&j->work, &j->lock);
-		j->flushing = true;
-		j->wanted = false;
 		if (!j->head)
 			break;
 		batch = j->head;
@@ -300,7 +277,6 @@ uint64_t journal_durable(struct journal *j)
 
 void journal_wait(struct journal *j, uint64_t lsn)
 {
-	journal_flush(j);
 	pthread_mutex_lock(&j->lock);
 	invariant(lsn < j->next_lsn);
 	while (j->durable < lsn)

@@ -67,12 +67,6 @@ int journal_start(struct journal *j, uint64_t next_lsn, struct err *err) WARN_UN
  * journal is full (size_limit, disk) or the record too large: nothing was taken. */
 uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count,
 			struct err *err) WARN_UNUSED;
-/* The same, but no flush begins for it before journal_flush(), journal_wait() or journal_close(); one that begins for
- * another record takes it along. */
-uint64_t journal_add(struct journal *j, uint32_t type, const struct str *parts, size_t count,
-		     struct err *err) WARN_UNUSED;
-/* A flush begins for all that was taken. Any thread. */
-void journal_flush(struct journal *j);
 size_t journal_record_max(const struct journal *j);
 
 uint64_t journal_durable(struct journal *j);

@@ -51,8 +51,6 @@ struct journal {
 	pthread_mutex_t lock; /* all below, and segment state */
 	pthread_cond_t work, flushed;
 	bool stop;
-	bool wanted;   /* a flush of what is queued */
-	bool flushing; /* the flusher does not sleep */
 	struct pending *head, **tail;
 	uint64_t next_lsn, durable, released;
 	struct segment *current;

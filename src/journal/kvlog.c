@@ -160,14 +160,6 @@ static void look(void *ctx)
 		freeze(k);
 }
 
-static void flush(void *ctx)
-{
-	struct kvlog *k = ctx;
-
-	if (!k->read_only)
-		journal_flush(k->journal);
-}
-
 static void journal_durable_now(void *ctx, uint64_t lsn)
 {
 	struct kvlog *k = ctx;
@@ -328,16 +320,12 @@ uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_cou
 	parts[0] = buf_str(&k->scratch);
 	for (size_t i = 0; i < extra_count; i++)
 		parts[i + 1] = extra[i];
-	lsn = journal_add(k->journal, RECORD_COMMIT, parts, extra_count + 1, err);
+	lsn = journal_append(k->journal, RECORD_COMMIT, parts, extra_count + 1, err);
 	if (!lsn) {
 		if (!k->frozen && !clean(k))
 			freeze(k);
 		return 0;
 	}
-	if (k->o.gather)
-		step_post(k->flush);
-	else
-		journal_flush(k->journal);
 	invariant(lsn == k->lsn + 1);
 	k->lsn = lsn;
 	k->commit_count++;
@@ -401,7 +389,6 @@ static struct kvlog *kvlog_alloc(const struct kvlog_options *options)
 	k->o.idle_ms = k->o.idle_ms ? k->o.idle_ms : IDLE_MS;
 	k->lock_fd = -1;
 	k->step = step_new(&k->o.loop, look, k);
-	k->flush = step_new(&k->o.loop, flush, k);
 	k->active = overlay_new();
 	k->commits.tail = &k->commits.head;
 	k->checkpoints.tail = &k->checkpoints.head;
@@ -430,7 +417,6 @@ static void kvlog_dispose(struct kvlog *k)
 	overlay_free(&k->frozen);
 	buf_release(&k->scratch);
 	step_free(&k->step);
-	step_free(&k->flush);
 	if (k->lock_fd >= 0)
 		io_close(k->lock_fd);
 	pthread_cond_destroy(&k->cond);

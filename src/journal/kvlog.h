@@ -59,9 +59,6 @@ struct kvlog_options {
 	uint32_t segment_size; /* 0: default */
 	size_t overlay_limit;  /* 0: 16 MB */
 	int64_t idle_ms;       /* quiet time before a checkpoint; 0: 3 s */
-	/* A flush begins when the loop has done all that it found to do, not with the first commit: fewer flushes, for
-	 * whose loop has many small things to do at once. */
-	bool gather;
 	/* Every value says all there is to know of its key. When the index was lost, the keys of the journal are
 	 * applied all the same; otherwise they would be parts of something whose rest is gone. */
 	bool keys_alone;

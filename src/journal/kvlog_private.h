@@ -26,7 +26,7 @@ struct kvlog_queue {
 
 struct kvlog {
 	struct kvlog_options o;
-	struct step *step, *flush;
+	struct step *step;
 	int lock_fd;
 	struct journal *journal;
 	struct index *index;

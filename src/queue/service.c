@@ -198,7 +198,6 @@ static int open_storage(struct queue_service *q, struct err *err)
 				  .journal_size_limit = q->o.journal_size_limit,
 				  .segment_size = q->o.segment_size,
 				  .keys_alone = true,
-				  .gather = true,
 				  .hooks = {.replay = on_replay,
 					    .recovered = contents_recovered,
 					    .settle = contents_settle,
