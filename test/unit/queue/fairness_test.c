@@ -3,7 +3,7 @@
 #include "stand.h"
 #include <malloc.h>
 #ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/allocator_interface.h>
+size_t __sanitizer_get_current_allocated_bytes(void); /* gcc brings no header for it */
 #endif
 
 #define MANY 50000
