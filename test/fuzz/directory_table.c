@@ -1,5 +1,6 @@
 /* Look-up tables of any bytes, asked for any key: what is found is found again, in another case, too; nothing a table
- * does not know is taken from outside of it. The first byte chooses the type; the key is the first line.
+ * does not know is taken from outside of it. The first byte chooses the type (its highest bit: postmap -f); the key is
+ * the first line. Files that tables are made of, passed on, are what they were.
  *
  * Covers: src/directory/tables/table.c src/directory/tables/text.c src/directory/tables/rules.c
  * src/directory/tables/regexp.c src/directory/tables/pcre.c src/directory/tables/cidr.c src/directory/tables/combine.c
@@ -8,6 +9,7 @@
 #include "directory/tables/files.h"
 #include "directory/tables/table.h"
 #include "os/fd.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -44,6 +46,22 @@ static void ask(const struct table *t, struct str key, bool any_case)
 	arena_release(&arena);
 }
 
+/* It has an answer or none, and no fault. */
+static void ask_once(const struct table *t, struct str key)
+{
+	struct err err = ERR_NONE;
+	struct arena arena;
+	struct str value = STR("");
+	int rc;
+
+	arena_init(&arena);
+	rc = table_find(t, key, &arena, &value, &err);
+	if (rc < -1 || rc > 1 || (rc < 0) != (err.kind != ERR_OK))
+		abort();
+	(void)str_hash(value, 1);
+	arena_release(&arena);
+}
+
 static void visit(void *ctx, struct str key, struct str value)
 {
 	struct err err = ERR_NONE;
@@ -56,10 +74,20 @@ static void visit(void *ctx, struct str key, struct str value)
 	arena_release(&arena);
 }
 
-static void open_and_ask(const char *spec, bool any_case, struct str key, struct str file)
+struct look {
+	bool case_kept;
+	bool any_case; /* a table of text */
+	bool changes;  /* another answer each time */
+};
+
+static void open_and_ask(const char *spec, struct look look, struct str key, struct str file)
 {
 	struct buf warnings;
-	struct table_source source = {.read = read_file, .is_aliases = is_aliases, .ctx = &file, .warnings = &warnings};
+	struct table_source source = {.read = read_file,
+				      .is_aliases = is_aliases,
+				      .ctx = &file,
+				      .warnings = &warnings,
+				      .case_kept = look.case_kept};
 	struct err err = ERR_NONE;
 	struct table *t;
 
@@ -68,8 +96,14 @@ static void open_and_ask(const char *spec, bool any_case, struct str key, struct
 	if (t == NULL && (err.kind == ERR_OK || err.text[0] == '\0'))
 		abort();
 	if (t) {
-		ask(t, key, any_case);
-		if (any_case)
+		if (!str_eq(table_name(t), str_from(spec)) || (look.any_case && !table_takes_parts(t)) ||
+		    (look.any_case && !table_is_quick(t)) || table_bytes(t) > 64 * (file.len + strlen(spec)) + 8192)
+			abort();
+		if (!look.changes)
+			ask(t, key, look.any_case && !look.case_kept);
+		else
+			ask_once(t, key);
+		if (look.any_case)
 			table_each(t, visit, t);
 	}
 	table_free(&t);
@@ -90,42 +124,89 @@ static void open_sealed(struct str bytes)
 	close(fd);
 }
 
+/* A file that is there, one that is not, a directory: read, sealed, opened again, given back. */
+static void carry(struct str bytes)
+{
+	int file = fd_sealed("fuzz", bytes), sealed;
+	struct table_files *files = table_files_new("/proc/self/fd"), *passed;
+	struct str contents = STR(""), path;
+	char name[24];
+	size_t named = 0;
+
+	snprintf(name, sizeof(name), "%d", file);
+	if (table_files_read(files, str_from(name), &contents, NULL) < 0 || !str_eq(contents, bytes) ||
+	    table_files_read(files, STR("missing"), &contents, NULL) == 0 ||
+	    table_files_read(files, STR("/proc/self"), &contents, NULL) == 0)
+		abort();
+	sealed = table_files_seal(files, NULL);
+	passed = table_files_open(sealed, NULL);
+	if (passed == NULL || table_files_read(passed, str_from(name), &contents, NULL) < 0 ||
+	    !str_eq(contents, bytes) || table_files_read(passed, STR("missing"), &contents, NULL) == 0)
+		abort();
+	table_files_drop(files);
+	for (size_t at = 0; table_files_next(files, &at, &path); named++)
+		if (table_files_read(files, path, &contents, NULL) == 0)
+			abort();
+	if (named != 3)
+		abort();
+	table_files_free(&passed);
+	table_files_free(&files);
+	close(sealed);
+	close(file);
+}
+
+/* The name itself is the next line, then the files. */
+static void open_named(bool case_kept, struct str key, struct str rest)
+{
+	struct str line, file;
+	char *spec;
+
+	if (!str_split(rest, '\n', &line, &file))
+		file = STR("a b\n");
+	spec = str_dup(line);
+	if (strstr(spec, "regexp") == NULL || str_chr(rest, '{') < 0)
+		open_and_ask(spec, (struct look){.case_kept = case_kept, .changes = strstr(spec, "randmap") != NULL},
+			     key, file);
+	free(spec);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str rest = str_of(data, size), key, file = STR("");
-	char *spec;
+	struct look text = {.any_case = true}, rules = {0};
 
 	if (size == 0 || size > 4096)
 		return 0;
 	rest = str_skip(rest, 1);
 	(void)str_split(rest, '\n', &key, &file);
-	switch (data[0] % 7) {
+	text.case_kept = rules.case_kept = data[0] >= 0x80;
+	switch ((data[0] & 0x7f) % 8) {
 	case 0:
-		open_and_ask("hash:/f", true, key, file);
+		open_and_ask("hash:/f", text, key, file);
 		break;
 	case 1:
-		open_and_ask("hash:/aliases", true, key, file);
+		open_and_ask("hash:/aliases", text, key, file);
 		break;
 	case 2:
 		/* The C library's own regcomp() takes any memory for nested counts. */
 		if (str_chr(file, '{') < 0)
-			open_and_ask("regexp:/f", false, key, file);
+			open_and_ask("regexp:/f", rules, key, file);
 		break;
 	case 3:
-		open_and_ask("pcre:/f", false, key, file);
+		open_and_ask("pcre:/f", rules, key, file);
 		break;
 	case 4:
-		open_and_ask("cidr:/f", false, key, file);
+		open_and_ask("cidr:/f", rules, key, file);
 		break;
-	case 5: /* the name itself */
-		spec = str_dup(file);
-		if (strstr(spec, "randmap") == NULL && strstr(spec, "regexp") == NULL)
-			open_and_ask(spec, false, key, STR("a b\n"));
-		free(spec);
+	case 5:
+		open_named(text.case_kept, key, file);
 		break;
 	case 6:
 		open_sealed(rest);
+		break;
+	case 7:
+		carry(rest);
 		break;
 	}
 	return 0;

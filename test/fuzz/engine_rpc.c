@@ -44,6 +44,34 @@ static void check_message(struct str in, const int *fds, size_t fd_count)
 	arena_release(&arena);
 }
 
+/* A frame as a process sends it comes as it was, its descriptors with it. */
+static void check_frame(const struct rpc_frame *sent, size_t fd_count)
+{
+	struct rpc_reader reader = {.wipe = true};
+	struct rpc_frame came;
+	int pair[2], fds[FD_PASS_MAX] = {0, 0, 0, 0};
+	struct buf out;
+	size_t at;
+
+	buf_init(&out, RPC_FRAME_MAX);
+	at = rpc_header_begin(&out);
+	buf_add(&out, sent->bytes, sent->len);
+	rpc_header_put(&out, at, sent->type, sent->id, fd_count);
+	if (fd_socketpair(pair) < 0 || fd_send(pair[1], out.ptr, out.len, fds, fd_count) != (ssize_t)out.len)
+		abort();
+	while ((at = (size_t)rpc_reader_next(&reader, &came)) == 0)
+		if (rpc_reader_fill(&reader, pair[0]) <= 0)
+			abort();
+	if (at != 1 || came.type != sent->type || came.id != sent->id || came.fd_count != fd_count ||
+	    !str_eq(str_of(came.bytes, came.len), str_of(sent->bytes, sent->len)))
+		abort();
+	rpc_frame_drop(&came);
+	rpc_reader_release(&reader);
+	buf_release(&out);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 /* The bytes as a stream of frames, in pieces that the first byte chooses. */
 static void check_stream(const uint8_t *data, size_t size)
 {
@@ -63,6 +91,8 @@ static void check_stream(const uint8_t *data, size_t size)
 			break;
 		while ((n = rpc_reader_next(&reader, &frame)) > 0) {
 			check_message(str_of(frame.bytes, frame.len), frame.fds, frame.fd_count);
+			if (frame.len < 60000)
+				check_frame(&frame, frame.id % (FD_PASS_MAX + 1));
 			rpc_frame_drop(&frame);
 		}
 	}

@@ -18,6 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (sts_policy_parse(in, &arena, &p, NULL) == 0) {
 		invariant(p.mx_count <= STS_MX_MAX && p.max_age <= STS_MAX_AGE_MAX);
 		invariant(p.mx_count > 0 || p.mode == STS_NONE);
+		invariant(memmem(in.ptr, in.len, sts_mode_text(p.mode), strlen(sts_mode_text(p.mode))) != NULL);
+		(void)!sts_policy_names(&p, in, &arena);
 		for (size_t i = 0; i < p.mx_count; i++) {
 			bool wild = str_starts(p.mx[i], STR("*."));
 			struct str host = wild ? arena_printf(&arena, "a%.*s", STR_ARG(str_skip(p.mx[i], 1))) : p.mx[i];

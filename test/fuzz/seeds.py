@@ -6,6 +6,8 @@ import itertools
 import os
 import re
 
+import seeds_binary
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "0": b"\0", "\\": b"\\"}
 
@@ -146,11 +148,12 @@ MASTER_CF = [b"smtp inet n - y - - smtpd\n  -o smtpd_tls_wrappermode=yes\n  -o {
              b"# c\npickup fifo n - n 60 1 pickup\nuucp unix - n n - - pipe flags=F user=uucp argv=uux -r -n\n", b"x y z\n", b"[::1]:143 inet n - n - - imapd\n"]
 
 
-# As test/fuzz/relay_mx.c reads them: status (0 answered, 0x80 secure), how many more records, the records.
-MX_ANSWERS = [b"\x80\2\0\12\4a.x.\0\12\4b.x.\0\24\4c.x.", b"\0\0\0\0\0", b"\1", b"\2", b"\3", b"\x84", b"\x3f",
+# As test/fuzz/relay_mx.c reads them: status (0 of 5: answered; 0x80: secure), how many more records, the records.
+MX_ANSWERS = [b"\x82\2\0\12\4a.x.\0\12\4b.x.\0\24\4c.x.", b"\0\0\0\0\0", b"\1", b"\2", b"\3", b"\4", b"\x3f",
               b"\0\1\0\1\x091.2.3.4.5\0\2\1x", b"\0\x63" + b"".join(b"\0%c\3h%02d" % (n % 7, n) for n in range(100))]
-ADDRESS_ANSWERS = [b"", (b"\x80\0\xc0\0\2\1" + b"\x80\0" + b"\x20\1\x0d\xb8" + bytes(11) + b"\1") * 3,
-                   (b"\0\1\xc0\0\2\2\x7f\0\0\1" + b"\1") * 4, b"\x43\x43" * 60, (b"\0\0\xc6\x33\x64\1" + b"\0\0" + bytes(16)) * 2]
+ADDRESS_ANSWERS = [b"", b"\4\4", (b"\x82\0\xc0\0\2\1" + b"\x82\0" + b"\x20\1\x0d\xb8" + bytes(11) + b"\1") * 3,
+                   (b"\0\1\xc0\0\2\2\x7f\0\0\1" + b"\1") * 4, b"\x43\x43" * 60, (b"\0\0\xc6\x33\x64\1" + b"\0\0" + bytes(16)) * 2,
+                   b"\0\7" + b"".join(b"\xc0\0\2%c" % n for n in range(8)) + b"\0\1" + (b"\x20\1\x0d\xb8" + bytes(12)) * 2]
 
 
 def imap_arguments():
@@ -162,6 +165,68 @@ def imap_arguments():
                 yield words[2].rstrip(b"\r\n")
 
 
+# As test/fuzz/directory_table.c reads them: the type, the key, the table. Good ones and all that is wrong with one.
+TEXT_TABLES = [b"# c\nKey one\n two\n\"a b\"@c d\ndup 1\nDUP 2\nalone\n", b" begins with a blank\nkey \"quoted\n\"no partner\n", b"aab: x\nkey\\ y z\nkey\0 w\nkey v\n",
+               b"".join(b"k%d v\n" % n for n in range(120)), b"\n#\n \nkey\n"]
+ALIASES = [b"root: a, b\n\"x y\" : z\nl: :include:/x\n\tm\n", b"key: \"a , b\" ,c  d, e\\ f\n\\k\\ey: x\nempty:\n:none\nno colon\n", b"\"open: x\n", b"a # b\nKEY:z\n"]
+REGEXPS = [b"/^(.*)@x$/ $1\nif !/a/\n/b/!/c/i $$\nendif\n", b"/(a)(b)/ ${2}-$(1)$$\n", b"/a/ $\n", b"/a/ ${1\n", b"/a/ $1\n", b"!/(a)/ $1\n", b"if /a/\n",
+           b"endif\n", b"if /a/ text\nendif\n", b"if /a/\nendif extra\n", b"/a/\n", b"/a/q x\n", b"/(/ x\n", b"/a/imx x\n/[/x y\n", b"a x\n", b"/a x\n", b"/\\/a/ x\n",
+           b"/k/!/z/ yes\n", b"/k/!/e/ no\n/./!!/z/ x\n", b"/k/!/(/ x\n", b"/k/!a x\n", b"/(k)|(z)/ [$2$1]\n", b"if /q/\nif /k/\n/./ in\nendif\nendif\n/./ out\n",
+           b"if !/q/\nif /k/\n/./ in\nendif\nendif\n", b"/(a)(b)(c)(d)(e)(f)(g)(h)(i)(j)/ $11\n"]
+PCRES = [b"/^(a+)(?=b)/x ${1}\n!/q/ z\nif /a/\n|c| d\nendif\n", b"/(?<n>k)/ $n\n", b"/(k/ x\n", b"/K/i x\n", b"/k/imsxAEDUX x\n", b"/k/q x\n", b"/\xff/ x\n", b"/(k)(z)?/ $1$2\n",
+         b"/^(a+)+$/ x\n", b"~k~ x\n"]
+CIDRS = [b"10.0.0.0/8 ten\n!192.168.0.0/16 x\nif 2001:db8::/32\n::1 y\nendif\n", b"10.0.0.0/8\n", b"10.0.0.1/8 x\n", b"x y\n", b"10.1.1.1 a\n", b"!10.0.0.0/8 a\n::/0 b\n0.0.0.0/0 c\n",
+         b"::ffff:0:0/96 x\n"]
+NAMES = [b"unionmap:{static:a, inline:{ a=b, {c = d e} }, pipemap:{pcre:{{/(.)/ $1}}, hash:/f}}", b"static:x", b"static:{ a b }", b"static:{ a", b"fail:x", b"unionmap:{fail:x}",
+         b"unionmap:{static:a,static:b}", b"unionmap:{inline:{key=1},inline:{z=2},static:c}", b"pipemap:{inline:{key=k2},inline:{k2=v}}", b"pipemap:{inline:{key=k2},fail:y}",
+         b"pipemap:{}", b"pipemap:x", b"pipemap:{nothing}", b"pipemap:{static:a", b"pipemap:{ {static:a }, {}x }", b"unionmap:{ {a}b }", b"unionmap:{ {static:a }, {static:b} }",
+         b"randmap:{a,b,{c d}}", b"randmap:{}", b"randmap:a", b"randmap:{ {a }", b"randmap:{ {a}b }", b"inline:{}", b"inline:{a}", b"inline:{ {a=b}c }", b"inline:{ =b }", b"inline:x",
+         b"inline:{ KEY=V, {Key = w, x} }", b"proxy:static:x", b"proxy:proxy:hash:/f", b"nothing", b":x", b"hash:", b"mysql:/f", b"ldap:/f", b"what:/f", b"regexp:{ {/k/ x}, {/a/ y} }",
+         b"pcre:{ /k/ x }", b"pcre:{ {/k/ x}, y", b"cidr:{ {10.0.0.0/8 x} }", b"regexp:{ x }", b"unix:passwd.byname\nkey:x:1\nroot:x:0:0\n:y\nz\n", b"unix:group.byname\nkey:x:1\nkey:y\n",
+         b"unix:other", b"lmdb:/f\nkey v\n", b"texthash:/f\nkey v\n", b"unionmap:{" * 10 + b"static:a" + b"}" * 10, b"sqlite:/f\nquery = x\ndbpath = /d\n", b"sqlite:/f\nx\n"]
+SEALED = [b"", b"\2\0\0\0\3\0\0\0\0\0\0\0/aa b", b"\2\0\0\0\0\0\0\0\0\0\0\0/a\2\0\0\0\1\0\0\0\0\0\0\0/bx", b"\1", b"\xff\xff\0\0" + bytes(8) + b"a",
+          b"\1\0\0\0" + b"\xff" * 8 + b"a", b"\2\0\0\0" + bytes(8) + b"a"]
+
+
+def tables():
+    of_type = [TEXT_TABLES, ALIASES, REGEXPS, PCRES, CIDRS, NAMES]
+    keys = [b"key", b"a@x", b"10.1.1.1", b"aab", b"::1", b"[10.1.1.1]"]
+    found = [bytes([n]) + key + b"\n" + body for n, bodies in enumerate(of_type) for key in keys for body in bodies]
+    found += [bytes([0x80 + n]) + b"Key\n" + body for n, bodies in enumerate(of_type) for body in bodies]
+    return found + [bytes([n]) + body for n in (6, 7) for body in SEALED]
+
+
+# What bounce.cf may hold, and all that may be wrong with it.
+TEMPLATE_HEADS = [b"failure_template = <<EOF\n", b"delay_template=<<EOF\n", b"success_template = << EOF\r\n", b"verify_template = <<EOF\n"]
+TEMPLATE_BODIES = [b"From: a (B C)\nSubject: z\n\ntext\n", b"Charset: iso-8859-1\nSubject: z\xfc\n\nt\xfc $myhostname $$ ${delay_warning_time_hours}\n",
+                   b"Charset: utf-8\nFrom: \"J\xc3\xb6rg, x\" <a@b>\n\n$mydomain $maximal_queue_lifetime_days $delay_warning_time_weeks\n", b"Postmaster-Subject: p\n\nt\n",
+                   b"Charset: utf-8\n\n\xff\n", b"Charset: us-ascii\n\n\xfc\n", b"Charset: utf-16\n\nt\n", b"Charset: koi8 r\n\nt\n", b"Charset: x-none\nSubject: \xfc\n\nt\n",
+                   b"Charset: utf-8\nCharset: utf-8\n\nt\n", b"Subject:\n\nt\n", b"To: x\n\nt\n", b"Subject: x\n", b"", b"\n\n \n", b"Dear reader: text\n", b"\nnul \0\n",
+                   b"\n$nothing\n", b"\n${open\n", b"\n$mydestination ${mydomain?{a}:{b}}\n", b"Subject: nul \0 x\n\nt\n", b"\n" + b"line\n" * 4000, b"\nEOF \nEND_OF_TEMPLATE\n"]
+
+
+def templates():
+    found = [head + body + b"EOF\n" for head in TEMPLATE_HEADS for body in TEMPLATE_BODIES]
+    found += [b"".join(head + b"\ntext of it\nEOF\n\n# c\n" for head in TEMPLATE_HEADS), (TEMPLATE_HEADS[0] + b"\nt\nEOF\n") * 2, b"other_template = <<EOF\n\nt\nEOF\n"]
+    found += [b"failure_template = <<STOP\n\nEOF\nSTOP\n", b"failure_template = <<STOP\n\nEOF\nEND_OF_TEMPLATE\nSTOP\n"]
+    return found + [b"failure_template = EOF\n", b"failure_template = <<\n", b"failure_template = <<'EOF'\n", b"failure_template\n", b"failure_template = <<EOF\n\nt\n"]
+
+
+# MTA-STS (RFC 8461): records, policies.
+STS_RECORDS = [b"v=STSv1; id=20160831085700Z; x=y;", b"v=STSv1;id=1", b"v=STSv1", b"v=STSv1;", b"v=STSv1 ; id=1; ", b"v=STSv2; id=1", b" v=STSv1; id=1", b"v=STSv1; id=", b"v=STSv1; id=a-b", b"v=STSv1; id",
+               b"v=STSv1; id=1; id=2", b"v=STSv1; id=" + b"1" * 33, b"v=STSv1; -x=y; id=1", b"v=STSv1; a_b-c.d=e; id=1", b"v=STSv1; x=a=b; id=1", b"v=STSv1; x=a b; id=1", b"v=STSv1; ;id=1",
+               b"v=STSv1; " + b"n" * 33 + b"=1; id=1"]
+STS_LINES = [b"mx: a.example", b"mx: *.example", b"mx: a..b", b"mx: ", b"mx: *.", "mx: *.bücher.example".encode(), b"x: y", b"no field", b"mode: other", b"max_age: 31557601", b"max_age: -1", b"max_age: 12345678901",
+             b"version: STSv2", b"mode: none", b"max_age: 1", b"a\tb: c\td", b"nul: \0", b"del: \x7f", b"", b" \t"] + [b"\n".join(b"mx: h%d.example" % n for n in range(200))]
+
+
+def policies():
+    whole = [b"version: STSv1", b"mode: enforce", b"mx: b.example", b"max_age: 604800"]
+    found = [b"\r\n".join([*whole, line]) + b"\r\n" for line in STS_LINES] + [b"\n".join([line, *whole]) for line in STS_LINES]
+    found += [b"\n".join(whole[:n] + whole[n + 1:]) for n in range(4)] + [b"\n".join(whole).replace(b"enforce", mode) for mode in (b"testing", b"none")]
+    return STS_RECORDS + found + [b"version: STSv1\nmode: none\nmax_age: 0\n", b"x: " + b"y" * 70000, b"a.example", b"x.example"]
+
+
 def prefixed(first_bytes, bodies):
     return [bytes([b]) + body for b, body in itertools.product(first_bytes, bodies)]
 
@@ -170,12 +235,7 @@ MAKERS = {
     "config_main_cf": lambda: MAIN_CF,
     "config_master_cf": lambda: MASTER_CF,
     "directory_sasl": lambda: SASL,
-    "directory_table": lambda: [bytes([n]) + key + b"\n" + text for n, text in enumerate((
-        b"# c\nKey one\n two\n\"a b\"@c d\ndup 1\nDUP 2\nalone\n", b"root: a, b\n\"x y\" : z\nl: :include:/x\n\tm\n",
-        b"/^(.*)@x$/ $1\nif !/a/\n/b/!/c/i $$\nendif\n", b"/^(a+)(?=b)/x ${1}\n!/q/ z\nif /a/\n|c| d\nendif\n",
-        b"10.0.0.0/8 ten\n!192.168.0.0/16 x\nif 2001:db8::/32\n::1 y\nendif\n",
-        b"unionmap:{static:a, inline:{ a=b, {c = d e} }, pipemap:{pcre:{{/(.)/ $1}}, hash:/f}}",
-        b"\x02\0\0\0\x03\0\0\0\0\0\0\0/aa b")) for key in (b"key", b"a@x", b"10.1.1.1", b"aab")],
+    "directory_table": tables,
     "policy_access": lambda: [b"OK", b"123", b"REJECT 5.7.1 no", b"450 4.2.0 later", b"DUNNO", b"HOLD x", b"permit_mynetworks, reject",
                               b"PREPEND X: y", b"550", b"421 5.x.1 t"],
     "directory_address": lambda: [a.strip(b"<>") for a in ADDRESSES],
@@ -183,32 +243,32 @@ MAKERS = {
                                              b"\77" + b"\xff" * 63 + b"\0", (b"\77" + b"." * 63) * 3 + b"\75" + b"x" * 61 + b"\0", b"\2mx\xc0\x0c",
                                              b"mx.test.", b"a..b"]),
     "engine_proxy": lambda: PROXY,
+    "engine_rpc": seeds_binary.frames,
     "imap_command": lambda: prefixed(range(10), sorted(set(imap_arguments()))) + prefixed([9], messages()),
     "imap_frame": lambda: prefixed(range(4), [b"".join(t)[:4000] for t in transcripts("imap")]),
     "imap_search": lambda: [b" " + s + b"\0" + m for s, m in itertools.product(SEARCHES, messages()[:6] + [RICH])],
     "imap_session": lambda: prefixed([0, 2], [b"".join(t) for t in transcripts("imap")]) + prefixed([1, 3], IMAP_MORE),
+    "journal_index": seeds_binary.indexes,
+    "journal_records": seeds_binary.segments,
     "msg_address": lambda: ADDRESSES,
-    "msg_bounce_template": lambda: [
-        b"failure_template = <<EOF\nCharset: iso-8859-1\nFrom: a (B C)\nSubject: z\xfc $x\nPostmaster-Subject: p\n\n"
-        b"t\xfc $myhostname ${delay_warning_time_hours}\nEOF\ndelay_template=<<x\nCharset: utf-8\n\n$mydomain $$\nx\n",
-        b"verify_template = <<EOF\nFrom: \"J\xc3\xb6rg, x\" <a@b>\nCharset: utf-8\n\n\xc3\xbc\nEOF\n# c\n"],
+    "msg_bounce_template": templates,
     "msg_date": lambda: DATES,
     "msg_header": lambda: messages() + [*[c + b"\n\xe4\xd8\x3d\xde\x00\xff\xfe" for c in CHARSETS], b"&AOQ-", b"a+2Bb", b"a\\x{E4}"],
     "msg_mime": messages,
     "msg_summary": lambda: prefixed(range(3), messages()),
     "pop3_command": lambda: [b"".join(t) for t in transcripts("pop3")] + messages(),
     "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),
+    "queue_contents": seeds_binary.queue_values,
     "relay_mx": lambda: prefixed(range(8), [b"\0" + mx + rest for mx in MX_ANSWERS for rest in ADDRESS_ANSWERS] +
                                  [b"\1" + rest for rest in ADDRESS_ANSWERS] + [b"\2", b"\4", b"\5"]),
     "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
                                                  b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
-    "relay_sts": lambda: [b"v=STSv1; id=20160831085700Z; x=y;", b"v=STSv1;id=1",
-                          "version: STSv1\r\nmode: enforce\r\nmx: a.example\r\nmx: *.bücher.example\r\nmax_age: 604800\r\nx: y\r\n".encode(),
-                          b"version: STSv1\nmode: none\nmax_age: 0\n", b"version: STSv1\nmode: testing\nmx: *.a\nmax_age: 1"],
+    "relay_sts": policies,
     "smtp_command": lambda: MAIL_ARGS,
     "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +
         prefixed([4, 5], [p + b"EHLO x\r\nQUIT\r\n" for p in PROXY]),
+    "store_file_record": seeds_binary.file_records,
     "store_maildir": lambda: MAILDIR + [UIDLIST],
 }
 
