@@ -206,7 +206,7 @@ static int expand_line(struct reader *r, struct names *n, struct str line, struc
 static bool charset_is_good(struct str name)
 {
 	for (size_t i = 0; i < name.len; i++)
-		if (!ascii_alnum(name.ptr[i]) && strchr("-_.:+", name.ptr[i]) == NULL)
+		if (!ascii_alnum(name.ptr[i]) && (name.ptr[i] == '\0' || strchr("-_.:+", name.ptr[i]) == NULL))
 			return false;
 	return name.len > 0 && name.len <= 40 && !str_istarts(name, STR("utf-16")) &&
 	       !str_istarts(name, STR("utf-32")) && !str_istarts(name, STR("utf-7"));
@@ -477,16 +477,28 @@ const struct bounce_template *bounce_template(const struct bounce_templates *t, 
 
 /* ---- showing ---- */
 
-/* A word that is no line of the text. */
-static const char *end_word(struct str text)
+#define WORD_MAX 32
+
+static bool has_line(struct str text, struct str word)
 {
-	static const char *const words[] = {"EOF", "END_OF_TEMPLATE"};
 	struct str line;
 
-	while (str_token(&text, "\n", &line))
-		if (str_eq(line, STR("EOF")))
-			return words[1];
-	return words[0];
+	while (text.len > 0) {
+		str_split(text, '\n', &line, &text);
+		if (str_ends(line, STR("\r")))
+			line.len--;
+		if (str_eq(line, word))
+			return true;
+	}
+	return false;
+}
+
+/* A word that is no line of the text: EOF, END_OF_TEMPLATE, END_OF_TEMPLATE_2 ... */
+static void end_word(struct str text, char word[WORD_MAX])
+{
+	snprintf(word, WORD_MAX, "EOF");
+	for (unsigned n = 1; has_line(text, str_from(word)); n++)
+		snprintf(word, WORD_MAX, n == 1 ? "END_OF_TEMPLATE" : "END_OF_TEMPLATE_%u", n);
 }
 
 void bounce_templates_write(const struct bounce_templates *t, bool expanded, struct buf *out)
@@ -494,15 +506,17 @@ void bounce_templates_write(const struct bounce_templates *t, bool expanded, str
 	for (int k = 0; k < BOUNCE_KINDS; k++) {
 		const struct bounce_template *b = &t->v[k];
 		struct str text = expanded ? b->words.text : b->raw;
+		char word[WORD_MAX];
 
+		end_word(text, word);
 		buf_addf(out, "%s%s = <<%s\nCharset: %.*s\nFrom: %.*s\nSubject: %.*s\n", k > 0 ? "\n" : "", b->name,
-			 end_word(text), STR_ARG(b->words.charset), STR_ARG(b->words.from), STR_ARG(b->words.subject));
+			 word, STR_ARG(b->words.charset), STR_ARG(b->words.from), STR_ARG(b->words.subject));
 		if (b->postmaster_subject.len > 0)
 			buf_addf(out, "Postmaster-Subject: %.*s\n", STR_ARG(b->postmaster_subject));
 		buf_addc(out, '\n');
 		buf_add_str(out, text);
 		if (!str_ends(text, STR("\n")))
 			buf_addc(out, '\n');
-		buf_addf(out, "%s\n", end_word(text));
+		buf_addf(out, "%s\n", word);
 	}
 }

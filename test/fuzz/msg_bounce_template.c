@@ -1,4 +1,5 @@
-/* bounce_template_file: templates, or an error that says where; what they hold makes a notification.
+/* bounce_template_file: templates, or an error that says where; what they hold makes a notification, and what is shown
+ * of them can be a file again.
  *
  * Covers: src/msg/bounce_template.c
  * Reaches: src/msg/dsn.c src/config/expand.c src/msg/charset.c src/msg/list.c */
@@ -33,6 +34,25 @@ static void notify(const struct bounce_template *b, bool utf8)
 	buf_release(&out);
 }
 
+static void read_again(const struct bounce_templates *t, const struct conf *conf, struct buf *out)
+{
+	struct bounce_templates *again;
+
+	buf_clear(out);
+	bounce_templates_write(t, false, out);
+	again = bounce_templates_new(buf_str(out), "again", conf, NULL, NULL);
+	invariant(again != NULL);
+	for (int k = 0; k < BOUNCE_KINDS; k++) {
+		const struct bounce_template *a = bounce_template(t, (enum bounce_kind)k),
+					     *b = bounce_template(again, (enum bounce_kind)k);
+
+		invariant(str_eq(a->words.text, b->words.text) && str_eq(a->words.subject, b->words.subject));
+		invariant(str_eq(a->words.from, b->words.from) && str_eq(a->words.charset, b->words.charset));
+		invariant(str_eq(a->postmaster_subject, b->postmaster_subject));
+	}
+	bounce_templates_unref(&again);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct conf *conf; /* once: it costs more than all the rest */
@@ -53,8 +73,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		notify(b, true);
 	}
 	buf_clear(&out);
-	if (t != NULL)
+	if (t != NULL) {
 		bounce_templates_write(t, true, &out);
+		read_again(t, conf, &out);
+	}
 	bounce_templates_unref(&t);
 	buf_release(&out);
 	return 0;

@@ -180,6 +180,27 @@ static void what_is_written_reads_back(void **state)
 	buf_release(&raw);
 }
 
+/* The word that ends a template is no line of it, whatever lines it has. */
+static void what_is_written_ends_where_its_text_does(void **state)
+{
+	static const char *const files[] = {
+		"failure_template = <<STOP\n\nEOF\nEND_OF_TEMPLATE\nEND_OF_TEMPLATE_2\nlast\nSTOP\n",
+		"failure_template = <<STOP\r\n\r\nEOF\r\nlast\r\nSTOP\r\n"};
+	struct buf raw;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		buf_init(&raw, 100000);
+		load(files[i]);
+		bounce_templates_write(templates, false, &raw);
+		load(raw.ptr);
+		if (!templates)
+			fail_msg("%s", err.text);
+		assert_true(str_ends(bounce_template(templates, BOUNCE_FAILURE)->words.text, STR("\nlast\n")));
+		buf_release(&raw);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +210,7 @@ int main(void)
 		cmocka_unit_test(times_that_round_to_nothing_are_warned_of),
 		cmocka_unit_test(what_is_wrong_has_a_line),
 		cmocka_unit_test(what_is_written_reads_back),
+		cmocka_unit_test(what_is_written_ends_where_its_text_does),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
