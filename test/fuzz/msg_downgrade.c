@@ -1,5 +1,7 @@
 /* The conversion to 7 bits: what comes out of a message whose header is ASCII is ASCII, and converting it again changes
- * nothing. */
+ * nothing.
+ *
+ * Covers: src/msg/downgrade.c */
 #include "base/buf.h"
 #include "msg/downgrade.h"
 #include "msg/header.h"

@@ -1,5 +1,8 @@
 /* The whole dialogue of the SMTP client against a server that says the input, whatever it is asked; and the parser of
- * replies alone. A message is never counted as delivered that no 2xx answered. */
+ * replies alone. A message is never counted as delivered that no 2xx answered.
+ *
+ * Covers: src/relay/smtp_reply.c
+ * Reaches: src/relay/smtp_hello.c src/relay/smtp_io.c src/relay/smtp_mail.c src/relay/smtp_body.c */
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/smtp_tls.h"
@@ -24,6 +27,33 @@ static void begin(void)
 			  "main.cf", NULL, &err);
 	if (conf == NULL)
 		abort();
+}
+
+/* What goes into logs and notifications is on one line, without control characters, and its codes agree. */
+static void replies(struct str in)
+{
+	struct smtpc_reply r;
+	struct arena arena;
+	struct str line, text;
+
+	smtpc_reply_init(&r);
+	arena_init(&arena);
+	for (unsigned n = 0; in.len > 0 && n < 2 * SMTP_REPLY_LINES_MAX; n++) {
+		enum smtpc_reply_step step;
+
+		str_split(in, '\n', &line, &in);
+		step = smtpc_reply_line(&r, line);
+		if (step == SMTP_REPLY_DONE && (r.code < 200 || r.code > 599 || r.enhanced[1] != '.' ||
+						r.enhanced[0] != (r.code < 400 ? '2' : (char)('0' + r.code / 100))))
+			abort();
+		text = smtpc_reply_text(&r, &arena);
+		if (text.len > 2100 || str_has_control(text))
+			abort();
+		if (step != SMTP_REPLY_MORE)
+			smtpc_reply_clear(&r);
+	}
+	arena_release(&arena);
+	smtpc_reply_release(&r);
 }
 
 static void dialogue(const uint8_t *data, size_t size, bool lmtp)
@@ -71,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		begin();
 	if (size > 60000)
 		return 0;
+	replies(str_of(data, size));
 	dialogue(data, size, false);
 	dialogue(data, size, true);
 	return 0;

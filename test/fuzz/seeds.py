@@ -227,6 +227,20 @@ def policies():
     return STS_RECORDS + found + [b"version: STSv1\nmode: none\nmax_age: 0\n", b"x: " + b"y" * 70000, b"a.example", b"x.example"]
 
 
+# What an SMTP server may answer, whole dialogues and single replies.
+SMTP_HELLO = b"220 mx.test ESMTP\r\n250-mx.test\r\n250-PIPELINING\r\n250-SIZE 1000000\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n"
+PLAIN_HELLO = b"220 mx.test\r\n502 5.5.1 no\r\n250 mx.test\r\n"
+SMTP_TAILS = [b"250 2.1.0 ok\r\n250 2.1.5 ok\r\n550 5.1.1 no such user\r\n354 go\r\n250 2.0.0 kept\r\n221 bye\r\n", b"250 ok\r\n250 ok\r\n250 ok\r\n250 2.0.0 chunk\r\n250 done\r\n", b"451 4.3.0 later\r\n" * 6,
+              b"552 5.3.4 too big\r\n" * 5, b"421 4.3.2 closing\r\n", b"250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n250 one\r\n450 4.2.2 two full\r\n", b"250 ok\r\n452 4.5.3 too many\r\n" * 3 + b"354 go\r\n250 ok\r\n", b""]
+SMTP_REPLIES = [b"250-a\n250 2.1.0 b\n", b"550 5.1.1\n", b"550 4.1.1 x\n", b"550 5.1.1234 x\n", b"550 5.1234.1 x\n", b"550 5.1.1x\n", b"550\n", b"550-\n550\n", b"5500 x\n", b"150 x\n", b"650 x\n", b"550_x\n", b"x\n",
+                b"354 a\tb\x01c\n", b"250-" + b"x" * 3000 + b"\n250 y\n", b"250-y\n" * 1100, (b"250-" + b"z" * 900 + b"\n") * 20 + b"250 z\n", b"250 2..1 x\n", b"250 2.1. x\n", b"250 2.1\n"]
+TLS_POLICIES = [b"none", b"may", b"encrypt protocols=>=TLSv1.2 ciphers=high", b"fingerprint match=aa:bb|cc match=dd", b"verify match=hostname:nexthop tafile=/a tafile=/b", b"secure match=nexthop:.example.net servername=a.test",
+                b"dane", b"dane-only connection_reuse=yes", b"secure connection_reuse=no enable_rpk=no exclude=aNULL:MD5,x+y", b"fingerprint", b"", b"other", b"may match=x", b"may tafile=/a", b"verify tafile=a", b"encrypt what",
+                b"encrypt x=y", b"encrypt ciphers=", b"encrypt ciphers=other", b"encrypt ciphers=null ciphers=null", b"encrypt servername=a!b", b"encrypt exclude=a!b", b"encrypt connection_reuse=maybe", b"encrypt enable_rpk=yes",
+                b"encrypt protocols=what", b"encrypt protocols=!TLSv1.3:!TLSv1.2", b"encrypt ciphers=export", b"encrypt ciphers=low", b"encrypt ciphers=medium",
+                b">=TLSv1.2, <=TLSv1.3", b">=0303", b"<=0x0304", b"!SSLv2 !SSLv3", b"TLSv1.2", b"TLSv1, TLSv1.1", b">=TLSv1.3 <=TLSv1.2", b">=9999", b"<=ffff", b"<=0002", b">=03030", b">=03g3", b">=", b"0303", b"0305", b">=0001"]
+
+
 def prefixed(first_bytes, bodies):
     return [bytes([b]) + body for b, body in itertools.product(first_bytes, bodies)]
 
@@ -253,6 +267,7 @@ MAKERS = {
     "msg_address": lambda: ADDRESSES,
     "msg_bounce_template": templates,
     "msg_date": lambda: DATES,
+    "msg_downgrade": lambda: messages() + LARGE,
     "msg_header": lambda: messages() + [*[c + b"\n\xe4\xd8\x3d\xde\x00\xff\xfe" for c in CHARSETS], b"&AOQ-", b"a+2Bb", b"a\\x{E4}"],
     "msg_mime": messages,
     "msg_summary": lambda: prefixed(range(3), messages()),
@@ -263,7 +278,9 @@ MAKERS = {
                                  [b"\1" + rest for rest in ADDRESS_ANSWERS] + [b"\2", b"\4", b"\5"]),
     "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
                                                  b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
+    "relay_smtp": lambda: [hello + tail for hello in (SMTP_HELLO, PLAIN_HELLO) for tail in SMTP_TAILS] + SMTP_REPLIES,
     "relay_sts": policies,
+    "relay_tls_policy": lambda: TLS_POLICIES,
     "smtp_command": lambda: MAIL_ARGS,
     "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +
