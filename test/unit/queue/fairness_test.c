@@ -125,14 +125,14 @@ static void answered(void *ctx, const void *reply, const struct err *err)
 static void a_poll_that_waits_takes_no_memory_whatever_it_finds(void **state)
 {
 	struct fixture *f = *state;
-	struct queue_claim ask = {.max = 100, .wait_ms = 60000, .window = 1};
+	struct queue_claim ask = {.max = 100, .wait_ms = 600000, .window = 1};
 	struct answer a = {.lock = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER};
 	char id[64];
 	size_t before;
 
 	single(f, "x@far.test", id);
 	assert_int_equal(place_of(f, 1, 1, id), 1);
-	assert_int_equal(rpc_call_async(f->c, &QUEUE_CLAIM, &ask, 120000, answered, &a), 0);
+	assert_int_equal(rpc_call_async(f->c, &QUEUE_CLAIM, &ask, 700000, answered, &a), 0);
 	single(f, "x@far.test", id);
 	before = allocated();
 	for (unsigned i = 0; i < 1000; i++)
