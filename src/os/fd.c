@@ -112,7 +112,12 @@ int fd_socketpair(int pair_r[2])
 	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair_r);
 }
 
-static int write_all(int fd, struct str data)
+int fd_memory(const char *name)
+{
+	return memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+}
+
+int fd_memory_add(int fd, struct str data)
 {
 	while (data.len) {
 		ssize_t n = write(fd, data.ptr, data.len);
@@ -126,14 +131,18 @@ static int write_all(int fd, struct str data)
 	return 0;
 }
 
+int fd_memory_seal(int fd)
+{
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -1;
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
+}
+
 int fd_sealed(const char *name, struct str data)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = fd_memory(name);
 
-	if (fd < 0)
-		return -1;
-	if (write_all(fd, data) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+	if (fd >= 0 && (fd_memory_add(fd, data) < 0 || fd_memory_seal(fd) < 0))
 		fd_close(&fd);
 	return fd;
 }

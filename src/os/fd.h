@@ -21,6 +21,10 @@ ssize_t fd_recv(int sock, void *data, size_t len, int *fds, size_t fd_max, size_
 int fd_socketpair(int pair_r[2]) WARN_UNUSED; /* SOCK_STREAM, close-on-exec */
 /* A memory file holding `data`, sealed against every change, at offset 0. Returns the descriptor or -1. */
 int fd_sealed(const char *name, struct str data) WARN_UNUSED;
+/* The same in pieces: an empty memory file; what is added goes to its end; sealed, at offset 0. -1 with errno. */
+int fd_memory(const char *name) WARN_UNUSED;
+int fd_memory_add(int fd, struct str data) WARN_UNUSED;
+int fd_memory_seal(int fd) WARN_UNUSED;
 /* Reads a whole file of at most max bytes into a malloc'ed NUL-terminated *data_r. Returns its length, or -1. */
 ssize_t fd_read_all(int fd, size_t max, char **data_r, struct err *err) WARN_UNUSED;
 /* Bytes of a file that is read by offset: moves the descriptor's own. -1 with errno. */

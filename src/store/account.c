@@ -499,14 +499,13 @@ static int load_chunk(void *ctx, struct str key, struct str value)
 	return 0;
 }
 
-/* A chunk whose key was damaged is not found, and nothing says so but the count. */
-static bool count_agrees(const struct mailbox *m)
+uint32_t mailbox_count(const struct mailbox *m)
 {
-	uint64_t count = 0;
+	uint32_t count = 0;
 
 	for (size_t i = 0; i < m->chunks.n; i++)
 		count += (unsigned)__builtin_popcountll(m->chunks.v[i]->present);
-	return count == m->rec.messages;
+	return count;
 }
 
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
@@ -523,7 +522,8 @@ int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 						    : key_u32(&arena, a->id, 'H', m->id + 1),
 				false, load_chunk, &l, err);
 	arena_release(&arena);
-	if (rc < 0 || l.damaged || !count_agrees(m))
+	/* A chunk whose key was damaged is not found, and nothing says so but the count. */
+	if (rc < 0 || l.damaged || mailbox_count(m) != m->rec.messages)
 		return damaged(a, err);
 	m->complete = true;
 	return 0;
@@ -615,4 +615,19 @@ unsigned entry_projection(const struct mailbox *m, const struct hot_entry *h)
 	if (mask || (h->projected & PROJECTED_CUR))
 		mask |= PROJECTED_CUR;
 	return mask;
+}
+
+bool mailbox_lags(const struct mailbox *m)
+{
+	for (size_t i = 0; i < m->chunks.n; i++) {
+		const struct chunk *c = m->chunks.v[i];
+
+		for (uint64_t bits = c->present; bits; bits &= bits - 1) {
+			const struct hot_entry *h = &c->hot[__builtin_ctzll(bits)];
+
+			if (entry_projection(m, h) != h->projected)
+				return true;
+		}
+	}
+	return false;
 }

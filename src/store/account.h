@@ -110,6 +110,10 @@ static inline unsigned chunk_slot(uint32_t uid)
 /* Reads every chunk of the mailbox at once. */
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err) WARN_UNUSED;
 uint32_t mailbox_recent(struct account *a, struct mailbox *m);
+/* Of a mailbox that was read whole: how many messages stand in its chunks; whether the name of a file does not say yet
+ * what the index says. */
+uint32_t mailbox_count(const struct mailbox *m);
+bool mailbox_lags(const struct mailbox *m);
 
 /* For creation and loading. */
 struct mailbox *mailbox_new(struct account *a, uint32_t id, const struct mailbox_record *rec);

@@ -9,14 +9,8 @@
 /* Names that a crash left behind the flags are found when a folder is read, and here when it is not. */
 static void project_left(struct store_service *svc, struct account *a, struct mailbox *m)
 {
-	struct chunk *c;
-	uint32_t uid = 1;
-
-	for (; message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid++)
-		if (entry_projection(m, &c->hot[chunk_slot(uid)]) != c->hot[chunk_slot(uid)].projected) {
-			project_soon(svc, a->id);
-			return;
-		}
+	if (mailbox_load(a, m, NULL) == 0 && mailbox_lags(m))
+		project_soon(svc, a->id);
 }
 
 static void take_saved(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs)

@@ -175,7 +175,7 @@ static struct reader value_read(struct str in)
 	return r;
 }
 
-static uint64_t get(struct reader *r)
+static uint64_t get_long(struct reader *r)
 {
 	uint64_t n = 0;
 
@@ -189,6 +189,15 @@ static uint64_t get(struct reader *r)
 	}
 	r->failed = true;
 	return 0;
+}
+
+/* Most numbers are small. */
+static inline uint64_t get(struct reader *r)
+{
+	if (r->rest.len == 0 || (unsigned char)r->rest.ptr[0] >= 0x80)
+		return get_long(r);
+	r->rest.len--;
+	return (unsigned char)*r->rest.ptr++;
 }
 
 static uint32_t get_u32(struct reader *r)
@@ -332,10 +341,11 @@ bool hot_chunk_decode(struct str in, uint64_t *present_r, struct hot_entry entri
 	struct reader r = value_read(in);
 	uint64_t present = get(&r);
 
-	memset(entries, 0, sizeof(entries[0]) * CHUNK_UIDS);
-	for (unsigned i = 0; i < CHUNK_UIDS && !r.failed; i++) {
-		if (!(present >> i & 1))
+	for (unsigned i = 0; i < CHUNK_UIDS; i++) {
+		if (r.failed || !(present >> i & 1)) {
+			entries[i] = (struct hot_entry){0};
 			continue;
+		}
 		entries[i].flags = get_u8(&r) & FLAG_SYSTEM;
 		entries[i].projected = get_u8(&r);
 		entries[i].keywords = get(&r);

@@ -9,6 +9,7 @@
 
 /* Snapshots above this travel as a sealed memory file, which all views of the peer then share. */
 #define SNAPSHOT_INLINE_MAX (32u << 10)
+#define SNAPSHOT_PIECE	    2048u /* entries written at a time */
 #define META_MAX	    1000
 /* Ranges and UIDs looked at in one call, whether there is something or not. */
 #define META_WORK_MAX  4000
@@ -16,34 +17,60 @@
 
 /* ---- views ---- */
 
+/* Entries of chunks from `*at` on, as long as there is room for one more chunk. Their count. */
+static size_t snapshot_piece(const struct mailbox *m, size_t *at, struct view_entry *e, size_t room)
+{
+	size_t n = 0;
+
+	for (; *at < m->chunks.n && room - n >= CHUNK_UIDS; ++*at) {
+		const struct chunk *c = m->chunks.v[*at];
+
+		for (uint64_t bits = c->present; bits; bits &= bits - 1) {
+			uint32_t slot = (uint32_t)__builtin_ctzll(bits);
+			const struct hot_entry *h = &c->hot[slot];
+
+			e[n++] = (struct view_entry){c->number << 6 | slot, h->flags, h->keywords, h->modseq};
+		}
+	}
+	return n;
+}
+
+/* Through one small buffer: a copy of it all in memory of its own costs more than the copying. */
+static int snapshot_write(const struct mailbox *m, int fd)
+{
+	struct view_entry *e = mem_alloc(sizeof(*e) * SNAPSHOT_PIECE);
+	size_t at = 0;
+	int rc = 0;
+
+	while (rc == 0 && at < m->chunks.n) {
+		size_t n = snapshot_piece(m, &at, e, SNAPSHOT_PIECE);
+
+		rc = fd_memory_add(fd, str_of(e, n * sizeof(*e)));
+	}
+	free(e);
+	return rc < 0 ? -1 : fd_memory_seal(fd);
+}
+
 static int snapshot(struct account *a, struct mailbox *m, struct arena *arena, struct store_view *out, struct err *err)
 {
-	struct view_entry *e;
-	struct chunk *c;
-	uint32_t uid = 1, n = 0;
-	int rc;
+	size_t at = 0, bytes;
 
 	if (mailbox_load(a, m, err) < 0)
 		return -1;
-	e = mem_alloc(sizeof(*e) * ((size_t)m->rec.messages + 1));
-	for (; (rc = message_next(a, m, uid, UINT32_MAX, &uid, &c, err)) > 0 && n < m->rec.messages; uid++) {
-		const struct hot_entry *h = &c->hot[chunk_slot(uid)];
+	out->count = mailbox_count(m);
+	bytes = out->count * sizeof(struct view_entry);
+	if (bytes <= SNAPSHOT_INLINE_MAX) {
+		size_t room = out->count + CHUNK_UIDS;
+		struct view_entry *e = arena_alloc(arena, sizeof(*e) * room);
 
-		e[n++] = (struct view_entry){uid, h->flags, h->keywords, h->modseq};
+		snapshot_piece(m, &at, e, room);
+		out->snapshot = str_of(e, bytes);
+		return 0;
 	}
-	if (rc < 0) {
-		free(e);
-		return -1;
-	}
-	out->count = n;
-	if (n * sizeof(*e) <= SNAPSHOT_INLINE_MAX)
-		out->snapshot = str_of(arena_dup(arena, e, n * sizeof(*e)), n * sizeof(*e));
-	else
-		out->snapshot_fd = fd_sealed("snapshot", str_of(e, n * sizeof(*e)));
-	free(e);
-	if (n * sizeof(*e) > SNAPSHOT_INLINE_MAX && out->snapshot_fd < 0)
-		return err_errno(err, "making a snapshot");
-	return 0;
+	out->snapshot_fd = fd_memory("snapshot");
+	if (out->snapshot_fd >= 0 && snapshot_write(m, out->snapshot_fd) < 0)
+		fd_close(&out->snapshot_fd);
+	return out->snapshot_fd < 0 ? err_errno(err, "making a snapshot") : 0;
 }
 
 struct opening {
