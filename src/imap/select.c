@@ -18,20 +18,9 @@ static bool parse_params(struct imap_parser *p, bool *condstore_r)
 	return imap_parse_end(p);
 }
 
-static size_t first_unseen(const struct view *v)
-{
-	size_t count = view_count(v);
-
-	for (size_t seq = 1; seq <= count; seq++) {
-		if (!(view_at(v, seq).flags & FLAG_SEEN))
-			return seq;
-	}
-	return 0;
-}
-
 static void announce(struct imap_session *s, const struct mailbox_info *info)
 {
-	size_t count = view_count(s->view), unseen = first_unseen(s->view);
+	size_t count = view_count(s->view), unseen = view_first_unseen(s->view);
 
 	imap_write_flags(s);
 	session_printf(s->io, "* %zu EXISTS\r\n* %u RECENT\r\n", count, view_recent_count(s->view));

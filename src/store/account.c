@@ -368,10 +368,15 @@ int mailbox_keyword(const struct mailbox *m, struct str name)
 
 /* ---- chunks ---- */
 
-static size_t chunk_place(const struct mailbox *m, uint32_t number)
+/* Where the chunk is, or belongs. Mostly it is the one asked for last, or the next one. */
+static size_t chunk_place(struct mailbox *m, uint32_t number)
 {
-	size_t lo = 0, hi = m->chunks.n;
+	size_t lo = 0, hi = m->chunks.n, last = m->chunk_last;
 
+	if (last < hi && m->chunks.v[last]->number < number)
+		lo = ++last;
+	if (last < hi && m->chunks.v[last]->number == number)
+		return m->chunk_last = last;
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
 		if (m->chunks.v[mid]->number < number)
@@ -379,7 +384,7 @@ static size_t chunk_place(const struct mailbox *m, uint32_t number)
 		else
 			hi = mid;
 	}
-	return lo;
+	return m->chunk_last = lo;
 }
 
 static struct chunk *chunk_add(struct account *a, struct mailbox *m, uint32_t number)
@@ -584,8 +589,8 @@ uint32_t mailbox_recent(struct account *a, struct mailbox *m)
 
 	if (m->rec.recent_from <= 1)
 		return m->rec.messages;
-	for (; message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid++)
-		n++;
+	for (; uid && message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid = chunk_next(c))
+		n += (unsigned)__builtin_popcountll(c->present >> chunk_slot(uid));
 	return n;
 }
 
@@ -615,6 +620,14 @@ unsigned entry_projection(const struct mailbox *m, const struct hot_entry *h)
 	if (mask || (h->projected & PROJECTED_CUR))
 		mask |= PROJECTED_CUR;
 	return mask;
+}
+
+bool chunk_in_new(const struct chunk *c, unsigned slot)
+{
+	for (uint64_t bits = c->present >> slot << slot; bits; bits &= bits - 1)
+		if (!(c->hot[__builtin_ctzll(bits)].projected & PROJECTED_CUR))
+			return true;
+	return false;
 }
 
 bool mailbox_lags(const struct mailbox *m)

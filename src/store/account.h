@@ -32,6 +32,7 @@ struct mailbox {
 	struct str keywords[STORE_KEYWORDS_MAX]; /* malloc'ed */
 	size_t keyword_count;
 	VEC(struct chunk *) chunks; /* ascending number */
+	size_t chunk_last;	    /* place in `chunks` that was looked for last */
 	bool complete;		    /* every chunk that exists is in `chunks` */
 	bool dirty, keywords_dirty, deleted_now;
 	bool noted;	/* the uidlist carries its V line */
@@ -107,6 +108,13 @@ static inline unsigned chunk_slot(uint32_t uid)
 {
 	return uid & (CHUNK_UIDS - 1);
 }
+/* The first UID behind the chunk, 0: there is none. */
+static inline uint32_t chunk_next(const struct chunk *c)
+{
+	return (c->number + 1) << 6;
+}
+/* Does the file of a message with a slot from `slot` on still stand in new/? */
+bool chunk_in_new(const struct chunk *c, unsigned slot);
 /* Reads every chunk of the mailbox at once. */
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err) WARN_UNUSED;
 uint32_t mailbox_recent(struct account *a, struct mailbox *m);

@@ -85,8 +85,8 @@ static void claim_recent(struct store_service *svc, struct account *a, struct ma
 	struct chunk *c;
 	uint32_t uid = m->rec.recent_from;
 
-	for (; message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid++)
-		if (!(c->hot[chunk_slot(uid)].projected & PROJECTED_CUR)) {
+	for (; uid && message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid = chunk_next(c))
+		if (chunk_in_new(c, chunk_slot(uid))) {
 			project_soon(svc, a->id);
 			break;
 		}

@@ -138,6 +138,21 @@ size_t view_seq(const struct view *v, uint32_t uid, bool or_next)
 	return 0;
 }
 
+/* In what is mostly read this looks at nearly all: as long as nothing hides the base, at the base alone. */
+size_t view_first_unseen(const struct view *v)
+{
+	bool plain = v->gone.n == 0 && v->changed.n == 0;
+	size_t pos = 0, count = view_count(v);
+
+	for (; plain && pos < v->base->count; pos++)
+		if (!(v->base->entries[pos].flags & FLAG_SEEN))
+			return pos + 1;
+	for (; pos < count; pos++)
+		if (!(entry_at(v, pos).flags & FLAG_SEEN))
+			return pos + 1;
+	return 0;
+}
+
 /* ---- changing what is shown ---- */
 
 static void show_new(struct view *v, struct view_entry e)

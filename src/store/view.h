@@ -48,6 +48,7 @@ size_t view_count(const struct view *v);
 struct view_entry view_at(const struct view *v, size_t seq);
 /* The sequence number of uid, or 0. With `or_next`: of the first uid >= it, or 0. */
 size_t view_seq(const struct view *v, uint32_t uid, bool or_next);
+size_t view_first_unseen(const struct view *v);	  /* sequence number of the first message without \Seen; 0: none */
 uint32_t view_first_recent(const struct view *v); /* 0: none */
 uint32_t view_recent_count(const struct view *v);
 /* Whether the last view_sync() could ask: false when the store was away, and the view is as old as it was. */

@@ -96,6 +96,25 @@ static void a_sealed_file_cannot_be_changed(void **state)
 	assert_int_equal(fd, -1);
 }
 
+static void a_memory_file_made_in_pieces_is_read_from_its_beginning(void **state)
+{
+	int fd = fd_memory("test");
+	struct err err = ERR_NONE;
+	char *data;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(fd_memory_add(fd, STR("one ")), 0);
+	assert_int_equal(fd_memory_add(fd, STR("")), 0);
+	assert_int_equal(fd_memory_add(fd, STR("two")), 0);
+	assert_int_equal(fd_memory_seal(fd), 0);
+	assert_int_equal(fd_memory_add(fd, STR("three")), -1);
+	assert_int_equal(fd_read_all(fd, 100, &data, &err), 7);
+	assert_string_equal(data, "one two");
+	free(data);
+	fd_close(&fd);
+}
+
 static void waiting_ends_at_the_deadline_or_the_byte(void **state)
 {
 	int pair[2];
@@ -234,6 +253,7 @@ int main(void)
 		cmocka_unit_test(descriptors_travel_with_the_first_byte),
 		cmocka_unit_test(of_descriptors_that_find_no_room_the_loss_is_told_and_the_bytes_come),
 		cmocka_unit_test(a_sealed_file_cannot_be_changed),
+		cmocka_unit_test(a_memory_file_made_in_pieces_is_read_from_its_beginning),
 		cmocka_unit_test(waiting_ends_at_the_deadline_or_the_byte),
 		cmocka_unit_test(addresses_print_as_they_parse),
 		cmocka_unit_test(networks_match_their_own_family_only),

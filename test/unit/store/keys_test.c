@@ -58,9 +58,16 @@ static void chunks_come_back(void **state)
 	fixed[0] = (struct static_entry){7, 9, 1700000000, 120, 100, 33, true, STR("")};
 	fixed[63] = (struct static_entry){UINT64_MAX - 1, UINT64_MAX, 0, 0, 0, 0, false, STR("1.foreign,S=3:odd")};
 	buf_init(&out, 1 << 20);
+	hot[2] = (struct hot_entry){FLAG_SEEN, 0, 0x80, 0x3fff};
 	hot_chunk_encode(present, hot, &out);
+	memset(hot2, 0, sizeof(hot2));
+	memset(&hot2[1], 0xff, 62 * sizeof(hot2[1])); /* of the others the padding is compared, too */
 	assert_true(hot_chunk_decode(buf_str(&out), &present2, hot2));
 	assert_int_equal(present, present2);
+	assert_int_equal(hot2[1].flags | hot2[1].projected | hot2[62].keywords | hot2[62].modseq, 0);
+	assert_int_equal(hot2[2].flags, FLAG_SEEN);
+	assert_int_equal(hot2[2].keywords, 0x80);
+	assert_int_equal(hot2[2].modseq, 0x3fff);
 	assert_memory_equal(&hot[0], &hot2[0], sizeof(hot[0]));
 	assert_memory_equal(&hot[63], &hot2[63], sizeof(hot[0]));
 	buf_clear(&out);

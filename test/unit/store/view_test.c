@@ -216,13 +216,62 @@ static void a_large_snapshot_travels_as_a_file(void **state)
 	struct view *v;
 
 	(void)state;
-	append(2000);
+	append(2300);
 	v = open_view(1, true);
-	assert_int_equal(view_count(v), 2000);
-	assert_int_equal(view_at(v, 2000).uid, 2000);
-	set_flags(1, 2000, FLAGS_ADD, FLAG_SEEN, NULL);
+	assert_int_equal(view_count(v), 2300);
+	assert_int_equal(view_at(v, 2300).uid, 2300);
+	set_flags(1, 2300, FLAGS_ADD, FLAG_SEEN, NULL);
 	view_sync(v, true, NULL);
 	assert_int_equal(view_at(v, 1999).flags, FLAG_SEEN);
+	view_close(&v);
+	/* What a new store reads from its index, with holes: one message, whole chunks, and behind the first piece. */
+	expunge(1, 1);
+	expunge(64, 200);
+	expunge(2111, 2112);
+	set_flags(5, 5, FLAGS_REMOVE, FLAG_SEEN, NULL);
+	box_stop(&box);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	v = open_view(1, true);
+	assert_int_equal(view_count(v), 2160);
+	assert_int_equal(view_first_unseen(v), 4);
+	for (size_t seq = 1, uid = 2; seq <= 2160; seq++, uid++) {
+		uid = uid == 64 ? 201 : uid == 2111 ? 2113 : uid;
+		assert_int_equal(view_at(v, seq).uid, uid);
+		assert_int_equal(view_at(v, seq).flags, uid == 5 ? 0 : FLAG_SEEN);
+		assert_true(view_at(v, seq).modseq > 0);
+	}
+	view_close(&v);
+}
+
+static void the_first_unseen_is_that_of_what_is_shown(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	append(4);
+	set_flags(1, 2, FLAGS_ADD, FLAG_SEEN, NULL);
+	v = open_view(1, true);
+	assert_int_equal(view_first_unseen(v), 3);
+	set_flags(3, 3, FLAGS_ADD, FLAG_SEEN, NULL);
+	assert_int_equal(view_first_unseen(v), 3);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_first_unseen(v), 4);
+	expunge(1, 1);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_first_unseen(v), 3);
+	set_flags(4, 4, FLAGS_ADD, FLAG_SEEN, NULL);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_first_unseen(v), 0);
+	append(1);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_first_unseen(v), 4);
+	view_close(&v);
+	v = open_view(1, true);
+	assert_int_equal(view_first_unseen(v), 4);
+	set_flags(2, 2, FLAGS_REMOVE, FLAG_SEEN, NULL);
+	view_sync(v, true, NULL);
+	assert_int_equal(view_first_unseen(v), 1);
 	view_close(&v);
 }
 
@@ -449,6 +498,7 @@ int main(void)
 		T(recent_belongs_to_the_first_who_selects),
 		T(many_changes_fold_into_new_bases),
 		T(a_large_snapshot_travels_as_a_file),
+		T(the_first_unseen_is_that_of_what_is_shown),
 		T(a_deleted_mailbox_ends_its_views),
 		T(views_survive_a_new_store_process),
 		T(sessions_on_many_threads_agree),
