@@ -1,5 +1,6 @@
 #include "msg/charset.h"
 #include "base/utf8.h"
+#include "msg/charset_iconv.h"
 
 static const struct charset {
 	const char *name;
@@ -77,7 +78,7 @@ bool charset_known(struct str name)
 	char space[32];
 
 	name = canonical(name, space);
-	return str_eq(name, STR("utf-8")) || is_utf16(name) || table_of(name) != NULL;
+	return str_eq(name, STR("utf-8")) || is_utf16(name) || table_of(name) != NULL || charset_iconv_known(name);
 }
 
 static void decode_table(struct buf *out, const struct charset *table, struct str bytes)
@@ -140,6 +141,8 @@ bool charset_decode(struct buf *out, struct str name, struct str bytes)
 		decode_table(out, table, bytes);
 		return true;
 	}
+	if (charset_iconv_decode(out, name, bytes))
+		return true;
 	if (utf8_valid(bytes)) {
 		buf_add_str(out, bytes);
 		return false;

@@ -2,6 +2,7 @@
 #include "directory/schema.h"
 #include "engine/tls.h"
 #include "imap/server.h"
+#include "msg/charset.h"
 #include "pop3/server.h"
 #include "proc/frontend.h"
 #include <sysexits.h>
@@ -27,6 +28,7 @@ int proc_access(struct proc *p)
 
 	/* account, jail */
 	tls_init();
+	charset_load();
 	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
 				      .chroot_dir = p->empty_directory,
 				      .allow = SANDBOX_ACCEPT,

@@ -2,6 +2,7 @@
  * handed to store and queue. */
 #include "directory/schema.h"
 #include "engine/tls.h"
+#include "msg/charset.h"
 #include "proc/frontend.h"
 #include "queue/client.h"
 #include "smtp/foreign.h"
@@ -33,6 +34,7 @@ int proc_smtpd(struct proc *p)
 	/* account, jail */
 	server.owner_uid = (uint32_t)getuid();
 	tls_init();
+	charset_load();
 	proc_jail(p, (struct sandbox){.account = proc_text(p, p->bundle->conf->mail_owner),
 				      .chroot_dir = p->empty_directory,
 				      .allow = SANDBOX_ACCEPT,

@@ -279,6 +279,14 @@ def test_search_in_utf8_finds_encoded_words(mail):
         for key, text in (("SUBJECT", "grüße"), ("FROM", "JÜRGEN"), ("BODY", "Straße"), ("TEXT", "straße")):
             data = text.encode()
             assert c.ok(f"SEARCH CHARSET UTF-8 {key} {{{len(data)}+}}\r\n{text}") == ["* SEARCH 1"], key
+    mail.send(BOB, text="Subject: =?ISO-2022-JP?B?GyRCRnxLXBsoQg==?=\r\nContent-Type: text/plain; charset=gb2312\r\n"
+              "Content-Transfer-Encoding: quoted-printable\r\n\r\n=D6=D0=CE=C4\r\n")
+    with Imap(mail, BOB) as c:
+        c.ok("SELECT INBOX")
+        for charset, key, text in (("UTF-8", "SUBJECT", "日本"), ("UTF-8", "BODY", "中文"), ("Big5", "BODY", "中文"),
+                                   ("Shift_JIS", "SUBJECT", "日本")):
+            c.send(f"s SEARCH CHARSET {charset} {key} {{{len(text.encode(charset))}+}}\r\n".encode() + text.encode(charset) + b"\r\n")
+            assert [c.line(), c.line()[:4]] == ["* SEARCH 3", "s OK"], (charset, key)
         assert c.do("SEARCH CHARSET KLINGON SUBJECT x")[0].startswith("NO [BADCHARSET")
 
 

@@ -1,7 +1,7 @@
 /* Header fields: the pieces are the whole; what is written has no line of its own to offer.
  *
- * Covers: src/msg/header.c src/msg/header_decode.c src/msg/header_write.c src/msg/charset.c src/msg/mutf7.c
- * src/msg/xtext.c */
+ * Covers: src/msg/header.c src/msg/header_decode.c src/msg/header_write.c src/msg/charset.c src/msg/charset_iconv.c
+ * src/msg/mutf7.c src/msg/xtext.c */
 #include "base/fatal.h"
 #include "base/utf8.h"
 #include "msg/charset.h"
@@ -60,7 +60,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct arena arena;
 	struct buf a, b;
 	size_t sum = 0;
+	static bool loaded;
 
+	if (!loaded)
+		charset_load();
+	loaded = true;
 	arena_init(&arena);
 	buf_init(&a, 20 * size + 1000);
 	buf_init(&b, 20 * size + 1000);

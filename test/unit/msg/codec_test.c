@@ -126,6 +126,57 @@ static void test_charsets_become_utf8(void **state)
 	buf_release(&out);
 }
 
+static void decoded_length_is(struct str charset, struct str in, size_t want)
+{
+	struct buf out;
+
+	buf_init(&out, 10000);
+	assert_true(charset_decode(&out, charset, in));
+	assert_int_equal(out.len, want);
+	buf_release(&out);
+}
+
+/* A word in each, and what no reader may stumble over: a character cut off, bytes that mean nothing, shifts. */
+static void test_east_asian_charsets_become_utf8(void **state)
+{
+	static const struct {
+		const char *charset, *in, *want;
+	} cases[] = {
+		{"GB2312", "\xd6\xd0\xce\xc4 ok", "中文 ok"},
+		{"gbk", "\x81\x40", "丂"},
+		{"GB18030", "\x95\x32\x82\x36", "𠀀"},
+		{"Big5", "\xa4\xa4\xa4\xe5", "中文"},
+		{"big5", "\x88\x62", "Ê̄"},
+		{"Shift_JIS", "\x93\xfa\x96\x7b\x87\x40", "日本①"},
+		{"EUC-JP", "\xc6\xfc\xcb\xdc", "日本"},
+		{"ISO-2022-JP", "\x1b$BF|K\\\x1b(B.", "日本."},
+		{"iso-2022-jp", "\x1b$BF|", "日"}, /* never shifted back: the next text begins in ASCII all the same */
+		{"iso-2022-jp", "a", "a"},
+		{"KS_C_5601-1987", "\xc7\xd1\xb1\xdb", "한글"},
+		{"gbk", "\xd6", "�"},
+		{"gbk",
+		 "a\xff"
+		 "b",
+		 "a�b"},
+	};
+	struct buf out;
+
+	(void)state;
+	assert_false(charset_known(STR("gb2312")));
+	charset_load();
+	buf_init(&out, 10000);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		buf_clear(&out);
+		assert_true(charset_decode(&out, str_from(cases[i].charset), str_from(cases[i].in)));
+		assert_string_equal(out.ptr, cases[i].want);
+	}
+	buf_clear(&out);
+	for (int i = 0; i < 300; i++) /* more than one piece of what iconv() writes */
+		buf_add(&out, "\xd6\xd0", 2);
+	decoded_length_is(STR("gb2312"), buf_str(&out), 900);
+	buf_release(&out);
+}
+
 static void decode_is(const char *in, const char *want)
 {
 	struct arena arena;
@@ -167,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_names_written_wrongly_match_nothing),
 		cmocka_unit_test(test_xtext_goes_both_ways),
 		cmocka_unit_test(test_charsets_become_utf8),
+		cmocka_unit_test(test_east_asian_charsets_become_utf8),
 		cmocka_unit_test(test_encoded_words_are_decoded),
 	};
 
