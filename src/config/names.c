@@ -49,6 +49,7 @@ static bool is_of_transport(struct str name)
 		"_destination_concurrency_limit",
 		"_destination_recipient_limit",
 		"_destination_rate_delay",
+		"_transport_rate_delay",
 		"_initial_destination_concurrency",
 		"_destination_concurrency_failed_cohort_limit",
 		"_destination_concurrency_positive_feedback",

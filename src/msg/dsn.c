@@ -16,6 +16,9 @@ static const char *const ACTIONS[] = {[DSN_FAILED] = "failed",
 				      [DSN_DELIVERABLE] = "deliverable",
 				      [DSN_UNDELIVERABLE] = "undeliverable"};
 
+#define THREAD_IDS_MAX 20
+#define ID_LEN_MAX     900
+
 struct writer {
 	const struct dsn *d;
 	struct buf *out;
@@ -184,6 +187,49 @@ static void from_field(struct writer *w)
 	arena_release(&arena);
 }
 
+/* Takes the next "<...>" that could be a msg-id (RFC 5322 3.6.4) off the front. */
+static bool next_id(struct str *rest, struct str *id_r)
+{
+	ptrdiff_t begin, end;
+
+	while ((begin = str_chr(*rest, '<')) >= 0) {
+		*rest = str_skip(*rest, (size_t)begin);
+		end = str_chr(*rest, '>');
+		if (end < 0)
+			return false;
+		*id_r = str_sub(*rest, 0, (size_t)end + 1);
+		*rest = str_skip(*rest, 1);
+		if (id_r->len <= ID_LEN_MAX && str_chr(*id_r, '@') > 0 && str_is_ascii(*id_r) &&
+		    !str_has_control(*id_r) && str_chr(*id_r, ' ') < 0)
+			return true;
+	}
+	return false;
+}
+
+/* What the message referred to (of a long thread the end), and the message itself (RFC 5322 3.6.4). */
+static void thread_fields(struct writer *w)
+{
+	struct str own, id, rest, references = STR("");
+	struct header h;
+	struct buf text;
+	size_t n = 0;
+
+	if (!header_find(w->d->message, "Message-ID", &h) || (rest = h.value, !next_id(&rest, &own)))
+		return;
+	field(w, "In-Reply-To", "", own);
+	if (header_find(w->d->message, "References", &h))
+		references = h.value;
+	for (rest = references; next_id(&rest, &id);)
+		n++;
+	buf_init(&text, (THREAD_IDS_MAX + 1) * (ID_LEN_MAX + 1));
+	for (rest = references; next_id(&rest, &id); n--)
+		if (n <= THREAD_IDS_MAX)
+			buf_addf(&text, "%.*s ", STR_ARG(id));
+	buf_add_str(&text, own);
+	field(w, "References", "", buf_str(&text));
+	buf_release(&text);
+}
+
 static void write_header(struct writer *w)
 {
 	struct buf text;
@@ -197,6 +243,8 @@ static void write_header(struct writer *w)
 	buf_clear(&text);
 	buf_addf(&text, "<%.*s>", STR_ARG(w->d->message_id));
 	field(w, "Message-ID", "", buf_str(&text));
+	if (w->d->threaded)
+		thread_fields(w);
 	buf_addz(w->out, "Auto-Submitted: auto-replied\nMIME-Version: 1.0\n"); /* RFC 3834 5 */
 	buf_addf(w->out, "Content-Type: multipart/report; report-type=%sdelivery-status;\n\tboundary=\"%s\"\n",
 		 w->utf8 ? "global-" : "", w->boundary);

@@ -50,6 +50,7 @@ struct dsn {
 	size_t count;
 	struct str message; /* the original in stored form; LF or CRLF */
 	bool headers_only;  /* RET=HDRS, or too large to return */
+	bool threaded;	    /* refer to it (References, In-Reply-To) */
 	bool utf8;	    /* whoever gets this knows SMTPUTF8: addresses stand in UTF-8 */
 };
 

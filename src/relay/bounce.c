@@ -377,6 +377,7 @@ static void tell_group(struct attempt *a, struct queue_result *result, unsigned 
 		.queue_id = a->message->id,
 		.recipients = list,
 		.count = count,
+		.threaded = a->conf->enable_threaded_bounces,
 		.utf8 = a->message->smtputf8,
 	};
 	struct str text;

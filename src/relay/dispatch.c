@@ -92,7 +92,7 @@ static void site_list(struct dispatch *d, struct site *s)
 	if (s->listed || !site_may_begin(s))
 		return;
 	s->listed = true;
-	if (s->next_ms > clock_ms() && !d->stopping) {
+	if (site_next_ms(s) > clock_ms() && !d->stopping) {
 		vec_push(&d->timed, s);
 		sleepers_wake_all(&d->sleepers); /* none sleeps too long */
 	} else {
@@ -122,7 +122,7 @@ static void timed_end(struct dispatch *d)
 	for (size_t i = d->timed.n; i-- > 0;) {
 		struct site *s = d->timed.v[i];
 
-		if (s->next_ms > now && !d->stopping)
+		if (site_next_ms(s) > now && !d->stopping)
 			continue;
 		vec_remove(&d->timed, i);
 		s->listed = false;
@@ -253,7 +253,7 @@ bool dispatch_job(struct attempt *a, struct job *j, bool may_give_back)
 	if (j->kind == JOB_SMTP || j->kind == JOB_LMTP) {
 		struct site *s = site_of(d, attempt_conf(a, j->transport), j->transport, j->nexthop);
 
-		s->lane->limit = transport_limit(a->transports, a->conf, j->transport);
+		s->lane->limit = s->lane->rate_delay > 0 ? 1 : transport_limit(a->transports, a->conf, j->transport);
 		if (site_is_dead(s)) {
 			job_suspend(d, j, s);
 		} else if (may_give_back && s->waiting >= SITE_WAITING_MAX) {
@@ -388,8 +388,7 @@ static void site_job_run(struct relay *r, struct job *j)
 	d->remote_running--;
 	s->busy--;
 	s->lane->busy--;
-	if (s->rate_delay > 0)
-		s->next_ms = clock_ms() + s->rate_delay;
+	site_pace(s);
 	if (!skipped) {
 		s->unreachable = state == SITE_DEAD;
 		if (s->unreachable)
@@ -431,7 +430,13 @@ static void job_run(struct relay *r, struct job *j)
 
 /* ---- threads -------------------------------------------------------------------------------------------- */
 
-/* Sites that have died since, or may do less at a time, leave the line; those of a full lane wait there. */
+/* Another site of its lane has begun since it came into the line. */
+static bool is_too_early(const struct dispatch *d, const struct site *s)
+{
+	return s->lane->next_ms > 0 && !d->stopping && site_next_ms(s) > clock_ms();
+}
+
+/* Sites that have died since, may do less at a time or have to wait leave the line; those of a full lane wait there. */
 static struct site *site_in_turn(struct dispatch *d)
 {
 	while (d->ready.n > 0) {
@@ -440,15 +445,18 @@ static struct site *site_in_turn(struct dispatch *d)
 		if (d->ready_at >= d->ready.n)
 			d->ready_at = 0;
 		s = d->ready.v[d->ready_at];
-		if (site_may_begin(s) && !lane_is_full(s->lane))
+		if (site_may_begin(s) && !lane_is_full(s->lane) && !is_too_early(d, s))
 			return s;
 		vec_remove(&d->ready, d->ready_at);
-		if (site_may_begin(s)) {
+		if (site_may_begin(s) && lane_is_full(s->lane)) {
 			vec_push(&s->lane->full, s);
 			continue;
 		}
 		s->listed = false;
-		lane_wake(d, s->lane);
+		if (site_may_begin(s))
+			site_list(d, s);
+		else
+			lane_wake(d, s->lane);
 	}
 	return NULL;
 }
@@ -469,9 +477,8 @@ static struct job *site_job_take(struct dispatch *d)
 	s->busy++;
 	s->lane->busy++;
 	d->remote_running++;
-	if (s->rate_delay > 0)
-		s->next_ms = clock_ms() + s->rate_delay;
-	if (site_may_begin(s) && s->next_ms <= clock_ms()) {
+	site_pace(s);
+	if (site_may_begin(s) && site_next_ms(s) <= clock_ms()) {
 		d->ready_at++;
 	} else {
 		vec_remove(&d->ready, d->ready_at);

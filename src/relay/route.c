@@ -32,6 +32,17 @@ static struct job *job_new(struct attempt *a, enum job_kind kind)
 	return j;
 }
 
+/* Of defer_transports: nobody tries it. */
+static bool is_kept_back(const struct attempt *a, struct str transport)
+{
+	struct str rest = a->conf->defer_transports, item;
+
+	while (conf_list_next(&rest, &item))
+		if (str_eq(item, transport))
+			return true;
+	return false;
+}
+
 /* The store has what is ours; what is not, and is sent there, nobody can deliver. */
 static enum job_kind kind_of(const struct attempt *a, struct str transport)
 {
@@ -76,6 +87,10 @@ static void add_elsewhere(struct division *d, size_t index, struct str address, 
 	struct job *j = NULL;
 
 	d->a->rcpts[index].targets++;
+	if (is_kept_back(d->a, transport)) {
+		transport = STR("retry");
+		nexthop = STR("4.3.2 deferred transport");
+	}
 	for (size_t i = 0; i < d->jobs.n && !j; i++)
 		if (str_eq(d->jobs.v[i]->transport, transport) && str_ieq(d->jobs.v[i]->nexthop, nexthop) &&
 		    d->jobs.v[i]->rcpts.n < d->jobs.v[i]->limit)

@@ -89,6 +89,7 @@ void site_configure(struct site *s, const struct conf *c)
 	s->up = transport_feedback(c, transport, "default_destination_concurrency_positive_feedback");
 	s->down = transport_feedback(c, transport, "default_destination_concurrency_negative_feedback");
 	s->rate_delay = (int64_t)(transport_number(c, transport, "default_destination_rate_delay", 0) * 1000);
+	s->lane->rate_delay = (int64_t)(transport_number(c, transport, "default_transport_rate_delay", 0) * 1000);
 	s->initial = transport_number(c, transport, "initial_destination_concurrency",
 				      (double)c->initial_destination_concurrency);
 	if (s->rate_delay > 0)
@@ -97,6 +98,19 @@ void site_configure(struct site *s, const struct conf *c)
 		s->initial = s->limit;
 	if (s->initial < 1)
 		s->initial = 1;
+}
+
+void site_pace(struct site *s)
+{
+	if (s->rate_delay > 0)
+		s->next_ms = clock_ms() + s->rate_delay;
+	if (s->lane->rate_delay > 0)
+		s->lane->next_ms = clock_ms() + s->lane->rate_delay;
+}
+
+int64_t site_next_ms(const struct site *s)
+{
+	return s->next_ms > s->lane->next_ms ? s->next_ms : s->lane->next_ms;
 }
 
 void site_free(struct site *s)

@@ -15,11 +15,13 @@ struct feedback { /* n, n / concurrency or n / sqrt_concurrency */
 	enum { FIXED, BY_CONCURRENCY, BY_SQUARE_ROOT } by;
 };
 
-/* What all sites of a transport share: so many deliveries at a time as its line of master.cf allows (maxproc). A site
+/* What all sites of a transport share: so many deliveries at a time as its line of master.cf allows (maxproc), one
+ * where transport_rate_delay parts them. A site
  * whose turn comes while the lane is full waits here, and not in the line of those that may begin. Invariant: where one
  * waits here and a delivery may begin, another site of the lane is in that line. */
 struct lane {
 	unsigned busy, limit; /* limit 0: none */
+	int64_t rate_delay, next_ms;
 	VEC(struct site *) full;
 };
 
@@ -39,8 +41,12 @@ struct site {
 	bool unreachable; /* the last try came to no host */
 };
 
-/* Takes the numbers of its transport from the configuration. */
+/* Takes the numbers of its transport from the configuration, its lane's, too. */
 void site_configure(struct site *s, const struct conf *c);
+/* A delivery begins, or has ended: the next one has to wait for rate_delay. */
+void site_pace(struct site *s);
+/* When the next delivery may begin, by clock_ms(). */
+int64_t site_next_ms(const struct site *s);
 /* A delivery there went well. */
 void site_good(struct site *s);
 /* It did not. counts: no host could be reached; too many of these, and the site is dead, `why` is kept. */

@@ -209,6 +209,8 @@ static int secure(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	int rc;
 
+	if (t->effective == TLS_LEVEL_NONE && c->features & SMTP_STARTTLS && t->conf->smtp_tls_note_starttls_offer)
+		log_info("Host offered STARTTLS: [%s]", c->peer);
 	if (t->no_tls || t->effective == TLS_LEVEL_NONE)
 		return 1;
 	if (!(c->features & SMTP_STARTTLS)) {

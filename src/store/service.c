@@ -498,6 +498,13 @@ static void host_set(struct store_service *svc)
 	svc->host[n] = '\0';
 }
 
+/* What must stay free behind each message that is taken. */
+static uint64_t stays_free(const struct conf *conf)
+{
+	return (uint64_t)(conf->queue_minfree > conf->message_size_limit ? conf->queue_minfree
+									 : conf->message_size_limit);
+}
+
 static int open_engine(struct store_service *svc, const struct store_options *o, struct err *err)
 {
 	struct store_loop loop = {post, svc};
@@ -505,7 +512,7 @@ static int open_engine(struct store_service *svc, const struct store_options *o,
 					    .root_in_use = true,
 					    .rootfd = o->mail_dirfd,
 					    .loop = loop,
-					    .message_size_limit = (uint64_t)svc->conf->message_size_limit,
+					    .message_size_limit = stays_free(svc->conf),
 					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit,
 					    .ballast = BALLAST_BYTES};
 
@@ -556,7 +563,7 @@ void store_service_configure(struct store_service *svc, struct conf *conf)
 	conf_unref(&svc->conf);
 	svc->conf = conf;
 	host_set(svc);
-	store_engine_message_limit(svc->engine, (uint64_t)conf->message_size_limit);
+	store_engine_message_limit(svc->engine, stays_free(conf));
 }
 
 void store_service_run(struct store_service *svc)

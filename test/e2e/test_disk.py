@@ -240,6 +240,9 @@ def test_the_reserve_follows_message_size_limit(tmp_path, disk):
         m.configure(message_size_limit="1000000")
         m.command("reload")
         wait_for("the old reserve", lambda: not refused(m))
+        m.configure(queue_minfree="30000000")
+        m.command("reload")
+        wait_for("what queue_minfree says", lambda: refused(m))
 
 
 def refused(mail):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import ssl
 import threading
+import time
 
 from instance import Instance, wait_for
 from sink import Sink
@@ -38,19 +39,22 @@ def test_each_transport_has_certificates_and_policies_of_its_own(tmp_path):
         policy = tmp_path / "policy"
         policy.write_text(f"{sink.nexthop} secure match=mx.far.test tafile={ca.path}\n")
         routes = ", ".join(f"{name}.test={transport}:{sink.nexthop}" for name, transport in
-                           (("own", "own"), ("table", "table"), ("bare", "smtp"), ("strict", "strict")))
+                           (("own", "own"), ("table", "table"), ("bare", "smtp"), ("strict", "strict"), ("open", "open")))
         with Instance(tmp_path / "mail", settings={"transport_maps": f"inline:{{ {routes} }}",
-                                                   "smtp_tls_security_level": "encrypt", **FAST}) as m:
+                                                   "smtp_tls_security_level": "encrypt",
+                                                   "smtp_tls_note_starttls_offer": "yes", **FAST}) as m:
             add_service(m, f"own unix - - n - - smtp -o smtp_tls_cert_file={cert} -o smtp_tls_key_file={key}\n"
                            f"  -o smtp_tls_CAfile={ca.path} -o smtp_tls_security_level=secure -o smtp_tls_secure_cert_match=mx.far.test\n"
                            f"table unix - - n - - smtp -o smtp_tls_chain_files={both} -o smtp_tls_policy_maps=texthash:{policy}\n"
-                           f"strict unix - - n - - smtp -o smtp_tls_chain_files={both} -o smtp_tls_security_level=secure")
+                           f"strict unix - - n - - smtp -o smtp_tls_chain_files={both} -o smtp_tls_security_level=secure\n"
+                           "open unix - - n - - smtp -o smtp_tls_security_level=none")
             m.start()
-            send(m, "a@own.test", "a@table.test", "a@bare.test", "a@strict.test")
-            sink.wait(2)
+            send(m, "a@own.test", "a@table.test", "a@bare.test", "a@strict.test", "a@open.test")
+            sink.wait(3)
+            m.wait_log(r"Host offered STARTTLS: \[")
             m.wait_log(r"to=<a@bare.test>.*status=deferred")
             m.wait_log(r"to=<a@strict.test>.*status=deferred \(Server certificate not trusted")
-            assert {m.rcpts[0]: m.tls for m in sink.messages} == {"a@own.test": True, "a@table.test": True}
+            assert {m.rcpts[0]: m.tls for m in sink.messages} == {"a@own.test": True, "a@table.test": True, "a@open.test": False}
             add_service(m, "bad unix - - n - - smtp -o smtp_tls_cert_file=/nowhere.pem")
             refused = m.command("check", check=False)
             assert refused.returncode == 78 and "smtp_tls_cert_file: cannot open /nowhere.pem" in refused.stdout
@@ -106,3 +110,35 @@ def test_mail_for_a_transport_that_nobody_serves_waits_and_check_names_it(tmp_pa
             assert sink.wait(1)[0].rcpts == ["a@far.test"]
             for name in ("unknown", "old"):
                 m.wait_log(rf"to=<a@{name}.test>, relay=none, .*dsn=4.3.0, status=deferred \(mail transport unavailable\)")
+
+
+def test_deferred_transports_keep_their_mail_and_no_other(tmp_path):
+    with Sink("127.1.0.4") as sink:
+        routes = f"inline:{{ one.test=slow:{sink.nexthop}, two.test=smtp:{sink.nexthop} }}"
+        with Instance(tmp_path / "mail", settings={"transport_maps": routes, "defer_transports": "uucp, slow", **FAST}) as m:
+            add_service(m, "slow unix - - n - - smtp")
+            m.start()
+            send(m, "a@one.test", "a@two.test")
+            m.wait_log(r"to=<a@one.test>, relay=none, .*dsn=4.3.2, status=deferred \(deferred transport\)")
+            assert [message.rcpts for message in sink.wait(1)] == [["a@two.test"]]
+            m.configure(defer_transports="uucp")
+            m.command("reload")
+            m.command("queue", "flush")
+            assert sink.wait(2)[1].rcpts == ["a@one.test"]
+
+
+def test_a_transport_with_a_rate_delay_makes_one_delivery_at_a_time(tmp_path):
+    with contextlib.ExitStack() as stack:
+        began = []
+        sinks = [stack.enter_context(Sink("127.1.0.5"))]
+        sinks += [stack.enter_context(Sink(f"127.1.0.{i}", sinks[0].port)) for i in (6, 8)]
+        for s in sinks:
+            s.answer["MAIL"] = lambda line: began.append(time.monotonic())
+        routes = ", ".join(f"d{i}.test=slow:{s.nexthop}" for i, s in enumerate(sinks))
+        m = stack.enter_context(Instance(tmp_path / "mail", settings={"transport_maps": f"inline:{{ {routes} }}"}))
+        add_service(m, "slow unix - - n - - smtp -o slow_transport_rate_delay=1s")
+        m.start()
+        send(m, "a@d0.test", "a@d1.test", "a@d2.test")
+        for s in sinks:
+            s.wait(1)
+        assert all(later - earlier >= 0.9 for earlier, later in zip(began, began[1:])), began

@@ -267,13 +267,46 @@ static void test_unknown_names_are_warned_of_unless_used(void **state)
 	(void)state;
 	buf_init(&warnings, 10000);
 	c = conf_parse(STR("mine = 1\nx = $mine\nsmtp_tls_loglevel = 1\nlmtp_tls_loglevel = 1\nsmtpd_timeot = 1\n"
-			   "smtpd_restriction_classes = klass\nklass = permit\nslow_destination_rate_delay = 1s\n"),
+			   "smtpd_restriction_classes = klass\nklass = permit\nslow_destination_rate_delay = 1s\n"
+			   "slow_transport_rate_delay = 1s\n"),
 		       "main.cf", &warnings, &err);
 	assert_non_null(c);
 	assert_string_equal(warnings.ptr, "main.cf, line 5: unused parameter: smtpd_timeot\n"
 					  "main.cf, line 2: unused parameter: x\n");
 	conf_unref(&c);
 	buf_release(&warnings);
+}
+
+/* What was there before smtp_tls_security_level must not leave mail open that was to be encrypted. */
+static void test_old_tls_parameters_give_the_level(void **state)
+{
+	static const struct {
+		const char *main_cf, *client, *server;
+	} cases[] = {
+		{"", "may", "may"},
+		{"smtp_use_tls = yes\nsmtpd_use_tls = yes\n", "may", "may"},
+		{"smtp_use_tls = no\nsmtpd_use_tls = no\n", "none", "none"},
+		{"smtp_enforce_tls = yes\nsmtpd_enforce_tls = yes\n", "verify", "encrypt"},
+		{"smtp_enforce_tls = yes\nsmtp_tls_enforce_peername = no\n", "encrypt", "may"},
+		{"smtp_enforce_tls = yes\nsmtp_tls_security_level = may\n", "may", "may"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err = ERR_NONE;
+		struct conf *c = conf_parse(str_from(cases[i].main_cf), "main.cf", NULL, &err);
+		struct buf text;
+
+		assert_non_null(c);
+		buf_init(&text, 100);
+		assert_true(conf_text(c, STR("smtp_tls_security_level"), &text));
+		assert_string_equal(text.ptr, cases[i].client);
+		buf_clear(&text);
+		assert_true(conf_text(c, STR("smtpd_tls_security_level"), &text));
+		assert_string_equal(text.ptr, cases[i].server);
+		buf_release(&text);
+		conf_unref(&c);
+	}
 }
 
 static void test_the_table_is_sound(void **state)
@@ -329,6 +362,7 @@ int main(void)
 		cmocka_unit_test(test_overrides_change_what_mentions_them),
 		cmocka_unit_test(test_lists_keep_braces_together),
 		cmocka_unit_test(test_unknown_names_are_warned_of_unless_used),
+		cmocka_unit_test(test_old_tls_parameters_give_the_level),
 		cmocka_unit_test(test_the_table_is_sound),
 		cmocka_unit_test(test_the_host_name_is_added_once),
 	};

@@ -188,6 +188,51 @@ static void test_a_report_that_was_asked_for(void **state)
 
 /* A template in another charset: words of the header are encoded, the text stands as it is, unless UTF-8 is asked for.
  */
+static void has_thread(struct dsn *d, const char *message, const char *want)
+{
+	struct header h = {0};
+	struct arena arena;
+	struct buf out;
+	struct str got = STR("");
+
+	arena_init(&arena);
+	buf_init(&out, 100000);
+	d->message = str_from(message);
+	dsn_write(d, &out);
+	if (header_find(buf_str(&out), "References", &h))
+		got = header_unfold(h.value, &arena);
+	assert_string_equal(arena_strz(&arena, got), want);
+	assert_int_equal(header_find(buf_str(&out), "In-Reply-To", &h), got.len > 0);
+	buf_release(&out);
+	arena_release(&arena);
+}
+
+static void test_a_report_joins_the_thread_of_its_message(void **state)
+{
+	struct dsn d = make(&bob);
+	struct buf many;
+
+	(void)state;
+	has_thread(&d, "Message-ID: <m@x>\n\n", "");
+	d.threaded = true;
+	has_thread(&d, "Message-ID: <m@x>\n\n", "<m@x>");
+	has_thread(&d, "References: <a@x>\n\t(comment) <b@x> junk<c d@x> <no> <o\nMessage-Id: <m@x>\n\n",
+		   "<a@x> <b@x> <m@x>");
+	has_thread(&d, "Subject: x\nReferences: <a@x>\n\n", "");
+	has_thread(&d, "Message-ID: \xc3\xa4 <\xc3\xa4@x>\n\n", "");
+	has_thread(&d, "Message-ID: <a@\rb>\n\n", "");
+	buf_init(&many, 10000);
+	buf_addz(&many, "Message-ID: <m@x>\nReferences:");
+	for (int i = 0; i < 25; i++)
+		buf_addf(&many, " <%d@x>", i);
+	buf_addz(&many, "\n\n");
+	has_thread(
+		&d, many.ptr,
+		"<5@x> <6@x> <7@x> <8@x> <9@x> <10@x> <11@x> <12@x> <13@x> <14@x> <15@x> <16@x> <17@x> <18@x> <19@x> "
+		"<20@x> <21@x> <22@x> <23@x> <24@x> <m@x>");
+	buf_release(&many);
+}
+
 static void test_words_of_any_charset(void **state)
 {
 	struct dsn_recipient r = bob;
@@ -227,6 +272,7 @@ int main(void)
 		cmocka_unit_test(test_a_delay_says_until_when),
 		cmocka_unit_test(test_times_asked_for_are_told),
 		cmocka_unit_test(test_a_report_that_was_asked_for),
+		cmocka_unit_test(test_a_report_joins_the_thread_of_its_message),
 		cmocka_unit_test(test_words_of_any_charset),
 	};
 

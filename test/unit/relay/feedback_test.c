@@ -1,5 +1,6 @@
 /* How many at a time: up with each good delivery, down with each bad one, dead after a row of them (qmgr(8),
  * SCHEDULER_README). */
+#include "base/clock.h"
 #include "relay/site.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@ static int setup(void **state)
 			      "smtp_destination_concurrency_negative_feedback = 1/concurrency\n"
 			      "patient_destination_concurrency_failed_cohort_limit = 4\n"
 			      "lazy_destination_rate_delay = 5s\n"
+			      "paced_transport_rate_delay = 1m\n"
 			      "lazy_destination_concurrency_limit = 12\n"),
 			  "main.cf", NULL, &err);
 	return conf ? 0 : -1;
@@ -32,7 +34,8 @@ static int teardown(void **state)
 
 static struct site site(const char *transport)
 {
-	struct site s = {.key = (char *)(uintptr_t)transport};
+	static struct lane lane;
+	struct site s = {.key = (char *)(uintptr_t)transport, .lane = &lane};
 
 	site_configure(&s, conf);
 	s.window = s.initial;
@@ -130,6 +133,19 @@ static void a_rate_delay_means_one_at_a_time(void **state)
 	assert_int_equal(s.window, 1);
 }
 
+static void all_sites_of_a_transport_wait_for_each_other(void **state)
+{
+	struct site first = site("paced"), second = site("paced");
+	int64_t now = clock_ms();
+
+	(void)state;
+	assert_int_equal(first.lane->rate_delay, 60000);
+	assert_true(site_next_ms(&second) <= now);
+	site_pace(&first);
+	assert_true(site_next_ms(&second) >= now + 60000);
+	assert_int_equal(second.next_ms, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,6 +154,7 @@ int main(void)
 		cmocka_unit_test(bad_deliveries_close_it_but_one_is_always_tried),
 		cmocka_unit_test(a_row_of_failures_is_death_and_a_delivery_in_between_is_life),
 		cmocka_unit_test(a_rate_delay_means_one_at_a_time),
+		cmocka_unit_test(all_sites_of_a_transport_wait_for_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
