@@ -363,8 +363,10 @@ static void on_control(void *ctx, int fd)
 	int n = proc_recv(fd, &packet);
 
 	if (n == 0) {
-		/* Closed: it is ending. SIGCHLD tells the rest. */
+		/* Closed: it is ending, and SIGCHLD tells the rest. If only we cannot hear it any more, this ends it.
+		 */
 		rpc_server_unwatch_fd(c->master->server, fd);
+		shutdown(fd, SHUT_RDWR);
 		return;
 	}
 	if (n < 0)

@@ -30,6 +30,8 @@ ONCE = [
     Case("queue killed", "relay", "TAKE", "EMFILE", 1),
     Case("smtp large", "smtpd", "TAKE", "EMFILE", 1),     # a channel broken, and with it a process
     Case("imap", "access", "TAKE", "EMFILE", 2),
+    Case("queue killed", "master", "RECV", "ECONNRESET", 3),   # master did not hear that it was ready, and waited for ever
+    Case("smtpd killed", "master", "RECV", "ECONNRESET", 2),
 ]
 
 

@@ -856,6 +856,6 @@ int main(void)
 		cmocka_unit_test(test_a_peer_that_does_not_read_gets_no_more_events_and_holds_up_nobody),
 		cmocka_unit_test(test_timers_and_hand_overs_run_on_the_loop),
 	};
-	alarm(120);
+	alarm(getenv("UNDER_VALGRIND") ? 2400 : 120);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

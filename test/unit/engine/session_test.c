@@ -615,6 +615,6 @@ int main(void)
 		cmocka_unit_test(test_without_descriptors_one_client_is_shed_and_the_next_served),
 		cmocka_unit_test(test_the_proxy_header_tells_the_client),
 	};
-	alarm(180);
+	end_within(180);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,12 +3,16 @@
 
 static struct tls_context *context_make(bool both)
 {
-	struct tls_cert certs[3] = {cert_make("one.example", true), cert_make("two.example", true),
-				    cert_make("one.example", false)};
+	struct tls_cert certs[3] = {cert_make("one.example", true)};
 	struct tls_options o = {.certs = certs, .cert_count = both ? 3 : 1, .min_protocol = "TLSv1.2"};
 	struct err err = ERR_NONE;
-	struct tls_context *t = tls_context_new(&o, &err);
+	struct tls_context *t;
 
+	if (both) { /* to find an RSA key takes long */
+		certs[1] = cert_make("two.example", true);
+		certs[2] = cert_make("one.example", false);
+	}
+	t = tls_context_new(&o, &err);
 	assert_string_equal(err.text, "");
 	assert_non_null(t);
 	for (size_t i = 0; i < ARRAY_SIZE(certs); i++)
@@ -281,6 +285,6 @@ int main(void)
 		cmocka_unit_test(test_bad_options_are_errors),
 	};
 	tls_init();
-	alarm(180);
+	end_within(180);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

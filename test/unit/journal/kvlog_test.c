@@ -277,6 +277,7 @@ static void a_damaged_value_hides_no_other_key(void **state)
 	assert_int_equal(kvlog_range(f->k, STR("key"), end, false, count_one, &seen, &err), 0);
 	assert_int_equal(seen, 4);
 	arena_release(&arena);
+	testloop_until(&f->loop, &done, 6);
 }
 
 static void a_damaged_index_is_set_aside_and_the_log_still_opens(void **state)
