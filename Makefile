@@ -165,7 +165,8 @@ torture:
 	$(SUB_WERROR) B=$(B) unit-build
 	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
 	$(SUB_WERROR) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(B)-tsan/postrider
-	POSTRIDER=$(abspath $(B))-asan/postrider POSTRIDER_TSAN=$(abspath $(B))-tsan/postrider \
+	$(SUB_WERROR) B=$(B)-tested CFLAGS="-O2 -g -DPOSTRIDER_TEST" $(B)-tested/postrider
+	POSTRIDER=$(abspath $(B))-asan/postrider POSTRIDER_TSAN=$(abspath $(B))-tsan/postrider POSTRIDER_TESTED=$(abspath $(B))-tested/postrider \
 		UNIT=$(abspath $(B))-asan/unit UNIT_PLAIN=$(abspath $(B))/unit test/torture/run $(PARTS)
 
 lint:
@@ -187,7 +188,7 @@ install: $(B)/postrider
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.service >$(DESTDIR)/lib/systemd/system/postrider.service
 
 clean:
-	rm -rf $(B) $(B)-asan $(B)-tsan $(B)-cov $(FUZZ_B)
+	rm -rf $(B) $(B)-asan $(B)-tsan $(B)-tested $(B)-cov $(FUZZ_B)
 
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -140,6 +140,13 @@ void sandbox_enter(const struct sandbox *box)
 
 	invariant(!entered);
 	status[0] = '\0';
+#ifdef POSTRIDER_TEST
+	if (getenv("POSTRIDER_WITHOUT_FILTERS")) { /* a tool around us would need more than we do */
+		leave_root(box);
+		entered = true;
+		return;
+	}
+#endif
 	ruleset = sandbox_landlock_prepare(box, &abi);
 	leave_root(box);
 	limit(box);

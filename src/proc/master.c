@@ -459,13 +459,25 @@ static void lock_pid_file(struct master *m)
 	free(path);
 }
 
+/* A test build may be told of a program to start in our place: one that starts us under valgrind. */
+static const char *child_program(void)
+{
+#ifdef POSTRIDER_TEST
+	const char *given = getenv("POSTRIDER_CHILD_PROGRAM");
+
+	if (given)
+		return given;
+#endif
+	return "/proc/self/exe";
+}
+
 /* Children are made from the very file that master is, even while an upgrade replaces it; a restart takes
  * what stands under the name then. */
 static void find_executable(struct master *m)
 {
 	char path[4096];
 	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
-	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int fd = open(child_program(), O_RDONLY | O_CLOEXEC);
 
 	/* Above what a new child's own descriptors replace. */
 	m->exe_fd = fcntl(fd, F_DUPFD_CLOEXEC, 10);

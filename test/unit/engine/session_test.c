@@ -545,6 +545,13 @@ static void test_without_descriptors_one_client_is_shed_and_the_next_served(void
 	low = before;
 	low.rlim_cur = 200;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	if (getenv("UNDER_VALGRIND")) { /* which itself closes the connection that a kernel keeps waiting */
+		setrlimit(RLIMIT_NOFILE, &before);
+		close(fd);
+		client_free(c);
+		toy_end(t);
+		skip();
+	}
 	while (n < 256 && (filler[n] = fcntl(fd, F_DUPFD_CLOEXEC, 0)) >= 0)
 		n++;
 	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
