@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from nth_system import Broken, Case, SCENES, System, cases_of
+from nth_system import Case, SCENES, System, cases_of
 
 ALLOCATIONS = int(os.environ.get("NTH_ALLOCATIONS", "200"))
 TOGETHER = int(os.environ.get("NTH_TOGETHER", "4"))
@@ -57,6 +57,10 @@ def grouped(cases, rng):
     for c in cases:
         scenes.setdefault(c.scene, {}).setdefault(c.process, []).append(c)
     for processes in scenes.values():
+        # Whoever starts a master that has ended would meet what is armed in the others.
+        groups += [[c] for c in processes.get("master", []) if c.kind == "MALLOC"]
+        processes = {p: [c for c in mine if p != "master" or c.kind != "MALLOC"] for p, mine in processes.items()}
+        processes = {p: mine for p, mine in processes.items() if mine}
         for mine in processes.values():
             rng.shuffle(mine)
         while processes:
@@ -94,7 +98,7 @@ class Worker:
         who was not reached has another turn."""
         try:
             hit, tries, said = self.system.case(*group)
-        except Broken as e:
+        except AssertionError as e:      # Broken, or something that never came
             print(f"BROKEN {text_of(group)}\n{e}", flush=True)
             self.anew()
             broken = [text_of(group)]
@@ -110,7 +114,10 @@ class Worker:
         return fired, again, broken
 
     def anew(self):
-        self.system.stop()
+        try:
+            self.system.stop()
+        except AssertionError as e:
+            print(f"and at its end: {e}"[:4000], flush=True)
         if not os.environ.get("NTH_KEEP"):
             shutil.rmtree(self.system.mail.dir, ignore_errors=True)
         self.system.start()

@@ -23,8 +23,7 @@ static void a_message_is_claimed_deferred_and_due_again(void **state)
 	assert_int_equal(claim(f->c, f, 0, &got), 0);
 	before = clock_wall();
 	assert_int_equal(result(f, id, o, 2, NULL, 0), 0);
-	assert_int_equal(claim(f->c, f, 0, &got), 0);
-	assert_int_equal(claim(f->c, f, 10000, &got), 1);
+	assert_int_equal(claim(f->c, f, 60000, &got), 1);
 	assert_true(clock_wall() > before);
 	assert_int_equal(got.messages.v[0].rcpts.n, 1);
 	assert_int_equal(got.messages.v[0].rcpts.v[0].index, 1);
@@ -364,6 +363,7 @@ static void all_are_deleted_in_one_pass(void **state)
 	struct queue_acted acted;
 	struct queue_listed l;
 	char first[64], id[64];
+	uint64_t count = 0;
 
 	commit(f, &m, first);
 	for (unsigned i = 1; i < MANY; i++) {
@@ -374,9 +374,13 @@ static void all_are_deleted_in_one_pass(void **state)
 	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
 	assert_int_equal(acted.count, 0);
 	act = (struct queue_act){.action = QUEUE_DELETE, .after = str_from(first)};
-	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
-	assert_int_equal(acted.count, MANY - 1);
-	assert_int_equal(acted.next.len, 0);
+	do { /* one request, unless that takes so long that somebody wants to see how far it is */
+		assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
+		count += acted.count;
+		snprintf(id, sizeof(id), "%.*s", STR_ARG(acted.next));
+		act.after = str_from(id);
+	} while (acted.next.len);
+	assert_int_equal(count, MANY - 1);
 	assert_int_equal(listed(f, "", &l), 1);
 	assert_true(str_eq(l.messages.v[0].id, str_from(first)));
 	/* They are gone for good. */
