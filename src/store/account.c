@@ -403,7 +403,7 @@ static struct chunk *chunk_add(struct account *a, struct mailbox *m, uint32_t nu
 	return c;
 }
 
-static int damaged(struct account *a, struct err *err)
+int account_broken(struct account *a, struct err *err)
 {
 	account_damaged(a->svc, a->id, a->header.path);
 	return err_set(err, ERR_TEMP, "4.3.0", "the index of account %llu is damaged and being rebuilt",
@@ -430,7 +430,7 @@ int chunk_load_fixed(struct account *a, struct mailbox *m, struct chunk *c, stru
 		free(c->fixed);
 		c->fixed = NULL;
 		arena_release(&arena);
-		return damaged(a, err);
+		return account_broken(a, err);
 	}
 	for (unsigned i = 0; i < CHUNK_UIDS; i++)
 		if (c->fixed[i].base.len > 0)
@@ -462,7 +462,7 @@ int chunk_get(struct account *a, struct mailbox *m, uint32_t number, bool fixed,
 		}
 		arena_release(&arena);
 		if (rc < 0)
-			return damaged(a, err);
+			return account_broken(a, err);
 	}
 	if (!c) {
 		if (!make)
@@ -513,6 +513,11 @@ uint32_t mailbox_count(const struct mailbox *m)
 	return count;
 }
 
+struct str mailbox_chunks_end(struct arena *arena, const struct account *a, const struct mailbox *m)
+{
+	return m->id == UINT32_MAX ? key_end(arena, a->id, 'H') : key_u32(arena, a->id, 'H', m->id + 1);
+}
+
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 {
 	struct chunk_loading l = {.a = a, .m = m};
@@ -522,14 +527,12 @@ int mailbox_load(struct account *a, struct mailbox *m, struct err *err)
 	if (m->complete)
 		return 0;
 	arena_init(&arena);
-	rc = store_engine_range(a->svc->engine, key_u32(&arena, a->id, 'H', m->id),
-				m->id == UINT32_MAX ? key_end(&arena, a->id, 'H')
-						    : key_u32(&arena, a->id, 'H', m->id + 1),
+	rc = store_engine_range(a->svc->engine, key_u32(&arena, a->id, 'H', m->id), mailbox_chunks_end(&arena, a, m),
 				false, load_chunk, &l, err);
 	arena_release(&arena);
 	/* A chunk whose key was damaged is not found, and nothing says so but the count. */
 	if (rc < 0 || l.damaged || mailbox_count(m) != m->rec.messages)
-		return damaged(a, err);
+		return account_broken(a, err);
 	m->complete = true;
 	return 0;
 }
@@ -622,25 +625,37 @@ unsigned entry_projection(const struct mailbox *m, const struct hot_entry *h)
 	return mask;
 }
 
-bool chunk_in_new(const struct chunk *c, unsigned slot)
+struct lagging {
+	const struct mailbox *m;
+	bool found;
+};
+
+static int look_for_lag(void *ctx, struct str key, struct str value)
 {
-	for (uint64_t bits = c->present >> slot << slot; bits; bits &= bits - 1)
-		if (!(c->hot[__builtin_ctzll(bits)].projected & PROJECTED_CUR))
-			return true;
-	return false;
+	struct hot_entry hot[CHUNK_UIDS];
+	struct lagging *l = ctx;
+	uint64_t present;
+
+	(void)key;
+	if (!hot_chunk_decode(value, &present, hot))
+		return 1; /* whoever loads the mailbox finds it, too */
+	for (; present && !l->found; present &= present - 1) {
+		const struct hot_entry *h = &hot[__builtin_ctzll(present)];
+
+		l->found = entry_projection(l->m, h) != h->projected;
+	}
+	return l->found;
 }
 
-bool mailbox_lags(const struct mailbox *m)
+bool mailbox_lags(struct account *a, const struct mailbox *m)
 {
-	for (size_t i = 0; i < m->chunks.n; i++) {
-		const struct chunk *c = m->chunks.v[i];
+	struct lagging l = {.m = m};
+	struct arena arena;
 
-		for (uint64_t bits = c->present; bits; bits &= bits - 1) {
-			const struct hot_entry *h = &c->hot[__builtin_ctzll(bits)];
-
-			if (entry_projection(m, h) != h->projected)
-				return true;
-		}
-	}
-	return false;
+	arena_init(&arena);
+	if (store_engine_range(a->svc->engine, key_u32(&arena, a->id, 'H', m->id), mailbox_chunks_end(&arena, a, m),
+			       false, look_for_lag, &l, NULL) < 0)
+		l.found = false;
+	arena_release(&arena);
+	return l.found;
 }

@@ -35,6 +35,7 @@ struct mailbox {
 	size_t chunk_last;	    /* place in `chunks` that was looked for last */
 	bool complete;		    /* every chunk that exists is in `chunks` */
 	bool dirty, keywords_dirty, deleted_now;
+	bool claimed;	/* rec.recent_from was raised since the record was written */
 	bool noted;	/* the uidlist carries its V line */
 	int passed_bit; /* of $Forwarded, or -1 */
 };
@@ -57,7 +58,8 @@ struct folder_state {
 	bool trusted;	  /* the folder was read after the clock of the file system had moved on from that */
 	uint64_t saved;	  /* the stamp that stands in the index, of a folder that was trusted at the end */
 	bool saved_read;
-	uint64_t mark; /* watch_mark() before the last merge */
+	bool names_unseen; /* nobody has looked whether names lag (a crash), since it was trusted at the start */
+	uint64_t mark;	   /* watch_mark() before the last merge */
 	bool scanning;
 	int64_t scan_at_ms; /* a scan is due then; 0: none */
 	VEC(struct look_waiter) waiters;
@@ -113,15 +115,17 @@ static inline uint32_t chunk_next(const struct chunk *c)
 {
 	return (c->number + 1) << 6;
 }
-/* Does the file of a message with a slot from `slot` on still stand in new/? */
-bool chunk_in_new(const struct chunk *c, unsigned slot);
+/* The index has told something that cannot be: the account is rebuilt. -1 err. */
+int account_broken(struct account *a, struct err *err) WARN_UNUSED;
 /* Reads every chunk of the mailbox at once. */
 int mailbox_load(struct account *a, struct mailbox *m, struct err *err) WARN_UNUSED;
 uint32_t mailbox_recent(struct account *a, struct mailbox *m);
-/* Of a mailbox that was read whole: how many messages stand in its chunks; whether the name of a file does not say yet
- * what the index says. */
+/* How many messages stand in the chunks of a mailbox that was read whole. */
 uint32_t mailbox_count(const struct mailbox *m);
-bool mailbox_lags(const struct mailbox *m);
+/* Does the name of a file not say yet what the index says? Looks at every chunk, and keeps none. */
+bool mailbox_lags(struct account *a, const struct mailbox *m);
+/* The first key behind its chunks (H). */
+struct str mailbox_chunks_end(struct arena *arena, const struct account *a, const struct mailbox *m);
 
 /* For creation and loading. */
 struct mailbox *mailbox_new(struct account *a, uint32_t id, const struct mailbox_record *rec);

@@ -6,13 +6,6 @@
 /* What changed a moment before the end may still change with the same times, as other machines' clocks see them. */
 #define QUIET_S 10
 
-/* Names that a crash left behind the flags are found when a folder is read, and here when it is not. */
-static void project_left(struct store_service *svc, struct account *a, struct mailbox *m)
-{
-	if (mailbox_load(a, m, NULL) == 0 && mailbox_lags(m))
-		project_soon(svc, a->id);
-}
-
 static void take_saved(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs)
 {
 	struct arena arena;
@@ -41,8 +34,12 @@ bool folder_unchanged(struct store_service *svc, struct account *a, struct mailb
 		take_saved(svc, a, m, fs);
 	if (!fs->trusted || store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder, NULL) != fs->stamp)
 		return false;
-	if (first)
-		project_left(svc, a, m);
+	/* Names that a crash left behind the flags are found when a folder is read. Nobody waits for it when it is not.
+	 */
+	if (first) {
+		fs->names_unseen = true;
+		project_soon(svc, a->id);
+	}
 	return true;
 }
 

@@ -162,16 +162,23 @@ struct reader {
 	bool failed;
 };
 
-static struct reader value_read(struct str in)
+static struct reader value_read_checked(struct str in)
 {
 	struct reader r = {.failed = true};
 
 	if (in.len < 5 || in.ptr[0] != VERSION)
 		return r;
-	if (crc32c(0, in.ptr, in.len - 4) != (uint32_t)get_be(in.ptr + in.len - 4, 4))
-		return r;
 	r.rest = str_of(in.ptr + 1, in.len - 5);
 	r.failed = false;
+	return r;
+}
+
+static struct reader value_read(struct str in)
+{
+	struct reader r = value_read_checked(in);
+
+	if (!r.failed && crc32c(0, in.ptr, in.len - 4) != (uint32_t)get_be(in.ptr + in.len - 4, 4))
+		r.failed = true;
 	return r;
 }
 
@@ -351,6 +358,15 @@ bool hot_chunk_decode(struct str in, uint64_t *present_r, struct hot_entry entri
 		entries[i].keywords = get(&r);
 		entries[i].modseq = get(&r);
 	}
+	*present_r = r.failed ? 0 : present;
+	return read_ok(&r);
+}
+
+bool hot_chunk_present(struct str in, bool checked, uint64_t *present_r)
+{
+	struct reader r = checked ? value_read_checked(in) : value_read(in);
+	uint64_t present = get(&r);
+
 	*present_r = r.failed ? 0 : present;
 	return read_ok(&r);
 }

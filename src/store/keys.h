@@ -83,6 +83,8 @@ struct hot_entry {
 };
 void hot_chunk_encode(uint64_t present, const struct hot_entry entries[CHUNK_UIDS], struct buf *out);
 bool hot_chunk_decode(struct str in, uint64_t *present_r, struct hot_entry entries[CHUNK_UIDS]) WARN_UNUSED;
+/* Which messages stand in it, and no more. `checked`: its checksum is known to be right. */
+bool hot_chunk_present(struct str in, bool checked, uint64_t *present_r) WARN_UNUSED;
 
 struct static_entry {
 	uint64_t message, file; /* id of the message; id of this copy's file */

@@ -95,6 +95,50 @@ static int project_mailbox(struct txn *t, struct account *a, struct mailbox *m, 
 	return 0;
 }
 
+/* Of folders that were not read since the start: what is there to be done is loaded. */
+static void look_at_names(struct store_service *svc, struct account *a)
+{
+	struct runtime *rt = runtime_get(svc, a->id);
+
+	for (size_t i = 0; i < rt->folders.n; i++) {
+		struct folder_state *fs = rt->folders.v[i];
+		struct mailbox *m = account_mailbox(a, fs->mailbox);
+
+		if (!fs->names_unseen)
+			continue;
+		fs->names_unseen = false;
+		if (m && !m->complete && mailbox_lags(a, m) && mailbox_load(a, m, NULL) < 0)
+			return; /* being rebuilt: all of its folders are read */
+	}
+}
+
+/* What a client was told of is \Recent to nobody else, also after a restart (RFC 3501 2.3.2). Nobody waits for it: what
+ * a crash forgets counts as not told. */
+static void write_claims(struct txn *t, struct account *a)
+{
+	for (size_t i = 0; i < a->mailboxes.n && !store_engine_read_only(a->svc->engine); i++) {
+		struct mailbox *m = a->mailboxes.v[i];
+
+		if (!m->claimed || m->deleted_now)
+			continue;
+		txn_touch(t, a);
+		m->dirty = true;
+	}
+}
+
+void claims_save(struct store_service *svc)
+{
+	struct txn *t = txn_new(svc);
+	struct err err = ERR_NONE;
+	struct str key;
+	void *value;
+
+	for (size_t at = 0; map_next(svc->accounts, &at, &key, &value);)
+		write_claims(t, value);
+	if (t->accounts.n == 0 || txn_commit(&t, NULL, NULL, &err) < 0)
+		txn_abort(&t);
+}
+
 /* 1: there is more to do, or a pause is needed. */
 static int project_account(struct store_service *svc, uint64_t id)
 {
@@ -114,10 +158,12 @@ static int project_account(struct store_service *svc, uint64_t id)
 		log_warning("account %llu: writing a uidlist: %s", (unsigned long long)id, err.text);
 		return 0;
 	}
+	look_at_names(svc, a);
 	t = txn_new(svc);
+	write_claims(t, a);
 	for (size_t i = 0; rc == 0 && i < a->mailboxes.n; i++)
 		rc = project_mailbox(t, a, a->mailboxes.v[i], &err);
-	if (rc < 0 || t->files.n == 0)
+	if (rc < 0 || t->accounts.n == 0)
 		txn_abort(&t);
 	else if (txn_commit(&t, NULL, NULL, &err) < 0)
 		rc = -1;

@@ -4,74 +4,15 @@
 #include "os/fd.h"
 #include "store/maildir.h"
 #include "store/service_private.h"
-#include "store/view.h"
+#include "store/snapshot.h"
 #include <unistd.h>
 
-/* Snapshots above this travel as a sealed memory file, which all views of the peer then share. */
-#define SNAPSHOT_INLINE_MAX (32u << 10)
-#define SNAPSHOT_PIECE	    2048u /* entries written at a time */
-#define META_MAX	    1000
+#define META_MAX 1000
 /* Ranges and UIDs looked at in one call, whether there is something or not. */
 #define META_WORK_MAX  4000
 #define META_BYTES_MAX (2u << 20)
 
 /* ---- views ---- */
-
-/* Entries of chunks from `*at` on, as long as there is room for one more chunk. Their count. */
-static size_t snapshot_piece(const struct mailbox *m, size_t *at, struct view_entry *e, size_t room)
-{
-	size_t n = 0;
-
-	for (; *at < m->chunks.n && room - n >= CHUNK_UIDS; ++*at) {
-		const struct chunk *c = m->chunks.v[*at];
-
-		for (uint64_t bits = c->present; bits; bits &= bits - 1) {
-			uint32_t slot = (uint32_t)__builtin_ctzll(bits);
-			const struct hot_entry *h = &c->hot[slot];
-
-			e[n++] = (struct view_entry){c->number << 6 | slot, h->flags, h->keywords, h->modseq};
-		}
-	}
-	return n;
-}
-
-/* Through one small buffer: a copy of it all in memory of its own costs more than the copying. */
-static int snapshot_write(const struct mailbox *m, int fd)
-{
-	struct view_entry *e = mem_alloc(sizeof(*e) * SNAPSHOT_PIECE);
-	size_t at = 0;
-	int rc = 0;
-
-	while (rc == 0 && at < m->chunks.n) {
-		size_t n = snapshot_piece(m, &at, e, SNAPSHOT_PIECE);
-
-		rc = fd_memory_add(fd, str_of(e, n * sizeof(*e)));
-	}
-	free(e);
-	return rc < 0 ? -1 : fd_memory_seal(fd);
-}
-
-static int snapshot(struct account *a, struct mailbox *m, struct arena *arena, struct store_view *out, struct err *err)
-{
-	size_t at = 0, bytes;
-
-	if (mailbox_load(a, m, err) < 0)
-		return -1;
-	out->count = mailbox_count(m);
-	bytes = out->count * sizeof(struct view_entry);
-	if (bytes <= SNAPSHOT_INLINE_MAX) {
-		size_t room = out->count + CHUNK_UIDS;
-		struct view_entry *e = arena_alloc(arena, sizeof(*e) * room);
-
-		snapshot_piece(m, &at, e, room);
-		out->snapshot = str_of(e, bytes);
-		return 0;
-	}
-	out->snapshot_fd = fd_memory("snapshot");
-	if (out->snapshot_fd >= 0 && snapshot_write(m, out->snapshot_fd) < 0)
-		fd_close(&out->snapshot_fd);
-	return out->snapshot_fd < 0 ? err_errno(err, "making a snapshot") : 0;
-}
 
 struct opening {
 	struct store_service *svc;
@@ -79,18 +20,19 @@ struct opening {
 	uint64_t peer, account;
 };
 
-/* A claimed message leaves new/ with the next projection, as other mail programs expect. */
+/* A claimed message leaves new/ with the next projection, as other mail programs expect; its chunk is loaded then. */
 static void claim_recent(struct store_service *svc, struct account *a, struct mailbox *m)
 {
 	struct chunk *c;
 	uint32_t uid = m->rec.recent_from;
 
-	for (; uid && message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0; uid = chunk_next(c))
-		if (chunk_in_new(c, chunk_slot(uid))) {
-			project_soon(svc, a->id);
-			break;
-		}
+	if (uid >= m->rec.uidnext)
+		return;
+	while (uid && message_next(a, m, uid, UINT32_MAX, &uid, &c, NULL) > 0)
+		uid = chunk_next(c);
 	m->rec.recent_from = m->rec.uidnext;
+	m->claimed = true;
+	project_soon(svc, a->id);
 }
 
 static int view_fill(struct opening *o, struct store_view *out, struct err *err)
@@ -114,7 +56,7 @@ static int view_fill(struct opening *o, struct store_view *out, struct err *err)
 	out->keywords.v = ARENA_ARRAY(&o->req->arena, struct store_name, m->keyword_count + 1);
 	for (size_t i = 0; i < m->keyword_count; i++)
 		out->keywords.v[out->keywords.n++].name = arena_str(&o->req->arena, m->keywords[i]);
-	if (msg->want_snapshot && snapshot(a, m, &o->req->arena, out, err) < 0)
+	if (msg->want_snapshot && snapshot_make(a, m, &o->req->arena, out, err) < 0)
 		return -1;
 	if (msg->want_snapshot)
 		follow_snapshot_taken(o->svc, peer, o->account, msg->mailbox);

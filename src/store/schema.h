@@ -77,8 +77,7 @@ RPC_DECLARE(store_mailbox_change, STORE_MAILBOX_CHANGE_FIELDS)
 	F(S, u8, want_snapshot)   /* 0: the caller's process already follows this mailbox */
 RPC_DECLARE(store_view_open, STORE_VIEW_OPEN_FIELDS)
 
-/* The snapshot is an array of struct view_entry (store/view.h), host byte order, inline or (large) in a
- * sealed memory file. From the reply on, the peer gets store_changes events for this mailbox, until as many
+/* The snapshot is the mailbox chunk by chunk (store/snapshot.h), inline or (large) in a sealed memory file. From the reply on, the peer gets store_changes events for this mailbox, until as many
  * view_close as view_open were sent by it. The directory on disk was looked at first. */
 #define STORE_VIEW_FIELDS(F, S)                                   \
 	F(S, one, info, mailbox_info)                             \

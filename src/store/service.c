@@ -658,8 +658,10 @@ void store_service_free(struct store_service **sp)
 	jobs_free(&svc->jobs);
 	if (svc->engine)
 		delivery_notes_strike_all(svc);
-	if (svc->engine)
+	if (svc->engine) {
+		claims_save(svc);
 		folders_save(svc);
+	}
 	watch_stop(svc);
 	store_engine_close(&svc->engine);
 	while (svc->posts.n > 0)

@@ -359,6 +359,8 @@ bool account_has_files(struct store_service *svc, struct str path);
 /* The account with the lowest id above this one. */
 bool account_after(struct store_service *svc, uint64_t id, struct arena *arena, uint64_t *id_r, struct str *path_r);
 void project_soon(struct store_service *svc, uint64_t account);
+/* At the end: what was claimed as \Recent a moment ago is written. */
+void claims_save(struct store_service *svc);
 /* The uidlist says much that is no longer so: project.c writes it anew. */
 bool uidlist_is_long(const struct mailbox *m);
 void purge_soon(struct store_service *svc);

@@ -1,8 +1,6 @@
 /* shared - the half of a view that is common to all sessions of the process. See shared.h. */
 #include "store/shared.h"
 #include <stddef.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 /* Past this many changes the log is folded into a new base, and whoever lags compares instead. */
 #define LOG_MAX 4096
@@ -11,36 +9,6 @@ struct shared_key {
 	uint64_t account;
 	uint64_t mailbox;
 };
-
-struct view_base *view_base_ref(struct view_base *b)
-{
-	atomic_fetch_add(&b->refs, 1);
-	return b;
-}
-
-void view_base_unref(struct view_base **bp)
-{
-	struct view_base *b = *bp;
-
-	*bp = NULL;
-	if (!b || atomic_fetch_sub(&b->refs, 1) != 1)
-		return;
-	if (b->mapped)
-		munmap((void *)(uintptr_t)b->entries, b->mapped);
-	else
-		free((void *)(uintptr_t)b->entries);
-	free(b);
-}
-
-struct view_base *view_base_from(struct view_entry *entries, size_t count)
-{
-	struct view_base *b = NEW(struct view_base);
-
-	atomic_init(&b->refs, 1);
-	b->entries = entries;
-	b->count = (uint32_t)count;
-	return b;
-}
 
 struct keyword_list *keyword_list_ref(struct keyword_list *k)
 {
@@ -164,13 +132,13 @@ static void fold_one(struct view_entry *e, size_t *count, const struct message_c
 	}
 }
 
-static struct view_base *fold(const struct view_base *old, const struct message_change *m, size_t n)
+static struct view_base *fold(struct view_base *old, const struct message_change *m, size_t n)
 {
 	struct view_entry *e = mem_alloc(sizeof(*e) * ((size_t)old->count + n + 1));
 	size_t count = old->count, kept = 0;
 
 	if (old->count > 0)
-		memcpy(e, old->entries, sizeof(*e) * old->count);
+		memcpy(e, view_base_entries(old), sizeof(*e) * old->count);
 	for (size_t i = 0; i < n; i++)
 		fold_one(e, &count, &m[i]);
 	for (size_t i = 0; i < count; i++)
@@ -195,54 +163,13 @@ void shared_renew(struct shared *s, size_t behind)
 
 /* ---- the snapshot ---- */
 
-static struct view_base *base_from_reply(const struct store_view *reply, struct err *err)
-{
-	size_t size = (size_t)reply->count * sizeof(struct view_entry);
-	struct view_base *b;
-
-	if (reply->snapshot_fd >= 0) {
-		struct stat st;
-		void *map;
-
-		if (fstat(reply->snapshot_fd, &st) < 0 || st.st_size < 0 || (size_t)st.st_size < size || size == 0) {
-			err_set(err, ERR_TEMP, "4.3.0", "the store's snapshot is malformed");
-			return NULL;
-		}
-		map = mmap(NULL, size, PROT_READ, MAP_SHARED, reply->snapshot_fd, 0);
-		if (map == MAP_FAILED) {
-			err_errno(err, "mapping a snapshot");
-			return NULL;
-		}
-		b = view_base_from(map, reply->count);
-		b->mapped = size;
-		return b;
-	}
-	if (reply->snapshot.len != size) {
-		err_set(err, ERR_TEMP, "4.3.0", "the store's snapshot is malformed");
-		return NULL;
-	}
-	return view_base_from(reply->count > 0 ? mem_dup(reply->snapshot.ptr, size) : NULL, reply->count);
-}
-
-static bool base_in_order(const struct view_base *b)
-{
-	for (uint32_t i = 1; i < b->count; i++)
-		if (b->entries[i].uid <= b->entries[i - 1].uid)
-			return false;
-	return true;
-}
-
 int shared_install(struct shared *s, const struct store_view *reply, unsigned lost, struct err *err)
 {
-	struct view_base *b = base_from_reply(reply, err);
+	struct view_base *b = view_base_from_reply(reply, err);
 	size_t kept = 0;
 
 	if (!b)
 		return -1;
-	if (!base_in_order(b)) {
-		view_base_unref(&b);
-		return err_set(err, ERR_TEMP, "4.3.0", "the store's snapshot is malformed");
-	}
 	pthread_mutex_lock(&s->lock);
 	if (s->base && s->covered >= lost && s->modseq >= reply->info.highestmodseq) {
 		pthread_mutex_unlock(&s->lock);

@@ -13,16 +13,9 @@
 
 #include "base/map.h"
 #include "base/vec.h"
-#include "store/view.h"
+#include "store/view_base.h"
 #include <pthread.h>
 #include <stdatomic.h>
-
-struct view_base {
-	_Atomic uint32_t refs;
-	uint32_t count;
-	const struct view_entry *entries; /* ascending uid */
-	size_t mapped;			  /* bytes to munmap; 0: malloc'ed */
-};
 
 struct keyword_list {
 	_Atomic uint32_t refs;
@@ -71,9 +64,6 @@ struct store_client {
 	struct map *shared; /* key: account, mailbox */
 };
 
-struct view_base *view_base_ref(struct view_base *b);
-void view_base_unref(struct view_base **b);
-struct view_base *view_base_from(struct view_entry *entries, size_t count); /* takes the malloc'ed entries over */
 struct keyword_list *keyword_list_ref(struct keyword_list *k);
 void keyword_list_unref(struct keyword_list **k);
 

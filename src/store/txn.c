@@ -189,7 +189,7 @@ static void put_mailbox(struct txn *t, struct account *a, struct mailbox *m)
 		names_encode(m->keywords, m->keyword_count, &t->scratch);
 		txn_put(t, key_u32(&t->arena, a->id, 'K', m->id), txn_value(t));
 	}
-	m->dirty = m->keywords_dirty = false;
+	m->dirty = m->keywords_dirty = m->claimed = false;
 }
 
 /* One record for each run of changes that share modseq and kind. */

@@ -94,7 +94,7 @@ static struct view_entry entry_at(const struct view *v, size_t pos)
 
 	if (pos >= base_shown(v))
 		return v->added.v[pos - base_shown(v)];
-	e = v->base->entries[base_index(v, pos)];
+	e = view_base_entries(v->base)[base_index(v, pos)];
 	at = LOWER(v->changed, e.uid);
 	return at < v->changed.n && v->changed.v[at].uid == e.uid ? v->changed.v[at] : e;
 }
@@ -108,7 +108,7 @@ struct view_entry view_at(const struct view *v, size_t seq)
 /* Position of the first shown uid >= the one given, or the count. */
 static size_t position(const struct view *v, uint32_t uid)
 {
-	size_t index = lower_bound(v->base->entries, v->base->count, sizeof(struct view_entry), uid);
+	size_t index = view_base_find(v->base, uid);
 	size_t gone = LOWER(v->gone, (uint32_t)index);
 	size_t pos = index - gone;
 
@@ -141,12 +141,13 @@ size_t view_seq(const struct view *v, uint32_t uid, bool or_next)
 /* In what is mostly read this looks at nearly all: as long as nothing hides the base, at the base alone. */
 size_t view_first_unseen(const struct view *v)
 {
-	bool plain = v->gone.n == 0 && v->changed.n == 0;
 	size_t pos = 0, count = view_count(v);
 
-	for (; plain && pos < v->base->count; pos++)
-		if (!(v->base->entries[pos].flags & FLAG_SEEN))
+	if (v->gone.n == 0 && v->changed.n == 0) {
+		pos = view_base_first_unseen(v->base);
+		if (pos < v->base->count)
 			return pos + 1;
+	}
 	for (; pos < count; pos++)
 		if (!(entry_at(v, pos).flags & FLAG_SEEN))
 			return pos + 1;
@@ -182,7 +183,7 @@ static void show_flags(struct view *v, size_t pos, struct view_entry e)
 
 static void hide(struct view *v, size_t pos)
 {
-	uint32_t index;
+	uint32_t index, uid;
 	size_t at;
 
 	if (pos >= base_shown(v)) {
@@ -190,8 +191,9 @@ static void hide(struct view *v, size_t pos)
 		return;
 	}
 	index = (uint32_t)base_index(v, pos);
-	at = LOWER(v->changed, v->base->entries[index].uid);
-	if (at < v->changed.n && v->changed.v[at].uid == v->base->entries[index].uid)
+	uid = view_base_entries(v->base)[index].uid;
+	at = LOWER(v->changed, uid);
+	if (at < v->changed.n && v->changed.v[at].uid == uid)
 		vec_remove(&v->changed, at);
 	at = LOWER(v->gone, index);
 	vec_reserve(&v->gone, v->gone.n + 1);
@@ -327,7 +329,7 @@ static void start_at_base(struct view *v)
 	deltas_clear(v);
 	v->seen = s->base_pos;
 	v->epoch = s->epoch;
-	v->last_uid = v->base->count > 0 ? v->base->entries[v->base->count - 1].uid : 0;
+	v->last_uid = v->base->last_uid;
 }
 
 int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32_t mailbox, bool claim_recent,
@@ -363,8 +365,8 @@ int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32
 	info_r->messages = (uint32_t)view_count(v);
 	info_r->recent = view_recent_count(v);
 	info_r->highestmodseq = v->modseq;
-	if (view_count(v) > 0 && view_at(v, view_count(v)).uid >= info_r->uidnext)
-		info_r->uidnext = view_at(v, view_count(v)).uid + 1;
+	if (v->last_uid >= info_r->uidnext)
+		info_r->uidnext = v->last_uid + 1;
 	*view_r = v;
 	return 0;
 }
@@ -522,11 +524,12 @@ static void coalesce(change_vec *changes)
 static void compare(struct view *v, change_vec *out)
 {
 	const struct view_base *now = v->shared->base;
+	const struct view_entry *entries = view_base_entries(v->shared->base);
 	size_t shown = view_count(v), i = 0, j = 0;
 
 	while (i < shown || j < now->count) {
 		struct view_entry mine = i < shown ? entry_at(v, i) : (struct view_entry){.uid = UINT32_MAX};
-		struct view_entry other = j < now->count ? now->entries[j] : (struct view_entry){.uid = UINT32_MAX};
+		struct view_entry other = j < now->count ? entries[j] : (struct view_entry){.uid = UINT32_MAX};
 		struct message_change m = {CHANGE_FLAGS, other.uid, other.flags, other.keywords, other.modseq};
 
 		if (i < shown && (j >= now->count || mine.uid < other.uid)) {

@@ -1,11 +1,11 @@
 /* Stored values of any bytes: decoded or refused, never misread beyond their end. With a good CRC, so that the
  * fuzzer comes past it.
  *
- * Covers: src/store/keys.c */
+ * Covers: src/store/keys.c src/store/snapshot.c */
 #include "base/arena.h"
 #include "base/encode.h"
 #include "base/mem.h"
-#include "store/keys.h"
+#include "store/snapshot.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,7 +20,8 @@ static void decode_all(struct str in, struct arena *a)
 	struct note_record n;
 	struct answer_record r;
 	struct place *places;
-	struct str names[STORE_KEYWORDS_MAX], bytes;
+	struct str names[STORE_KEYWORDS_MAX], bytes, rest = in;
+	struct snapshot_chunk chunk;
 	uint64_t present;
 	uint32_t u, v;
 	size_t count;
@@ -29,6 +30,9 @@ static void decode_all(struct str in, struct arena *a)
 	buf_init(&out, 1 << 20);
 	if (hot_chunk_decode(in, &present, hot))
 		hot_chunk_encode(present, hot, &out);
+	(void)hot_chunk_present(in, false, &present);
+	while (snapshot_next(&rest, &chunk) > 0)
+		snapshot_add(&out, chunk.number, chunk.value);
 	if (static_chunk_decode(in, &present, fixed))
 		static_chunk_encode(present, fixed, &out);
 	if (account_header_decode(in, &h))

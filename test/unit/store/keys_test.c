@@ -64,6 +64,11 @@ static void chunks_come_back(void **state)
 	memset(&hot2[1], 0xff, 62 * sizeof(hot2[1])); /* of the others the padding is compared, too */
 	assert_true(hot_chunk_decode(buf_str(&out), &present2, hot2));
 	assert_int_equal(present, present2);
+	assert_true(hot_chunk_present(buf_str(&out), false, &present2));
+	assert_int_equal(present, present2);
+	out.ptr[out.len - 5] ^= 1;
+	assert_false(hot_chunk_present(buf_str(&out), false, &present2));
+	assert_int_equal(present2, 0);
 	assert_int_equal(hot2[1].flags | hot2[1].projected | hot2[62].keywords | hot2[62].modseq, 0);
 	assert_int_equal(hot2[2].flags, FLAG_SEEN);
 	assert_int_equal(hot2[2].keywords, 0x80);

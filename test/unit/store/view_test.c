@@ -1,6 +1,7 @@
 /* Views: stable until synced, in the order that IMAP wants, through gaps and a new store process. */
 #include "harness.h"
 #include "store/shared.h"
+#include "store/snapshot.h"
 
 static struct store_box box;
 static uint32_t inbox;
@@ -188,6 +189,31 @@ static void recent_belongs_to_the_first_who_selects(void **state)
 	view_close(&look);
 }
 
+/* RFC 3501 2.3.2: one session only. */
+static void recent_is_told_once_also_over_a_restart(void **state)
+{
+	struct view *v;
+
+	(void)state;
+	append(3);
+	v = open_view(2, false); /* EXAMINE claims nothing */
+	assert_int_equal(view_recent_count(v), 3);
+	view_close(&v);
+	for (int i = 0; i < 2; i++) {
+		v = open_view(1, true);
+		assert_int_equal(view_recent_count(v), i == 0 ? 3 : 0);
+		view_close(&v);
+		box_stop(&box);
+		box_start(&box);
+		box_grant(&box, 1, 7, RIGHTS_FULL);
+	}
+	append(1);
+	v = open_view(1, true);
+	assert_int_equal(view_recent_count(v), 1);
+	assert_int_equal(view_first_recent(v), 4);
+	view_close(&v);
+}
+
 static void many_changes_fold_into_new_bases(void **state)
 {
 	struct view *a, *b;
@@ -352,14 +378,160 @@ static void an_event_does_not_hide_what_was_not_told(void **state)
 	view_close(&b);
 }
 
+/* One chunk of a snapshot; all of its messages have these flags. */
+static void add_chunk(struct buf *out, uint32_t number, uint64_t present, uint32_t flags, uint64_t modseq)
+{
+	struct hot_entry entries[CHUNK_UIDS];
+	struct buf value;
+
+	for (size_t i = 0; i < CHUNK_UIDS; i++)
+		entries[i] = (struct hot_entry){.flags = (uint8_t)flags, .modseq = modseq};
+	buf_init(&value, 4096);
+	hot_chunk_encode(present, entries, &value);
+	snapshot_add(out, number, buf_str(&value));
+	buf_release(&value);
+}
+
 static void install(struct shared *s, uint32_t flags, uint64_t modseq, unsigned lost)
 {
-	struct view_entry e = {.uid = 1, .flags = flags, .modseq = modseq};
-	struct store_view reply = {.snapshot_fd = -1, .count = 1, .snapshot = str_of((const char *)&e, sizeof(e))};
+	struct store_view reply = {.snapshot_fd = -1, .count = 1};
 	struct err err = ERR_NONE;
+	struct buf bytes;
 
+	buf_init(&bytes, 4096);
+	add_chunk(&bytes, 0, 2, flags, modseq);
+	reply.snapshot = buf_str(&bytes);
 	reply.info.highestmodseq = modseq;
 	assert_int_equal(shared_install(s, &reply, lost, &err), 0);
+	buf_release(&bytes);
+}
+
+/* ---- a base by itself ---- */
+
+/* As the store would hand it over: inline, or as a file. */
+static struct view_base *base_of(const struct buf *bytes, uint32_t count, bool file)
+{
+	struct store_view reply = {.snapshot_fd = -1, .count = count, .info = {.unseen = 1}};
+	struct err err = ERR_NONE;
+	struct view_base *b;
+
+	if (file)
+		reply.snapshot_fd = fd_sealed("snapshot", buf_str(bytes));
+	else
+		reply.snapshot = buf_str(bytes);
+	b = view_base_from_reply(&reply, &err);
+	fd_close(&reply.snapshot_fd);
+	return b;
+}
+
+/* Three chunks with holes, and seen ones before the first that is not. */
+static void holes(struct buf *bytes, uint32_t chunks)
+{
+	buf_init(bytes, 1u << 20);
+	add_chunk(bytes, 0, 0x12, FLAG_SEEN, 5);
+	for (uint32_t n = 0; n < chunks; n++)
+		add_chunk(bytes, 10 + n, ~0ULL, FLAG_SEEN, 6);
+	add_chunk(bytes, 5000, 1ULL << 63 | 1, 0, 7);
+}
+
+static void a_base_answers_the_same_from_chunks_and_entries(void **state)
+{
+	const uint32_t sizes[] = {1, 300};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		uint32_t chunks = sizes[i], count = 4 + 64 * chunks;
+		struct view_base *file, *inl;
+		struct buf bytes;
+
+		holes(&bytes, chunks);
+		file = base_of(&bytes, count, true);
+		inl = base_of(&bytes, count, false);
+		assert_true(file && inl);
+		assert_null(atomic_load(&file->entries));
+		assert_non_null(atomic_load(&inl->entries));
+		assert_int_equal(file->last_uid, 5000 * 64 + 63);
+		assert_int_equal(inl->last_uid, 5000 * 64 + 63);
+		for (uint32_t uid = 0; uid < 5001 * 64; uid += uid < 100 ? 1 : 61)
+			assert_int_equal(view_base_find(file, uid), view_base_find(inl, uid));
+		assert_int_equal(view_base_find(file, UINT32_MAX), count);
+		assert_null(atomic_load(&file->entries));
+		assert_int_equal(view_base_first_unseen(file), count - 2);
+		assert_int_equal(view_base_first_unseen(inl), count - 2);
+		assert_memory_equal(view_base_entries(file), view_base_entries(inl), count * sizeof(struct view_entry));
+		assert_int_equal(view_base_first_unseen(file), count - 2);
+		assert_int_equal(view_base_entries(file)[0].uid, 1);
+		assert_int_equal(view_base_entries(file)[1].uid, 4);
+		assert_int_equal(view_base_entries(file)[1].modseq, 5);
+		assert_int_equal(view_base_entries(file)[2].uid, 640);
+		assert_int_equal(view_base_entries(file)[count - 1].uid, 5000 * 64 + 63);
+		view_base_unref(&file);
+		view_base_unref(&inl);
+		buf_release(&bytes);
+	}
+}
+
+static void a_malformed_snapshot_is_refused(void **state)
+{
+	struct buf bytes, twice;
+
+	(void)state;
+	holes(&bytes, 1);
+	for (int file = 0; file < 2; file++) {
+		struct buf cut = bytes;
+
+		for (cut.len = 0; cut.len < bytes.len; cut.len++)
+			assert_null(base_of(&cut, 68, file));
+		assert_null(base_of(&bytes, 67, file));
+		assert_null(base_of(&bytes, 69, file));
+		buf_init(&twice, 1u << 20);
+		add_chunk(&twice, 7, 1, 0, 1);
+		add_chunk(&twice, 7, 2, 0, 1);
+		assert_null(base_of(&twice, 2, file));
+		buf_clear(&twice);
+		add_chunk(&twice, UINT32_MAX / 64 + 1, 1, 0, 1);
+		assert_null(base_of(&twice, 1, file));
+		buf_release(&twice);
+	}
+	buf_release(&bytes);
+}
+
+struct asker {
+	struct view_base *base;
+	size_t sum;
+};
+
+static void *ask_base(void *ctx)
+{
+	struct asker *a = ctx;
+
+	a->sum = view_base_find(a->base, 640) + view_base_first_unseen(a->base);
+	for (size_t i = 0; i < a->base->count; i++)
+		a->sum += view_base_entries(a->base)[i].uid;
+	return NULL;
+}
+
+static void threads_may_ask_one_base_at_once(void **state)
+{
+	struct buf bytes;
+	pthread_t threads[4];
+	struct asker askers[4];
+	struct view_base *b;
+
+	(void)state;
+	holes(&bytes, 300);
+	b = base_of(&bytes, 4 + 64 * 300, true);
+	for (size_t i = 0; i < 4; i++) {
+		askers[i] = (struct asker){view_base_ref(b), 0};
+		assert_int_equal(pthread_create(&threads[i], NULL, ask_base, &askers[i]), 0);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(askers[i].sum, askers[0].sum);
+		view_base_unref(&askers[i].base);
+	}
+	view_base_unref(&b);
+	buf_release(&bytes);
 }
 
 /* Two threads ask after the same loss; before the second installs what it got, events are lost again. */
@@ -496,6 +668,7 @@ int main(void)
 		T(expunged_messages_stay_until_they_may_be_told),
 		T(keywords_are_told_before_they_are_used),
 		T(recent_belongs_to_the_first_who_selects),
+		T(recent_is_told_once_also_over_a_restart),
 		T(many_changes_fold_into_new_bases),
 		T(a_large_snapshot_travels_as_a_file),
 		T(the_first_unseen_is_that_of_what_is_shown),
@@ -504,6 +677,9 @@ int main(void)
 		T(sessions_on_many_threads_agree),
 		T(an_event_does_not_hide_what_was_not_told),
 		T(a_snapshot_that_comes_late_hides_no_later_loss),
+		cmocka_unit_test(a_base_answers_the_same_from_chunks_and_entries),
+		cmocka_unit_test(a_malformed_snapshot_is_refused),
+		cmocka_unit_test(threads_may_ask_one_base_at_once),
 		T(after_the_answer_a_view_knows_the_change_even_behind_a_gap),
 	};
 
