@@ -10,6 +10,7 @@
 #include "config/params.h"
 #include "os/fd.h"
 #include "relay/cache.h"
+#include "relay/refused_logins.h"
 #include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
 #include "relay/tls_files.h"
@@ -26,6 +27,7 @@ struct remote {
 	struct mx_dns dns;
 	struct sts *sts; /* or NULL */
 	struct tls_sessions *sessions;
+	struct refused_logins *refused;
 	pthread_mutex_t lock; /* the three below */
 	struct tls_files *tls;
 	struct conf *lmtp_base, *lmtp; /* remote_conf_lmtp(lmtp_base) == lmtp */
@@ -55,6 +57,7 @@ struct remote *remote_new(const struct remote_env *env)
 		r->sts = sts_new(&r->dns, env->directory, r->stop_fd);
 	r->tls = tls_files_new(&(struct remote_tls_files){0});
 	r->sessions = tls_sessions_new();
+	r->refused = refused_logins_new();
 	return r;
 }
 
@@ -69,6 +72,7 @@ void remote_free(struct remote **r)
 	conf_unref(&(*r)->lmtp);
 	tls_files_unref(&(*r)->tls);
 	tls_sessions_free(&(*r)->sessions);
+	refused_logins_free(&(*r)->refused);
 	pthread_mutex_destroy(&(*r)->lock);
 	fd_close(&(*r)->stop_fd);
 	free(*r);
@@ -157,6 +161,11 @@ struct tls_files *smtpc_tls_files(const struct smtpc_try *t)
 struct tls_sessions *smtpc_tls_sessions(const struct smtpc_try *t)
 {
 	return t->remote->sessions;
+}
+
+struct refused_logins *smtpc_refused_logins(const struct smtpc_try *t)
+{
+	return t->remote->refused;
 }
 
 const struct mx_dns *smtpc_dns(const struct smtpc_try *t)

@@ -5,6 +5,7 @@
 #include "base/encode.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "relay/refused_logins.h"
 #include "relay/smtp_tls.h"
 #include <gsasl.h>
 
@@ -84,7 +85,9 @@ static bool has_word(struct str list, struct str word)
 static bool is_allowed(const struct smtpc_conn *c, const struct mechanism *m)
 {
 	const struct conf *conf = c->conf;
-	struct str options = c->ssl != NULL ? conf->smtp_sasl_tls_security_options : conf->smtp_sasl_security_options;
+	struct str options = c->ssl == NULL    ? conf->smtp_sasl_security_options
+			     : c->tls_verified ? conf->smtp_sasl_tls_verified_security_options
+					       : conf->smtp_sasl_tls_security_options;
 
 	if (!has_word(str_from(c->auth_mechanisms), str_from(m->name)))
 		return false;
@@ -106,17 +109,44 @@ static const struct mechanism *choose(const struct smtpc_conn *c)
 
 /* ---- the exchange ---- */
 
-static int fail(struct smtpc_try *t, struct smtpc_conn *c, const char *why, bool replied)
+static int note_failure(struct smtpc_try *t, struct smtpc_conn *c, const char *what, struct str said, bool permanent,
+			bool replied)
 {
-	bool soft = t->conf->smtp_sasl_auth_soft_bounce || !replied || c->reply.code / 100 != 5;
-	struct str said = replied ? smtpc_reply_text(&c->reply, t->job->arena) : str_from(why);
+	bool soft = t->conf->smtp_sasl_auth_soft_bounce || !permanent;
+	struct str text = arena_printf(t->job->arena, "%s; server %s said: %.*s", what, c->peer, STR_ARG(said));
 
-	smtpc_note(
-		t, !soft, soft ? STR("4.7.8") : STR("5.7.8"),
-		arena_printf(t->job->arena, "SASL authentication failed; server %s said: %.*s", c->peer, STR_ARG(said)),
-		c, replied);
-	log_warning("SASL authentication failed; server %s said: %.*s", c->peer, STR_ARG(said));
+	smtpc_note(t, !soft, soft ? STR("4.7.8") : STR("5.7.8"), text, c, replied);
+	log_warning("%.*s", STR_ARG(text));
 	return 0;
+}
+
+static int fail(struct smtpc_try *t, struct smtpc_conn *c, const char *why)
+{
+	return note_failure(t, c, "SASL authentication failed", str_from(why), false, false);
+}
+
+static struct login_there login_there(const struct smtpc_try *t)
+{
+	return (struct login_there){t->host->name, t->login, t->password};
+}
+
+static int refused(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	bool permanent = c->reply.code / 100 == 5;
+	struct str said = smtpc_reply_text(&c->reply, t->job->arena);
+	struct login_there there = login_there(t);
+
+	if (permanent && t->conf->smtp_sasl_auth_cache_name.len > 0)
+		refused_logins_add(smtpc_refused_logins(t), &there, said, t->conf->smtp_sasl_auth_cache_time);
+	return note_failure(t, c, "SASL authentication failed", said, permanent, true);
+}
+
+static bool was_refused(const struct smtpc_try *t, struct str *said_r)
+{
+	struct login_there there = login_there(t);
+
+	return t->conf->smtp_sasl_auth_cache_name.len > 0 &&
+	       refused_logins_find(smtpc_refused_logins(t), &there, t->job->arena, said_r);
 }
 
 static int send_line(struct smtpc_conn *c, const char *line)
@@ -133,7 +163,7 @@ static int send_line(struct smtpc_conn *c, const char *line)
 static int done(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	if (c->reply.code / 100 != 2)
-		return fail(t, c, "", true);
+		return refused(t, c);
 	c->authenticated = true;
 	return 1;
 }
@@ -174,7 +204,7 @@ static int exchange(struct smtpc_try *t, struct smtpc_conn *c, const struct mech
 	if (m->first) {
 		step = gsasl_step64(session, NULL, &out);
 		if (step != GSASL_OK && step != GSASL_NEEDS_MORE)
-			return fail(t, c, gsasl_strerror(step), false);
+			return fail(t, c, gsasl_strerror(step));
 		line = arena_printf(t->job->arena, "AUTH %s %s", m->name, out != NULL && *out ? out : "=");
 		gsasl_free(out);
 	}
@@ -187,7 +217,7 @@ static int exchange(struct smtpc_try *t, struct smtpc_conn *c, const struct mech
 			/* "*" cancels (RFC 4954 4). */
 			if (send_line(c, "*") < 0)
 				return -1;
-			return fail(t, c, gsasl_strerror(step), false);
+			return fail(t, c, gsasl_strerror(step));
 		}
 		rc = send_line(c, out != NULL ? out : "");
 		gsasl_free(out);
@@ -196,7 +226,7 @@ static int exchange(struct smtpc_try *t, struct smtpc_conn *c, const struct mech
 		return -1;
 	/* A server that cannot show that it knows the password, too, is another one (RFC 5802 5). */
 	if (c->reply.code / 100 == 2 && !m->one_way && step != GSASL_OK)
-		return fail(t, c, "log-in accepted without proof of the password", false);
+		return fail(t, c, "log-in accepted without proof of the password");
 	return done(t, c);
 }
 
@@ -209,7 +239,7 @@ static int with_gsasl(struct smtpc_try *t, struct smtpc_conn *c, const struct me
 	int rc;
 
 	if (gsasl_init(&sasl) != GSASL_OK)
-		return fail(t, c, "SASL is not available", false);
+		return fail(t, c, "SASL is not available");
 	if (gsasl_client_start(sasl, m->name, &session) == GSASL_OK) {
 		gsasl_property_set(session, GSASL_AUTHID, arena_strz(arena, t->login));
 		gsasl_property_set(session, GSASL_PASSWORD, password);
@@ -218,7 +248,7 @@ static int with_gsasl(struct smtpc_try *t, struct smtpc_conn *c, const struct me
 		rc = exchange(t, c, m, session);
 		gsasl_finish(session);
 	} else {
-		rc = fail(t, c, "the mechanism is not available", false);
+		rc = fail(t, c, "the mechanism is not available");
 	}
 	gsasl_done(sasl);
 	mem_wipe(password, t->password.len);
@@ -228,13 +258,16 @@ static int with_gsasl(struct smtpc_try *t, struct smtpc_conn *c, const struct me
 int smtpc_sasl_login(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	const struct mechanism *m;
+	struct str said;
 	int rc;
 
 	if (t->login.len == 0 || !(c->features & SMTP_AUTH))
 		return 1;
 	m = choose(c);
 	if (m == NULL)
-		return fail(t, c, "no mechanism available", false);
+		return fail(t, c, "no mechanism available");
+	if (was_refused(t, &said))
+		return note_failure(t, c, "SASL [CACHED] authentication failed", said, true, false);
 	c->secret = true;
 	rc = strcmp(m->name, "LOGIN") == 0 ? login(t, c) : with_gsasl(t, c, m);
 	c->secret = false;

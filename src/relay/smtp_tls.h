@@ -5,6 +5,7 @@
 #include "relay/smtp.h"
 #include "relay/tls_policy.h"
 
+struct refused_logins;
 struct tls_files;
 struct tls_sessions;
 
@@ -21,9 +22,10 @@ int smtpc_tls_start(struct smtpc_try *t, struct smtpc_conn *c) WARN_UNUSED;
 /* All of its TLS that makes one connection to t->host different from another. */
 struct str smtpc_tls_key(const struct smtpc_try *t);
 
-/* remote.c: the files in use (the caller's reference), sessions, and what the remote was made with. */
+/* remote.c: the files in use (the caller's reference), sessions, refused log-ins, and what the remote was made with. */
 struct tls_files *smtpc_tls_files(const struct smtpc_try *t);
 struct tls_sessions *smtpc_tls_sessions(const struct smtpc_try *t);
+struct refused_logins *smtpc_refused_logins(const struct smtpc_try *t);
 const struct mx_dns *smtpc_dns(const struct smtpc_try *t);
 const struct remote_env *smtpc_env(const struct smtpc_try *t);
 

@@ -248,6 +248,67 @@ static void a_refused_log_in_waits_or_fails_as_configured(void **state)
 	end();
 }
 
+static void a_refused_log_in_is_not_tried_again_with_the_same_password(void **state)
+{
+	static const struct {
+		const char *passwords, *dialogue, *more, *code, *text;
+	} cases[] = {
+		{"127.0.0.1=me:old", "C: AUTH PLAIN AG1lAG9sZA==\nS: 454 later\n", "", "4.7.8", "454 later"},
+		{"127.0.0.1=me:old", "C: AUTH PLAIN AG1lAG9sZA==\nS: 535 no\n", "", "4.7.8",
+		 "failed; server 127.0.0.1[127.0.0.1] said: 535 no"},
+		{"127.0.0.1=me:old", "", "", "4.7.8",
+		 "SASL [CACHED] authentication failed; server 127.0.0.1[127.0.0.1] said: 535 no"},
+		{"127.0.0.1=me:old", "", "smtp_sasl_auth_soft_bounce = no\n", "5.7.8",
+		 "SASL [CACHED] authentication failed"},
+		{"127.0.0.1=me:new", "C: AUTH PLAIN AG1lAG5ldw==\nS: 535 never\n", "", "4.7.8", "said: 535 never"},
+		{"127.0.0.1=you:old", "C: AUTH PLAIN AHlvdQBvbGQ=\nS: 454 later\n", "", "4.7.8", "454 later"},
+		{"127.0.0.1=me:old", "C: AUTH PLAIN AG1lAG9sZA==\nS: 454 later\n", "smtp_sasl_auth_cache_name =\n",
+		 "4.7.8", "454 later"},
+	};
+
+	(void)state;
+	zone_clear();
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char script[300], more[300];
+
+		password_table = cases[i].passwords;
+		snprintf(script, sizeof(script), HELLO "S: 250 AUTH PLAIN\n%sC: QUIT\n", cases[i].dialogue);
+		snprintf(more, sizeof(more),
+			 LOGIN "smtp_sasl_security_options =\nsmtp_sasl_auth_cache_name = btree:x\n%s", cases[i].more);
+		begin(script, more, "b@r.test");
+		deliver();
+		is(0, cases[i].code[0] == '5' ? OUTCOME_FAILED : OUTCOME_DEFERRED, cases[i].code, cases[i].text);
+		end();
+	}
+}
+
+static void a_verified_server_may_be_shown_more(void **state)
+{
+	static const char hello[] = STARTTLS "C: EHLO\nS: 250-mx\nS: 250 AUTH PLAIN\n";
+
+	(void)state;
+	for (int verified = 0; verified < 2; verified++) {
+		char script[600], more[600];
+
+		zone_clear();
+		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
+		zone[1].name = "mx.remote.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		password_table = "mx.remote.test=me:secret";
+		snprintf(script, sizeof(script), "%s%s", hello,
+			 verified ? "C: AUTH PLAIN\nS: 235 Ok\n" MAIL : "C: QUIT\n");
+		snprintf(more, sizeof(more),
+			 LOGIN "smtp_tls_security_level = %s\n%s"
+			       "smtp_sasl_tls_verified_security_options = noanonymous\n",
+			 verified ? "verify" : "encrypt", TRUST);
+		begin(script, more, "b@r.test");
+		to_host("remote.test");
+		deliver();
+		is(0, verified ? OUTCOME_DELIVERED : OUTCOME_DEFERRED, verified ? "2.0.0" : "4.7.8",
+		   verified ? "250 Ok" : "no mechanism available");
+		end();
+	}
+}
+
 static void senders_have_passwords_of_their_own(void **state)
 {
 	(void)state;
@@ -515,6 +576,8 @@ int main(void)
 		cmocka_unit_test(we_log_in_where_there_is_a_password),
 		cmocka_unit_test(no_password_goes_where_tls_came_to_nothing),
 		cmocka_unit_test(a_refused_log_in_waits_or_fails_as_configured),
+		cmocka_unit_test(a_refused_log_in_is_not_tried_again_with_the_same_password),
+		cmocka_unit_test(a_verified_server_may_be_shown_more),
 		cmocka_unit_test(senders_have_passwords_of_their_own),
 		cmocka_unit_test(hosts_come_in_the_order_of_their_preference),
 		cmocka_unit_test(what_dns_cannot_tell_waits_and_what_it_denies_fails),
