@@ -5,6 +5,7 @@
 #include "config/names.h"
 #include "directory/tables/table.h"
 #include "os/fd.h"
+#include "relay/mx.h"
 #include "relay/transport.h"
 #include <fcntl.h>
 #include <unistd.h>
@@ -32,6 +33,24 @@ static void look_at(const struct looking *l, struct str value)
 			  l->where, STR_ARG(str_sub(name, 0, 60)), l->dir, INSTANCE_MASTER_CF);
 	l->tell(l->ctx, text);
 	free(text);
+}
+
+/* "host", "[host]:port", and lists of them. */
+static void look_at_nexthops(const struct looking *l, struct str list)
+{
+	struct nexthop n;
+	struct str item;
+
+	while (str_token(&list, ", \t\r\n", &item)) {
+		struct err err = ERR_NONE;
+		char *text;
+
+		if (nexthop_parse(item, 25, false, &n, &err) == 0)
+			continue;
+		text = mem_printf("%s: %s: mail for it waits", l->where, err.text);
+		l->tell(l->ctx, text);
+		free(text);
+	}
 }
 
 /* ---- tables ---- */
@@ -129,13 +148,19 @@ static void look_at_table(struct looking *l, struct str spec)
 
 /* ---- parameters ---- */
 
+enum kind { A_TRANSPORT, TABLES, NEXTHOPS };
 static const struct {
 	const char *name;
-	bool tables;
+	enum kind kind;
 } parameters[] = {
-	{"default_transport", false}, {"local_transport", false},
-	{"relay_transport", false},   {"sender_dependent_default_transport_maps", true},
-	{"transport_maps", true},     {"virtual_transport", false},
+	{"default_transport", A_TRANSPORT},
+	{"local_transport", A_TRANSPORT},
+	{"relay_transport", A_TRANSPORT},
+	{"sender_dependent_default_transport_maps", TABLES},
+	{"transport_maps", TABLES},
+	{"virtual_transport", A_TRANSPORT},
+	{"relayhost", NEXTHOPS},
+	{"smtp_fallback_relay", NEXTHOPS},
 };
 
 struct walk {
@@ -160,9 +185,11 @@ static void on_name(void *ctx, const struct conf_name *name)
 				   parameters[i].name);
 		w->looking.where = where;
 		list = buf_str(&value);
-		if (!parameters[i].tables)
+		if (parameters[i].kind == A_TRANSPORT)
 			look_at(&w->looking, list);
-		while (parameters[i].tables && conf_list_next(&list, &item))
+		if (parameters[i].kind == NEXTHOPS)
+			look_at_nexthops(&w->looking, list);
+		while (parameters[i].kind == TABLES && conf_list_next(&list, &item))
 			look_at_table(&w->looking, item);
 		free(where);
 		buf_release(&value);

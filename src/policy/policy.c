@@ -248,13 +248,18 @@ static enum policy_verdict do_permit_auth_destination(const struct policy_reques
 	return permit_if(r->recipient != NULL && r->recipient_class != 0 && !is_remote(r));
 }
 
-static bool names_domain(struct str list, struct str domain)
+/* parents: also below what is named. That the list is a table, or in a file, is not seen here. */
+static bool names_domain(struct str list, struct str domain, bool parents)
 {
 	struct str item;
 
-	while (conf_list_next(&list, &item))
+	while (conf_list_next(&list, &item)) {
 		if (str_ieq(item, domain))
 			return true;
+		if (parents && item.len > 0 && domain.len > item.len && str_iends(domain, item) &&
+		    (item.ptr[0] == '.' || domain.ptr[domain.len - item.len - 1] == '.'))
+			return true;
+	}
 	return false;
 }
 
@@ -265,9 +270,15 @@ static enum policy_verdict do_reject_unlisted_recipient(const struct policy_requ
 	if (r->recipient_class == RCPT_DISABLED)
 		return refuse(code_r, err, 550, "5.2.1", "Recipient address rejected", r->recipient_text,
 			      "Mailbox disabled, not accepting messages");
-	if (names_domain(r->conf->mydestination, r->recipient->domain))
+	if (r->recipient->domain.ptr[0] == '[' || names_domain(r->conf->mydestination, r->recipient->domain, false))
 		return refuse(code_r, err, (int)r->conf->unknown_local_recipient_reject_code, "5.1.1",
 			      "Recipient address rejected", r->recipient_text, "User unknown in local recipient table");
+	if (names_domain(r->conf->virtual_alias_domains, r->recipient->domain, false))
+		return refuse(code_r, err, (int)r->conf->unknown_virtual_alias_reject_code, "5.1.1",
+			      "Recipient address rejected", r->recipient_text, "User unknown in virtual alias table");
+	if (names_domain(r->conf->relay_domains, r->recipient->domain, true))
+		return refuse(code_r, err, (int)r->conf->unknown_relay_recipient_reject_code, "5.1.1",
+			      "Recipient address rejected", r->recipient_text, "User unknown in relay recipient table");
 	return refuse(code_r, err, (int)r->conf->unknown_virtual_mailbox_reject_code, "5.1.1",
 		      "Recipient address rejected", r->recipient_text, "User unknown in virtual mailbox table");
 }

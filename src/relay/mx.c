@@ -271,6 +271,7 @@ static int finish(struct finder *f, struct mx_list *list, struct err *err)
 	int preference = f->conf->smtp_address_preference;
 	size_t limit = (size_t)f->conf->smtp_mx_address_limit, n = 0;
 
+	list->met_self = f->met_self;
 	for (size_t i = 0; i < f->hosts.n; i++)
 		if (!f->met_self || f->hosts.v[i].preference < f->self_preference)
 			f->hosts.v[n++] = f->hosts.v[i];
@@ -286,7 +287,8 @@ static int finish(struct finder *f, struct mx_list *list, struct err *err)
 
 static int find_literal(struct finder *f, struct mx_list *list, struct err *err)
 {
-	if (f->loop_check && mx_is_self(f->self, f->conf, &f->n->addr))
+	list->met_self = f->loop_check && mx_is_self(f->self, f->conf, &f->n->addr);
+	if (list->met_self)
 		return loops_back(f->n, err);
 	list->v = ARENA_NEW(f->arena, struct mx_host);
 	list->v[0] = (struct mx_host){.name = f->n->host, .addr = f->n->addr, .tlsa_base = STR("")};

@@ -36,6 +36,7 @@ struct mx_list {
 	struct mx_host *v;
 	size_t n;
 	bool mx_secure;	   /* the MX records, or their absence */
+	bool met_self;	   /* we are one of its hosts, also where that is the error */
 	struct str domain; /* canonical */
 };
 

@@ -61,6 +61,8 @@ void relay_conf(struct relay *r, struct conf *conf, struct transports *transport
 		r->templates = bounce_templates_ref(templates);
 	}
 	pthread_mutex_unlock(&r->lock);
+	/* What was found dead may be reached another way now. */
+	dispatch_revive(r);
 }
 
 void relay_downs(struct relay *r, struct downs_report *report_r)

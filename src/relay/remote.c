@@ -1,8 +1,8 @@
 /* One job: its destinations, their hosts, their connections. See remote.h.
  *
- * A destination is the nexthop, then each smtp_fallback_relay. Its hosts are tried in order until every recipient has
- * an outcome; a host that greets uses up one session of smtp_mx_session_limit. What a host says to one recipient for
- * now (4xx) leaves him for the next host; what the last of all says counts. */
+ * A destination is each of the nexthop's, then each smtp_fallback_relay. Its hosts are tried in order until every
+ * recipient has an outcome; a host that greets uses up one session of smtp_mx_session_limit. What a host says to one
+ * recipient for now (4xx) leaves him for the next host; what the last of all says counts. */
 #include "relay/remote.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -294,6 +294,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	struct arena *arena = t->job->arena;
 	struct smtpc_conn *c;
 	struct err err = ERR_NONE;
+	struct str text;
 	int fd;
 
 	if (n->path && t->remote->env.connect_path != NULL)
@@ -311,9 +312,14 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	t->tls_failed = false;
 	if (fd >= 0)
 		return c;
-	smtpc_note(t, false, STR("4.4.1"),
-		   n->path ? str_from(err.text) : arena_printf(arena, "connect to %s: %s", c->relay, err.text), NULL,
-		   false);
+	text = n->path ? arena_str(arena, str_from(err.text))
+		       : arena_printf(arena, "connect to %s: %s", c->relay, err.text);
+	smtpc_note(t, false, STR("4.4.1"), text, NULL, false);
+	/* Which host it was is else not seen where another one takes the mail. */
+	log_as(arena_printf(arena, "%.*s/%.*s", STR_ARG(t->conf->syslog_name),
+			    STR_ARG(t->job->lmtp ? STR("lmtp") : t->job->transport))
+		       .ptr,
+	       "%.*s", STR_ARG(text));
 	smtpc_conn_free(&c);
 	return NULL;
 }
@@ -481,7 +487,9 @@ static uint16_t default_port(const struct smtpc_try *t)
 	return port > 0 ? port : t->job->lmtp ? 24 : 25;
 }
 
-static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
+/* True: another destination may be tried, should somebody have no outcome yet. Not so where we are a host of this one:
+ * who gets the mail next would send it here again. */
+static bool try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 {
 	size_t limit = (size_t)t->conf->smtp_mx_session_limit, sessions = 0;
 	struct err err = ERR_NONE;
@@ -490,7 +498,7 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 
 	if (nexthop_parse(nexthop, default_port(t), t->job->lmtp, &n, &err) < 0) {
 		smtpc_note(t, false, str_from(err.code), str_from(err.text), NULL, false);
-		return;
+		return true;
 	}
 	t->nexthop = n.host;
 	t->nexthop_full = nexthop;
@@ -500,10 +508,11 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		smtpc_note(t, err.kind == ERR_PERM, str_from(err.code), str_from(err.text), NULL, false);
 		if (err.kind == ERR_PERM)
 			t->job->site = SITE_OK;
-		return;
+		return !list.met_self;
 	}
+	last = last || list.met_self;
 	if (smtpc_tls_policy_find(t) < 0 || smtpc_sts_find(t) < 0)
-		return;
+		return !list.met_self;
 	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {
 		t->host = &list.v[i];
 		if (smtpc_tls_host(t, n.port) < 0 || smtpc_sasl_find(t) < 0 || smtpc_discard_find(t) < 0)
@@ -513,6 +522,20 @@ static void try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		if (limit > 0 && sessions >= limit)
 			break;
 	}
+	return !list.met_self;
+}
+
+/* Hosts that the administrator names: that they cannot be found, refuse us or are ourselves says nothing of the
+ * recipients, and a name mistyped must cost no mail. */
+static void spare_configured(struct smtpc_try *t, bool fallback)
+{
+	bool relayhost = !t->job->lmtp && str_eq(t->job->nexthop, str_trim(t->conf->relayhost));
+
+	if (!t->permanent || pending(t->job) == 0 || (!fallback && !relayhost))
+		return;
+	log_warning("%s configuration problem: %.*s", fallback ? "smtp_fallback_relay" : "relayhost", STR_ARG(t->text));
+	t->permanent = false;
+	t->code = STR("4.3.5");
 }
 
 /* Whoever has no outcome has what was last noted. */
@@ -552,13 +575,36 @@ static void job_clear(struct remote_job *job)
 	}
 }
 
+/* The nexthop may be a list, as of Postfix 3.5 on. The path of a socket is none. */
+static bool next_destination(const struct smtpc_try *t, struct str *rest, struct str *item_r)
+{
+	if (t->job->lmtp && str_istarts(*rest, STR("unix:"))) {
+		*item_r = *rest;
+		*rest = STR("");
+		return true;
+	}
+	return str_token(rest, ", \t\r\n", item_r);
+}
+
 static void try_all(struct smtpc_try *t)
 {
-	struct str rest = t->job->lmtp ? STR("") : t->conf->smtp_fallback_relay, item;
+	struct str rest = t->job->nexthop, fallback = t->job->lmtp ? STR("") : t->conf->smtp_fallback_relay, item;
+	bool used = false, more = true;
 
-	try_destination(t, t->job->nexthop, str_trim(rest).len == 0);
-	while (pending(t->job) > 0 && !t->permanent && conf_list_next(&rest, &item))
-		try_destination(t, item, str_trim(rest).len == 0);
+	fallback = str_trim(fallback);
+	/* A nexthop of nothing is as malformed as any other. */
+	if (!next_destination(t, &rest, &item))
+		item = STR("");
+	do {
+		rest = str_trim(rest);
+		more = try_destination(t, item, rest.len == 0 && fallback.len == 0);
+	} while (more && pending(t->job) > 0 && next_destination(t, &rest, &item));
+	while (more && pending(t->job) > 0 && conf_list_next(&fallback, &item)) {
+		used = true;
+		fallback = str_trim(fallback);
+		more = try_destination(t, item, fallback.len == 0);
+	}
+	spare_configured(t, used);
 }
 
 void remote_deliver(struct remote *r, struct remote_job *job)

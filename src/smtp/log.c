@@ -55,6 +55,7 @@ void smtp_log_reject(struct smtp_session *c, const char *stage, int code, const 
 	char dsn[sizeof(err->code)];
 	struct buf line;
 
+	code = smtp_soft_code(c, code);
 	snprintf(dsn, sizeof(dsn), "%s", err->code);
 	dsn[0] = (char)('0' + code / 100);
 	buf_init(&line, 3000);

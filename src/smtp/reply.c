@@ -15,6 +15,11 @@ int smtp_code_of(int code, const struct err *err)
 	return err_is_temp(err) || err->code[0] == '4' ? 451 : code;
 }
 
+int smtp_soft_code(const struct smtp_session *c, int code)
+{
+	return c->conf->soft_bounce && !c->local && code >= 500 && code < 600 ? code - 100 : code;
+}
+
 /* Bytes of peers may be in the text: none of them ends the line, and UTF-8 is not cut in the middle. */
 static size_t make_line(char line[REPLY_LINE_MAX + 2], int code, const char *dsn, struct str text)
 {
@@ -41,7 +46,7 @@ void smtp_reply_line(struct smtp_session *c, int code, const char *dsn, struct s
 {
 	char line[REPLY_LINE_MAX + 2];
 
-	session_write(c->s, str_of(line, make_line(line, code, dsn, text)));
+	session_write(c->s, str_of(line, make_line(line, smtp_soft_code(c, code), dsn, text)));
 }
 
 static enum next count_error(struct smtp_session *c)

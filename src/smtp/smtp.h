@@ -160,6 +160,9 @@ smtp_command_fn smtp_cmd_helo, smtp_cmd_ehlo, smtp_cmd_lhlo, smtp_cmd_starttls, 
 enum next smtp_reply(struct smtp_session *c, int code, const char *dsn, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* From a struct err: `code` is the basic code for lasting refusals; temporary kinds give 451 or 452. */
 enum next smtp_reply_err(struct smtp_session *c, int code, const struct err *err);
+/* With soft_bounce nothing is refused for good: 5xx becomes 4xx. Not for the programs of this machine, whose mail would
+ * be kept for ever. */
+int smtp_soft_code(const struct smtp_session *c, int code);
 /* The same without counting: for the per-recipient replies of LMTP. */
 void smtp_reply_line(struct smtp_session *c, int code, const char *dsn, struct str text);
 /* The basic code for a refusal: 452 for ERR_FULL, 451 for what is temporary, else `code`. */

@@ -222,6 +222,19 @@ def test_who_asks_for_a_flush_is_believed_that_the_destination_is_there_again(tm
         queue_is_empty(m)
 
 
+def test_a_reload_that_tells_another_way_forgets_which_destinations_were_dead(tmp_path):
+    with Sink("127.1.0.2") as sink, Instance(tmp_path / "mail", settings={"relayhost": f"[127.1.0.1]:{free_ports(1)[0]}"}) as m:
+        m.user("alice@example.test")
+        m.start()
+        for i in range(10):
+            send(m, "alice@example.test", [f"d{i}@far.test"])
+            m.wait_log(rf"to=<d{i}@far.test>.*status=deferred")
+        m.wait_log(r"to=<d\d@far.test>.*status=deferred \(delivery temporarily suspended: ")
+        m.configure(smtp_fallback_relay=sink.nexthop)
+        m.command("reload")
+        wait_for("the new way", lambda: send(m, "alice@example.test", ["e@far.test"]) or sink.messages, 60)
+
+
 def test_concurrency_stays_below_its_limit(tmp_path, sink):
     gate = threading.Event()
     sink.answer["END"] = lambda message: gate.wait(30) and None

@@ -98,13 +98,14 @@ def test_mail_for_a_transport_that_nobody_serves_waits_and_check_names_it(tmp_pa
         routes = tmp_path / "transport"
         routes.write_text(f"# comment\nfar.test smtp:{sink.nexthop}\nunknown.test nosuch:[mx.test]\nold.test mailpipe:\n")
         with Instance(tmp_path / "mail", settings={"transport_maps": f"texthash:{routes}, inline:{{ in.test=inner: }}",
-                                                   "relay_transport": "gone:[x.test]", "mynetworks": "127.0.0.0/8"}) as m:
+                                                   "relay_transport": "gone:[x.test]", "relayhost": "[here", "mynetworks": "127.0.0.0/8"}) as m:
             add_service(m, "mailpipe unix - n n - - pipe flags=F user=nobody argv=/bin/true")
             told = m.command("check").stdout
             for where in (f"{routes}, line 3: nobody serves the transport \"nosuch\"", f"{routes}, line 4: nobody serves the transport \"mailpipe\"",
                           "relay_transport: nobody serves the transport \"gone\"", "transport_maps: nobody serves the transport \"inner\""):
                 assert where in told, told
             assert told.count("nobody serves") == 4
+            assert "relayhost: nexthop \"[here\" is neither" in told
             m.start()
             send(m, "a@unknown.test", "a@old.test", "a@far.test")
             assert sink.wait(1)[0].rcpts == ["a@far.test"]

@@ -407,6 +407,12 @@ static void reply_codes_are_the_configuration_s(void **state)
 		{"reject_non_fqdn_helo_hostname", "non_fqdn_reject_code = 450\n", "", "450 4.5.2"},
 		{"reject_unlisted_recipient", "unknown_virtual_mailbox_reject_code = 450\n", "", "450 4.1.1"},
 		{"reject_unlisted_recipient", "unknown_local_recipient_reject_code = 450\n", "", "550 5.1.1"},
+		{"reject_unlisted_recipient", "unknown_relay_recipient_reject_code = 450\nrelay_domains = y.example\n",
+		 "", "450 4.1.1"},
+		{"reject_unlisted_recipient", "unknown_relay_recipient_reject_code = 450\nrelay_domains = example\n",
+		 "", "450 4.1.1"},
+		{"reject_unlisted_recipient",
+		 "unknown_virtual_alias_reject_code = 450\nvirtual_alias_domains = y.example\n", "", "450 4.1.1"},
 		{"reject_unlisted_recipient",
 		 "unknown_local_recipient_reject_code = 450\nmydestination = a.test, Y.example\n", "", "450 4.1.1"},
 	};

@@ -564,6 +564,71 @@ static void the_next_host_is_tried_for_who_is_left(void **state)
 	end();
 }
 
+/* Where mail goes when it is not for the nexthop first named; nobody answers for gone.test. */
+static void other_destinations_take_what_the_first_cannot(void **state)
+{
+	/* %u: the port of the server. */
+	static const struct {
+		const char *nexthop, *more;
+	} cases[] = {
+		{"gone.test, [127.0.0.1]:%u", ""},
+		{"[gone.test]\t[127.0.0.1]:%u", ""},
+		{"[gone.test]:0,[127.0.0.1]:%u", ""},
+		{"gone.test", "smtp_fallback_relay = [127.0.0.1]:%u\n"},
+		{"null.test", "smtp_fallback_relay = gone.test, [127.0.0.1]:%u\n"},
+		{"gone.test", "relayhost = gone.test\nsmtp_fallback_relay = [127.0.0.1]:%u\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char nexthop[100], more[200];
+
+		zone_clear();
+		zone[0].name = "null.test", zone[0].type = DNS_MX, zone[0].values = "0 ";
+		scripted_start(&server, PLAIN MAIL);
+		snprintf(nexthop, sizeof(nexthop), cases[i].nexthop, server.port);
+		snprintf(more, sizeof(more), cases[i].more, server.port);
+		configure(more);
+		job_make("b@r.test");
+		job.nexthop = str_from(nexthop);
+		deliver();
+		is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		end();
+	}
+}
+
+static void a_wrong_relayhost_costs_no_mail(void **state)
+{
+	static const struct {
+		const char *nexthop, *more;
+		enum queue_outcome outcome;
+		const char *code;
+	} cases[] = {
+		{"gone.test", "", OUTCOME_FAILED, "5.4.4"},
+		{"gone.test", "relayhost = gone.test\n", OUTCOME_DEFERRED, "4.3.5"},
+		{"gone.test, [gone.test]", "relayhost = gone.test, [gone.test]\n", OUTCOME_DEFERRED, "4.3.5"},
+		{"null.test", "relayhost = null.test\n", OUTCOME_DEFERRED, "4.3.5"},
+		{"self.test", "relayhost = self.test\n", OUTCOME_DEFERRED, "4.3.5"},
+		{"gone.test", "relayhost = other.test\n", OUTCOME_FAILED, "5.4.4"},
+		{"gone.test", "smtp_fallback_relay = also.gone.test\n", OUTCOME_DEFERRED, "4.3.5"},
+		/* We are its MX: who gets it next would send it here again. */
+		{"self.test", "smtp_fallback_relay = also.gone.test\n", OUTCOME_FAILED, "5.4.6"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		zone_clear();
+		zone[0].name = "null.test", zone[0].type = DNS_MX, zone[0].values = "0 ";
+		zone[1].name = "self.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		begin("CLOSE\n", cases[i].more, "b@r.test");
+		job.nexthop = str_from(cases[i].nexthop);
+		remote_deliver(remote, &job);
+		scripted_stop(&server);
+		is(0, cases[i].outcome, cases[i].code, "");
+		end();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -585,6 +650,8 @@ int main(void)
 		cmocka_unit_test(names_that_nobody_answers_for_do_not_hold_a_thread_for_an_hour),
 		cmocka_unit_test(nexthops_are_read_as_postfix_writes_them),
 		cmocka_unit_test(the_next_host_is_tried_for_who_is_left),
+		cmocka_unit_test(other_destinations_take_what_the_first_cannot),
+		cmocka_unit_test(a_wrong_relayhost_costs_no_mail),
 	};
 
 	remote_env = (struct remote_env){.dns_lookup = fake_dns, .lookup = fake_lookup};
