@@ -124,7 +124,7 @@ static bool is_served(const struct master_service *s)
 {
 	static const char *const transports[] = {"smtp", "lmtp", "error", "discard"};
 
-	if (s->type == SERVICE_INET)
+	if (s->type == SERVICE_INET || bundle_is_listener(s))
 		return bundle_role_of(s->command) != 0;
 	for (size_t i = 0; s->type == SERVICE_UNIX && i < ARRAY_SIZE(transports); i++)
 		if (str_eq(s->command, str_from(transports[i])))

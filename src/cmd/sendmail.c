@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/map.h"
+#include "cmd/queue.h"
 #include "cmd/submission.h"
 #include "config/instance.h"
 #include "msg/verp.h"
@@ -27,6 +28,7 @@ struct options {
 	unsigned verbose;
 	const char *full_name;
 	const char *flush_id, *flush_site;
+	bool interval; /* -q15m: without recipients, as if with -bd */
 	char notify[64];
 };
 
@@ -59,9 +61,12 @@ static int set_queue_run(struct options *o, const char *value)
 		o->flush_id = value + 1;
 	else if (value[0] == 'R' && value[1])
 		o->flush_site = value + 1;
-	else if (value[0] != '\0')
-		/* "-q15m": an interval, which goes with -bd; the queue needs nobody to run it. */
-		return ascii_digit(value[0]) ? EX_OK : cmd_error(EX_USAGE, "-q%s is not implemented", value);
+	else if (ascii_digit(value[0])) {
+		/* Goes with -bd; the queue needs nobody to run it. */
+		o->interval = true;
+		return EX_OK;
+	} else if (value[0] != '\0')
+		return cmd_error(EX_USAGE, "-q%s is not implemented", value);
 	if (o->mode == MODE_ENQUEUE)
 		o->mode = MODE_FLUSH;
 	return EX_OK;
@@ -169,7 +174,7 @@ static int without_argument(struct options *o, char letter)
 		o->verbose++;
 	else if (letter == 'n')
 		return cmd_error(EX_USAGE, "-n option not supported");
-	else if (strchr("Umex", letter) == NULL)
+	else if (strchr("Ucmex", letter) == NULL)
 		return cmd_error(EX_USAGE, "unknown option: -%c", letter);
 	return EX_OK;
 }
@@ -330,6 +335,20 @@ static int check_requests(struct options *o)
 	return EX_OK;
 }
 
+/* One word of the command line. What has no address in it, or "user@" and "user@@host", which would become somebody of
+ * myorigin, is somebody else than who calls meant. */
+static int add_recipients(struct options *o, struct str word, struct err *err)
+{
+	size_t before = o->s.rcpts.n, found;
+
+	if (submission_add(&o->s, word, err) < 0)
+		return -1;
+	found = o->s.rcpts.n - before;
+	if (found == 0 || (found == 1 && str_chr(word, '@') >= 0 && str_chr(o->s.rcpts.v[before], '@') < 0))
+		return err_set(err, ERR_SYNTAX, "", "\"%.*s\" is no mail address", STR_ARG(word));
+	return 0;
+}
+
 static int enqueue(struct options *o, int count, char **rcpts)
 {
 	struct err err = ERR_NONE;
@@ -340,7 +359,7 @@ static int enqueue(struct options *o, int count, char **rcpts)
 	if (status != EX_OK)
 		return status;
 	for (int i = 0; i < count; i++)
-		if (submission_add(&o->s, str_from(rcpts[i]), &err) < 0)
+		if (add_recipients(o, str_from(rcpts[i]), &err) < 0)
 			return cmd_error(EX_DATAERR, "%s", err.text);
 	if (o->s.rcpts.n == 0 && !o->s.extract)
 		return cmd_error(EX_USAGE, "Recipient addresses must be specified on the command line or via the -t "
@@ -395,6 +414,26 @@ static int serve_smtp(struct options *o)
 	return EX_OK;
 }
 
+/* As postqueue does it: nothing is said where all went well, for cron mails what is. */
+static int flush(const struct options *o)
+{
+	char name[] = "postqueue", all[] = "-f", one[] = "-i", site[] = "-s";
+	char *id = mem_strdup(o->flush_id ? o->flush_id : ""), *domain = mem_strdup(o->flush_site ? o->flush_site : "");
+	char *argv[] = {name,
+			o->flush_id	? one
+			: o->flush_site ? site
+					: all,
+			o->flush_id	? id
+			: o->flush_site ? domain
+					: NULL,
+			NULL};
+	int status = postqueue_main(name, o->s.dir, argv[2] ? 3 : 2, argv);
+
+	free(id);
+	free(domain);
+	return status;
+}
+
 static int newaliases(const struct options *o)
 {
 	char name[] = "newaliases", *argv[] = {name, NULL};
@@ -411,18 +450,20 @@ static int run(struct options *o, int count, char **rest)
 	case MODE_SMTP:
 		return serve_smtp(o);
 	case MODE_MAILQ:
-		return sendmail_queue(o->s.dir, "list", NULL, NULL);
+		return sendmail_queue(o->s.dir, "list");
 	case MODE_FLUSH:
-		return sendmail_queue(o->s.dir, "flush", o->flush_id, o->flush_site);
+		return flush(o);
 	case MODE_ALIASES:
 		return newaliases(o);
 	case MODE_NOTHING:
 		return EX_OK;
 	case MODE_DAEMON:
-		return sendmail_queue(o->s.dir, "start", NULL, NULL);
+		return sendmail_queue(o->s.dir, "start");
 	case MODE_ENQUEUE:
 		break;
 	}
+	if (o->interval && count == 0 && !o->s.extract)
+		return sendmail_queue(o->s.dir, "start");
 	return enqueue(o, count, rest);
 }
 

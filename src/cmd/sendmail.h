@@ -9,7 +9,7 @@
 int sendmail_main(const char *name, const char *dir, int argc, char **argv);
 /* -bs without a running system. */
 int sendmail_smtp_alone(struct submission *s);
-/* The queue's commands by their verb. id, site: or NULL. */
-int sendmail_queue(const char *dir, const char *verb, const char *id, const char *site);
+/* "list" and "start", as those commands do it. */
+int sendmail_queue(const char *dir, const char *verb);
 
 #endif

@@ -1,11 +1,11 @@
-/* What sendmail(1) hands on: mailq, sendmail -q, sendmail -bd. */
+/* What sendmail(1) hands on: mailq, sendmail -bd. */
 #include "base/mem.h"
 #include "cmd/sendmail.h"
 
-int sendmail_queue(const char *dir, const char *verb, const char *id, const char *site)
+int sendmail_queue(const char *dir, const char *verb)
 {
-	char *argv[] = {mem_strdup(verb), mem_strdup(id ? id : "--destination"), mem_strdup(site ? site : ""), NULL};
-	struct cmd c = {.dir = dir, .argc = id ? 2 : site ? 3 : 1, .argv = argv, .name = "queue"};
+	char *argv[] = {mem_strdup(verb), NULL};
+	struct cmd c = {.dir = dir, .argc = 1, .argv = argv, .name = "queue"};
 	int status;
 
 	if (strcmp(verb, "start") == 0) {
@@ -16,7 +16,5 @@ int sendmail_queue(const char *dir, const char *verb, const char *id, const char
 		status = cmd_queue(&c);
 	}
 	free(argv[0]);
-	free(argv[1]);
-	free(argv[2]);
 	return status;
 }

@@ -108,6 +108,25 @@ static int is_local_domain(const struct resolver *r, struct str domain, struct e
 	return t ? list_match(t->set, r->rules->local_domains, domain, 0, t->arena, err) : 0;
 }
 
+/* "[192.0.2.1]": ours is as good as mydestination. */
+static bool is_own_literal(const struct resolver *r, struct str domain)
+{
+	const struct finder *t = r->rules->finder;
+
+	return t != NULL && domain.len > 0 && domain.ptr[0] == '[' && find_is_local(t, domain, NULL) > 0;
+}
+
+/* Ours, without users: those of the whole system stand in. */
+static void find_without_users(struct resolver *r, struct str local, struct found *f)
+{
+	char *key = arena_strz(r->arena, local);
+
+	for (size_t i = 0; i < local.len; i++)
+		key[i] = ascii_lower(key[i]);
+	f->domain = STR_NULL;
+	f->what = is_reserved(str_of(key, base_length(r->rules, local))) ? FOUND_RESERVED : FOUND_NOTHING;
+}
+
 /* No account domain and not mydestination: an alias domain, one that is relayed for, or anybody's. */
 static int find_elsewhere(struct resolver *r, struct str address, struct found *f, struct err *err)
 {
@@ -151,6 +170,10 @@ static int find(struct resolver *r, struct str address, struct found *f, struct 
 	int rc, local;
 
 	*f = (struct found){.what = FOUND_NOTHING};
+	if (is_own_literal(r, a.domain)) {
+		find_without_users(r, a.local, f);
+		return 0;
+	}
 	if (!domain_normalize(a.domain, r->arena, &f->domain)) {
 		f->what = FOUND_REMOTE; /* an address literal, say */
 		f->domain = STR_NULL;
@@ -165,9 +188,7 @@ static int find(struct resolver *r, struct str address, struct found *f, struct 
 	if (!address_key(address, false, r->arena, &key))
 		return 0;
 	if (rc == 0) {
-		f->domain = STR_NULL; /* ours, without users: those of the whole system stand in */
-		f->what = is_reserved(str_sub(key.local_key, 0, base_length(r->rules, key.local_key))) ? FOUND_RESERVED
-												       : FOUND_NOTHING;
+		find_without_users(r, key.local, f);
 		return 0;
 	}
 	if (!enabled) {
@@ -369,9 +390,14 @@ static int find_alias(const struct resolver *r, struct str address, struct str *
 	struct str key;
 	int rc;
 
-	if (t->conf->alias_maps.len == 0 || !domain_normalize(a.domain, r->arena, &key))
+	if (t->conf->alias_maps.len == 0)
 		return 0;
-	rc = is_local_domain(r, key, err);
+	if (is_own_literal(r, a.domain))
+		rc = 1;
+	else if (domain_normalize(a.domain, r->arena, &key))
+		rc = is_local_domain(r, key, err);
+	else
+		rc = 0;
 	return rc <= 0 ? rc
 		       : find_address(t, t->conf->alias_maps, address_str(r->arena, &local), 0, 0, value_r, ext_r, err);
 }

@@ -200,7 +200,7 @@ def test_unknown_recipients_come_back(running):
 @pytest.mark.parametrize("options", [
     ["-Ac"], ["-Am"], ["-B", "7BIT"], ["-bm"], ["-em"], ["-h", "17"], ["-L", "label"], ["-m"], ["-N", "failure,delay"], ["-N", "sometimes"], ["-V", "x" * 101],
     ["-Nnever"], ["-O", "Timeout=1"], ["-o7"], ["-o8"], ["-odb"], ["-oem"], ["-oi"], ["-om"], ["-o", "x"], ["-R", "hdrs"],
-    ["-U"], ["-V", "id-1"], ["-vv"], ["-im"], ["-q30m"], ["-XV"]])
+    ["-U"], ["-V", "id-1"], ["-vv"], ["-im"], ["-q30m"], ["-XV"], ["-c"]])
 def test_options_as_postfix_takes_them(running, options):
     sendmail(running, *options, "alice")
     texts(running, "alice@example.test")
@@ -211,7 +211,8 @@ def test_options_as_postfix_takes_them(running, options):
     (["-n", "alice"], os.EX_USAGE), (["-X", "/dev/null", "alice"], os.EX_USAGE), (["-XV++-", "alice"], os.EX_USAGE),
     (["-XV@=", "alice"], os.EX_USAGE), (["-XV", "-f<>", "alice"], os.EX_USAGE), (["-bv", "-t"], os.EX_USAGE),
     (["-bv", "-v", "alice"], os.EX_USAGE), (["-bv", "-Nnever", "alice"], os.EX_USAGE), (["-bp", "-t"], os.EX_USAGE), (["-f"], os.EX_USAGE), (["-fa@b,c@d", "alice"], os.EX_USAGE),
-    (["a@-b..c"], os.EX_DATAERR), (["-t"], os.EX_USAGE), (["-Bbinary", "alice"], os.EX_USAGE)])
+    (["a@-b..c"], os.EX_DATAERR), (["alice", "alice@"], os.EX_DATAERR), (["alice@@elsewhere.test"], os.EX_DATAERR),
+    (["alice", "@elsewhere.test"], os.EX_DATAERR), (["alice", "<>"], os.EX_DATAERR), (["-t"], os.EX_USAGE), (["-Bbinary", "alice"], os.EX_USAGE)])
 def test_exit_status_of_a_bad_call(running, args, status):
     done = sendmail(running, *args, input=b"Subject: t\n\n", status=status)
     assert done.stderr.startswith(b"postrider: ")

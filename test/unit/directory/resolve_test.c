@@ -399,6 +399,19 @@ static void a_table_that_fails_is_not_an_unknown_user(void **state)
 	assert_int_equal(f->err.kind, ERR_TEMP);
 }
 
+static void our_own_addresses_in_brackets_are_as_good_as_mydestination(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f, "mydestination = mail.example.test\nproxy_interfaces = 192.0.2.9\nalias_maps = "
+		      "inline:{ops=alice@example.test}\n");
+	assert_int_equal(class_of(f, "x@[127.0.0.1]"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "x@[192.0.2.9]"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "x@[192.0.2.1]"), RCPT_REMOTE);
+	leads_to(f, "Postmaster@[IPv6:::1]", "Alice@example.test", "");
+	leads_to(f, "ops@[192.0.2.9]", "Alice@example.test", "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +430,8 @@ int main(void)
 		T(odd_addresses_are_unknown),
 		cmocka_unit_test_setup_teardown(tables_of_aliases_lead_to_users, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_an_alias_cannot_do_yet_waits_with_a_sentence, setup, teardown),
+		cmocka_unit_test_setup_teardown(our_own_addresses_in_brackets_are_as_good_as_mydestination, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(relay_domains_are_open_to_whom_they_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_table_that_fails_is_not_an_unknown_user, setup, teardown),
 	};
