@@ -1,6 +1,7 @@
 /* From the connection to the point where mail may be sent: greeting, EHLO (HELO, LHLO), STARTTLS and EHLO again,
  * log-in. RFC 5321 3.1, 3.2, 4.1.1.1; RFC 3207; RFC 2033. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
 
