@@ -25,7 +25,7 @@ import time
 from collections import namedtuple
 
 from dnsserver import DnsServer
-from instance import BINARY, Instance, sanitizer_report, wait_for
+from instance import BINARY, Instance, sanitizer_report, wait_for, without_ends_in
 from sink import Sink
 
 # As in src/os/nth.h.
@@ -578,7 +578,8 @@ class System:
 
     def check_log(self):
         text, self.text = self.log(), ""
-        report = sanitizer_report(text)
+        # Without memory libseccomp frees something twice; the process had not begun yet, and ends.
+        report = sanitizer_report(without_ends_in("libseccomp", text))
         if report or "panic:" in text:
             raise Broken("the log has: " + (report or "".join(re.findall(r".*panic:.*\n", text))))
         return text

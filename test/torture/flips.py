@@ -21,20 +21,12 @@ from instance import Instance                                     # noqa: E402
 
 SECONDS = float(os.environ["TORTURE_SECONDS"])
 SEED = int(os.environ["TORTURE_SEED"])
-LINE = r"[^\n]*\n"
-STACK = re.compile(rf"==\d+==ERROR: AddressSanitizer{LINE}(?:(?![^\n]*#0 0x){LINE}){{0,9}}((?:[^\n]*#\d+ 0x{LINE})+)")
 USERS = [f"u{i}@example.test" for i in range(6)]
-
-
-def in_lmdb(stack):
-    """It happened in LMDB, or in what LMDB called."""
-    places = re.findall(r"\(([^()\s]+)\+0x[0-9a-f]+\)", stack)
-    return "liblmdb" in next((p for p in places if not re.search(r"lib(asan|c|ubsan)\.so", p)), "")
 
 
 def own_report(text, everything=instance.sanitizer_report):
     """What a sanitizer found, but for an end within LMDB: such a store would have been killed by a signal."""
-    return everything(STACK.sub(lambda m: "" if in_lmdb(m[1]) else m[0], text))
+    return everything(instance.without_ends_in("liblmdb", text))
 
 
 def one_round(mail, rng, number, expected):
