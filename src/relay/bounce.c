@@ -66,6 +66,15 @@ static bool tells_of_relaying(const struct attempt *a, const struct attempt_rcpt
 			      ((m->by_mode & BY_NOTIFY) && r->by_lost && clock_wall() < (int64_t)m->by_time));
 }
 
+/* He was told that it waits (confirm_delay_cleared). */
+static bool clears_delay(const struct attempt *a, const struct attempt_rcpt *r)
+{
+	uint32_t notify = r->rcpt->notify;
+
+	return a->conf->confirm_delay_cleared && (a->info->warned & WARNED_DELAY) &&
+	       (notify == 0 || (notify & NOTIFY_DELAY));
+}
+
 /* RFC 3461 4.1: without NOTIFY failures and delays are told. */
 static bool wants(const struct attempt *a, const struct attempt_rcpt *r, unsigned late)
 {
@@ -75,7 +84,7 @@ static bool wants(const struct attempt *a, const struct attempt_rcpt *r, unsigne
 		return false;
 	switch (r->outcome) {
 	case OUTCOME_DELIVERED:
-		return ((notify & NOTIFY_SUCCESS) && !r->passed_on) || tells_of_relaying(a, r);
+		return ((notify & NOTIFY_SUCCESS) && !r->passed_on) || tells_of_relaying(a, r) || clears_delay(a, r);
 	case OUTCOME_FAILED:
 		return notify == 0 || (notify & NOTIFY_FAILURE);
 	case OUTCOME_DEFERRED:
@@ -124,7 +133,7 @@ struct queue_told bounce_told(const struct attempt *a, const struct attempt_rcpt
 		.address = r->rcpt->address,
 		.orcpt = r->rcpt->orcpt,
 		.outcome = (uint8_t)r->outcome,
-		.relayed = r->relayed || tells_of_relaying(a, r),
+		.relayed = r->relayed || tells_of_relaying(a, r) || (r->by_smtp && clears_delay(a, r)),
 		.code = r->code,
 		.text = r->text,
 		.mta = r->mta,

@@ -153,7 +153,7 @@ def test_notify_is_obeyed(relay, sink):
 
 def test_the_sender_hears_of_a_delay_once(tmp_path, sink):
     sink.answer["RCPT"] = lambda line: "450 4.2.0 later"
-    settings = {"relayhost": sink.nexthop, "delay_warning_time": "2s", **FAST}
+    settings = {"relayhost": sink.nexthop, "delay_warning_time": "2s", "confirm_delay_cleared": "yes", **FAST}
     with Instance(tmp_path / "mail", settings=settings) as m:
         m.user("alice@example.test")
         m.start()
@@ -164,6 +164,14 @@ def test_the_sender_hears_of_a_delay_once(tmp_path, sink):
         text = open(m.messages("alice@example.test")[0]).read()
         assert "Action: delayed" in text and "Will-Retry-Until:" in text
         assert len(m.messages("alice@example.test")) == 1
+        sink.answer["RCPT"] = lambda line: None
+        m.command("queue", "flush")
+        m.wait_messages("alice@example.test", 2)
+        assert sum("Action: relayed" in open(path).read() for path in m.messages("alice@example.test")) == 1
+        send(m, "alice@example.test", ["y@far.test"])       # in time: nothing to tell
+        sink.wait(2)
+        queue_is_empty(m)
+        assert len(m.messages("alice@example.test")) == 2
 
 
 def test_what_waits_too_long_comes_back(tmp_path, sink):
