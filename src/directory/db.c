@@ -269,15 +269,29 @@ void db_bind_u64(sqlite3_stmt *st, int at, uint64_t value)
 	sqlite3_bind_int64(st, at, (sqlite3_int64)value);
 }
 
+/* What could not be bound would be asked for as NULL, which nobody has: an unknown user. */
+static void check_bound(int rc, size_t len)
+{
+	if (rc == SQLITE_NOMEM)
+		mem_exhausted(len);
+}
+
 /* SQLITE_TRANSIENT: the statement outlives the caller's bytes. A NULL pointer would bind NULL. */
 void db_bind_str(sqlite3_stmt *st, int at, struct str text)
 {
-	sqlite3_bind_text64(st, at, text.ptr ? text.ptr : "", text.len, SQLITE_TRANSIENT, SQLITE_UTF8);
+	check_bound(sqlite3_bind_text64(st, at, text.ptr ? text.ptr : "", text.len, SQLITE_TRANSIENT, SQLITE_UTF8),
+		    text.len);
 }
 
 void db_bind_blob(sqlite3_stmt *st, int at, const void *data, size_t len)
 {
-	sqlite3_bind_blob64(st, at, data, len, SQLITE_TRANSIENT);
+	check_bound(sqlite3_bind_blob64(st, at, data, len, SQLITE_TRANSIENT), len);
+}
+
+void db_check_column(sqlite3_stmt *st, const void *value)
+{
+	if (value == NULL && sqlite3_errcode(sqlite3_db_handle(st)) == SQLITE_NOMEM)
+		mem_exhausted(0);
 }
 
 int db_step(struct db *db, sqlite3_stmt *st, struct err *err)
@@ -303,8 +317,10 @@ uint64_t db_u64(sqlite3_stmt *st, int column)
 struct str db_str(sqlite3_stmt *st, int column, struct arena *arena)
 {
 	const void *data = sqlite3_column_blob(st, column);
-	size_t len = (size_t)sqlite3_column_bytes(st, column);
+	size_t len;
 
+	db_check_column(st, data);
+	len = (size_t)sqlite3_column_bytes(st, column);
 	return arena_str(arena, str_of(data, len));
 }
 

@@ -39,6 +39,9 @@ int db_step(struct db *db, sqlite3_stmt *st, struct err *err) WARN_UNUSED;
 /* Columns are numbered from 0. */
 uint64_t db_u64(sqlite3_stmt *st, int column);
 struct str db_str(sqlite3_stmt *st, int column, struct arena *arena);
+/* `value` is what sqlite3_column_text() or _blob() just gave: ends the process when NULL means that there was no
+ * memory. */
+void db_check_column(sqlite3_stmt *st, const void *value);
 /* For one row at most: steps, and on a row leaves it to be read until the next db_prepare(). */
 void db_done(sqlite3_stmt *st);
 /* A statement without rows: prepared, bound by the caller, run. Returns 0 or -1. */

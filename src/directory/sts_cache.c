@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "directory/db.h"
 #include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -130,6 +131,7 @@ static struct str column_text(sqlite3_stmt *st, int at, struct arena *arena)
 {
 	const unsigned char *text = sqlite3_column_text(st, at);
 
+	db_check_column(st, text);
 	return arena_str(arena, str_of(text, (size_t)sqlite3_column_bytes(st, at)));
 }
 

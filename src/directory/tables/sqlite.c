@@ -5,6 +5,7 @@
  * new copy comes. What a writer has left in a file -wal beside it is seen after its checkpoint. One look-up at a time a
  * table. */
 #include "config/conf.h"
+#include "directory/db.h"
 #include "directory/tables/private.h"
 #include "msg/address.h"
 #include <sqlite3.h>
@@ -170,6 +171,7 @@ static int collect(const struct table *t, sqlite3_stmt *stmt, struct str key, st
 			struct expansion x = {.key = key, .with = str_from(column)};
 			size_t before = out->len;
 
+			db_check_column(stmt, column);
 			if (column == NULL || column[0] == '\0')
 				continue;
 			if (before > 0)

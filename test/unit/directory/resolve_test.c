@@ -1,8 +1,12 @@
 /* Where mail goes: order of look-up, extensions, aliases and their limits, postmaster, catch-all, IDN. */
 #include "base/vec.h"
 #include "directory/resolve.h"
+#include "os/nth.h"
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -412,6 +416,41 @@ static void our_own_addresses_in_brackets_are_as_good_as_mydestination(void **st
 	leads_to(f, "ops@[192.0.2.9]", "Alice@example.test", "");
 }
 
+#ifdef NTH_CALLS
+/* Whatever it was needed for: the process ends, or the answer is that it will pass. */
+static void a_lack_of_memory_is_never_an_unknown_user(void **state)
+{
+	enum { LOCAL, LATER, WRONG };
+	struct nth_page *page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct fixture *f = *state;
+	int64_t n = 1;
+	int status;
+
+	assert_true(page != MAP_FAILED);
+	for (bool fired = true; fired; n++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			close(STDERR_FILENO);
+			nth_use(page);
+			page->error = ENOMEM;
+			page->left = n;
+			page->fired = 0;
+			page->kind = NTH_MALLOC;
+			if (class_of(f, "bob+x@example.test") == RCPT_LOCAL)
+				_exit(LOCAL);
+			_exit(f->err.kind == ERR_TEMP ? LATER : WRONG);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (!WIFEXITED(status) || WEXITSTATUS(status) == WRONG)
+			fail_msg("without allocation %lld: %#x", (long long)n, (unsigned)status);
+		fired = page->fired > 0;
+	}
+	assert_true(n > 10); /* some failed */
+	munmap(page, sizeof(*page));
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +467,9 @@ int main(void)
 		T(postmaster_without_any_user_comes_again_later),
 		T(a_broken_database_is_never_an_unknown_user),
 		T(odd_addresses_are_unknown),
+#ifdef NTH_CALLS
+		T(a_lack_of_memory_is_never_an_unknown_user),
+#endif
 		cmocka_unit_test_setup_teardown(tables_of_aliases_lead_to_users, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_an_alias_cannot_do_yet_waits_with_a_sentence, setup, teardown),
 		cmocka_unit_test_setup_teardown(our_own_addresses_in_brackets_are_as_good_as_mydestination, setup,
