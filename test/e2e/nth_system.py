@@ -423,20 +423,23 @@ class System:
 
     def take_mail(self, user):
         """Subjects in the INBOX, which is empty afterwards. Patient as any scene."""
-        until, found = time.monotonic() + RECOVERY, []
+        until, found = time.monotonic() + RECOVERY, {}      # UID: subject
 
         def take(c):
             m = c.imap_clear(user)
             if int(ok(m.select("INBOX"))[0]):
-                found[:] = [self.subject(part[1]) for part in ok(m.fetch("1:*", "(BODY.PEEK[])")) if isinstance(part, tuple)]
-                ok(m.store("1:*", "+FLAGS", "(\\Deleted)"))
+                parts = [part for part in ok(m.fetch("1:*", "(UID BODY.PEEK[])")) if isinstance(part, tuple)]
+                uids = {re.search(rb"UID (\d+)", head)[1].decode(): self.subject(text) for head, text in parts}
+                found.update(uids)
+                # Not 1:*: what comes meanwhile has not been seen.
+                ok(m.uid("STORE", ",".join(uids), "+FLAGS", "(\\Deleted)"))
                 ok(m.expunge())
             m.logout()
         while True:
             self.supervise()
             try:
                 attempt(Client(self, ""), take)
-                return found
+                return list(found.values())
             except Again as e:
                 if time.monotonic() > until:
                     raise Broken(f"mail of {user} cannot be read: {e}") from e
@@ -626,7 +629,8 @@ class System:
             self.check_descriptors()
             self.check_log()
         except Broken as e:
-            raise Broken("\n".join(f"{':'.join(map(str, c))}\n  at {self.where(c)}" for c in cases) + f"\n  {e}") from e
+            raise Broken("\n".join(f"{':'.join(map(str, c))}\n  at {self.where(c)}" for c in cases) +
+                         f"\n  {e}\n  its log:\n{self.log()[-12000:]}") from e
         finally:
             self.disarm(cases)
         return [self.pages[p].fired() for p in processes], tries, said
