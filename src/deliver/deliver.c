@@ -496,7 +496,7 @@ int deliver_accept(const struct deliver_env *env, struct delivery *d, struct are
 	/* A success report must be as safe as the delivery it tells of: relay makes both in one commit. A body
 	 * that went to the queue's spool did so because the store was not there. */
 	if (count_state(d, DELIVERY_FAILED) == 0 && !wants_success_report(d) && !has_remote(d) && d->hold_until == 0 &&
-	    d->content.place != CONTENT_QUEUE) {
+	    !(d->marks & MARK_HOLD) && d->content.place != CONTENT_QUEUE) {
 		int result = content_move(&d->content, env, d->session, CONTENT_STORE, &why);
 
 		if (result == 0)

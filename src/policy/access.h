@@ -14,7 +14,10 @@ enum access_kind {
 	ACCESS_WARN,	     /* WARN, INFO: a line in the log, and nothing else */
 	ACCESS_DISCARD,	     /* taken, and thrown away */
 	ACCESS_PREPEND,	     /* a header field, in `text`, is put in front of the message */
-	ACCESS_UNSUPPORTED,  /* HOLD, REDIRECT, FILTER, BCC: not yet */
+	ACCESS_HOLD,	     /* it waits in the queue until somebody releases it */
+	ACCESS_REDIRECT,     /* `text` gets it, and nobody else */
+	ACCESS_BCC,	     /* `text` gets it, too */
+	ACCESS_UNSUPPORTED,  /* FILTER: not yet */
 	ACCESS_RESTRICTIONS, /* a list of them, in `text` */
 };
 

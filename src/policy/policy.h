@@ -17,8 +17,9 @@ enum policy_verdict { POLICY_DUNNO, POLICY_PERMIT, POLICY_REFUSE };
 /* Whose list it is: what "type:name" alone in it is asked about. */
 enum policy_stage { STAGE_CLIENT = 1, STAGE_HELO, STAGE_SENDER, STAGE_RECIPIENT, STAGE_DATA, STAGE_ETRN };
 
-/* Actions of access(5) on the message under way: throw it away; put a header field in front of it. */
-enum policy_act { ACT_DISCARD, ACT_PREPEND };
+/* Actions of access(5) on the message under way: throw it away; put a header field in front of it; let it wait for an
+ * administrator; send it to somebody else instead, or as well. */
+enum policy_act { ACT_DISCARD, ACT_PREPEND, ACT_HOLD, ACT_REDIRECT, ACT_BCC };
 
 /* What restrictions that could not decide leave behind for the end of all lists (Postfix's defer_if_permit and
  * defer_if_reject): the DNS gave no answer, so a permit must not stand, or a lasting refusal. */

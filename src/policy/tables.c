@@ -191,20 +191,38 @@ static bool is_header_field(struct str text)
 }
 
 /* What happens to the message, should it be taken. Throwing it away ends the list as a permit does (nobody gets it);
- * a header field in front decides nothing. */
+ * the others decide nothing. */
 static enum policy_verdict act(const struct policy_request *r, const struct access_action *a, const struct subject *s,
 			       struct str table)
 {
+	const struct {
+		enum access_kind kind;
+		enum policy_act act;
+		const char *word;
+	} acts[] = {{ACCESS_PREPEND, ACT_PREPEND, "prepend"},
+		    {ACCESS_DISCARD, ACT_DISCARD, "discard"},
+		    {ACCESS_HOLD, ACT_HOLD, "hold"},
+		    {ACCESS_REDIRECT, ACT_REDIRECT, "redirect"},
+		    {ACCESS_BCC, ACT_BCC, "bcc"}};
+	size_t i = 0;
+
 	if (r->act == NULL)
 		return POLICY_DUNNO;
 	if (a->kind == ACCESS_PREPEND && !is_header_field(a->text)) {
 		log_warning("%.*s: PREPEND %.*s: this is no header field", STR_ARG(table), STR_ARG(a->text));
 		return POLICY_DUNNO;
 	}
-	log_info("NOQUEUE: %s: %.*s: <%.*s>: %.*s", a->kind == ACCESS_PREPEND ? "prepend" : "discard",
-		 STR_ARG(r->client_name), STR_ARG(s->shown), STR_ARG(a->text));
-	r->act(r->ctx, a->kind == ACCESS_PREPEND ? ACT_PREPEND : ACT_DISCARD, a->text);
-	return a->kind == ACCESS_PREPEND ? POLICY_DUNNO : POLICY_PERMIT;
+	if ((a->kind == ACCESS_REDIRECT || a->kind == ACCESS_BCC) && str_chr(a->text, '@') <= 0) {
+		log_warning("%.*s: %.*s %.*s: this is no user@domain", STR_ARG(table), STR_ARG(a->word),
+			    STR_ARG(a->text));
+		return POLICY_DUNNO;
+	}
+	while (acts[i].kind != a->kind)
+		i++;
+	log_info("NOQUEUE: %s: %.*s: <%.*s>: %.*s", acts[i].word, STR_ARG(r->client_name), STR_ARG(s->shown),
+		 STR_ARG(a->text));
+	r->act(r->ctx, acts[i].act, a->text);
+	return a->kind == ACCESS_DISCARD ? POLICY_PERMIT : POLICY_DUNNO;
 }
 
 static enum policy_verdict follow(const struct policy_request *r, struct str table, struct str value,
@@ -234,6 +252,9 @@ static enum policy_verdict follow(const struct policy_request *r, struct str tab
 		return POLICY_DUNNO;
 	case ACCESS_DISCARD:
 	case ACCESS_PREPEND:
+	case ACCESS_HOLD:
+	case ACCESS_REDIRECT:
+	case ACCESS_BCC:
 		return act(r, &a, s, table);
 	case ACCESS_UNSUPPORTED:
 		log_warning("%.*s: the action %.*s is not supported yet: mail has to wait", STR_ARG(table),

@@ -231,7 +231,8 @@ int message_ops(struct queue_service *q, const struct queue_message *m, uint64_t
 {
 	size_t count;
 	bool later = m->hold_until > due;
-	struct queue_part *parts = part_split(m, later ? m->hold_until : due, together(q), a, &count);
+	uint64_t from = m->marks & MARK_HOLD ? QUEUE_HELD : later ? m->hold_until : due;
+	struct queue_part *parts = part_split(m, from, together(q), a, &count);
 	char key[QUEUE_KEY_MAX], wait[16];
 	struct buf value;
 	int rc = 0;

@@ -20,7 +20,8 @@ enum queue_outcome { OUTCOME_DELIVERED = 1, OUTCOME_DEFERRED, OUTCOME_FAILED };
 /* A report was asked for: of the first attempt (sendmail -v); of what would become of it, for nothing is delivered
  * (sendmail -bv). */
 enum queue_mark { MARK_REPORT = 1, MARK_VERIFY = 2,
-	MARK_EXPIRED = 4 /* by hand: what the next attempt cannot deliver goes back */ };
+	MARK_EXPIRED = 4, /* by hand: what the next attempt cannot deliver goes back */
+	MARK_HOLD = 8 /* of a new message: it is not tried until it is released */ };
 
 #define QUEUE_RCPT_FIELDS(F, S)                                   \
 	F(S, u32, index)          /* names the recipient within the message */ \

@@ -25,7 +25,7 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 		.by_time = (uint64_t)m->by_time,
 		.by_mode = m->args.by_mode,
 		.verp = m->args.verp_delimiters,
-		.marks = m->local.marks,
+		.marks = (uint8_t)(m->local.marks | (m->on_hold ? MARK_HOLD : 0)),
 		.delivered_to = m->filter.delivered_to,
 		.delivered_to_count = m->filter.delivered_to_count,
 		.rcpts = m->targets.v,
@@ -209,6 +209,8 @@ enum next smtp_accept(struct smtp_session *c, int64_t chunk_size)
 	c->mail.data_us = clock_us();
 	if (smtp_body_end(c, &code, &err) < 0)
 		return smtp_refuse_all(c, code, &err);
+	if (smtp_copies(c, &err) < 0)
+		return smtp_refuse_all(c, 451, &err);
 	smtp_delivery_fill(c, &d);
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);

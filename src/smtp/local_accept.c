@@ -89,6 +89,8 @@ enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size)
 	c->mail.data_us = clock_us();
 	if (smtp_body_end(c, &code, &err) < 0 || rcpts_resolve(c, &code, &err) < 0)
 		return smtp_refuse_all(c, code, &err);
+	if (smtp_copies(c, &err) < 0)
+		return smtp_refuse_all(c, 451, &err);
 	delivery_id(c);
 	smtp_delivery_fill(c, &d);
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)

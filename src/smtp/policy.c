@@ -3,7 +3,7 @@
 #include "smtp/smtp.h"
 
 #define QUEUE_ADMIT_MS 5000
-#define FIELDS_MAX     10 /* PREPEND, of one message */
+#define FIELDS_MAX     10 /* PREPEND, BCC, of one message */
 
 static int sender_owned(void *ctx, struct dir_allowed *allowed_r, struct err *err)
 {
@@ -44,20 +44,38 @@ static int resolve(void *ctx, struct str name, enum dns_type type, struct arena 
 	return dns_lookup(c->server->dns, name, type, arena, answer_r, err);
 }
 
+static bool is_among(const struct str *v, size_t n, struct str text)
+{
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(v[i], text))
+			return true;
+	return false;
+}
+
 /* Lists are walked once a recipient, and a field is put there once. */
 static void act(void *ctx, enum policy_act what, struct str text)
 {
 	struct smtp_mail *m = &((struct smtp_session *)ctx)->mail;
 
-	if (what == ACT_DISCARD) {
+	switch (what) {
+	case ACT_DISCARD:
 		m->unwanted = true;
-		return;
+		break;
+	case ACT_HOLD:
+		m->on_hold = true;
+		break;
+	case ACT_REDIRECT: /* the last one says who */
+		m->redirect = arena_str(&m->arena, text);
+		break;
+	case ACT_BCC:
+		if (m->copies.n < FIELDS_MAX && !is_among(m->copies.v, m->copies.n, text))
+			vec_push_arena(&m->arena, &m->copies, arena_str(&m->arena, text));
+		break;
+	case ACT_PREPEND:
+		if (m->fields.n < FIELDS_MAX && !is_among(m->fields.v, m->fields.n, text))
+			vec_push_arena(&m->arena, &m->fields, arena_str(&m->arena, text));
+		break;
 	}
-	for (size_t i = 0; i < m->fields.n; i++)
-		if (str_eq(m->fields.v[i], text))
-			return;
-	if (m->fields.n < FIELDS_MAX)
-		vec_push_arena(&m->arena, &m->fields, arena_str(&m->arena, text));
 }
 
 static struct policy_request request_of(struct smtp_session *c)

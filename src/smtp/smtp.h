@@ -91,6 +91,9 @@ struct smtp_mail {
 	uint8_t id[DELIVERY_ID_SIZE];
 	bool unwanted;		/* an access table says DISCARD */
 	VEC(struct str) fields; /* to be put in front of it: PREPEND */
+	VEC(struct str) copies; /* more recipients: BCC */
+	struct str redirect;	/* who gets it in place of all others: REDIRECT; or "" */
+	bool on_hold;		/* it waits for an administrator: HOLD */
 	VEC(struct smtp_rcpt) rcpts;
 	VEC(struct delivery_rcpt) targets;
 	struct map *seen; /* of targets, where they are many: key to index plus one */
@@ -217,6 +220,11 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d);
 enum next smtp_refuse_all(struct smtp_session *c, int code, const struct err *err);
 void smtp_log_taken(struct smtp_session *c, struct delivery *d, int how, struct str queued_as);
 void smtp_answer_sent(struct smtp_session *c, const struct delivery *d, int how);
+
+/* ---- copies.c ---- */
+/* Adds the recipients that the configuration wants, when those of the client are known. 0, or -1 with err (451): nobody
+ * knows now who they are. */
+int smtp_copies(struct smtp_session *c, struct err *err) WARN_UNUSED;
 
 /* ---- local.c, local_header.c, local_accept.c: sendmail(1) ---- */
 /* Everybody on this machine may connect; who it is says the kernel. False: he may not submit (a reply was written). */

@@ -95,7 +95,8 @@ void smtp_mail_reset(struct smtp_session *c)
 	}
 	map_free(&m->seen);
 	arena_clear(&arena);
-	*m = (struct smtp_mail){.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR("")};
+	*m = (struct smtp_mail){
+		.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR(""), .redirect = STR("")};
 }
 
 void smtp_confirm(struct smtp_session *c)

@@ -2,6 +2,7 @@
 postmap and postalias, taken from Debian's package without installing it."""
 
 import glob
+import json
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import pytest
 
 from instance import BINARY, Instance, wait_for
+from sink import Sink
 
 
 def write(path, text):
@@ -99,6 +101,45 @@ def test_tables_throw_mail_away_and_mark_it_and_let_nobody_relay(tmp_path):
         assert sorted(text.count("X-Mark: yes\n") for text in found) == [0, 1]
         assert "Subject: drop@x.test" not in "".join(found)
         mail.wait_messages("bob@example.test", 2)
+
+
+def test_tables_hold_redirect_and_copy_mail(tmp_path):
+    access, copies = tmp_path / "access", tmp_path / "copies"
+    access.write_text("hold@x.test HOLD look at it\nredirect@x.test REDIRECT bob@example.test\ncopy@x.test BCC bob@example.test\n"
+                      "away@x.test REDIRECT x@far.test\nbad@x.test REDIRECT nobody\n")
+    copies.write_text("alice@example.test carol@example.test\n")
+    with Sink() as sink, Instance(tmp_path / "mail", settings={
+            "smtpd_sender_restrictions": f"check_sender_access hash:{access}", "always_bcc": "journal", "relayhost": sink.nexthop,
+            "recipient_bcc_maps": f"hash:{copies}", "sender_bcc_maps": "inline:{{bob@example.test=audit@far.test}}"}) as mail:
+        for user in ("alice", "bob", "carol", "journal"):
+            mail.user(f"{user}@example.test")
+        mail.start()
+        for sender in ("hold@x.test", "redirect@x.test", "copy@x.test", "away@x.test", "bad@x.test"):
+            with mail.smtp() as s:
+                s.sendmail(sender, ["alice@example.test"], f"Subject: {sender}\r\n\r\n\r\n")
+        (away,) = sink.wait(1)
+        assert away.sender == "away@x.test" and "x@far.test" in away.rcpts[0]
+        # By sendmail, too.
+        mail.command("sendmail", "-f", "bob@example.test", "carol", input="Subject: by hand\n\n\n")
+        assert "audit@far.test" in sink.wait(2)[1].rcpts[0]
+
+        def subjects(user, count):
+            mail.wait_messages(f"{user}@example.test", count)
+            return sorted(open(path).read().split("Subject: ")[1].split("\n")[0] for path in mail.messages(f"{user}@example.test"))
+
+        assert subjects("bob", 2) == ["copy@x.test", "redirect@x.test"]
+        assert subjects("alice", 2) == ["bad@x.test", "copy@x.test"]
+        assert subjects("carol", 3) == ["bad@x.test", "by hand", "copy@x.test"]
+        assert subjects("journal", 3) == ["bad@x.test", "by hand", "copy@x.test"]
+        (line,) = mail.command("postqueue", "-j").stdout.splitlines()
+        held = json.loads(line)
+        assert held["queue_name"] == "hold" and held["sender"] == "hold@x.test"
+        mail.stop()                                  # held it stays
+        mail.start()
+        assert json.loads(mail.command("postqueue", "-j").stdout)["queue_name"] == "hold"
+        mail.command("queue", "release", held["queue_id"])
+        assert subjects("alice", 3) == ["bad@x.test", "copy@x.test", "hold@x.test"]
+        assert len(subjects("carol", 4)) == len(subjects("journal", 4)) == 4
 
 
 def test_a_changed_file_counts_without_reload_and_a_faulty_one_does_not(tables):
