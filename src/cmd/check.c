@@ -10,6 +10,7 @@
 #include "config/instance.h"
 #include "config/master_cf.h"
 #include "config/names.h"
+#include "msg/address.h"
 #include "policy/policy.h"
 #include "proc/bundle.h"
 #include <errno.h>
@@ -233,6 +234,25 @@ static void check_files(struct check *k, const struct conf *conf)
 	}
 }
 
+/* ---- copies ---- */
+
+static void check_copies(struct check *k, const struct conf *conf)
+{
+	struct str text = str_trim(conf->always_bcc), rest;
+	struct err err = ERR_NONE;
+	struct address a;
+	struct arena arena;
+
+	if (text.len == 0)
+		return;
+	arena_init(&arena);
+	if (address_parse_path(arena_printf(&arena, "<%.*s>", STR_ARG(text)), ADDRESS_UTF8, &arena, &a, &rest, &err) <
+		    0 ||
+	    rest.len > 0 || a.local.len == 0)
+		finding(k, LEVEL_WARNING, "always_bcc: \"%.*s\" is no single address: no mail is taken", STR_ARG(text));
+	arena_release(&arena);
+}
+
 /* ---- notifications ---- */
 
 static void check_templates(struct check *k, const struct conf *conf)
@@ -325,8 +345,10 @@ int cmd_check(struct cmd *c)
 		check_transports(k.dir, conf, &cf, transport_finding, &k);
 	}
 	check_files(&k, conf);
-	if (conf != NULL)
+	if (conf != NULL) {
 		check_templates(&k, conf);
+		check_copies(&k, conf);
+	}
 	check_whole(&k);
 	conf_unref(&conf);
 	arena_release(&arena);

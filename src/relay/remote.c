@@ -500,6 +500,7 @@ static bool try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		smtpc_note(t, false, str_from(err.code), str_from(err.text), NULL, false);
 		return true;
 	}
+	n.no_mx = n.no_mx || t->conf->disable_dns_lookups || str_eq(t->conf->smtp_dns_support_level, STR("disabled"));
 	t->nexthop = n.host;
 	t->nexthop_full = nexthop;
 	t->by_mx = !n.no_mx && !n.literal && !n.path && !t->job->lmtp;

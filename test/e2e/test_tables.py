@@ -140,6 +140,8 @@ def test_tables_hold_redirect_and_copy_mail(tmp_path):
         mail.command("queue", "release", held["queue_id"])
         assert subjects("alice", 3) == ["bad@x.test", "copy@x.test", "hold@x.test"]
         assert len(subjects("carol", 4)) == len(subjects("journal", 4)) == 4
+        mail.configure(always_bcc="journal and more")
+        assert 'always_bcc: "journal and more" is no single address' in mail.command("check").stdout
 
 
 def test_a_changed_file_counts_without_reload_and_a_faulty_one_does_not(tables):

@@ -597,6 +597,24 @@ static void other_destinations_take_what_the_first_cannot(void **state)
 	}
 }
 
+static void without_lookups_no_mx_is_asked_for(void **state)
+{
+	static const char *const ways[] = {"disable_dns_lookups = yes\n", "smtp_dns_support_level = disabled\n"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+		zone_clear();
+		zone[0].name = "r.test", zone[0].type = DNS_MX, zone[0].values = "0 "; /* takes no mail */
+		zone[1].name = "r.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		begin(PLAIN MAIL, ways[i], "b@r.test");
+		job.nexthop = arena_printf(&arena, "r.test:%u", server.port);
+		deliver();
+		is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		assert_null(strstr(asked, "r.test/15"));
+		end();
+	}
+}
+
 static void a_wrong_relayhost_costs_no_mail(void **state)
 {
 	static const struct {
@@ -651,6 +669,7 @@ int main(void)
 		cmocka_unit_test(nexthops_are_read_as_postfix_writes_them),
 		cmocka_unit_test(the_next_host_is_tried_for_who_is_left),
 		cmocka_unit_test(other_destinations_take_what_the_first_cannot),
+		cmocka_unit_test(without_lookups_no_mx_is_asked_for),
 		cmocka_unit_test(a_wrong_relayhost_costs_no_mail),
 	};
 
