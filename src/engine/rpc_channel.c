@@ -107,6 +107,8 @@ bool channel_lost(struct rpc_channel *c, struct conn *conn)
 			channel_wake(channel_settle(p, PENDING_LOST));
 	}
 	channel_conn_unref(&c->conn);
+	/* Who led waits now, or passes on to somebody who waits, for what this thread has to ask for. */
+	channel_doze_end(c);
 	return true;
 }
 

@@ -159,12 +159,14 @@ void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c)
 
 /* ---- the control thread ---- */
 
-static void reply(enum proc_message number, struct str text)
+static bool reply(enum proc_message number, struct str text)
 {
 	struct proc_note note = {.text = text};
 
-	if (proc_send(PROC_CONTROL_FD, number, &proc_note_type, &note) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	if (proc_send(PROC_CONTROL_FD, number, &proc_note_type, &note) == 0)
+		return true;
+	log_warning("master does not listen: %s", strerror(errno));
+	return false;
 }
 
 /* The message came, but not its descriptors: as many as may be are open. Who has room a moment later gets it then. */
@@ -403,7 +405,9 @@ void proc_serve(struct proc *p, const struct proc_hooks *h)
 	if (pthread_create(&thread, &attr, control_thread, p) != 0)
 		die(EX_OSERR, "cannot start a thread: %s", strerror(errno));
 	pthread_attr_destroy(&attr);
-	reply(PROC_READY, str_from(sandbox_status()));
+	/* Master would wait for it for ever. */
+	if (!reply(PROC_READY, str_from(sandbox_status())))
+		die(EX_OSERR, "cannot tell master that we are ready");
 }
 
 void proc_done(struct proc *p)

@@ -32,6 +32,7 @@ ONCE = [
     Case("imap", "access", "TAKE", "EMFILE", 2),
     Case("queue killed", "master", "RECV", "ECONNRESET", 3),   # master did not hear that it was ready, and waited for ever
     Case("smtpd killed", "master", "RECV", "ECONNRESET", 2),
+    Case("smtpd killed", "smtpd", "SEND", "ENOBUFS", 1),       # the same, seen from the other side
 ]
 
 

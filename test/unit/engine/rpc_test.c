@@ -631,6 +631,40 @@ static void test_the_death_of_the_peer_fails_calls_and_resends_repeatable_ones(v
 	tear_down(f);
 }
 
+static void make_new_connection(void *ctx)
+{
+	connect_pair(ctx);
+}
+
+/* Whoever led has gone, and who is next has no connection to lead: the channel's thread, which left them alone because
+ * they waited for something rare, must ask for one. */
+static void test_a_connection_lost_while_calls_wait_long_is_asked_for(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct caller once = {.f = f, .call = &KEEP_CALL, .rounds = 1};
+	struct caller again = {.f = f, .call = &KEEP_CALL, .rounds = 1, .repeatable = true};
+	struct ask reply = {.number = 1, .text = STR("payload"), .file = -1};
+	const struct timespec graces = {.tv_nsec = 100000000};
+
+	(void)state;
+	rpc_channel_on_missing(f->channel, make_new_connection, f);
+	pthread_create(&once.thread, NULL, caller_main, &once);
+	wait_until(f, &f->keeps, 1);
+	pthread_create(&again.thread, NULL, caller_main, &again);
+	wait_until(f, &f->keeps, 2);
+	nanosleep(&graces, NULL); /* until the thread sleeps; when it does not yet, nothing is shown */
+	shutdown(f->client_end, SHUT_RDWR);
+	pthread_join(once.thread, NULL);
+	assert_int_equal(once.err.kind, ERR_LOST);
+	wait_until(f, &f->keeps, 3);
+	rpc_answer(f->kept[0], &reply);
+	rpc_answer(f->kept[1], &reply);
+	rpc_answer(f->kept[2], &reply);
+	pthread_join(again.thread, NULL);
+	assert_int_equal(again.result, 0);
+	tear_down(f);
+}
+
 static void test_a_malformed_frame_closes_the_peer(void **state)
 {
 	struct fixture *f = set_up(0, false);
@@ -852,6 +886,7 @@ int main(void)
 		cmocka_unit_test(test_a_call_that_nobody_waits_for_ends_with_its_time_or_its_connection),
 		cmocka_unit_test(test_no_more_than_so_many_go_unawaited),
 		cmocka_unit_test(test_what_is_gathered_leaves_with_a_flush_or_before_the_next_call),
+		cmocka_unit_test(test_a_connection_lost_while_calls_wait_long_is_asked_for),
 		cmocka_unit_test(test_a_malformed_frame_closes_the_peer),
 		cmocka_unit_test(test_a_peer_that_does_not_read_gets_no_more_events_and_holds_up_nobody),
 		cmocka_unit_test(test_timers_and_hand_overs_run_on_the_loop),
