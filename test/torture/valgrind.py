@@ -8,8 +8,9 @@ import sys
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 UNIT = os.environ.get("UNIT_PLAIN", os.path.join(ROOT, "build", "unit"))
-VALGRIND = ["valgrind", "-q", "--error-exitcode=97", "--leak-check=full", "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect",
-            "--fair-sched=yes", "--child-silent-after-fork=yes"]
+SUPPRESSIONS = os.path.join(ROOT, "test", "torture", "valgrind.supp")
+VALGRIND = ["valgrind", "-q", "--suppressions=" + SUPPRESSIONS, "--error-exitcode=97", "--leak-check=full",
+            "--show-leak-kinds=definite,indirect", "--errors-for-leak-kinds=definite,indirect", "--fair-sched=yes", "--child-silent-after-fork=yes"]
 # What cannot work there.
 LEFT_OUT = dict.fromkeys(("os/sandbox_test", "os/sandbox_calls_test"), "a jail forbids the system calls of valgrind itself")
 
