@@ -2,7 +2,8 @@
  * recipient_bcc_maps (postconf(5)); BCC and REDIRECT of access(5).
  *
  * They are recipients as those who were named are: what leads to accounts of ours is served at once, everybody else is
- * the queue's, where relay finds the way or bounces. Bounces and notices of our own get no copies, nor do copies. */
+ * the queue's, where relay finds the way or bounces. Nobody is told of what becomes of a copy (NOTIFY=NEVER): its
+ * sender does not know that there is one. Bounces and notices of our own get no copies, nor do copies. */
 #include "smtp/smtp.h"
 
 #define COPY_MAX 256 /* bytes of one address */
@@ -26,10 +27,13 @@ static bool copy_parse(struct smtp_session *c, struct str text, struct smtp_loca
 	return true;
 }
 
-static void add_target(struct smtp_session *c, struct str given, struct str address, uint64_t account)
+static void add_target(struct smtp_session *c, struct str given, struct str address, uint64_t account, uint32_t notify)
 {
-	struct delivery_rcpt add = {
-		.account = account, .address = arena_str(&c->mail.arena, address), .original = given, .orcpt = STR("")};
+	struct delivery_rcpt add = {.account = account,
+				    .address = arena_str(&c->mail.arena, address),
+				    .original = given,
+				    .orcpt = STR(""),
+				    .notify = notify};
 
 	/* deliver_submit() looks at whom it serves; deliver_accept() sees who is elsewhere. */
 	if (account == 0 && c->local) {
@@ -40,7 +44,7 @@ static void add_target(struct smtp_session *c, struct str given, struct str addr
 	(void)smtp_target_add(&c->mail, &add);
 }
 
-static int copy_add(struct smtp_session *c, struct str text, const char *what, struct err *err)
+static int copy_add(struct smtp_session *c, struct str text, const char *what, uint32_t notify, struct err *err)
 {
 	struct smtp_local_rcpt rcpt;
 	struct dir_resolve ask = {.session = c->mail.grant};
@@ -59,9 +63,9 @@ static int copy_add(struct smtp_session *c, struct str text, const char *what, s
 	rc = smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &why);
 	if (rc == 0 && found.class == RCPT_LOCAL)
 		for (size_t i = 0; i < found.targets.n; i++)
-			add_target(c, rcpt.address, found.targets.v[i].address, found.targets.v[i].account);
+			add_target(c, rcpt.address, found.targets.v[i].address, found.targets.v[i].account, notify);
 	else
-		add_target(c, rcpt.address, rcpt.address, 0);
+		add_target(c, rcpt.address, rcpt.address, 0, notify);
 	rpc_reply_release(&hold);
 	return 0;
 }
@@ -82,7 +86,7 @@ static int copy_look_up(struct smtp_session *c, const char *tables, struct str k
 		smtp_log(c, "warning: %s: %.*s: %s", tables, STR_ARG(key), why.text);
 		err_set(err, ERR_TEMP, "4.3.0", "Temporary lookup failure");
 	} else if (found.found) {
-		rc = copy_add(c, arena_str(&c->mail.arena, found.value), tables, err);
+		rc = copy_add(c, arena_str(&c->mail.arena, found.value), tables, NOTIFY_NEVER, err);
 	}
 	rpc_reply_release(&hold);
 	return rc;
@@ -126,13 +130,13 @@ static int add_all(struct smtp_session *c, struct err *err)
 	int rc = 0;
 
 	if (conf->always_bcc.len > 0)
-		rc = copy_add(c, conf->always_bcc, "always_bcc", err);
+		rc = copy_add(c, conf->always_bcc, "always_bcc", NOTIFY_NEVER, err);
 	if (rc == 0 && conf->sender_bcc_maps.len > 0 && c->mail.sender.len > 0)
 		rc = copy_look_up(c, "sender_bcc_maps", with_domain(c, c->mail.sender), err);
 	if (rc == 0 && conf->recipient_bcc_maps.len > 0)
 		rc = of_recipients(c, err);
 	for (size_t i = 0; i < c->mail.copies.n && rc == 0; i++)
-		rc = copy_add(c, c->mail.copies.v[i], "BCC", err);
+		rc = copy_add(c, c->mail.copies.v[i], "BCC", NOTIFY_NEVER, err);
 	return rc;
 }
 
@@ -147,5 +151,5 @@ int smtp_copies(struct smtp_session *c, struct err *err)
 		return add_all(c, err);
 	m->targets.n = 0;
 	map_free(&m->seen);
-	return copy_add(c, m->redirect, "REDIRECT", err);
+	return copy_add(c, m->redirect, "REDIRECT", 0, err);
 }

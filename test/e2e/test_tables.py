@@ -122,6 +122,10 @@ def test_tables_hold_redirect_and_copy_mail(tmp_path):
         # By sendmail, too.
         mail.command("sendmail", "-f", "bob@example.test", "carol", input="Subject: by hand\n\n\n")
         assert "audit@far.test" in sink.wait(2)[1].rcpts[0]
+        # Whose copy comes to nothing does not hear of it.
+        sink.answer["RCPT"] = lambda line: "550 5.1.1 no" if "audit@" in line else None
+        mail.command("sendmail", "-f", "bob@example.test", "carol", input="Subject: refused\n\n\n")
+        mail.wait_log(r"to=<audit@far.test>.*status=bounced")
 
         def subjects(user, count):
             mail.wait_messages(f"{user}@example.test", count)
@@ -129,8 +133,8 @@ def test_tables_hold_redirect_and_copy_mail(tmp_path):
 
         assert subjects("bob", 2) == ["copy@x.test", "redirect@x.test"]
         assert subjects("alice", 2) == ["bad@x.test", "copy@x.test"]
-        assert subjects("carol", 3) == ["bad@x.test", "by hand", "copy@x.test"]
-        assert subjects("journal", 3) == ["bad@x.test", "by hand", "copy@x.test"]
+        assert subjects("carol", 4) == ["bad@x.test", "by hand", "copy@x.test", "refused"]
+        assert subjects("journal", 4) == ["bad@x.test", "by hand", "copy@x.test", "refused"]
         (line,) = mail.command("postqueue", "-j").stdout.splitlines()
         held = json.loads(line)
         assert held["queue_name"] == "hold" and held["sender"] == "hold@x.test"
@@ -139,7 +143,8 @@ def test_tables_hold_redirect_and_copy_mail(tmp_path):
         assert json.loads(mail.command("postqueue", "-j").stdout)["queue_name"] == "hold"
         mail.command("queue", "release", held["queue_id"])
         assert subjects("alice", 3) == ["bad@x.test", "copy@x.test", "hold@x.test"]
-        assert len(subjects("carol", 4)) == len(subjects("journal", 4)) == 4
+        assert len(subjects("carol", 5)) == len(subjects("journal", 5)) == 5
+        assert len(subjects("bob", 2)) == 2
         mail.configure(always_bcc="journal and more")
         assert 'always_bcc: "journal and more" is no single address' in mail.command("check").stdout
 
