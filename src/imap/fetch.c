@@ -12,7 +12,7 @@
 #include "msg/date.h"
 
 #define UNSENT_ENOUGH	65536 /* produce no more while so much waits to be sent */
-#define BATCH_SUMMARIES 100
+#define BATCH_SUMMARIES 400
 #define BATCH_METAS	1000
 #define STRUCTURE_MAX	(32u << 20)
 

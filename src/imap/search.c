@@ -6,9 +6,11 @@
 #include "imap/fetch.h"
 #include "imap/reply.h"
 
-#define SLICE_US	3000
-#define BATCH_SUMMARIES 100
-#define BATCH_METAS	1000
+#define SLICE_US 3000
+/* The first batch is small: perhaps only a few messages are looked at. */
+#define BATCH_SUMMARIES_MIN 100
+#define BATCH_SUMMARIES_MAX 400
+#define BATCH_METAS	    1000
 
 struct search_job {
 	struct imap_session *s;
@@ -22,6 +24,7 @@ struct search_job {
 	struct rpc_reply metas_hold;
 	bool has_metas;
 	size_t meta_at;
+	uint32_t batch;	    /* of summaries, that was asked for last */
 	struct arena arena; /* of one message */
 	struct imap_ahead ahead;
 	uint32_t read_seq; /* the message whose body was looked at last */
@@ -55,11 +58,20 @@ static void search_release(struct imap_session *s)
 
 /* ---- what the keys look at ---- */
 
+static uint32_t next_batch(struct search_job *j)
+{
+	if (j->batch == 0)
+		j->batch = BATCH_SUMMARIES_MIN;
+	else if (j->batch < BATCH_SUMMARIES_MAX)
+		j->batch *= 2;
+	return j->batch;
+}
+
 static bool load_metas(struct search_job *j, uint32_t seq)
 {
 	struct imap_session *s = j->s;
 	bool summaries = j->search.root->cost >= COST_SUMMARY;
-	uint32_t last = (uint32_t)view_count(s->view), batch = summaries ? BATCH_SUMMARIES : BATCH_METAS;
+	uint32_t last = (uint32_t)view_count(s->view), batch = summaries ? next_batch(j) : BATCH_METAS;
 	struct uid_range range = {.first = view_at(s->view, seq).uid};
 	struct store_meta_get get = {.session = session_id(s->io),
 				     .account = s->account,

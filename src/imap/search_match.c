@@ -44,16 +44,31 @@ static uint32_t fold_char(uint32_t c)
 	return c;
 }
 
+/* The ASCII that the text begins with. */
+static void fold_ascii(struct buf *out, struct str *text)
+{
+	size_t n = 0;
+	char *room;
+
+	while (n < text->len && (unsigned char)text->ptr[n] < 0x80)
+		n++;
+	room = n > 0 ? buf_reserve(out, n) : NULL;
+	if (room) {
+		for (size_t i = 0; i < n; i++)
+			room[i] = ascii_lower(text->ptr[i]);
+		buf_grow(out, n);
+	}
+	*text = str_skip(*text, n);
+}
+
 void imap_fold(struct buf *out, struct str text)
 {
 	while (text.len > 0) {
 		int32_t c;
 
-		if ((unsigned char)*text.ptr < 0x80) {
-			buf_addc(out, ascii_lower(*text.ptr));
-			text = str_skip(text, 1);
-			continue;
-		}
+		fold_ascii(out, &text);
+		if (text.len == 0)
+			break;
 		c = utf8_next(&text);
 		utf8_add(out, c < 0 ? 0xfffd : fold_char((uint32_t)c));
 	}

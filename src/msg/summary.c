@@ -178,7 +178,7 @@ struct reader {
 	bool bad;
 };
 
-static uint64_t get_number(struct reader *r)
+static uint64_t get_long(struct reader *r)
 {
 	uint64_t n = 0;
 
@@ -195,6 +195,15 @@ static uint64_t get_number(struct reader *r)
 	}
 	r->bad = true;
 	return 0;
+}
+
+/* Most numbers are small. */
+static inline uint64_t get_number(struct reader *r)
+{
+	if (r->rest.len == 0 || (unsigned char)*r->rest.ptr >= 0x80)
+		return get_long(r);
+	r->rest.len--;
+	return (unsigned char)*r->rest.ptr++;
 }
 
 static int64_t get_signed(struct reader *r)
@@ -227,7 +236,7 @@ static struct str get_str(struct reader *r)
 		r->bad = true;
 		return STR_NULL;
 	}
-	s = arena_str(r->arena, str_sub(r->rest, 0, (size_t)n - 1));
+	s = str_sub(r->rest, 0, (size_t)n - 1);
 	r->rest = str_skip(r->rest, (size_t)n - 1);
 	return s;
 }
@@ -362,17 +371,10 @@ static bool get_summary(struct str raw, struct arena *arena, struct summary *s_r
 static bool inflate_and_get(struct str packed, size_t raw_len, struct arena *arena, struct summary *s_r)
 {
 	uLongf size = raw_len;
-	struct buf raw;
-	char *room;
-	bool ok = false;
+	char *room = arena_alloc(arena, raw_len + 1);
 
-	buf_init(&raw, raw_len);
-	room = buf_reserve(&raw, raw_len);
-	if (room != NULL && uncompress((Bytef *)room, &size, (const Bytef *)packed.ptr, (uLong)packed.len) == Z_OK &&
-	    size == raw_len)
-		ok = get_summary(str_of(room, raw_len), arena, s_r);
-	buf_release(&raw);
-	return ok;
+	return uncompress((Bytef *)room, &size, (const Bytef *)packed.ptr, (uLong)packed.len) == Z_OK &&
+	       size == raw_len && get_summary(str_of(room, raw_len), arena, s_r);
 }
 
 bool summary_decode(struct str bytes, struct arena *arena, struct summary *s_r)

@@ -18,7 +18,7 @@ struct summary {
 /* message: stored form. Appends the encoded summary to out. */
 void summary_make(struct str message, struct buf *out);
 void summary_encode(const struct summary *s, struct buf *out);
-/* False if absent or damaged. */
+/* False if absent or damaged. The strings point into the bytes, or into the arena. */
 bool summary_decode(struct str bytes, struct arena *arena, struct summary *s_r) WARN_UNUSED;
 /* Decoded form from the message itself. */
 void summary_parse(struct str message, struct arena *arena, struct summary *s_r);

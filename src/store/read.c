@@ -155,29 +155,25 @@ struct gathering {
 	struct call *c;
 	struct mailbox *m;
 	struct store_meta *out;
-	size_t bytes, cap;
+	size_t cap;
 	unsigned work;
-	bool summaries;
+	size_t filled; /* so many have their summaries, */
+	size_t bytes;  /* of so many bytes */
 };
 
-static int gather(struct gathering *g, uint32_t uid, const struct static_entry *e, struct err *err)
+static void gather(struct gathering *g, uint32_t uid, const struct static_entry *e)
 {
 	struct arena *arena = &g->c->req->arena;
-	struct message_meta meta = message_meta_of(uid, e);
 
-	if (g->summaries && summary_get(g->c->svc, g->c->account->id, e->message, arena, &meta.summary, err) < 0)
-		return -1;
-	g->bytes += meta.summary.len + 64;
 	if (g->out->messages.n == g->cap)
-		g->out->messages.v = vec_grow_arena_(arena, g->out->messages.v, sizeof(meta), &g->cap,
+		g->out->messages.v = vec_grow_arena_(arena, g->out->messages.v, sizeof(struct message_meta), &g->cap,
 						     g->out->messages.n, g->out->messages.n + 1);
-	g->out->messages.v[g->out->messages.n++] = meta;
-	return 0;
+	g->out->messages.v[g->out->messages.n++] = message_meta_of(uid, e);
 }
 
 static bool gather_full(const struct gathering *g)
 {
-	return g->out->messages.n >= META_MAX || g->bytes >= META_BYTES_MAX || g->work >= META_WORK_MAX;
+	return g->out->messages.n >= META_MAX || g->work >= META_WORK_MAX;
 }
 
 static int gather_expunged_one(struct gathering *g, uint32_t uid, struct err *err)
@@ -188,7 +184,9 @@ static int gather_expunged_one(struct gathering *g, uint32_t uid, struct err *er
 	g->work++;
 	rc = expunged_get(g->c->svc, g->c->account->id, g->m->id, uid, &g->c->req->arena, &x, err);
 
-	return rc > 0 ? gather(g, uid, &x.entry, err) : rc;
+	if (rc > 0)
+		gather(g, uid, &x.entry);
+	return rc < 0 ? -1 : 0;
 }
 
 /* Messages first..last that are there; expunged ones only where few UIDs are named, as a view names what it shows. */
@@ -211,18 +209,102 @@ static int gather_range(struct gathering *g, const struct uid_range *range, stru
 				return -1;
 		if (rc == 0 || gather_full(g))
 			break;
-		if (chunk_load_fixed(a, g->m, c, err) < 0 || gather(g, uid, &c->fixed[chunk_slot(uid)], err) < 0)
+		if (chunk_load_fixed(a, g->m, c, err) < 0)
 			return -1;
+		gather(g, uid, &c->fixed[chunk_slot(uid)]);
 		at = uid + 1;
 	}
+	return 0;
+}
+
+/* Messages that came one after the other have their summaries side by side, and a step there costs a tenth of a search:
+ * so many at least, and no gap wider than that. */
+#define WALK_MIN 4
+#define WALK_GAP 16
+
+static bool summaries_full(const struct gathering *g)
+{
+	return g->bytes >= META_BYTES_MAX;
+}
+
+/* Behind the last message, from `at` on, whose summary such a walk would come to. */
+static size_t walk_end(const struct store_meta *out, size_t at)
+{
+	const struct message_meta *m = out->messages.v;
+
+	for (at++; at < out->messages.n; at++)
+		if (m[at].message <= m[at - 1].message || m[at].message - m[at - 1].message > WALK_GAP)
+			break;
+	return at;
+}
+
+struct summary_walk {
+	struct gathering *g;
+	size_t end;
+};
+
+static int take_summary(void *ctx, struct str key, struct str value)
+{
+	struct summary_walk *w = ctx;
+	struct gathering *g = w->g;
+	struct message_meta *m = g->out->messages.v;
+	struct str summary;
+	uint64_t id;
+
+	if (!key_read_u64(key, 'M', &id))
+		return 0;
+	while (g->filled < w->end && m[g->filled].message < id)
+		g->filled++; /* it has none */
+	if (g->filled < w->end && m[g->filled].message == id) {
+		if (bytes_decode(value, &summary))
+			m[g->filled].summary = arena_str(&g->c->req->arena, summary);
+		g->bytes += m[g->filled++].summary.len;
+	}
+	return g->filled == w->end || summaries_full(g);
+}
+
+/* False: something there cannot be read; what has been filled is whole. */
+static bool walk_summaries(struct gathering *g, size_t end)
+{
+	struct summary_walk w = {g, end};
+	const struct message_meta *m = g->out->messages.v;
+	struct arena *arena = &g->c->req->arena;
+	uint64_t account = g->c->account->id;
+
+	if (store_engine_range(g->c->svc->engine, key_u64(arena, account, 'M', m[g->filled].message),
+			       key_u64(arena, account, 'M', m[end - 1].message + 1), false, take_summary, &w, NULL) < 0)
+		return false;
+	if (!summaries_full(g))
+		g->filled = end;
+	return true;
+}
+
+/* What there is no room for is not told at all: it is asked for again. */
+static int fill_summaries(struct gathering *g, struct err *err)
+{
+	struct store_meta *out = g->out;
+
+	while (g->filled < out->messages.n && !summaries_full(g)) {
+		size_t end = walk_end(out, g->filled);
+		struct message_meta *m = out->messages.v;
+
+		if (end - g->filled >= WALK_MIN && walk_summaries(g, end))
+			continue;
+		for (; g->filled < end && !summaries_full(g); g->filled++) {
+			if (summary_get(g->c->svc, g->c->account->id, m[g->filled].message, &g->c->req->arena,
+					&m[g->filled].summary, err) < 0)
+				return -1;
+			g->bytes += m[g->filled].summary.len;
+		}
+	}
+	out->messages.n = g->filled;
 	return 0;
 }
 
 void call_meta(struct call *c)
 {
 	const struct store_meta_get *msg = c->req->msg;
-	struct gathering g = {
-		.c = c, .out = ARENA_NEW(&c->req->arena, struct store_meta), .summaries = msg->want_summary != 0};
+	struct gathering g = {.c = c, .out = ARENA_NEW(&c->req->arena, struct store_meta)};
 	struct err err = ERR_NONE;
 
 	g.m = account_mailbox(c->account, msg->mailbox);
@@ -236,6 +318,10 @@ void call_meta(struct call *c)
 			refuse(c->req, &err);
 			return;
 		}
+	if (msg->want_summary && fill_summaries(&g, &err) < 0) {
+		refuse(c->req, &err);
+		return;
+	}
 	answer_when_durable(c->svc, c->account->id, c->req, g.out, -1);
 }
 

@@ -341,7 +341,7 @@ static void summary_of(struct str message, struct arena *arena, struct summary *
 	buf_init(&bytes, 1 << 24);
 	buf_init(&again, 1 << 24);
 	summary_make(message, &bytes);
-	assert_true(summary_decode(buf_str(&bytes), arena, s_r));
+	assert_true(summary_decode(arena_str(arena, buf_str(&bytes)), arena, s_r));
 	summary_encode(s_r, &again);
 	assert_int_equal(bytes.len, again.len);
 	assert_memory_equal(bytes.ptr, again.ptr, bytes.len);

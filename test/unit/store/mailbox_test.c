@@ -494,6 +494,69 @@ static void summaries_are_kept(void **state)
 	rpc_reply_release(&hold);
 }
 
+/* What the summary of a message is; message ids tell them apart. Some are long, some messages have none. */
+static struct str summary_for(uint32_t uid, uint64_t message, struct buf *out)
+{
+	buf_clear(out);
+	if (uid % 7 == 3)
+		return STR_NULL;
+	buf_addf(out, "summary of %llu", (unsigned long long)message);
+	for (unsigned i = 0; uid > 10 && i < 30000; i++)
+		buf_addz(out, " and more");
+	return buf_str(out);
+}
+
+/* Asks for all from `first` on; how many came, each with its summary. */
+static uint32_t check_summaries(struct store_box *b, uint32_t inbox, uint32_t first, bool put)
+{
+	struct uid_range all = {first, 100};
+	struct store_meta_get get = {
+		.session = 1, .account = 7, .mailbox = inbox, .uids = {&all, 1}, .want_summary = 1};
+	struct store_meta meta;
+	struct rpc_reply hold;
+	struct buf text;
+	uint32_t n;
+
+	buf_init(&text, 1 << 20);
+	CALL(b, STORE_META, &get, &meta, &hold);
+	for (size_t i = 0; i < meta.messages.n; i++) {
+		const struct message_meta *m = &meta.messages.v[i];
+		struct found_summary found = {m->message, summary_for(m->uid, m->message, &text)};
+		struct store_summary_put msg = {1, 7, {&found, 1}};
+
+		assert_int_equal(m->uid, first + i);
+		if (put)
+			assert_int_equal(rpc_send(store_client_channel(b->client), &STORE_SUMMARY_PUT, &msg), 0);
+		else
+			assert_true(str_eq(m->summary, found.summary));
+	}
+	n = (uint32_t)meta.messages.n;
+	rpc_reply_release(&hold);
+	buf_release(&text);
+	return n;
+}
+
+static void summaries_come_with_their_messages_as_many_as_fit(void **state)
+{
+	struct store_box *b = *state;
+	uint32_t inbox = box_mailbox(b, 1, 7, "INBOX"), sent = box_mailbox(b, 1, 7, "Sent"), uid = 1, calls = 0;
+
+	/* Ids side by side, then a wide gap, then every second one. */
+	for (unsigned i = 0; i < 30; i++) {
+		for (unsigned other = 0; other < (i == 8 ? 40 : i > 20 ? 1 : 0); other++)
+			box_append(b, 1, 7, sent, "x\n", 0, NULL);
+		box_append(b, 1, 7, inbox, "x\n", 0, NULL);
+	}
+	assert_int_equal(check_summaries(b, inbox, 1, true), 30);
+	for (; uid <= 30; calls++) {
+		uint32_t n = check_summaries(b, inbox, uid, false);
+
+		assert_true(n > 0);
+		uid += n;
+	}
+	assert_true(calls > 1);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -518,6 +581,7 @@ int main(void)
 		T(large_bodies_come_as_blobs),
 		T(a_blob_that_is_never_finished_does_no_harm_at_the_end),
 		T(summaries_are_kept),
+		T(summaries_come_with_their_messages_as_many_as_fit),
 	};
 	int failed;
 
