@@ -200,6 +200,13 @@ static int check_file(int dirfd, bool values, struct err *why, struct err *err)
 	return rc;
 }
 
+bool index_damaged(int dirfd, struct err *why)
+{
+	struct err err = ERR_NONE;
+
+	return check_file(dirfd, false, why, &err) == 0;
+}
+
 static int set_aside(struct index *ix, int dirfd, const char *why, struct err *err)
 {
 	log_error("the index is damaged (%s): it is set aside as %s, a new one is made from the files and the journal",

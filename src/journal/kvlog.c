@@ -17,6 +17,7 @@
 #define JOURNAL_LIMIT ((uint64_t)256 << 20)
 #define IDLE_MS	      3000
 #define RETRY_MS      1000
+#define CHECK_EVERY   30		/* tries: whether the index is damaged, which takes a read of all of it */
 #define PROBE_BYTES   ((off_t)16 << 20) /* what a recovery needs at most, by far */
 #define SCRATCH_MAX   ((size_t)16 << 20)
 
@@ -202,17 +203,27 @@ static int write_frozen(struct kvlog *k, struct err *err)
 	return 0;
 }
 
+/* Pages that were damaged while they were in use are found by no try to write to them again, but by the next start.
+ * What they hold is in the journal or is made again from the files. */
+static void end_if_damaged(struct kvlog *k, unsigned tries, const struct err *err)
+{
+	struct err why = ERR_NONE;
+
+	if (tries % CHECK_EVERY == 1 && err->kind != ERR_FULL && index_damaged(k->o.dirfd, &why))
+		storage_failed("the index is damaged (%s)", why.text);
+}
+
 /* Under the lock; gives it up while it writes. Nothing is lost by failing: the journal keeps its segments. */
 static void serve_todo(struct kvlog *k)
 {
-	struct err err = ERR_NONE;
-	bool told = false;
-
-	for (;;) {
+	for (unsigned tries = 0;; tries++) {
+		struct err err = ERR_NONE;
 		int rc;
 
 		pthread_mutex_unlock(&k->lock);
 		rc = write_frozen(k, &err);
+		if (rc < 0)
+			end_if_damaged(k, tries, &err);
 		pthread_mutex_lock(&k->lock);
 		if (rc == 0)
 			break;
@@ -220,9 +231,8 @@ static void serve_todo(struct kvlog *k)
 			k->failed = true;
 			break;
 		}
-		if (!told)
+		if (tries == 0)
 			log_error("checkpoint delayed: %s", err.text);
-		told = true;
 		wait_ms(k, RETRY_MS);
 	}
 	k->todo = false;

@@ -6,6 +6,8 @@
 #include "os/io.h"
 #include "testdir.h"
 #include <stdatomic.h>
+#include <sys/wait.h>
+#include <sysexits.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -144,6 +146,56 @@ static void check_all(struct fixture *f)
 			assert_int_equal(strtoul(value.ptr, NULL, 10), model[i]);
 	}
 	arena_release(&a);
+}
+
+/* Every page behind the two of its beginning is of no kind that there is. */
+static void garble_index(int dir)
+{
+	int fd = openat(dir, "index.mdb", O_RDWR);
+	const uint8_t none[2] = {0};
+	struct stat st;
+
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	for (off_t page = 2; page * 4096 < st.st_size; page++)
+		assert_int_equal(pwrite(fd, none, sizeof(none), page * 4096 + 10), sizeof(none));
+	close(fd);
+}
+
+static void use_a_garbled_index(int dir)
+{
+	struct fixture f = {.dir = dir};
+	unsigned done = 0, points = 0;
+
+	testloop_init(&f.loop);
+	buf_init(&f.extras, 1 << 20);
+	open_log(&f);
+	put(&f, 1, 1, &done);
+	kvlog_checkpoint(f.k, testloop_count, &points);
+	testloop_until(&f.loop, &points, 1);
+	garble_index(f.dir);
+	put(&f, 2, 2, &done);
+	kvlog_checkpoint(f.k, testloop_count, &points);
+	testloop_until(&f.loop, &points, 2);
+}
+
+/* The next start sets it aside; this process could try for ever, and let who needs a checkpoint wait as long. */
+static void an_index_damaged_while_in_use_ends_the_process(void **state)
+{
+	char path[64];
+	int dir = testdir_make(path), status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (pid == 0) {
+		alarm(120);
+		use_a_garbled_index(dir);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(dir);
+	testdir_remove(path);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EX_IOERR);
 }
 
 static void reads_merge_overlays_and_index_through_checkpoints_and_restarts(void **state)
@@ -337,6 +389,7 @@ int main(void)
 		cmocka_unit_test(the_overlay_keeps_order_and_counts_its_bytes),
 		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup,
 						teardown),
+		cmocka_unit_test(an_index_damaged_while_in_use_ends_the_process),
 		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(quiet_leads_to_a_checkpoint_by_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_checkpoint_begins_within_a_commit, setup, teardown),
