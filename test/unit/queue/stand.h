@@ -106,7 +106,7 @@ static inline int call(struct rpc_channel *c, struct fixture *f, const struct rp
 
 	rpc_reply_release(&f->hold);
 	rpc_reply_init(&f->hold);
-	return rpc_call(c, what, request, reply_r, &f->hold, false, 10000, &err) < 0 ? -(int)err.kind : 0;
+	return rpc_call(c, what, request, reply_r, &f->hold, false, 90000, &err) < 0 ? -(int)err.kind : 0;
 }
 
 static struct queue_rcpt two_rcpts[2] = {
