@@ -53,12 +53,16 @@ USES_proc := $(ROW1) $(MIDDLE) proc
 USES_cmd := $(ROW1) $(MIDDLE) proc cmd
 
 .PHONY: all unit clean
-all: $(B)/postrider
+all: $(B)/postrider $(B)/postrider-client
 
 libs_for = $(foreach m,$(USES_$(1)),$(call lib_of,$(m)))
 
 $(B)/postrider: $(B)/obj/src/main.o $(call libs_for,cmd)
 	$(CC) $(LDALL) $(CFLAGS) -o $@ $(B)/obj/src/main.o -Wl,--start-group $(call libs_for,cmd) -Wl,--end-group $(LIBS)
+
+# The same commands, by name and alone: linked with what they use, which is the C library and little else.
+$(B)/postrider-client: $(B)/obj/src/main_client.o $(call libs_for,cmd)
+	$(CC) $(LDALL) $(CFLAGS) -o $@ $(B)/obj/src/main_client.o -Wl,--start-group $(call libs_for,cmd) -Wl,--end-group $(LIBS)
 
 define LIB_RULE
 $(call lib_of,$(1)): $(call objs_of,$(1))
@@ -119,7 +123,7 @@ check:
 
 check-build:
 	$(SUB_WERROR) B=$(B)
-	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
+	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider $(B)-asan/postrider-client unit-build
 	$(SUB_WERROR) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(foreach m,$(TSAN_MODULES),unit-build-$(m))
 	$(SUB_WERROR) fuzz-build
 
@@ -180,7 +184,7 @@ man: $(B)/postrider
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-install: $(B)/postrider
+install: $(B)/postrider $(B)/postrider-client
 	install -D -m 0755 $(B)/postrider $(DESTDIR)$(PREFIX)/sbin/postrider
 	for n in sendmail mailq newaliases postmap postalias postqueue postsuper postcat qshape; do ln -sf postrider $(DESTDIR)$(PREFIX)/sbin/$$n; done
 	for f in man/*.[1-8]; do install -D -m 0644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}"; done

@@ -10,5 +10,5 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "--process") == 0)
 		_exit(proc_main(argv[2]));
-	return cmd_main(argc, argv);
+	return cmd_main(&cmd_all, argc, argv);
 }

@@ -144,7 +144,7 @@ struct str str_trim(struct str s)
 	return s;
 }
 
-static bool is_one_of(char c, const char *set)
+bool char_is_one_of(char c, const char *set)
 {
 	return c != '\0' && strchr(set, c) != NULL;
 }
@@ -153,9 +153,9 @@ bool str_token(struct str *rest, const char *separators, struct str *token_r)
 {
 	size_t end = 0;
 
-	while (rest->len && is_one_of(rest->ptr[0], separators))
+	while (rest->len && char_is_one_of(rest->ptr[0], separators))
 		*rest = str_skip(*rest, 1);
-	while (end < rest->len && !is_one_of(rest->ptr[end], separators))
+	while (end < rest->len && !char_is_one_of(rest->ptr[end], separators))
 		end++;
 	*token_r = str_sub(*rest, 0, end);
 	*rest = str_skip(*rest, end);

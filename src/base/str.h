@@ -43,6 +43,9 @@ struct str str_sub(struct str s, size_t from, size_t len);
 struct str str_skip(struct str s, size_t n); /* without the first n bytes (clipped) */
 struct str str_trim(struct str s);	     /* without SP, HTAB, CR, LF at both ends */
 
+/* Whether the byte is one of the text's. NUL is not: strchr() would find the text's end. */
+bool char_is_one_of(char c, const char *set);
+
 /* Takes the next piece up to any byte of `separators` off the front of *rest. Returns false when *rest
  * is exhausted. Consecutive separators are skipped: there are no empty pieces. */
 bool str_token(struct str *rest, const char *separators, struct str *token_r);

@@ -66,7 +66,7 @@ static struct str value_of(struct str line, bool patterns)
 	rest = str_trim(rest);
 	if (patterns)
 		for (ptrdiff_t i = 0, end = str_chr(rest, ':'); i < end || end < 0; i++)
-			if (end < 0 || (!ascii_alnum(rest.ptr[i]) && !strchr("-_.", rest.ptr[i])))
+			if (end < 0 || (!ascii_alnum(rest.ptr[i]) && !char_is_one_of(rest.ptr[i], "-_.")))
 				return STR("");
 	return rest;
 }
@@ -80,7 +80,7 @@ static void look_through(struct looking *l, const char *path, struct str text, b
 		char *where;
 
 		more = str_split(text, '\n', &line, &text);
-		if (line.len == 0 || strchr("# \t\r", line.ptr[0]))
+		if (line.len == 0 || char_is_one_of(line.ptr[0], "# \t\r"))
 			continue;
 		where = mem_printf("%s, line %u", path, number);
 		l->where = where;

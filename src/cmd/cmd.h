@@ -1,7 +1,7 @@
 /* cmd - what every command of `postrider NOUN VERB` is given, and how commands are found.
  *
  * A command is one function `int cmd_NAME(struct cmd *c)` in its own file, entered in the table of
- * cmd/cmd.c. It returns a sysexits status (EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER, EX_UNAVAILABLE, ...) after it has
+ * cmd/table.c. It returns a sysexits status (EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER, EX_UNAVAILABLE, ...) after it has
  * printed its result to stdout or, by cmd_error(), one sentence to stderr that says what to do. */
 #ifndef CMD_CMD_H
 #define CMD_CMD_H
@@ -25,8 +25,22 @@ struct cmd_entry {
 	const char *usage;
 	const char *help;
 };
-extern const struct cmd_entry cmd_table[];
-extern const size_t cmd_count;
+/* A program that is known by a name of its own, as that it was called by or as the first argument. */
+struct cmd_name {
+	const char *name;
+	int (*run)(const char *name, const char *dir, int argc, char **argv);
+};
+/* What one executable can do. */
+struct cmd_set {
+	const struct cmd_entry *noun;
+	size_t nouns;
+	const struct cmd_name *name;
+	size_t names;
+	/* "-client": whatever else is asked does the program whose name is without it, beside this one. NULL: there is
+	 * no more. */
+	const char *rest_without;
+};
+extern const struct cmd_set cmd_all; /* cmd/table.c */
 
 /* One sentence to stderr, "postrider: " in front; returns `sysexit`. */
 int cmd_error(int sysexit, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -36,7 +50,10 @@ int cmd_usage(const struct cmd *c);
 int cmd_status_of(const struct err *err);
 
 /* Finds, runs, returns the exit status. For main(). */
-int cmd_main(int argc, char **argv);
+int cmd_main(const struct cmd_set *set, int argc, char **argv);
+
+/* One command for another: argv[0] is its noun or name, behind which flags are not looked for. */
+int cmd_do(const char *dir, int argc, char **argv);
 
 int cmd_init(struct cmd *c);
 int cmd_user(struct cmd *c);

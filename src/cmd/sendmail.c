@@ -5,7 +5,6 @@
 #include "cmd/sendmail.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "cmd/map.h"
 #include "cmd/queue.h"
 #include "cmd/submission.h"
 #include "config/instance.h"
@@ -439,7 +438,7 @@ static int newaliases(const struct options *o)
 	char name[] = "newaliases", *argv[] = {name, NULL};
 
 	setenv("MAIL_CONFIG", o->s.dir, 1);
-	return postmap_main(1, argv);
+	return cmd_do(o->s.dir, 1, argv);
 }
 
 static int run(struct options *o, int count, char **rest)

@@ -1,20 +1,15 @@
 /* What sendmail(1) hands on: mailq, sendmail -bd. */
 #include "base/mem.h"
+#include "cmd/cmd.h"
 #include "cmd/sendmail.h"
 
 int sendmail_queue(const char *dir, const char *verb)
 {
-	char *argv[] = {mem_strdup(verb), NULL};
-	struct cmd c = {.dir = dir, .argc = 1, .argv = argv, .name = "queue"};
-	int status;
+	char *argv[] = {mem_strdup("queue"), mem_strdup(verb), NULL};
+	bool start = strcmp(verb, "start") == 0;
+	int status = cmd_do(dir, start ? 1 : 2, start ? argv + 1 : argv);
 
-	if (strcmp(verb, "start") == 0) {
-		c.argc = 0;
-		c.name = verb;
-		status = cmd_start(&c);
-	} else {
-		status = cmd_queue(&c);
-	}
 	free(argv[0]);
+	free(argv[1]);
 	return status;
 }

@@ -9,7 +9,7 @@
 static bool name_is_valid(struct str name)
 {
 	for (size_t i = 0; i < name.len; i++)
-		if (!ascii_alnum(name.ptr[i]) && strchr("_-.+", name.ptr[i]) == NULL)
+		if (!ascii_alnum(name.ptr[i]) && !char_is_one_of(name.ptr[i], "_-.+"))
 			return false;
 	return name.len > 0 && name.len <= 255;
 }

@@ -80,7 +80,7 @@ static int service_type(struct cf_parser *p, struct str word, enum service_type 
 
 static int flag(struct cf_parser *p, struct str word, char *flag_r)
 {
-	if (word.len != 1 || strchr("yn-", word.ptr[0]) == NULL)
+	if (word.len != 1 || !char_is_one_of(word.ptr[0], "yn-"))
 		return cf_fail(p, "y, n or - expected", word);
 	*flag_r = word.ptr[0];
 	return 0;

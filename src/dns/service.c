@@ -239,7 +239,7 @@ static bool is_hostname(struct str name)
 	bool letter = false;
 
 	for (size_t i = 0; i < name.len; i++) {
-		if (!ascii_alnum(name.ptr[i]) && !strchr("-_.", name.ptr[i]))
+		if (!ascii_alnum(name.ptr[i]) && !char_is_one_of(name.ptr[i], "-_."))
 			return false;
 		letter |= ascii_alpha(name.ptr[i]);
 	}

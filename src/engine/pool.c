@@ -17,25 +17,16 @@
 #define IDLE_EXIT_MS 10000
 #define STACK_SIZE   (512u << 10)
 
-struct pool_thread {
-	struct engine *engine;
-	bool first;	 /* the one inside engine_run() */
-	bool ready_turn; /* fairness between the line and the sockets */
-	unsigned nested[BLOCK_KINDS];
-};
-
-static __thread struct pool_thread *self;
-
 static void pool_loop(struct pool_thread *t);
 
 static void *pool_thread_main(void *arg)
 {
-	struct pool_thread t = {.engine = arg};
+	struct pool_thread t = {.engine = arg, .another = engine_pool_start_another};
 	struct engine *e = t.engine;
 
-	self = &t;
+	engine_thread = &t;
 	pool_loop(&t);
-	self = NULL;
+	engine_thread = NULL;
 	buffers_thread_end();
 	pthread_mutex_lock(&e->pool_lock);
 	if (--e->threads == 0)
@@ -80,79 +71,6 @@ void engine_pool_kick(struct engine *e)
 
 	if (write(e->kick, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		log_error("eventfd: %m");
-}
-
-/* ---- waits ---- */
-
-static unsigned kind_share(const struct engine *e, enum block_kind kind)
-{
-	unsigned share = e->limits.threads / (kind == BLOCK_LOGIN ? 4 : 2);
-
-	return share > 0 ? share : 1;
-}
-
-static void blocked_enter(struct pool_thread *t, enum block_kind kind)
-{
-	t->nested[kind]++;
-	t->engine->blocked++;
-	engine_pool_start_another(t->engine);
-}
-
-/* may_wait_for_ever: begin; otherwise at most a quarter of the threads wait for a share. */
-static bool block_begin(enum block_kind kind, bool may_wait_for_ever)
-{
-	struct pool_thread *t = self;
-	struct engine *e;
-	bool got = true;
-
-	if (t == NULL)
-		return true;
-	if (t->nested[kind] > 0) {
-		t->nested[kind]++;
-		return true;
-	}
-	e = t->engine;
-	pthread_mutex_lock(&e->kind_lock);
-	if (e->kind_blocked[kind] >= kind_share(e, kind)) {
-		if (!may_wait_for_ever && e->kind_waiting[kind] >= e->limits.threads / 4)
-			got = false;
-		e->kind_waiting[kind]++;
-		while (got && e->kind_blocked[kind] >= kind_share(e, kind))
-			pthread_cond_wait(&e->kind_cond, &e->kind_lock);
-		e->kind_waiting[kind]--;
-	}
-	if (got)
-		e->kind_blocked[kind]++;
-	pthread_mutex_unlock(&e->kind_lock);
-	if (got)
-		blocked_enter(t, kind);
-	return got;
-}
-
-void engine_block_begin(enum block_kind kind)
-{
-	(void)block_begin(kind, true);
-}
-
-bool engine_block_try(enum block_kind kind)
-{
-	return block_begin(kind, false);
-}
-
-void engine_block_end(enum block_kind kind)
-{
-	struct pool_thread *t = self;
-	struct engine *e;
-
-	if (t == NULL || --t->nested[kind] > 0)
-		return;
-	e = t->engine;
-	e->blocked--;
-	pthread_mutex_lock(&e->kind_lock);
-	e->kind_blocked[kind]--;
-	if (e->kind_waiting[kind] > 0)
-		pthread_cond_broadcast(&e->kind_cond);
-	pthread_mutex_unlock(&e->kind_lock);
 }
 
 /* ---- a thread's life ---- */
@@ -240,16 +158,16 @@ static void pool_loop(struct pool_thread *t)
 
 void engine_pool_run(struct engine *e)
 {
-	struct pool_thread t = {.engine = e, .first = true};
+	struct pool_thread t = {.engine = e, .another = engine_pool_start_another, .first = true};
 
 	pthread_mutex_lock(&e->pool_lock);
 	e->threads++;
 	pthread_mutex_unlock(&e->pool_lock);
-	self = &t;
+	engine_thread = &t;
 	e->running = true;
 	pool_loop(&t);
 	e->running = false;
-	self = NULL;
+	engine_thread = NULL;
 	buffers_thread_end();
 	pthread_mutex_lock(&e->pool_lock);
 	e->threads--;

@@ -272,4 +272,14 @@ void buffer_lend(struct buf *b, size_t max);
 void buffer_return(struct buf *b, size_t max);
 void buffers_thread_end(void);
 
+/* A thread of the pool: pool.c, block.c. */
+struct pool_thread {
+	struct engine *engine;
+	void (*another)(struct engine *e); /* engine_pool_start_another() */
+	bool first;			   /* the one inside engine_run() */
+	bool ready_turn;		   /* fairness between the line and the sockets */
+	unsigned nested[BLOCK_KINDS];
+};
+extern __thread struct pool_thread *engine_thread; /* NULL in any other */
+
 #endif

@@ -206,7 +206,7 @@ static int expand_line(struct reader *r, struct names *n, struct str line, struc
 static bool charset_is_good(struct str name)
 {
 	for (size_t i = 0; i < name.len; i++)
-		if (!ascii_alnum(name.ptr[i]) && (name.ptr[i] == '\0' || strchr("-_.:+", name.ptr[i]) == NULL))
+		if (!ascii_alnum(name.ptr[i]) && !char_is_one_of(name.ptr[i], "-_.:+"))
 			return false;
 	return name.len > 0 && name.len <= 40 && !str_istarts(name, STR("utf-16")) &&
 	       !str_istarts(name, STR("utf-32")) && !str_istarts(name, STR("utf-7"));

@@ -1,7 +1,6 @@
-/* Domain names: what is one, and the key by which two of them are compared (RFC 5890 2.3.2.4: as A-labels). */
+/* Domain names: what is one. */
 #include "base/utf8.h"
 #include "msg/address.h"
-#include <idn2.h>
 
 #define DOMAIN_MAX 255 /* RFC 5321 4.5.3.1.2 */
 #define LABEL_MAX  63  /* RFC 1035 2.3.4 */
@@ -46,51 +45,4 @@ bool domain_is_valid(struct str domain)
 			break;
 	}
 	return !numeric; /* 1.2.3.4 is an address that lost its brackets */
-}
-
-static struct str domain_lower(struct str domain, struct arena *arena)
-{
-	struct str lower = arena_str(arena, domain);
-	char *p = (char *)lower.ptr;
-
-	for (size_t i = 0; i < lower.len; i++)
-		p[i] = ascii_lower(p[i]);
-	return lower;
-}
-
-bool domain_normalize(struct str domain, struct arena *arena, struct str *key_r)
-{
-	char *ascii = NULL;
-	bool ok;
-
-	*key_r = STR_NULL;
-	if (str_ends(domain, STR(".")))
-		domain.len--;
-	if (!domain_is_valid(domain))
-		return false;
-	if (str_is_ascii(domain)) {
-		*key_r = domain_lower(domain, arena);
-		return true;
-	}
-	if (idn2_to_ascii_8z(arena_strz(arena, domain), &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
-		return false;
-	*key_r = domain_lower(str_from(ascii), arena);
-	ok = domain_is_valid(*key_r) && str_is_ascii(*key_r);
-	idn2_free(ascii);
-	return ok;
-}
-
-struct str domain_unicode(struct str domain, struct arena *arena)
-{
-	char *unicode = NULL;
-	struct str result = domain;
-
-	if (str_ifind(domain, STR("xn--")) < 0 || !domain_is_valid(domain))
-		return domain;
-	if (idn2_to_unicode_8z8z(arena_strz(arena, domain), &unicode, 0) == IDN2_OK) {
-		if (domain_is_valid(str_from(unicode)))
-			result = arena_str(arena, str_from(unicode));
-		idn2_free(unicode);
-	}
-	return result;
 }

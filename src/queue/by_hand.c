@@ -38,8 +38,19 @@ struct acting {
 
 /* ---- one message ---------------------------------------------------------------------------------------- */
 
+/* Those of all messages of a step, in the order of the ids. */
+struct part_seen {
+	struct str key, value;
+};
+struct parts_seen {
+	struct part_seen *v;
+	size_t n, cap;
+};
+
 struct by_hand {
 	struct change *c;
+	const struct parts_seen *parts; /* NULL: each message's are read when it is its turn */
+	size_t at;
 	enum queue_action action;
 	struct str destination;
 	uint64_t now;
@@ -85,7 +96,6 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 	struct part_id id;
 	struct queue_part p, before;
 
-	key = arena_str(&c->arena, key);
 	if (!part_key_parse(key, &id))
 		return 0;
 	h->bytes += value.len;
@@ -96,7 +106,7 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 	} else if (id.part >= PART_TOLD) {
 		return 0;
 	}
-	if (part_decode(arena_str(&c->arena, value), &c->arena, &p, h->err) < 0)
+	if (part_decode(value, &c->arena, &p, h->err) < 0)
 		return h->action == QUEUE_DELETE ? 0 : -1;
 	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
 		return 0;
@@ -134,22 +144,41 @@ static bool mark_expired(struct by_hand *h, struct queued *m)
 	return !was;
 }
 
+/* All parts of a message: as they were read for the whole step, or now. */
+static int parts_by_hand(struct by_hand *h, struct str id)
+{
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
+	struct part_id p;
+	struct str from, to;
+	int rc = 0;
+
+	if (!h->parts) {
+		part_range(id, first, end, &from, &to);
+		return kvlog_range(h->c->q->k, from, to, false, part_by_hand, h, h->err);
+	}
+	for (; rc == 0 && h->at < h->parts->n; h->at++) {
+		const struct part_seen *seen = &h->parts->v[h->at];
+		int order = part_key_parse(seen->key, &p) ? str_cmp(p.id, id) : -1;
+
+		if (order > 0)
+			break;
+		rc = order == 0 ? part_by_hand(h, seen->key, seen->value) : 0;
+	}
+	return rc;
+}
+
 /* Adds one message to the change. One that cannot be read is left as it is, and said. Whether there is something to
  * change. */
 static bool message_by_hand(struct by_hand *h, struct queued *m)
 {
 	struct change *c = h->c;
-	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX];
 	size_t before = c->ops.n;
-	struct str from, to;
 
 	h->hold_until = m->m.hold_until;
 	h->early = false;
-	part_range(m->m.id, first, end, &from, &to);
 	if (h->action == QUEUE_EXPIRE)
 		return mark_expired(h, m);
-	if (kvlog_range(c->q->k, from, to, false, part_by_hand, h, h->err) < 0 ||
-	    (h->early && release_early(c, m, h->now, h->err) < 0)) {
+	if (parts_by_hand(h, m->m.id) < 0 || (h->early && release_early(c, m, h->now, h->err) < 0)) {
 		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
 		c->ops.n = before;
 		return false;
@@ -176,6 +205,8 @@ struct batch {
 	struct acting *a;
 	struct arena *arena;
 	VEC(struct queued) messages;
+	struct parts_seen parts;
+	bool has_parts; /* of all messages */
 	size_t seen, bytes;
 };
 
@@ -198,6 +229,30 @@ static int batch_one(void *ctx, struct str key, struct str value)
 	return b->seen == STEP_MESSAGES || b->bytes > STEP_BYTES;
 }
 
+static int batch_part(void *ctx, struct str key, struct str value)
+{
+	struct batch *b = ctx;
+	struct part_seen seen = {arena_str(b->arena, key), arena_str(b->arena, value)};
+
+	vec_push_arena(b->arena, &b->parts, seen);
+	b->bytes += value.len;
+	return b->bytes > STEP_BYTES;
+}
+
+/* The parts of what was walked over, in one walk: they stand together. Where one cannot be read, or they are too many,
+ * each message is looked up by itself. */
+static void batch_parts(struct acting *a, struct batch *b)
+{
+	char first[QUEUE_KEY_MAX], end[QUEUE_KEY_MAX], unused[QUEUE_KEY_MAX];
+	struct str from, to, none;
+
+	if (b->messages.n == 0)
+		return;
+	part_range(b->messages.v[0].m.id, first, unused, &from, &none);
+	part_range(b->messages.v[b->messages.n - 1].m.id, unused, end, &none, &to);
+	b->has_parts = kvlog_range(a->q->k, from, to, false, batch_part, b, NULL) == 0;
+}
+
 static int batch_walk(struct acting *a, struct batch *b)
 {
 	char key[QUEUE_KEY_MAX];
@@ -211,6 +266,8 @@ static int batch_walk(struct acting *a, struct batch *b)
 	}
 	rc = kvlog_range(a->q->k, first, STR("N"), false, batch_one, b, &a->err);
 	a->finished = rc <= 0;
+	if (rc >= 0)
+		batch_parts(a, b);
 	return rc < 0 ? -1 : 0;
 }
 
@@ -282,7 +339,11 @@ static int batch_list(struct acting *a, struct batch *b)
 /* The change of a step, divided where it would be too large for one. */
 static int batch_apply(struct acting *a, const struct batch *b)
 {
-	struct by_hand h = {.action = a->r->action, .destination = a->r->destination, .now = a->now, .err = &a->err};
+	struct by_hand h = {.action = a->r->action,
+			    .parts = b->has_parts ? &b->parts : NULL,
+			    .destination = a->r->destination,
+			    .now = a->now,
+			    .err = &a->err};
 
 	for (size_t i = 0; i < b->messages.n || h.c; i++) {
 		if (i < b->messages.n) {

@@ -235,34 +235,6 @@ void contents_unlink(struct queue_service *q, struct str id)
 		log_warning("cannot remove queue file %s: %s", name, strerror(errno));
 }
 
-/* Removing a file may wait for the disk: the next checkpoint does it, before the journal forgets that the message has
- * ended. Until then every start is told of it again. */
-static void gone_add(struct queue_service *q, struct str id)
-{
-	struct gone_file gone;
-
-	snprintf(gone.name, sizeof(gone.name), "%.*s", STR_ARG(id));
-	pthread_mutex_lock(&q->lock);
-	vec_push(&q->gone, gone);
-	pthread_mutex_unlock(&q->lock);
-}
-
-/* All that ended before now; more may come meanwhile. */
-static void gone_unlink(struct queue_service *q)
-{
-	struct gone_file *v;
-	size_t n;
-
-	pthread_mutex_lock(&q->lock);
-	v = q->gone.v;
-	n = q->gone.n;
-	memset(&q->gone, 0, sizeof(q->gone));
-	pthread_mutex_unlock(&q->lock);
-	for (size_t i = 0; i < n; i++)
-		contents_unlink(q, str_from(v[i].name));
-	free(v);
-}
-
 /* ---- checkpoint (index thread) ------------------------------------------------------------------------ */
 
 /* The next one to write from *at on, with a reference. Only this thread takes any out, so the place holds while more
@@ -306,7 +278,7 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 			return -1;
 		wrote = true;
 	}
-	gone_unlink(q);
+	gone_settle(q->gone);
 	if ((atomic_exchange(&q->unlinked, false) || wrote) && io_syncfs(q->msgs) < 0)
 		storage_failed("cannot sync the queue's files: %s", strerror(errno));
 	return 0;
@@ -407,7 +379,7 @@ void contents_end(struct queue_service *q, struct str id)
 		c->gone = true;
 	pthread_mutex_unlock(&q->lock);
 	if (filed)
-		gone_add(q, id);
+		gone_add(q->gone, id);
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------- */
@@ -607,8 +579,11 @@ static int rebuild_file(struct queue_service *q, const char *name, struct err *e
 
 int contents_rebuild(struct queue_service *q, struct err *err)
 {
-	if (q->rebuild && each_file(q, rebuild_file, err) < 0)
-		return -1;
+	if (q->rebuild) {
+		gone_sweep_now(q->gone);
+		if (each_file(q, rebuild_file, err) < 0)
+			return -1;
+	}
 	kvlog_index_rebuilt(q->k);
 	return 0;
 }
@@ -618,6 +593,6 @@ void contents_free(struct queue_service *q)
 	for (size_t i = 0; i < q->contents.n; i++)
 		contents_unref(q->contents.v[i]);
 	vec_release(&q->contents);
-	vec_release(&q->gone);
+	gone_free(&q->gone);
 	map_free(&q->contents_by_id);
 }

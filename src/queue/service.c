@@ -209,7 +209,8 @@ static int open_storage(struct queue_service *q, struct err *err)
 	q->msgs = io_open(q->o.dirfd, "msgs", O_RDONLY | O_DIRECTORY, 0);
 	if (q->msgs < 0)
 		return err_errno(err, "cannot open the queue's directory");
-	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || kvlog_open(&k, &q->k, err) < 0)
+	if (spool_open(q->o.dirfd, SPOOL_LIMIT, &q->spool, err) < 0 || gone_open(q->gone, err) < 0 ||
+	    kvlog_open(&k, &q->k, err) < 0)
 		return -1;
 	if (taken_load(q, err) < 0)
 		return -1;
@@ -232,6 +233,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->contents_by_id = map_new();
 	q->unread = map_new();
 	q->blobs = map_new();
+	q->gone = gone_new(q);
 	q->taken = map_new();
 	q->pool = pool_new(BLOB_THREADS);
 	q->service = (struct rpc_service){.name = "queue",

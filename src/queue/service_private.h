@@ -30,6 +30,7 @@ struct queued {
 
 struct spread;
 struct schedule;
+struct gone;
 
 /* The bytes of a message that are not in a file yet. */
 struct contents {
@@ -42,10 +43,6 @@ struct contents {
 	bool gone;  /* the message has ended */
 	bool filed; /* the file is written, not yet known to be synced */
 	unsigned refs;
-};
-
-struct gone_file {
-	char name[QUEUE_ID_MAX];
 };
 
 struct waiting_claim { /* a long poll */
@@ -115,12 +112,12 @@ struct queue_service {
 	struct queue_room room; /* free space as last asked for, less what was admitted since */
 	VEC(struct acting *) acting;
 	struct tidy *tidy; /* NULL: done */
+	struct gone *gone;
 
 	atomic_bool unlinked; /* files were removed since the last sync */
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
 	struct map *contents_by_id;	 /* the latest of each id */
-	VEC(struct gone_file) gone;	 /* files of messages that have ended */
 };
 
 /* message.c: keys and values */
@@ -246,6 +243,21 @@ int taken_load(struct queue_service *q, struct err *err) WARN_UNUSED;
 /* A key found after a start: of no use any more when its sender heard and its message has ended. */
 void taken_found(struct queue_service *q, struct str key, struct str value);
 void taken_free_all(struct queue_service *q);
+
+/* gone.c: files of messages that have ended */
+struct gone *gone_new(struct queue_service *q);
+void gone_free(struct gone **g);
+/* What a process of before has left to do. */
+int gone_open(struct gone *g, struct err *err) WARN_UNUSED;
+/* The end of the message that has this file is durable. */
+void gone_add(struct gone *g, struct str id);
+/* A checkpoint, on its thread: from its sync on the journal need not tell of them any more. */
+void gone_settle(struct gone *g);
+/* The loop: goes on with removing, until all are. */
+void gone_sweep(void *g);
+bool gone_is_swept(const struct gone *g);
+/* All at once, before the files are taken for what is in the queue. */
+void gone_sweep_now(struct gone *g);
 
 /* tidy.c: after a start, while others are served: what a crash left behind is looked for. */
 void tidy_begin(struct queue_service *q);

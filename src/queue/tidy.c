@@ -77,7 +77,8 @@ static void step(void *ctx)
 	struct queue_service *q = ctx;
 	struct tidy *t = q->tidy;
 
-	if (t->files ? files_step(q, t) : keys_step(q, t))
+	/* What is known to be gone need not be found. */
+	if (!gone_is_swept(q->gone) || (t->files ? files_step(q, t) : keys_step(q, t)))
 		rpc_server_after(q->server, STEP_MS, step, q);
 	else
 		tidy_free(q);
@@ -93,6 +94,7 @@ void tidy_begin(struct queue_service *q)
 	if (!t->files)
 		log_warning("cannot read the queue's files: %m");
 	q->tidy = t;
+	gone_sweep(q->gone);
 	rpc_server_after(q->server, 0, step, q);
 }
 

@@ -134,7 +134,7 @@ static bool take_code(struct str *text, struct str *code_r)
 	if (!str_split(*text, ' ', &head, &rest) || !str_split(head, '.', &class, &more) ||
 	    !str_split(more, '.', &subject, &detail))
 		return false;
-	if (class.len != 1 || !strchr("245", class.ptr[0]) || !str_to_u32(subject, &n) || !str_to_u32(detail, &n))
+	if (class.len != 1 || !char_is_one_of(class.ptr[0], "245") || !str_to_u32(subject, &n) || !str_to_u32(detail, &n))
 		return false;
 	*code_r = head;
 	*text = str_trim(rest);

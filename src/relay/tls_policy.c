@@ -51,7 +51,7 @@ static int exclude(struct buf *out, struct str list, struct err *err)
 
 	while (str_token(&list, " \t\r\n,:", &item)) {
 		for (size_t i = 0; i < item.len; i++)
-			if (!ascii_alnum(item.ptr[i]) && (item.ptr[i] == '\0' || !strchr("+-_", item.ptr[i])))
+			if (!ascii_alnum(item.ptr[i]) && !char_is_one_of(item.ptr[i], "+-_"))
 				return err_set(err, ERR_PERM, "", "\"%.*s\" is no kind of ciphers to exclude",
 					       STR_ARG(str_sub(item, 0, 60)));
 		buf_addf(out, ":!%.*s", STR_ARG(item));
@@ -123,7 +123,7 @@ static int take_exclude(struct entry *e)
 static int take_servername(struct entry *e)
 {
 	for (size_t i = 0; i < e->value.len; i++)
-		if (!ascii_alnum(e->value.ptr[i]) && (e->value.ptr[i] == '\0' || !strchr("-._", e->value.ptr[i])))
+		if (!ascii_alnum(e->value.ptr[i]) && !char_is_one_of(e->value.ptr[i], "-._"))
 			return faulty(e, "this is no host name");
 	e->p->servername = e->value;
 	return 0;

@@ -15,7 +15,7 @@ static void add_helo(struct buf *out, struct str helo)
 	for (size_t i = 0; i < helo.len; i++) {
 		char ch = helo.ptr[i];
 
-		buf_addc(out, ascii_alnum(ch) || strchr(".-_:[]", ch) != NULL ? ch : '?');
+		buf_addc(out, ascii_alnum(ch) || char_is_one_of(ch, ".-_:[]") ? ch : '?');
 	}
 }
 

@@ -117,7 +117,8 @@ class PostriderRelay:
         """Postfix's own commands, by name."""
         path = os.path.join(self.directory, name)
         if not os.path.exists(path):
-            os.symlink(os.path.abspath(BINARY), path)
+            client = os.path.abspath(BINARY) + "-client"
+            os.symlink(client if os.path.exists(client) else os.path.abspath(BINARY), path)
         return [path, "-c", self.instance.dir, *args]
 
     def multiply(self, domains, each, send):

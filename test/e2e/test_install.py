@@ -124,8 +124,9 @@ def make_install(tmp_path, destination, *variables):
     build = tmp_path / "b"
     build.mkdir(exist_ok=True)
     shutil.copy(BINARY, build / "postrider")
+    shutil.copy(BINARY + "-client" if os.path.exists(BINARY + "-client") else BINARY, build / "postrider-client")
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    done = subprocess.run(["make", "-o", f"{build}/postrider", f"B={build}", f"DESTDIR={destination}", *variables, "install"],
+    done = subprocess.run(["make", "-o", f"{build}/postrider", "-o", f"{build}/postrider-client", f"B={build}", f"DESTDIR={destination}", *variables, "install"],
                           cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -146,8 +147,12 @@ def test_make_install_under_a_destination(tmp_path, variables, prefix):
     assert f"ExecStart={prefix}/sbin/postrider -c /etc/postrider run\n" in unit and "@" not in unit
     listed = sorted(os.path.relpath(os.path.join(base, f), destination) for base, _, files in os.walk(destination) for f in files)
     names = [f"{prefix[1:]}/sbin/{n}" for n in ("sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat", "qshape")]
-    assert set(names) < set(listed) and all(os.readlink(f"{destination}/{n}") == "postrider" for n in names)
-    assert len(listed) == 19, listed
+    assert set(names) < set(listed)
+    for n in names:
+        assert os.readlink(f"{destination}/{n}") == ("postrider" if n.endswith("newaliases") else "postrider-client")
+    client = subprocess.run([f"{destination}{prefix}/sbin/postrider-client", "--version"], capture_output=True, text=True)
+    assert client.stdout == done.stdout
+    assert len(listed) == 20, listed
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

@@ -12,8 +12,11 @@ import time
 
 import pytest
 
+from crashkill import Faults
 from instance import BINARY, Instance, let_through, wait_for
 
+# What is installed by these names; where it was not built, the whole program does the same.
+CLIENT = BINARY + "-client" if os.path.exists(BINARY + "-client") else BINARY
 NAMES = ("sendmail", "mailq", "postqueue", "postsuper", "postcat")
 
 
@@ -24,7 +27,7 @@ class Queue:
         self.mail, self.bin = mail, bin
         bin.mkdir()
         for name in NAMES:
-            (bin / name).symlink_to(BINARY)
+            (bin / name).symlink_to(CLIENT)
         self.relay = mail.pid_of("relay")
         os.kill(self.relay, signal.SIGSTOP)
         # It may have asked for one more: the first there is.
@@ -251,6 +254,22 @@ def test_postqueue(filled):
     assert len(filled.list()) == 4
 
 
+def test_the_small_program_hands_over_what_it_cannot_do(filled):
+    """postrider-client: the queue's commands are its own, all others those of postrider beside it."""
+    if CLIENT == BINARY:
+        pytest.skip("postrider-client was not built")
+    def client(*args):
+        return subprocess.run([CLIENT, "-c", filled.mail.dir, *args], capture_output=True, text=True, timeout=120)
+    assert len(json.loads(client("queue", "list", "--json").stdout)) == 4
+    assert {p["name"] for p in json.loads(client("status", "--json").stdout)["processes"]} >= {"queue", "relay"}
+    assert client("user", "list").stdout == filled.mail.command("user", "list").stdout
+    unknown = client("nonsense")
+    assert unknown.returncode == os.EX_USAGE and "there is no command" in unknown.stderr
+    filled.run("sendmail", "-bi")
+    assert "NEEDED" not in "".join(line for line in subprocess.run(["readelf", "-d", CLIENT], capture_output=True, text=True).stdout.splitlines()
+                                   if re.search(r"lib(ssl|crypto|sqlite3|unbound|gsasl|pcre2)", line))
+
+
 def test_many(queue):
     """More than a page, more than a batch; a bar where somebody looks, nothing where nobody does."""
     queue.many(2500)
@@ -260,6 +279,40 @@ def test_many(queue):
     assert done.stdout == "250 messages\n" and done.stderr == ""
     assert queue.run("postsuper", "-d", "ALL").stderr == "postsuper: Deleted: 2250 messages\n"
     assert queue.list() == []
+
+
+def killed_at_work(queue, faults, *args):
+    """The command, with the queue killed when the first of its steps is on the disk."""
+    faults.arm("queue.flushed")
+    queue.postrider(*args, check=False)
+    faults.wait_used("queue.flushed")
+    wait_for("a queue that answers", lambda: queue.postrider("list", "--json", check=False).returncode == 0)
+    return queue.list()
+
+
+def test_killed_while_acting_on_all(tmp_path, monkeypatch):
+    """Each message is as it was, or as it was to be; what is deleted stays so, and its file goes."""
+    faults = Faults(tmp_path / "faults")
+    monkeypatch.setenv("POSTRIDER_FAULTS", faults.dir)
+    with asleep(tmp_path) as queue:
+        queue.many(1300)
+        ids = {m["id"] for m in queue.list()}
+        assert len(ids) == 1300
+        held = killed_at_work(queue, faults, "hold", "ALL")
+        assert {m["id"] for m in held} == ids and {m["state"] for m in held} <= {"deferred", "hold"}
+        assert sum(m["state"] == "hold" for m in held) >= 500
+        queue.postrider("hold", "ALL")
+        assert {m["id"] for m in queue.list("--state", "hold")} == ids
+        left = {m["id"] for m in killed_at_work(queue, faults, "delete", "ALL")}
+        assert left < ids and len(left) <= 800
+        for id in sorted(left)[:3]:
+            assert queue.run("postcat", "-q", id).stdout
+        queue.postrider("delete", "ALL")
+        assert queue.list() == []
+        files = os.path.join(queue.mail.dir, "spool", "queue", "msgs")
+        wait_for("the files to be removed", lambda: not os.listdir(files))
+        queue.wake()
+    faults.close()
 
 
 def has_socket(process):

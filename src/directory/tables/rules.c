@@ -268,7 +268,7 @@ bool rules_delimited(struct str *rest, const char *end, bool *negated_r, struct 
 		return false;
 	}
 	*pattern_r = str_sub(s, 1, n - 1);
-	for (to = n + 1; to < s.len && !ascii_space(s.ptr[to]) && strchr(end, s.ptr[to]) == NULL; to++)
+	for (to = n + 1; to < s.len && !ascii_space(s.ptr[to]) && !char_is_one_of(s.ptr[to], end); to++)
 		;
 	*flags_r = str_sub(s, n + 1, to - n - 1);
 	*rest = str_skip(s, to);

@@ -49,6 +49,16 @@ static void searching_tells_the_offset_or_minus_one(void **state)
 	assert_int_equal(str_ifind(STR("xHELL"), STR("hello")), -1);
 }
 
+static void a_byte_is_one_of_a_text_but_nul_never(void **state)
+{
+	(void)state;
+	assert_true(char_is_one_of('-', "-_."));
+	assert_true(char_is_one_of('.', "-_."));
+	assert_false(char_is_one_of('x', "-_."));
+	assert_false(char_is_one_of('\0', "-_."));
+	assert_false(char_is_one_of('\0', ""));
+}
+
 static void pieces_are_clipped(void **state)
 {
 	(void)state;
@@ -122,6 +132,7 @@ int main(void)
 		cmocka_unit_test(order_puts_the_shorter_first),
 		cmocka_unit_test(prefixes_and_suffixes_never_read_past_the_end),
 		cmocka_unit_test(searching_tells_the_offset_or_minus_one),
+		cmocka_unit_test(a_byte_is_one_of_a_text_but_nul_never),
 		cmocka_unit_test(pieces_are_clipped),
 		cmocka_unit_test(tokens_are_never_empty),
 		cmocka_unit_test(split_gives_the_whole_without_a_separator),

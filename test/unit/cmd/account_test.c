@@ -63,7 +63,7 @@ static int run(struct fixture *f, const char *input, const char *words)
 	redirect(0, in_path, O_RDONLY);
 	redirect(1, out_path, O_WRONLY | O_CREAT | O_TRUNC);
 	redirect(2, err_path, O_WRONLY | O_CREAT | O_TRUNC);
-	status = cmd_main(argc, argv);
+	status = cmd_main(&cmd_all, argc, argv);
 	fflush(stdout);
 	for (int i = 0; i < 3; i++) {
 		dup2(saved[i], i);
