@@ -186,7 +186,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 install: $(B)/postrider $(B)/postrider-client
 	install -D -m 0755 $(B)/postrider $(DESTDIR)$(PREFIX)/sbin/postrider
-	for n in sendmail mailq newaliases postmap postalias postqueue postsuper postcat qshape; do ln -sf postrider $(DESTDIR)$(PREFIX)/sbin/$$n; done
+	install -D -m 0755 $(B)/postrider-client $(DESTDIR)$(PREFIX)/sbin/postrider-client
+	for n in sendmail mailq postqueue postsuper postcat qshape; do ln -sf postrider-client $(DESTDIR)$(PREFIX)/sbin/$$n; done
+	for n in newaliases postmap postalias; do ln -sf postrider $(DESTDIR)$(PREFIX)/sbin/$$n; done
 	for f in man/*.[1-8]; do install -D -m 0644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}"; done
 	install -d -m 0755 $(DESTDIR)/lib/systemd/system
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.service >$(DESTDIR)/lib/systemd/system/postrider.service

@@ -119,12 +119,17 @@ def test_make_demo_runs_the_demonstration_of_what_it_built():
 
 # ---- make install ----
 
+def copy_built(build):
+    """The binaries of this test run: both, or the whole one in the small one's place."""
+    shutil.copy(BINARY, build / "postrider")
+    shutil.copy(BINARY + "-client" if os.path.exists(BINARY + "-client") else BINARY, build / "postrider-client")
+
+
 def make_install(tmp_path, destination, *variables):
     """Installs the binary of this test run, without building another."""
     build = tmp_path / "b"
     build.mkdir(exist_ok=True)
-    shutil.copy(BINARY, build / "postrider")
-    shutil.copy(BINARY + "-client" if os.path.exists(BINARY + "-client") else BINARY, build / "postrider-client")
+    copy_built(build)
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     done = subprocess.run(["make", "-o", f"{build}/postrider", "-o", f"{build}/postrider-client", f"B={build}", f"DESTDIR={destination}", *variables, "install"],
                           cwd=ROOT, capture_output=True, text=True, env=env)
@@ -149,7 +154,7 @@ def test_make_install_under_a_destination(tmp_path, variables, prefix):
     names = [f"{prefix[1:]}/sbin/{n}" for n in ("sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat", "qshape")]
     assert set(names) < set(listed)
     for n in names:
-        assert os.readlink(f"{destination}/{n}") == ("postrider" if n.endswith("newaliases") else "postrider-client")
+        assert os.readlink(f"{destination}/{n}") == ("postrider" if n.endswith(("newaliases", "postmap", "postalias")) else "postrider-client")
     client = subprocess.run([f"{destination}{prefix}/sbin/postrider-client", "--version"], capture_output=True, text=True)
     assert client.stdout == done.stdout
     assert len(listed) == 20, listed
@@ -245,9 +250,9 @@ def test_readmes_installation_works_as_it_is_written(tmp_path):
     subprocess.run(["rm", "-rf", str(work / "etc" / "postrider")], check=True)
     build = work / "b"
     build.mkdir()
-    shutil.copy(BINARY, build / "postrider")
+    copy_built(build)
     # What was built already is not built again.
-    make = f"make() {{ test $# -gt 0 || return 0; command make -s -o {build}/postrider B={build} \"$@\"; }}\n"
+    make = f"make() {{ test $# -gt 0 || return 0; command make -s -o {build}/postrider -o {build}/postrider-client B={build} \"$@\"; }}\n"
     script = work / "script"
     script.write_text(
         "set -eu\nip link set lo up\n"
