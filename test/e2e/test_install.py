@@ -151,13 +151,13 @@ def test_make_install_under_a_destination(tmp_path, variables, prefix):
     unit = open(f"{destination}/lib/systemd/system/postrider.service").read()
     assert f"ExecStart={prefix}/sbin/postrider -c /etc/postrider run\n" in unit and "@" not in unit
     listed = sorted(os.path.relpath(os.path.join(base, f), destination) for base, _, files in os.walk(destination) for f in files)
-    names = [f"{prefix[1:]}/sbin/{n}" for n in ("sendmail", "mailq", "newaliases", "postqueue", "postsuper", "postcat", "qshape")]
+    names = [f"{prefix[1:]}/sbin/{n}" for n in ("sendmail", "mailq", "newaliases", "postmap", "postalias", "postqueue", "postsuper", "postcat", "qshape")]
     assert set(names) < set(listed)
     for n in names:
         assert os.readlink(f"{destination}/{n}") == ("postrider" if n.endswith(("newaliases", "postmap", "postalias")) else "postrider-client")
     client = subprocess.run([f"{destination}{prefix}/sbin/postrider-client", "--version"], capture_output=True, text=True)
     assert client.stdout == done.stdout
-    assert len(listed) == 20, listed
+    assert len(listed) == 24, listed
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
