@@ -60,7 +60,7 @@ void kvlog_index_rebuilt(struct kvlog *k)
 
 bool kvlog_is_behind(const struct kvlog *k)
 {
-	return k->frozen && overlay_bytes(k->active) > 4 * k->o.overlay_limit;
+	return k->frozen && overlay_bytes(k->active) > 3 * k->o.overlay_limit;
 }
 
 uint64_t kvlog_lsn(const struct kvlog *k)

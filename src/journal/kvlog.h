@@ -81,7 +81,7 @@ void kvlog_index_rebuilt(struct kvlog *k);
  * owner has to do for the record it notes before it returns to its loop: no checkpoint begins before that. */
 uint64_t kvlog_commit(struct kvlog *k, const struct kvlog_op *ops, size_t op_count, const struct str *extra,
 		      size_t extra_count, void (*done)(void *ctx), void *ctx, struct err *err) WARN_UNUSED;
-/* The index is being written, and since that began four times as much was committed as begins another. Who can wait
+/* The index is being written, and since that began three times as much was committed as begins another. Who can wait
  * should not commit now: nothing else bounds what he commits. */
 bool kvlog_is_behind(const struct kvlog *k);
 /* Calls fn when all that was committed so far is durable; at once if it is. */
