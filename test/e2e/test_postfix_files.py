@@ -184,7 +184,7 @@ def check(directory, tls, main, master, *args):
     (DEBIAN_MAIN, DEBIAN_MASTER, ["biff", "service qmgr (qmgr)", "service maildrop (pipe)", "service postlog (postlogd)"]),
     (VIRTUAL_MAIN, VIRTUAL_MASTER, ["virtual_mailbox_maps", "smtpd_milters", "content_filter (-o of service smtp)",
                                     "smtpd_sasl_path"]),
-    (NULL_MAIN, NULL_MASTER, ["service pickup (pickup)"]),
+    (NULL_MAIN, NULL_MASTER, ["service qmgr (qmgr)"]),
 ], ids=["debian", "virtual", "null"])
 def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
     done = check(tmp_path / "etc", tls, main, master)
