@@ -6,7 +6,7 @@
 
 int main(int argc, char **argv)
 {
-	static char log[4096];
+	static char log[4096], known[4096];
 	char *v[32] = {"valgrind",
 		       "-q",
 		       "--error-exitcode=97",
@@ -16,10 +16,12 @@ int main(int argc, char **argv)
 		       "--vgdb=no",
 		       "--fair-sched=yes",
 		       log,
+		       known,
 		       getenv("POSTRIDER_VALGRIND_PROGRAM")};
-	int n = 10;
+	int n = 11;
 
 	snprintf(log, sizeof(log), "--log-file=%s/%s.%%p", getenv("POSTRIDER_VALGRIND_LOGS"), argv[argc - 1]);
+	snprintf(known, sizeof(known), "--suppressions=%s", getenv("POSTRIDER_VALGRIND_KNOWN"));
 	for (int i = 1; i < argc && n < 31; i++)
 		v[n++] = argv[i];
 	execv("/usr/bin/valgrind", v);

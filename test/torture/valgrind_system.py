@@ -122,7 +122,8 @@ def starter(base):
     subprocess.run(["gcc", "-O1", "-o", path, os.path.join(HERE, "under_valgrind.c")], check=True)
     os.mkdir(logs)
     os.chmod(logs, 0o1777)
-    os.environ.update(POSTRIDER_CHILD_PROGRAM=path, POSTRIDER_WITHOUT_FILTERS="yes", POSTRIDER_VALGRIND_LOGS=logs, POSTRIDER_VALGRIND_PROGRAM=BINARY)
+    os.environ.update(POSTRIDER_CHILD_PROGRAM=path, POSTRIDER_WITHOUT_FILTERS="yes", POSTRIDER_VALGRIND_LOGS=logs,
+                      POSTRIDER_VALGRIND_PROGRAM=BINARY, POSTRIDER_VALGRIND_KNOWN=os.path.join(HERE, "valgrind.supp"))
     return logs
 
 
