@@ -92,8 +92,9 @@ void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), 
  * effect while there is a connection. Any thread. */
 void rpc_channel_give_up(struct rpc_channel *c);
 /* Runs on the channel's own thread when there has been no connection for a moment, and then about every second until
- * there is one: to ask for it. Set before the first attach. */
-void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx), void *ctx);
+ * there is one: to ask for it. `gone`: how many there have been, all of them lost; one that comes meanwhile is not
+ * among them. Set before the first attach. */
+void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx, uint64_t gone), void *ctx);
 
 #ifdef POSTRIDER_TEST
 /* What a captured process would do with its channel (proc/probe_rpc.c). A call of any number with any bytes: reply

@@ -148,6 +148,7 @@ static void wait_for_connection(struct rpc_channel *c)
 
 	while (!c->closing && c->conn == NULL) {
 		struct timespec until = channel_timespec(at);
+		uint64_t gone;
 
 		if (c->on_missing == NULL) {
 			pthread_cond_wait(&c->thread_wake, &c->lock);
@@ -156,8 +157,9 @@ static void wait_for_connection(struct rpc_channel *c)
 		pthread_cond_timedwait(&c->thread_wake, &c->lock, &until);
 		if (c->closing || c->conn || clock_ms() < at)
 			continue;
+		gone = c->generation;
 		pthread_mutex_unlock(&c->lock);
-		c->on_missing(c->on_missing_ctx);
+		c->on_missing(c->on_missing_ctx, gone);
 		at = clock_ms() + MISSING_AGAIN_MS;
 		pthread_mutex_lock(&c->lock);
 	}
@@ -387,7 +389,7 @@ void rpc_channel_give_up(struct rpc_channel *c)
 	pthread_mutex_unlock(&c->lock);
 }
 
-void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx), void *ctx)
+void rpc_channel_on_missing(struct rpc_channel *c, void (*fn)(void *ctx, uint64_t gone), void *ctx)
 {
 	pthread_mutex_lock(&c->lock);
 	c->on_missing_ctx = ctx;

@@ -53,7 +53,7 @@ struct rpc_channel {
 	void *on_event_ctx;
 	void (*on_link)(void *ctx, bool up);
 	void *on_link_ctx;
-	void (*on_missing)(void *ctx);
+	void (*on_missing)(void *ctx, uint64_t gone);
 	void *on_missing_ctx;
 
 	pthread_mutex_t send_lock;

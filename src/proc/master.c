@@ -200,12 +200,14 @@ int master_restart(struct master *m, struct err *err)
 
 /* ---- children that end ---- */
 
-/* During the start: a sentence of die() ends it; what may be different in a moment does not. */
+/* During the start: a sentence of die() ends it; what may be different in a moment, or what we
+ * told to end, does not. */
 static bool worth_another_try(const struct child *c, int status)
 {
 	if (WIFSIGNALED(status))
 		return c->quick_ends < START_CRASHES_MAX;
-	return WEXITSTATUS(status) == EX_TEMPFAIL && clock_ms() - c->master->started_ms < START_PATIENCE_MS;
+	return (WEXITSTATUS(status) == EX_TEMPFAIL || c->ending) &&
+	       clock_ms() - c->master->started_ms < START_PATIENCE_MS;
 }
 
 static void on_child_end(struct child *c, int status)
@@ -493,10 +495,11 @@ static void connect_again(void *ctx)
 }
 
 /* On the channel's thread. */
-static void on_missing(void *ctx)
+static void on_missing(void *ctx, uint64_t gone)
 {
 	struct child *c = ctx;
 
+	(void)gone;
 	rpc_server_after(c->master->server, 0, connect_again, c);
 }
 

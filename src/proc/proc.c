@@ -44,7 +44,6 @@ static const struct {
 
 /* Written before the control thread starts, read by it alone afterwards. */
 static struct rpc_channel *callees[PROCESS_ROLES];
-static _Atomic uint64_t attached[PROCESS_ROLES]; /* how many channels to each callee have come */
 static struct proc_hooks hooks;
 
 /* ---- before the jail ---- */
@@ -141,10 +140,10 @@ void proc_jail(const struct proc *p, struct sandbox box)
 	sandbox_enter(&box);
 }
 
-static void on_missing(void *ctx)
+static void on_missing(void *ctx, uint64_t gone)
 {
-	_Atomic uint64_t *count = ctx;
-	struct proc_missing missing = {.role = (uint32_t)(count - attached), .count = *count};
+	struct rpc_channel **callee = ctx;
+	struct proc_missing missing = {.role = (uint32_t)(callee - callees), .count = gone};
 
 	if (proc_send(PROC_CONTROL_FD, PROC_MISSING, &proc_missing_type, &missing) < 0)
 		log_warning("master does not listen: %s", strerror(errno));
@@ -154,7 +153,7 @@ void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c)
 {
 	(void)p;
 	callees[role] = c;
-	rpc_channel_on_missing(c, on_missing, &attached[role]);
+	rpc_channel_on_missing(c, on_missing, &callees[role]);
 }
 
 /* ---- the control thread ---- */
@@ -238,10 +237,9 @@ static int on_peer(struct proc_packet *packet, struct err *err)
 	if (packet->fds_lost)
 		return ask_again(packet, peer.tag, STR_NULL);
 	c = process_tag_role(peer.tag) < PROCESS_ROLES ? callees[process_tag_role(peer.tag)] : NULL;
-	if (c) {
-		attached[process_tag_role(peer.tag)]++;
+	if (c)
 		rpc_channel_attach(c, peer.fd);
-	} else if (hooks.peer)
+	else if (hooks.peer)
 		hooks.peer(hooks.ctx, peer.fd, peer.tag);
 	else
 		fd_close(&peer.fd);

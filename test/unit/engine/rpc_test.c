@@ -631,8 +631,9 @@ static void test_the_death_of_the_peer_fails_calls_and_resends_repeatable_ones(v
 	tear_down(f);
 }
 
-static void make_new_connection(void *ctx)
+static void make_new_connection(void *ctx, uint64_t gone)
 {
+	assert_int_equal(gone, 1);
 	connect_pair(ctx);
 }
 
@@ -645,6 +646,7 @@ static void test_a_connection_lost_while_calls_wait_long_is_asked_for(void **sta
 	struct caller again = {.f = f, .call = &KEEP_CALL, .rounds = 1, .repeatable = true};
 	struct ask reply = {.number = 1, .text = STR("payload"), .file = -1};
 	const struct timespec graces = {.tv_nsec = 100000000};
+	int first_end = f->client_end; /* the channel's thread will write there */
 
 	(void)state;
 	rpc_channel_on_missing(f->channel, make_new_connection, f);
@@ -653,7 +655,7 @@ static void test_a_connection_lost_while_calls_wait_long_is_asked_for(void **sta
 	pthread_create(&again.thread, NULL, caller_main, &again);
 	wait_until(f, &f->keeps, 2);
 	nanosleep(&graces, NULL); /* until the thread sleeps; when it does not yet, nothing is shown */
-	shutdown(f->client_end, SHUT_RDWR);
+	shutdown(first_end, SHUT_RDWR);
 	pthread_join(once.thread, NULL);
 	assert_int_equal(once.err.kind, ERR_LOST);
 	wait_until(f, &f->keeps, 3);
