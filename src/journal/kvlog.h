@@ -46,7 +46,7 @@ struct kvlog_hooks {
 	/* Index thread (recovery: the opening one): the index holds everything up to lsn; recovery will not ask for it
 	 * again. */
 	void (*settled)(void *ctx, uint64_t lsn);
-	/* Index thread: the disk is full, here is the moment to give something up. */
+	/* Index thread (recovery: the opening one): the disk is full, here is the moment to give something up. */
 	void (*disk_full)(void *ctx);
 	void *ctx; /* any hook may be NULL */
 };

@@ -96,6 +96,20 @@ static int look_for(struct kvlog *k, struct journal_found *f, struct replay *r, 
 	return index_discard(k->index, k->o.dirfd, err);
 }
 
+/* On a full disk with what the owner gives up for it. */
+static int apply(struct kvlog *k, struct err *err)
+{
+	struct kvlog_hooks *h = &k->o.hooks;
+
+	if (index_apply(k->index, k->active, k->lsn, false, err) == 0)
+		return 0;
+	if (err->kind != ERR_FULL || !h->disk_full)
+		return -1;
+	h->disk_full(h->ctx);
+	*err = ERR_NONE;
+	return index_apply(k->index, k->active, k->lsn, false, err);
+}
+
 /* Everything valid into the overlay and through the owner, then into the index, then a fresh journal. */
 int kvlog_recover(struct kvlog *k, struct err *err)
 {
@@ -118,7 +132,7 @@ int kvlog_recover(struct kvlog *k, struct err *err)
 		return -1;
 	index_journal_set(k->index, journal_id(k->journal));
 	if (k->lsn > index_lsn(k->index)) {
-		if (index_apply(k->index, k->active, k->lsn, false, err) < 0)
+		if (apply(k, err) < 0)
 			return -1;
 		overlay_free(&k->active);
 		k->active = overlay_new();
