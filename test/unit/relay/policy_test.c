@@ -222,6 +222,10 @@ static bool is_resumed(const char *first, const char *second, const char *more)
 	char text[500];
 	bool resumed;
 
+	/* Nothing is left of the case before, whose server may have had the same port. */
+	remote_free(&remote);
+	remote = remote_new(&remote_env);
+	give_files();
 	snprintf(text, sizeof(text), CACHE "%s", more);
 	begin(STARTTLS AGAIN MAIL "NEXT\n" STARTTLS AGAIN MAIL, text, "b@r.test");
 	policy_for_all(first);
