@@ -518,7 +518,8 @@ def test_a_sendmail_that_is_killed_sent_nothing(running):
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_sendmail_sent_nothing(running, sig):
-    p = subprocess.Popen([running.sendmail, "-t"], stdin=subprocess.PIPE)
+    # Where nohup started the tests, sendmail would rightly not end.
+    p = subprocess.Popen([running.sendmail, "-t"], stdin=subprocess.PIPE, preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL))
     p.stdin.write(b"To: alice\nSubject: half\n\nhalf of " + b"x" * 3000000)
     p.stdin.flush()
     p.send_signal(sig)
