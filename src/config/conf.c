@@ -272,6 +272,11 @@ bool conf_is_set(const struct conf *c, struct str name)
 	return conf_setting(c, name) != NULL;
 }
 
+uint64_t conf_stays_free(const struct conf *c)
+{
+	return (uint64_t)(c->queue_minfree > c->message_size_limit ? c->queue_minfree : c->message_size_limit);
+}
+
 bool conf_list_next(struct str *rest, struct str *item_r)
 {
 	/* An unclosed brace takes the rest: who uses the item finds it malformed. */

@@ -60,6 +60,10 @@ bool conf_is_set(const struct conf *c, struct str name);
  * does not set it, so that every process sees the same name. A text that does not parse is left alone. */
 void conf_add_hostname(struct buf *main_cf);
 
+/* Bytes that must stay free on a file system behind each message that is taken: queue_minfree, and room for one of the
+ * largest. */
+uint64_t conf_stays_free(const struct conf *c);
+
 /* Next element of a list value (separated by comma or blanks; { } keeps blanks and commas together and is part
  * of the element, as in Postfix). */
 bool conf_list_next(struct str *rest, struct str *item_r);

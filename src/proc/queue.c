@@ -14,7 +14,7 @@ static struct queue_parameters parameters_of(const struct conf *conf)
 					 .maximal_queue_lifetime = conf->maximal_queue_lifetime,
 					 .bounce_queue_lifetime = conf->bounce_queue_lifetime,
 					 .message_size_limit = conf->message_size_limit,
-					 .queue_minfree = (uint64_t)conf->queue_minfree,
+					 .stays_free = conf_stays_free(conf),
 					 .later_messages = (uint64_t)conf->submission_future_release_messages,
 					 .later_bytes = (uint64_t)conf->submission_future_release_size,
 					 .recipients_together = (size_t)conf->default_destination_recipient_limit};

@@ -127,10 +127,7 @@ void change_end(struct change *c, const struct queue_message *m, bool by_hand)
 /* *ample_r: so much is free that nobody need ask again so soon. */
 static int admit(struct queue_service *q, uint64_t size, bool *ample_r, struct err *err)
 {
-	const struct queue_parameters *p = &q->o.parameters;
-	uint64_t stays =
-		p->queue_minfree > (uint64_t)p->message_size_limit ? p->queue_minfree : (uint64_t)p->message_size_limit;
-	uint64_t bytes, inodes, need = size + stays + INDEX_WORST;
+	uint64_t bytes, inodes, need = size + q->o.parameters.stays_free + INDEX_WORST;
 
 	*ample_r = clock_ms() - q->room.asked_ms < ROOM_MS && q->room.bytes > need + ROOM_AMPLE &&
 		   q->room.inodes > ROOM_AMPLE_INODES;

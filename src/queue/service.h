@@ -23,7 +23,7 @@ struct queue_parameters { /* of main.cf; times in milliseconds */
 	int64_t minimal_backoff_time, maximal_backoff_time;
 	int64_t maximal_queue_lifetime, bounce_queue_lifetime;
 	int64_t message_size_limit;	      /* bytes; 0: none */
-	uint64_t queue_minfree;		      /* bytes that stay free, if that is more */
+	uint64_t stays_free;		      /* bytes, behind each message that is taken */
 	uint64_t later_messages, later_bytes; /* of one user, to be sent later; 0: any number */
 	size_t recipients_together;	      /* of one destination in one part, at most; 0: 50 */
 };

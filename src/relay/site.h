@@ -16,9 +16,9 @@ struct feedback { /* n, n / concurrency or n / sqrt_concurrency */
 };
 
 /* What all sites of a transport share: so many deliveries at a time as its line of master.cf allows (maxproc), one
- * where transport_rate_delay parts them. A site
- * whose turn comes while the lane is full waits here, and not in the line of those that may begin. Invariant: where one
- * waits here and a delivery may begin, another site of the lane is in that line. */
+ * where transport_rate_delay parts them. A site whose turn comes while the lane is full waits here, and not in the line
+ * of those that may begin. Invariant: where one waits here and a delivery may begin, another site of the lane is in
+ * that line. */
 struct lane {
 	unsigned busy, limit; /* limit 0: none */
 	int64_t rate_delay, next_ms;

@@ -498,13 +498,6 @@ static void host_set(struct store_service *svc)
 	svc->host[n] = '\0';
 }
 
-/* What must stay free behind each message that is taken. */
-static uint64_t stays_free(const struct conf *conf)
-{
-	return (uint64_t)(conf->queue_minfree > conf->message_size_limit ? conf->queue_minfree
-									 : conf->message_size_limit);
-}
-
 static int open_engine(struct store_service *svc, const struct store_options *o, struct err *err)
 {
 	struct store_loop loop = {post, svc};
@@ -512,7 +505,7 @@ static int open_engine(struct store_service *svc, const struct store_options *o,
 					    .root_in_use = true,
 					    .rootfd = o->mail_dirfd,
 					    .loop = loop,
-					    .message_size_limit = stays_free(svc->conf),
+					    .message_size_limit = conf_stays_free(svc->conf),
 					    .journal_size_limit = (uint64_t)svc->conf->journal_size_limit,
 					    .ballast = BALLAST_BYTES};
 
@@ -563,7 +556,7 @@ void store_service_configure(struct store_service *svc, struct conf *conf)
 	conf_unref(&svc->conf);
 	svc->conf = conf;
 	host_set(svc);
-	store_engine_message_limit(svc->engine, stays_free(conf));
+	store_engine_message_limit(svc->engine, conf_stays_free(conf));
 }
 
 void store_service_run(struct store_service *svc)
@@ -656,9 +649,8 @@ void store_service_free(struct store_service **sp)
 	if (!svc)
 		return;
 	jobs_free(&svc->jobs);
-	if (svc->engine)
-		delivery_notes_strike_all(svc);
 	if (svc->engine) {
+		delivery_notes_strike_all(svc);
 		claims_save(svc);
 		folders_save(svc);
 	}

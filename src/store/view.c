@@ -42,25 +42,7 @@ struct view {
 
 /* ---- what is shown ---- */
 
-/* First index in a sorted array of structs that begin with a uint32_t whose value is >= key. */
-static size_t lower_bound(const void *v, size_t n, size_t elem, uint32_t key)
-{
-	size_t lo = 0, hi = n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		uint32_t at;
-
-		memcpy(&at, (const char *)v + mid * elem, sizeof(at));
-		if (at < key)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
-#define LOWER(vec, key) lower_bound((vec).v, (vec).n, sizeof((vec).v[0]), (key))
+#define LOWER(vec, key) uid_lower_bound((vec).v, (vec).n, sizeof((vec).v[0]), (key))
 
 static size_t base_shown(const struct view *v)
 {

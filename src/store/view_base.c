@@ -171,13 +171,16 @@ const struct view_entry *view_base_entries(struct view_base *b)
 	return e;
 }
 
-static size_t find_in_entries(const struct view_entry *e, size_t count, uint32_t uid)
+size_t uid_lower_bound(const void *v, size_t n, size_t elem, uint32_t key)
 {
-	size_t lo = 0, hi = count;
+	size_t lo = 0, hi = n;
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		if (e[mid].uid < uid)
+		uint32_t at;
+
+		memcpy(&at, (const char *)v + mid * elem, sizeof(at));
+		if (at < key)
 			lo = mid + 1;
 		else
 			hi = mid;
@@ -213,7 +216,7 @@ size_t view_base_find(struct view_base *b, uint32_t uid)
 			at = find_in_chunks(b->chunks, uid);
 		pthread_mutex_unlock(lock_of(b));
 	}
-	return e ? find_in_entries(e, b->count, uid) : at;
+	return e ? uid_lower_bound(e, b->count, sizeof(*e), uid) : at;
 }
 
 /* False: not in the first chunks, or they are decoded by now. */

@@ -26,6 +26,9 @@ struct view_base *view_base_from(struct view_entry *entries, size_t count); /* t
 /* reply->snapshot_fd stays the caller's. NULL with err when it is malformed. */
 struct view_base *view_base_from_reply(const struct store_view *reply, struct err *err);
 
+/* First index in a sorted array of structs that begin with a uint32_t (a uid, mostly) whose value is >= key. */
+size_t uid_lower_bound(const void *v, size_t n, size_t elem, uint32_t key);
+
 /* All of them. The first call on a large base decodes it. */
 const struct view_entry *view_base_entries(struct view_base *b);
 /* Index of the first entry with a uid >= the one given, or the count. */

@@ -57,7 +57,8 @@ static void box_start(struct queue_box *b, int dir, const char *what)
 						 .maximal_backoff_time = 4000000,
 						 .maximal_queue_lifetime = 432000000,
 						 .bounce_queue_lifetime = 432000000,
-						 .message_size_limit = 1 << 20}};
+						 .message_size_limit = 1 << 20,
+						 .stays_free = 1 << 20}};
 	struct err err = ERR_NONE;
 
 	b->dir = dir;

@@ -80,7 +80,8 @@ static inline int setup(void **state)
 					 .maximal_backoff_time = 4000000,
 					 .maximal_queue_lifetime = 432000000,
 					 .bounce_queue_lifetime = 432000000,
-					 .message_size_limit = 1 << 20};
+					 .message_size_limit = 1 << 20,
+					 .stays_free = 1 << 20};
 	rpc_reply_init(&f->hold);
 	start(f);
 	*state = f;
