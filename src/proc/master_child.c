@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096
-/* A busy process writes a few lines a message: what gathers in this time is taken with one read and one write. */
+/* A busy process writes a few lines a message: what gathers in this time is taken with one read and one write. Its pipe
+ * has room for what comes meanwhile, or whoever deletes a great queue waits longer for it than for the disk. */
 #define LOG_GATHER_MS  10
 #define LOG_READ_BYTES (64u << 10)
+#define LOG_PIPE_BYTES (512u << 10)
 /* What looks at a descriptor again when the kernel had no memory to do it at once. */
 #define WATCH_AGAIN_MS 1000
 /* Who had no room for a descriptor may have some then. */
@@ -420,6 +422,19 @@ static ssize_t read_log(struct child *c)
 	return n;
 }
 
+/* What is in the pipe, and no more: who writes without end waits for us. 0: the other end is closed. */
+static ssize_t read_gathered(struct child *c)
+{
+	size_t got = 0;
+	ssize_t n;
+
+	do {
+		n = read_log(c);
+		got += n > 0 ? (size_t)n : 0;
+	} while (n > (ssize_t)LOG_READ_BYTES / 2 && got < LOG_PIPE_BYTES);
+	return n;
+}
+
 static void on_log(void *ctx, int fd);
 
 static void log_resume(void *ctx)
@@ -440,7 +455,7 @@ static void on_log(void *ctx, int fd)
 	struct child *c = ctx;
 
 	rpc_server_unwatch_fd(c->master->server, fd);
-	if (read_log(c) == 0)
+	if (read_gathered(c) == 0)
 		return;
 	c->log_paused = true;
 	rpc_server_after(c->master->server, LOG_GATHER_MS, log_resume, c);
@@ -523,6 +538,7 @@ static int make_pipes(int control[2], int log[2])
 	}
 	fd_nonblocking(control[0], true);
 	fd_nonblocking(log[0], true);
+	(void)fcntl(log[1], F_SETPIPE_SZ, LOG_PIPE_BYTES); /* who may not have so much keeps what it is made with */
 	return 0;
 }
 
