@@ -137,15 +137,19 @@ static void check_file(struct postmap *p, const char *arg)
 /* A system that runs reads its tables again. One that does not will when it starts. */
 static void tell_system(struct postmap *p)
 {
-	struct control_ok request = {0}, reply;
+	struct control_ok request = {0};
+	struct control_reloaded reply = {0};
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
+	int result = 0;
 
 	rpc_reply_init(&hold);
-	if (control_master_pid(p->dir) > 0 &&
-	    control_call(p->dir, &CONTROL_TABLES, &request, &reply, &hold, TABLES_TIMEOUT_MS, &err) < 0 &&
-	    err.kind != ERR_NOT_FOUND)
+	if (control_master_pid(p->dir) > 0)
+		result = control_call(p->dir, &CONTROL_TABLES, &request, &reply, &hold, TABLES_TIMEOUT_MS, &err);
+	if (result < 0 && err.kind != ERR_NOT_FOUND)
 		complain(p, 1, "fatal", err.text);
+	else if (reply.but.len) /* it will: all is in order */
+		fprintf(stderr, "%s: %.*s\n", p->name, STR_ARG(reply.but));
 	rpc_reply_release(&hold);
 }
 

@@ -1,11 +1,13 @@
-/* postrider reload: the configuration and certificates are read again; no connection is dropped. */
+/* postrider reload: the configuration and certificates are read again, and it returns when they count; no connection
+ * is dropped. */
 #include "cmd/control.h"
 
 #define RELOAD_TIMEOUT_MS 60000
 
 int cmd_reload(struct cmd *c)
 {
-	struct control_ok request = {0}, reply;
+	struct control_ok request = {0};
+	struct control_reloaded reply;
 	struct err err = ERR_NONE;
 	struct rpc_reply hold;
 	int result;
@@ -13,9 +15,12 @@ int cmd_reload(struct cmd *c)
 	if (c->argc > 0)
 		return cmd_usage(c);
 	result = control_call(c->dir, &CONTROL_RELOAD, &request, &reply, &hold, RELOAD_TIMEOUT_MS, &err);
+	result = result < 0	      ? -1
+		 : reply.but.len == 0 ? EX_OK
+				      : cmd_error(EX_TEMPFAIL, "reloaded, but %.*s", STR_ARG(reply.but));
 	rpc_reply_release(&hold);
-	if (result == 0)
-		return EX_OK;
+	if (result >= 0)
+		return result;
 	if (err.kind == ERR_NOT_FOUND)
 		return cmd_error(EX_UNAVAILABLE, "%s", err.text);
 	return cmd_error(EX_CONFIG, "not reloaded, everything stays as it was: %s", err.text);

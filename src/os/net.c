@@ -1,5 +1,6 @@
 /* net - see os/net.h. */
 #include "os/net.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "os/fd.h"
 #include <arpa/inet.h>
@@ -156,41 +157,69 @@ bool net_cidr_match(const struct net_cidr *cidr, const struct net_addr *a)
 	return rest == 0 || ((bytes[whole] ^ cidr->addr[whole]) & (0xff00 >> rest) & 0xff) == 0;
 }
 
-static int listen_on(const struct net_addr *a, bool both_families, int backlog)
+static int listen_on(const struct net_addr *a, bool both_families, int backlog, bool beside)
 {
 	int fd = socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int one = 1, v6only = !both_families;
+	int one = 1, v6only = !both_families, share = beside;
 
 	if (fd < 0)
 		return -1;
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &share, sizeof(share)) < 0 ||
 	    (a->any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) < 0) ||
 	    bind(fd, &a->any, a->len) < 0 || listen(fd, backlog) < 0)
 		fd_close(&fd);
 	return fd;
 }
 
-int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err)
+static int listen_tcp(struct str host, uint16_t port, int backlog, bool beside, struct err *err)
 {
 	struct net_addr a;
 	int fd = -1;
 
 	if (host.len == 0 || str_eq(host, STR("*"))) {
 		if (net_addr_parse(STR("::"), port, &a))
-			fd = listen_on(&a, true, backlog);
+			fd = listen_on(&a, true, backlog, beside);
 		if (fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) &&
 		    net_addr_parse(STR("0.0.0.0"), port, &a))
-			fd = listen_on(&a, false, backlog);
+			fd = listen_on(&a, false, backlog, beside);
 	} else {
 		if (str_ieq(host, STR("localhost")))
 			host = STR("127.0.0.1");
 		if (!net_addr_parse(host, port, &a))
 			return err_set(err, ERR_SYNTAX, "", "\"%.*s\" is not an IP address to listen on",
 				       STR_ARG(host));
-		fd = listen_on(&a, false, backlog);
+		fd = listen_on(&a, false, backlog, beside);
 	}
 	if (fd < 0)
 		return err_errno(err, "cannot listen on %.*s port %u", STR_ARG(host.len ? host : STR("*")), port);
+	return fd;
+}
+
+int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err)
+{
+	return listen_tcp(host, port, backlog, false, err);
+}
+
+static void share_port(int fd, bool share)
+{
+	int value = share;
+
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, sizeof(value)) < 0)
+		log_debug("SO_REUSEPORT: %s", strerror(errno));
+}
+
+/* Shared for that moment only: otherwise a second system of the same account could listen there, too. */
+int net_listen_tcp_beside(struct str host, uint16_t port, int backlog, const int *others, size_t count, struct err *err)
+{
+	int fd;
+
+	for (size_t i = 0; i < count; i++)
+		share_port(others[i], true);
+	fd = listen_tcp(host, port, backlog, true, err);
+	for (size_t i = 0; i < count; i++)
+		share_port(others[i], false);
+	share_port(fd, false);
 	return fd;
 }
 

@@ -36,6 +36,10 @@ bool net_cidr_match(const struct net_cidr *cidr, const struct net_addr *a);
 /* A listening, non-blocking, close-on-exec TCP socket. host "" or "*": all addresses (IPv6 socket that also
  * takes IPv4 where the kernel allows, else IPv4). Port 0: the kernel chooses. Returns the descriptor, or -1. */
 int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err) WARN_UNUSED;
+/* The same beside `count` listening sockets of ours on that port: an address of theirs, or all, while they still are
+ * open. Anybody else's is in the way as ever. */
+int net_listen_tcp_beside(struct str host, uint16_t port, int backlog, const int *others, size_t count,
+			  struct err *err) WARN_UNUSED;
 /* The same on a UNIX socket; a stale socket file is replaced; mode applied before the first connection. */
 int net_listen_unix(const char *path, unsigned mode, int backlog, struct err *err) WARN_UNUSED;
 /* A connection to it. Both take paths of any length. */

@@ -25,6 +25,7 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 		log_info("begins anew, because the configuration of the DNS has changed");
 		r->anew = true;
 		dns_service_stop(r->service);
+		result = 1;
 	}
 	dns_settings_release(&settings);
 	return result;

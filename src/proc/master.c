@@ -50,7 +50,7 @@ static bool all_ready(const struct master *m, enum process_role first, enum proc
 static void schedule_start(struct child *c);
 
 /* Whoever started us waits for the end of our stderr; from now on what goes there belongs in the log. */
-static void leave_terminal(const struct master *m)
+void master_leave_terminal(const struct master *m)
 {
 	int null;
 
@@ -71,7 +71,7 @@ static void serving(struct master *m)
 	m->phase = MASTER_SERVING;
 	log_info("started -- version %.*s, instance %s%s", STR_ARG(m->bundle->conf->mail_version), m->dir,
 		 m->privileged ? "" : "; without root: one account for all processes, no chroot");
-	leave_terminal(m);
+	master_leave_terminal(m);
 	pickup_open(m);
 	alert_begin(m);
 	if (m->ready_fd >= 0 && write(m->ready_fd, &byte, 1) < 0)
@@ -181,6 +181,7 @@ void master_stop(struct master *m, int exit_status)
 	m->phase = MASTER_STOPPING;
 	m->exit_status = exit_status;
 	m->stop_phase = 0;
+	reload_look(m);
 	stop_phase_begin(m);
 }
 
@@ -245,123 +246,6 @@ static void reap(struct master *m)
 			reap_child(m, pid, status);
 }
 
-/* ---- reload ---- */
-
-static void replace_fd(int *fd, int with)
-{
-	fd_close(fd);
-	*fd = with;
-}
-
-/* Makes b the configuration: sealed first, because that can fail. */
-static int adopt(struct master *m, struct bundle *b, struct err *err)
-{
-	int full = bundle_seal(b, BUNDLE_LISTENERS, err), plain = full < 0 ? -1 : bundle_seal(b, BUNDLE_PLAIN, err);
-	int client = plain < 0 ? -1 : bundle_seal(b, BUNDLE_RELAY, err);
-	int tables = client < 0 ? -1 : table_files_seal(b->files, err);
-
-	if (tables >= 0 && m->tables_none < 0)
-		m->tables_none = table_files_seal(NULL, err);
-	if (tables < 0 || m->tables_none < 0) {
-		fd_close(&full);
-		fd_close(&plain);
-		fd_close(&client);
-		fd_close(&tables);
-		return -1;
-	}
-	replace_fd(&m->bundle_full, full);
-	replace_fd(&m->bundle_plain, plain);
-	replace_fd(&m->bundle_relay, client);
-	replace_fd(&m->tables_full, tables);
-	table_files_drop(b->files);
-	bundle_unref(&m->bundle);
-	m->bundle = b;
-	if (m->server) /* not before the first start's */
-		master_tables_watch(m, b->files);
-	return 0;
-}
-
-/* Services of Postfix that no process of ours offers are legal and do nothing; files that name parameters
- * nobody knows, too. Told once a start and reload. */
-void master_tell_warnings(struct buf *warnings)
-{
-	struct str rest = buf_str(warnings), line;
-
-	while (str_token(&rest, "\n", &line))
-		log_warning("%.*s", STR_ARG(line));
-	buf_release(warnings);
-}
-
-static int take_configuration(struct master *m, struct bundle *b, size_t *fresh_r, struct err *err)
-{
-	if (listening_open(m, b, fresh_r, err) < 0)
-		return -1;
-	if (master_log_open(m, b->conf, err) < 0 || adopt(m, b, err) < 0) {
-		listening_close_from(m, *fresh_r);
-		return -1;
-	}
-	return 0;
-}
-
-static void pass_on(struct master *m, size_t fresh)
-{
-	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
-		child_send_config(&m->children[role]);
-	for (size_t i = fresh; i < m->sockets.n; i++)
-		child_send_listening(&m->children[m->sockets.v[i]->role], m->sockets.v[i]);
-	listening_close_unwanted(m);
-}
-
-/* A process that dies after the reload would be started with the new value while its peers have the old one. */
-static int check_changes(const struct master *m, const struct bundle *b, struct err *err)
-{
-	struct buf before, after;
-	int result = 0;
-
-	buf_init(&before, 100000);
-	buf_init(&after, 100000);
-	for (size_t i = 0; i < PARAM_COUNT && result == 0; i++) {
-		struct str name = str_from(PARAMS[i].name);
-
-		buf_clear(&before);
-		buf_clear(&after);
-		if (PARAMS[i].when == PARAM_RESTART && conf_text(m->bundle->conf, name, &before) &&
-		    conf_text(b->conf, name, &after) && !str_eq(buf_str(&before), buf_str(&after)))
-			result = err_set(err, ERR_PERM, "", "%s was changed, which takes `postrider -c %s restart`",
-					 PARAMS[i].name, m->dir);
-	}
-	buf_release(&before);
-	buf_release(&after);
-	return result;
-}
-
-int master_reload(struct master *m, struct err *err)
-{
-	struct buf warnings;
-	struct bundle *b;
-	size_t fresh;
-
-	buf_init(&warnings, 100000);
-	b = bundle_read(m->dir, &warnings, err);
-	if (b == NULL || check_changes(m, b, err) < 0 || take_configuration(m, b, &fresh, err) < 0) {
-		bundle_unref(&b);
-		buf_release(&warnings);
-		log_error("reload refused, everything stays as it was: %s", err->text);
-		return -1;
-	}
-	leave_terminal(m);
-	master_tell_warnings(&warnings);
-	pass_on(m, fresh);
-	m->reloads++;
-	log_info("reload -- version %.*s, instance %s", STR_ARG(m->bundle->conf->mail_version), m->dir);
-	return 0;
-}
-
-void master_child_refused(struct child *c, struct str why)
-{
-	log_error("process %s[%d] keeps its old configuration: %.*s", c->name, (int)c->pid, STR_ARG(why));
-}
-
 /* ---- signals ---- */
 
 static void on_signal(void *ctx, int fd)
@@ -376,8 +260,7 @@ static void on_signal(void *ctx, int fd)
 			reap(m);
 			break;
 		case SIGHUP:
-			if (m->phase != MASTER_STOPPING)
-				(void)!master_reload(m, &err); /* it has logged why not */
+			(void)!master_reload(m, &err); /* it has logged why not */
 			break;
 		default:
 			master_stop(m, EX_OK);
@@ -525,7 +408,7 @@ static void read_configuration(struct master *m)
 	make_directories(m, b);
 	lock_pid_file(m);
 	listening_drop_stale(m, b);
-	while ((result = take_configuration(m, b, &fresh, &err)) < 0 && err.sys == EADDRINUSE &&
+	while ((result = master_take_configuration(m, b, &fresh, &err)) < 0 && err.sys == EADDRINUSE &&
 	       clock_ms() - m->started_ms < LISTEN_PATIENCE_MS)
 		nanosleep(&(struct timespec){.tv_nsec = 50 * 1000000}, NULL);
 	if (result < 0)

@@ -39,7 +39,9 @@ struct child {
 	struct buf log_line; /* what came of an unfinished line */
 	bool log_paused;     /* not looked at for a moment, so that lines gather */
 	bool ready, told_to_stop;
-	uint64_t file_size_max; /* what it was started with, or was set since; 0: none */
+	uint64_t file_size_max;		    /* what it was started with, or was set since; 0: none */
+	uint64_t config_sent, config_taken; /* generations of proc_config */
+	char *config_refused;		    /* why the one that it took last is not used; NULL: it is */
 	int64_t started_ms;
 	bool ending;			   /* told to, because a channel of its was lost; it is started again */
 	uint64_t connected[PROCESS_ROLES]; /* channels to each callee that this process was given */
@@ -69,6 +71,8 @@ struct listening {
 };
 
 enum master_phase { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
+
+struct reload_waiter;
 
 struct told_surge {
 	struct surge surge;
@@ -111,7 +115,8 @@ struct master {
 	struct pickup *pickup; /* NULL until everything serves */
 	VEC(struct rpc_request *) stop_waiters;
 	VEC(struct rpc_request *) status_waiters;
-	uint64_t next_serial, reloads;
+	VEC(struct reload_waiter *) reload_waiters;
+	uint64_t next_serial, reloads, generation;
 	struct master_alert alert;
 	int64_t started_ms;
 };
@@ -192,12 +197,24 @@ int master_tables(struct master *m, struct err *err) WARN_UNUSED;
 /* From now on a change of one of these files does that by itself. */
 void master_tables_watch(struct master *m, const struct table_files *files);
 
-/* ---- master.c ---- */
+/* ---- master_reload.c ---- */
+/* Opens what b listens on and makes b master's configuration. *fresh_r: as of listening_open(). -1: all stays as it
+ * was. */
+int master_take_configuration(struct master *m, struct bundle *b, size_t *fresh_r, struct err *err) WARN_UNUSED;
+int master_reload(struct master *m, struct err *err) WARN_UNUSED;
+/* Answers (CONTROL_RELOAD, CONTROL_TABLES) when that process has taken its configuration; PROCESS_MASTER: when all
+ * have. */
+void reload_answer(struct master *m, struct rpc_request *req, enum process_role only);
+void reload_taken(struct child *c, const struct proc_taken *taken);
+/* Something of a child has changed that they may wait for who wait. */
+void reload_look(struct master *m);
 /* Logs them, a line each. Releases the buffer. */
 void master_tell_warnings(struct buf *warnings);
+
+/* ---- master.c ---- */
 void master_child_ready(struct child *c);
-void master_child_refused(struct child *c, struct str why);
-int master_reload(struct master *m, struct err *err) WARN_UNUSED;
+/* From now on nothing of ours goes to the terminal of who started us. */
+void master_leave_terminal(const struct master *m);
 void master_stop(struct master *m, int exit_status);
 int master_restart(struct master *m, struct err *err) WARN_UNUSED;
 

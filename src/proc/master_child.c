@@ -91,12 +91,14 @@ void child_send_config(struct child *c)
 	const struct master *m = c->master;
 	bool keys = c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS;
 	struct proc_config config = {.serial = c->serial,
+				     .generation = ++c->master->generation,
 				     .dir = str_from(m->dir),
 				     .bundle = keys			  ? m->bundle_full
 					       : c->role == PROCESS_RELAY ? m->bundle_relay
 									  : m->bundle_plain,
 				     .tables = c->role == PROCESS_DIRECTORY ? m->tables_full : m->tables_none};
 
+	c->config_sent = config.generation;
 	child_send(c, PROC_CONFIG, &proc_config_type, &config);
 	if (keys)
 		follow_file_size(c);
@@ -177,6 +179,7 @@ static void on_ready(struct child *c, struct proc_packet *packet)
 	if (c->role == PROCESS_SMTPD || c->role == PROCESS_ACCESS)
 		follow_file_size(c); /* of a reload while it started */
 	master_child_ready(c);
+	reload_look(c->master);
 	if (c->role == PROCESS_SMTPD)
 		pickup_again(c->master);
 }
@@ -317,15 +320,21 @@ static void on_again(struct child *c, struct proc_packet *packet)
 	rpc_server_after(c->master->server, SEND_AGAIN_MS, send_again, a);
 }
 
-static void on_note(struct child *c, struct proc_packet *packet)
+static void on_taken(struct child *c, struct proc_packet *packet)
+{
+	struct proc_taken taken;
+
+	if (proc_unpack(packet, &proc_taken_type, &taken, NULL) == 0)
+		reload_taken(c, &taken);
+}
+
+static void on_probed(struct child *c, struct proc_packet *packet)
 {
 	struct proc_note note;
 
 	if (proc_unpack(packet, &proc_note_type, &note, NULL) < 0)
 		return;
-	if (packet->number == PROC_REFUSED) {
-		master_child_refused(c, note.text);
-	} else if (c->probe) {
+	if (c->probe) {
 		rpc_answer(c->probe, &note);
 		c->probe = NULL;
 	}
@@ -381,8 +390,10 @@ static void on_control(void *ctx, int fd)
 		on_missing(c, &packet);
 	else if (packet.number == PROC_AGAIN)
 		on_again(c, &packet);
-	else if (packet.number == PROC_PROBED || packet.number == PROC_REFUSED)
-		on_note(c, &packet);
+	else if (packet.number == PROC_TAKEN)
+		on_taken(c, &packet);
+	else if (packet.number == PROC_PROBED)
+		on_probed(c, &packet);
 	else if (packet.number == PROC_REPORT)
 		on_report(c, &packet);
 	else if (packet.number == PROC_DROPPED)

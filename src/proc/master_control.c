@@ -97,6 +97,15 @@ static void answer(struct rpc_request *req, int result, const struct err *err)
 		rpc_answer(req, &ok);
 }
 
+static void answer_taken(struct master *m, struct rpc_request *req, int result, enum process_role only,
+			 const struct err *err)
+{
+	if (result < 0)
+		rpc_refuse(req, err);
+	else
+		reload_answer(m, req, only);
+}
+
 /* ---- passed on ---- */
 
 struct passed {
@@ -190,11 +199,11 @@ static void handle(void *ctx, struct rpc_request *req)
 	else if (req->number == CONTROL_STOP.number)
 		on_stop(m, req);
 	else if (req->number == CONTROL_RELOAD.number)
-		answer(req, master_reload(m, &err), &err);
+		answer_taken(m, req, master_reload(m, &err), PROCESS_MASTER, &err);
 	else if (req->number == CONTROL_RESTART.number)
 		answer(req, master_restart(m, &err), &err);
 	else if (req->number == CONTROL_TABLES.number)
-		answer(req, master_tables(m, &err), &err);
+		answer_taken(m, req, master_tables(m, &err), PROCESS_DIRECTORY, &err);
 	else if (req->number == CONTROL_STORE_STATUS.number)
 		pass_on(m, req, PROCESS_STORE, &STORE_STATUS, RELAY_TIMEOUT_MS);
 	else if (req->number == CONTROL_STORE_FSCK.number)

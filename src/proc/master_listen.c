@@ -5,6 +5,7 @@
 #include "os/fd.h"
 #include "os/net.h"
 #include "proc/master.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,6 +31,24 @@ static struct listening *find(struct master *m, struct str service, const char *
 	return NULL;
 }
 
+/* From all addresses to one, or back: what is open is in the way of the new one, and is closed only when everything
+ * else of the new configuration is in order. */
+static int listen_beside(const struct master *m, struct str host, uint16_t port, struct err *err)
+{
+	char *suffix = mem_printf(":%u", port);
+	VEC(int) ours = {0};
+	int fd = -1;
+
+	for (size_t i = 0; i < m->sockets.n; i++)
+		if (!m->sockets.v[i]->wanted && str_ends(str_from(m->sockets.v[i]->address), str_from(suffix)))
+			vec_push(&ours, m->sockets.v[i]->fd);
+	if (ours.n)
+		fd = net_listen_tcp_beside(host, port, LISTEN_BACKLOG, ours.v, ours.n, err);
+	vec_release(&ours);
+	free(suffix);
+	return fd;
+}
+
 /* With `open` the socket is opened if it is not there yet; without, one that is there is only marked. */
 static int open_one(struct master *m, const struct master_service *s, struct str host, bool open, struct err *err)
 {
@@ -43,6 +62,8 @@ static int open_one(struct master *m, const struct master_service *s, struct str
 	if (l == NULL) {
 		int fd = net_listen_tcp(host, s->port, LISTEN_BACKLOG, err);
 
+		if (fd < 0 && errno == EADDRINUSE)
+			fd = listen_beside(m, host, s->port, err);
 		if (fd < 0) {
 			free(address);
 			return err_context(err, "service %.*s", STR_ARG(s->name));
@@ -139,6 +160,7 @@ int listening_open(struct master *m, const struct bundle *b, size_t *fresh_r, st
 	*fresh_r = m->sockets.n;
 	for (size_t i = 0; i < m->sockets.n; i++)
 		m->sockets.v[i]->wanted = false;
+	(void)open_all(m, b, false, NULL);
 	if (open_all(m, b, true, err) < 0) {
 		listening_close_from(m, *fresh_r);
 		return -1;

@@ -168,6 +168,14 @@ static bool reply(enum proc_message number, struct str text)
 	return false;
 }
 
+void proc_taken(uint64_t generation, struct str why)
+{
+	struct proc_taken taken = {.generation = generation, .why = why};
+
+	if (proc_send(PROC_CONTROL_FD, PROC_TAKEN, &proc_taken_type, &taken) < 0)
+		log_warning("master does not listen: %s", strerror(errno));
+}
+
 /* The message came, but not its descriptors: as many as may be are open. Who has room a moment later gets it then. */
 static int ask_again(struct proc_packet *packet, uint64_t tag, struct str text)
 {
@@ -187,6 +195,8 @@ static struct bundle *open_bundle(const struct proc *p, struct proc_config *conf
 		bundle_unref(&b);
 	fd_close(&config->bundle);
 	fd_close(&config->tables);
+	if (b)
+		b->generation = config->generation;
 	return b;
 }
 
@@ -195,20 +205,19 @@ static int on_config(struct proc_packet *packet, const struct proc *p, struct er
 	struct proc_config config;
 	struct err why = ERR_NONE;
 	struct bundle *b;
-	int result = 0;
+	int result;
 
 	if (proc_unpack(packet, &proc_config_type, &config, err) < 0)
 		return -1;
 	if (packet->fds_lost)
 		return ask_again(packet, 0, STR_NULL);
 	b = open_bundle(p, &config, &why);
-	if (b == NULL || (hooks.reload && hooks.reload(hooks.ctx, b, &why) < 0))
-		result = -1;
+	result = b == NULL ? -1 : hooks.reload ? hooks.reload(hooks.ctx, b, &why) : 0;
 	bundle_unref(&b);
-	if (result < 0) {
+	if (result < 0)
 		log_error("the new configuration is not used: %s", why.text);
-		reply(PROC_REFUSED, str_from(why.text));
-	}
+	if (result <= 0)
+		proc_taken(config.generation, str_from(result < 0 ? why.text : ""));
 	return 0;
 }
 
@@ -403,6 +412,7 @@ void proc_serve(struct proc *p, const struct proc_hooks *h)
 	if (pthread_create(&thread, &attr, control_thread, p) != 0)
 		die(EX_OSERR, "cannot start a thread: %s", strerror(errno));
 	pthread_attr_destroy(&attr);
+	proc_taken(p->bundle->generation, STR(""));
 	/* Master would wait for it for ever. */
 	if (!reply(PROC_READY, str_from(sandbox_status())))
 		die(EX_OSERR, "cannot tell master that we are ready");

@@ -26,6 +26,8 @@ struct proc {
 struct proc_hooks {
 	void (*listen)(void *ctx, struct str service, int fd); /* takes over fd */
 	void (*peer)(void *ctx, int fd, uint64_t tag);	       /* takes over fd: somebody who will call us */
+	/* 0: b counts from now on. 1: it will, and then proc_taken() says so, unless the process begins anew for it.
+	 * -1 with err: it cannot be used. */
 	int (*reload)(void *ctx, struct bundle *b, struct err *err);
 	void (*drop)(void *ctx, const struct proc_drop *d); /* takes over the descriptors; proc_dropped() answers */
 	uint64_t (*sessions)(void *ctx);
@@ -53,6 +55,8 @@ void proc_serve(struct proc *p, const struct proc_hooks *hooks);
 /* The loop has returned: the process is about to end in good order. */
 void proc_done(struct proc *p);
 
+/* The configuration of that generation counts from now on; why: it cannot be used. Any thread. */
+void proc_taken(uint64_t generation, struct str why);
 /* What became of a file of the maildrop. Any thread. */
 void proc_dropped(struct str name, uint8_t result, struct str text);
 

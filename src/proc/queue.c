@@ -24,6 +24,7 @@ static struct queue_parameters parameters_of(const struct conf *conf)
 struct change {
 	struct queue_service *service;
 	struct queue_parameters parameters;
+	uint64_t generation;
 };
 
 static void change(void *ctx)
@@ -31,6 +32,7 @@ static void change(void *ctx)
 	struct change *c = ctx;
 
 	queue_service_configure(c->service, &c->parameters);
+	proc_taken(c->generation, STR(""));
 	free(c);
 }
 
@@ -39,9 +41,9 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	struct change *c = NEW(struct change);
 
 	(void)err;
-	*c = (struct change){ctx, parameters_of(b->conf)};
+	*c = (struct change){ctx, parameters_of(b->conf), b->generation};
 	rpc_server_after(queue_service_server(ctx), 0, change, c);
-	return 0;
+	return 1;
 }
 
 static void on_peer(void *ctx, int fd, uint64_t tag)

@@ -15,9 +15,11 @@ RPC_DEFINE(proc_connect, PROC_CONNECT_FIELDS)
 RPC_DEFINE(proc_connected, PROC_CONNECTED_FIELDS)
 RPC_DEFINE(proc_stop, PROC_STOP_FIELDS)
 RPC_DEFINE(proc_note, PROC_NOTE_FIELDS)
+RPC_DEFINE(proc_taken, PROC_TAKEN_FIELDS)
 RPC_DEFINE(proc_surge, PROC_SURGE_FIELDS)
 RPC_DEFINE(proc_state, PROC_STATE_FIELDS)
 RPC_DEFINE(control_ok, CONTROL_OK_FIELDS)
+RPC_DEFINE(control_reloaded, CONTROL_RELOADED_FIELDS)
 RPC_DEFINE(control_process, CONTROL_PROCESS_FIELDS)
 RPC_DEFINE(control_status, CONTROL_STATUS_FIELDS)
 RPC_DEFINE(control_alarm, CONTROL_ALARM_FIELDS)
@@ -28,7 +30,7 @@ RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 #define CALLS(F)                                                                                                       \
 	F(CONTROL_STATUS, 1, &control_ok_type, &control_status_type)                                                   \
 	F(CONTROL_STOP, 2, &control_ok_type, &control_ok_type)                                                         \
-	F(CONTROL_RELOAD, 3, &control_ok_type, &control_ok_type)                                                       \
+	F(CONTROL_RELOAD, 15, &control_ok_type, &control_reloaded_type)                                                \
 	F(CONTROL_RESTART, 4, &control_ok_type, &control_ok_type)                                                      \
 	F(CONTROL_STORE_STATUS, 5, &store_ok_type, &store_report_type)                                                 \
 	F(CONTROL_STORE_FSCK, 6, &store_fsck_type, &store_report_type)                                                 \
@@ -38,7 +40,7 @@ RPC_DEFINE(control_probe, CONTROL_PROBE_FIELDS)
 	F(CONTROL_PROBE, 10, &control_probe_type, &proc_note_type)                                                     \
 	F(CONTROL_DNS_LOOKUP, 20, &dns_question_type, &dns_reply_type)                                                 \
 	F(CONTROL_QUEUE_READ, 22, &queue_id_type, &queue_message_type)                                                 \
-	F(CONTROL_TABLES, 21, &control_ok_type, &control_ok_type)                                                      \
+	F(CONTROL_TABLES, 16, &control_ok_type, &control_reloaded_type)                                                \
 	F(CONTROL_QUEUE_COMMIT, 11, &queue_commit_type, &queue_id_type)                                                \
 	F(CONTROL_ALARMS, 12, &control_ok_type, &control_alarms_type)                                                  \
 	F(CONTROL_STS, 13, &dir_sts_get_type, &dir_sts_type)                                                           \

@@ -27,7 +27,7 @@ enum proc_message {
 	PROC_READY = 32, /* jailed, and serving from now on */
 	PROC_STATE,
 	PROC_PROBED,
-	PROC_REFUSED, /* a reload's configuration cannot be used; the old one stays */
+	PROC_TAKEN,   /* a configuration is in use; or cannot be used, and the old one stays */
 	PROC_REPORT,  /* a peer broke the rules of its channel, as none of ours does that is still ours */
 	PROC_MISSING, /* has no channel to a callee */
 	PROC_DROPPED,
@@ -36,12 +36,11 @@ enum proc_message {
 };
 
 /* bundle: a sealed memory file with an encoded proc_bundle. tables: one of directory/tables/files.h; for everybody but
- * directory there is nothing in it. */
+ * directory there is nothing in it. generation: grows with each that is sent. */
 #define PROC_CONFIG_FIELDS(F, S)                                                                                       \
 	F(S, u64, serial)                                                                                              \
-	F(S, bytes, dir) /* the instance, outside view */                                                              \
-	F(S, fd, bundle)                                                                                               \
-	F(S, fd, tables)
+	F(S, u64, generation) F(S, bytes, dir) /* the instance, outside view */                                        \
+		F(S, fd, bundle) F(S, fd, tables)
 RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
@@ -95,8 +94,11 @@ RPC_DECLARE(proc_connected, PROC_CONNECTED_FIELDS)
 #define PROC_STOP_FIELDS(F, S) F(S, u64, grace_ms)
 RPC_DECLARE(proc_stop, PROC_STOP_FIELDS)
 
-#define PROC_NOTE_FIELDS(F, S) F(S, bytes, text) /* READY: sandbox_status(); PROBE(D), REFUSED: a text */
+#define PROC_NOTE_FIELDS(F, S) F(S, bytes, text) /* READY: sandbox_status(); PROBE(D): a text */
 RPC_DECLARE(proc_note, PROC_NOTE_FIELDS)
+/* why: why it is not used; empty: from now on it counts. */
+#define PROC_TAKEN_FIELDS(F, S) F(S, u64, generation) F(S, bytes, why)
+RPC_DECLARE(proc_taken, PROC_TAKEN_FIELDS)
 
 /* An account that suddenly sends much more than ever: struct surge (directory/sending.h). */
 #define PROC_SURGE_FIELDS(F, S)                                                                                        \
@@ -117,6 +119,10 @@ RPC_DECLARE(proc_state, PROC_STATE_FIELDS)
 
 #define CONTROL_OK_FIELDS(F, S) F(S, u8, unused)
 RPC_DECLARE(control_ok, CONTROL_OK_FIELDS)
+
+/* but: which processes have not taken the new configuration (yet), in a sentence; empty: all have. */
+#define CONTROL_RELOADED_FIELDS(F, S) F(S, bytes, but)
+RPC_DECLARE(control_reloaded, CONTROL_RELOADED_FIELDS)
 
 #define CONTROL_PROCESS_FIELDS(F, S)                                                                                   \
 	F(S, bytes, name)                                                                                              \
@@ -143,7 +149,7 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
 /*      call                  request          reply
  *      CONTROL_STATUS        control_ok       control_status
  *      CONTROL_STOP          control_ok       control_ok         answered when everything has stopped
- *      CONTROL_RELOAD        control_ok       control_ok         or why it was refused
+ *      CONTROL_RELOAD        control_ok       control_reloaded   answered when it counts; or why it was refused
  *      CONTROL_RESTART       control_ok       control_ok         answered before the new master begins
  *      CONTROL_STORE_STATUS  store_ok         store_report       relayed to store
  *      CONTROL_STORE_FSCK    store_fsck       store_report       relayed to store
@@ -154,7 +160,7 @@ RPC_DECLARE(control_probe, CONTROL_PROBE_FIELDS)
  *      CONTROL_DNS_LOOKUP    dns_question     dns_reply          relayed to dns
  *      CONTROL_STS           dir_sts_get      dir_sts            relayed to directory
  *      CONTROL_STS_FETCH     relay_sts        relay_ok           relayed to relay
- *      CONTROL_TABLES        control_ok       control_ok         the files of look-up tables are read again
+ *      CONTROL_TABLES        control_ok       control_reloaded   the same of the files of look-up tables alone
  *      CONTROL_QUEUE_COMMIT  queue_commit     queue_id           relayed to queue
  *      CONTROL_ALARMS        control_ok       control_alarms
  *      CONTROL_PROBE         control_probe    proc_note          test builds only */

@@ -19,6 +19,7 @@ static void on_peer(void *ctx, int fd, uint64_t tag)
 struct change {
 	struct store_service *service;
 	struct conf *conf;
+	uint64_t generation;
 };
 
 static void change(void *ctx)
@@ -26,6 +27,7 @@ static void change(void *ctx)
 	struct change *c = ctx;
 
 	store_service_configure(c->service, c->conf);
+	proc_taken(c->generation, STR(""));
 	free(c);
 }
 
@@ -34,9 +36,9 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 	struct change *c = NEW(struct change);
 
 	(void)err;
-	*c = (struct change){ctx, conf_ref(b->conf)};
+	*c = (struct change){ctx, conf_ref(b->conf), b->generation};
 	rpc_server_after(store_service_server(ctx), 0, change, c);
-	return 0;
+	return 1;
 }
 
 static void on_numbers(void *ctx, struct proc_state *state)

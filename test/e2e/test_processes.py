@@ -202,6 +202,46 @@ def test_reload_opens_and_closes_listeners(mail):
         assert kept.line().startswith("a OK")
 
 
+def test_reload_goes_from_all_addresses_to_one_and_back(mail):
+    """Neither is in the other's way; somebody else's socket is."""
+    def answers(address):
+        with socket.socket() as s:
+            return s.connect_ex((address, port)) == 0
+    port, other = free_ports(2)
+    with open(os.path.join(mail.dir, "master.cf"), "a") as f:
+        f.write(f"{port} inet n - n - - smtpd\n")
+    for interfaces, everywhere in (("all", True), ("127.0.0.3", False), ("127.0.0.3, 127.0.0.4", False), ("all", True)):
+        mail.configure(inet_interfaces=interfaces)
+        mail.command("reload")
+        assert answers("127.0.0.3")
+        assert answers("127.0.0.2") == everywhere
+    with socket.create_server(("127.0.0.5", other)):
+        with open(os.path.join(mail.dir, "master.cf"), "a") as f:
+            f.write(f"{other} inet n - n - - smtpd\n")
+        done = mail.command("reload", check=False)
+        assert done.returncode == 78 and "in use" in done.stderr, done.stderr
+
+
+def test_reload_returns_when_it_counts(mail):
+    """Each first connection behind it sees what was changed."""
+    for i in range(10):
+        mail.configure(smtpd_banner=f"$myhostname number {i}")
+        mail.command("reload")
+        with mail.raw("smtp") as c:
+            assert f"number {i}" in c.line()
+
+
+def test_reload_tells_who_has_not_taken_it(mail):
+    os.kill(mail.pid_of("queue"), signal.SIGSTOP)
+    try:
+        done = mail.command("reload", check=False)
+    finally:
+        os.kill(mail.pid_of("queue"), signal.SIGCONT)
+    assert done.returncode == 75, done.stderr
+    assert re.search(r"reloaded, but process queue\[\d+\] has not taken the new configuration yet$", done.stderr), done.stderr
+    mail.command("reload")
+
+
 @pytest.mark.parametrize("name,value", [("smtpd_tls_cert_file", "/nonexistent/cert.pem"), ("inet_interfaces", "not.an.address"),
                                         ("queue_directory", "/tmp/elsewhere"), ("message_size_limit", "much")])
 def test_a_faulty_configuration_is_refused_whole(mail, name, value):
