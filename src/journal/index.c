@@ -200,11 +200,11 @@ static int check_file(int dirfd, bool values, struct err *why, struct err *err)
 	return rc;
 }
 
-bool index_damaged(int dirfd, struct err *why)
+bool index_damaged(int dirfd, bool values, struct err *why)
 {
 	struct err err = ERR_NONE;
 
-	return check_file(dirfd, false, why, &err) == 0;
+	return check_file(dirfd, values, why, &err) == 0;
 }
 
 static int set_aside(struct index *ix, int dirfd, const char *why, struct err *err)

@@ -19,8 +19,9 @@ struct index;
  * as "index.damaged", reported, and a new one is begun. values: a single damaged value is enough for that; otherwise it
  * is found when it is read. Changes the working directory for a moment: LMDB takes names only. */
 int index_open(int dirfd, bool values, struct index **ix_r, struct err *err) WARN_UNUSED;
-/* Walks the file of an open index again: true when it is damaged, and why. Not while it is written. */
-bool index_damaged(int dirfd, struct err *why) WARN_UNUSED;
+/* Walks the file of an open index again (values: and them, too): true when it is damaged, and why. Not while it is
+ * written. */
+bool index_damaged(int dirfd, bool values, struct err *why) WARN_UNUSED;
 /* Sets the file aside all the same, for it is older than what the journal begins with. */
 int index_discard(struct index *ix, int dirfd, struct err *err) WARN_UNUSED;
 void index_close(struct index **ix);

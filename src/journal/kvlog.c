@@ -18,6 +18,8 @@
 #define IDLE_MS	      3000
 #define RETRY_MS      1000
 #define CHECK_EVERY   30		/* tries: whether the index is damaged, which takes a read of all of it */
+#define WALK_MS	      10000		/* the least time between two walks that reads have asked for */
+#define WALK_SHARE    20		/* and no more than a twentieth of all time is spent on them */
 #define PROBE_BYTES   ((off_t)16 << 20) /* what a recovery needs at most, by far */
 #define SCRATCH_MAX   ((size_t)16 << 20)
 
@@ -209,7 +211,7 @@ static void end_if_damaged(struct kvlog *k, unsigned tries, const struct err *er
 {
 	struct err why = ERR_NONE;
 
-	if (tries % CHECK_EVERY == 1 && err->kind != ERR_FULL && index_damaged(k->o.dirfd, &why))
+	if (tries % CHECK_EVERY == 1 && err->kind != ERR_FULL && index_damaged(k->o.dirfd, false, &why))
 		storage_failed("the index is damaged (%s)", why.text);
 }
 
@@ -243,14 +245,44 @@ static void serve_todo(struct kvlog *k)
 	pthread_mutex_lock(&k->lock);
 }
 
+void kvlog_doubt(struct kvlog *k)
+{
+	pthread_mutex_lock(&k->lock);
+	if (!k->doubted) {
+		k->doubted = true;
+		pthread_cond_signal(&k->cond);
+	}
+	pthread_mutex_unlock(&k->lock);
+}
+
+/* Under the lock; gives it up meanwhile. What cannot be found in damaged pages fails no write, and no try to make an
+ * account anew mends it. Nobody else writes the file. */
+static void walk_index(struct kvlog *k)
+{
+	struct err why = ERR_NONE;
+	int64_t began = clock_ms(), took;
+
+	k->doubted = false;
+	pthread_mutex_unlock(&k->lock);
+	if (index_damaged(k->o.dirfd, k->o.keys_alone, &why))
+		storage_failed("the index is damaged (%s)", why.text);
+	took = clock_ms() - began;
+	k->walk_at_ms = began + (took * WALK_SHARE > WALK_MS ? took * WALK_SHARE : WALK_MS);
+	pthread_mutex_lock(&k->lock);
+}
+
 static void *index_thread(void *arg)
 {
 	struct kvlog *k = arg;
 
 	pthread_mutex_lock(&k->lock);
 	while (!k->stop) {
+		int64_t walk_in = k->doubted ? k->walk_at_ms - clock_ms() : WALK_MS;
+
 		if (k->todo) {
 			serve_todo(k);
+		} else if (walk_in <= 0) {
+			walk_index(k);
 		} else if (k->dirty && !k->idle) {
 			int64_t quiet = clock_ms() - k->last_commit_ms;
 			if (quiet < k->o.idle_ms) {
@@ -261,6 +293,8 @@ static void *index_thread(void *arg)
 			pthread_mutex_unlock(&k->lock);
 			step_post(k->step);
 			pthread_mutex_lock(&k->lock);
+		} else if (k->doubted) {
+			wait_ms(k, walk_in + 1);
 		} else {
 			pthread_cond_wait(&k->cond, &k->lock);
 		}

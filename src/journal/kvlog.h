@@ -101,6 +101,11 @@ int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn
  * be read. */
 bool kvlog_index_has_keys(struct kvlog *k);
 
+/* What the owner has read cannot be so: the index thread walks the whole file, as a start does, and ends the process if
+ * it is damaged; the next one makes it anew. A get, range or keys that fails for more than a damaged value asks for it
+ * itself (with keys_alone, for that too). Not more often than every few seconds. */
+void kvlog_doubt(struct kvlog *k);
+
 /* fn (may be NULL) is called when all that was committed so far is in the index. */
 void kvlog_checkpoint(struct kvlog *k, void (*fn)(void *ctx), void *ctx);
 /* The last LSN given; 0 before the first of all. */

@@ -46,6 +46,7 @@ struct kvlog {
 	bool thread_started;
 	atomic_bool closing;
 	atomic_llong last_commit_ms;
+	int64_t walk_at_ms; /* the thread's: not before may the index be walked again */
 	pthread_mutex_t lock;
 	pthread_cond_t cond, done_cond;
 	bool todo;    /* frozen is to be written */
@@ -53,6 +54,7 @@ struct kvlog {
 	bool failed;  /* and the log is closing: given up */
 	bool dirty;   /* active is not empty: watch for quiet */
 	bool idle;    /* it was quiet long enough: the loop should freeze */
+	bool doubted; /* what was read cannot be so: the index is to be walked */
 	bool stop;
 };
 

@@ -1,9 +1,19 @@
 /* Reading: active over frozen over index. */
 #include "journal/kvlog_private.h"
 
+/* A damaged value is its owner's to mend, if he can; where searches fail nobody can. */
+static int doubt_if_failed(struct kvlog *k, int rc, bool of_value)
+{
+	if (rc < 0 && (!of_value || k->o.keys_alone))
+		kvlog_doubt(k);
+	return rc;
+}
+
 int kvlog_get(struct kvlog *k, struct str key, struct arena *a, struct str *value_r, struct err *err)
 {
 	const struct overlay *layers[2] = {k->active, k->frozen};
+	struct err own = ERR_NONE;
+	int rc;
 
 	for (size_t i = 0; i < ARRAY_SIZE(layers); i++) {
 		const struct overlay_node *n = layers[i] ? overlay_find(layers[i], key) : NULL;
@@ -16,11 +26,14 @@ int kvlog_get(struct kvlog *k, struct str key, struct arena *a, struct str *valu
 		*value_r = arena_str(a, value);
 		return 1;
 	}
-	return index_get(k->index, key, a, value_r, err);
+	err = err ? err : &own;
+	rc = index_get(k->index, key, a, value_r, err);
+	return doubt_if_failed(k, rc, err->kind == ERR_PERM);
 }
 
 /* A walk over both overlays and the index at once. */
 struct walk {
+	struct kvlog *k;
 	bool reverse;
 	const struct overlay_node *node[2];
 	struct index_cursor *cursor;
@@ -40,19 +53,20 @@ static const struct overlay_node *overlay_start(const struct overlay *o, struct 
 
 static int cursor_look(struct walk *w, struct err *err)
 {
-	int rc = index_cursor_key(w->cursor, &w->key, err);
+	int rc = doubt_if_failed(w->k, index_cursor_key(w->cursor, &w->key, err), false);
 
 	w->have = rc > 0;
 	return rc;
 }
 
-static int walk_begin(struct walk *w, struct kvlog *k, struct str first, struct str end, struct err *err)
+static int walk_begin(struct walk *w, struct str first, struct str end, struct err *err)
 {
+	struct kvlog *k = w->k;
 	bool reverse = w->reverse;
 
 	w->node[0] = overlay_start(k->active, first, end, reverse);
 	w->node[1] = overlay_start(k->frozen, first, end, reverse);
-	if (index_cursor_open(k->index, reverse ? end : first, reverse, &w->cursor, err) < 0)
+	if (doubt_if_failed(k, index_cursor_open(k->index, reverse ? end : first, reverse, &w->cursor, err), false) < 0)
 		return -1;
 	return cursor_look(w, err);
 }
@@ -84,7 +98,7 @@ static int walk_value(const struct walk *w, struct str key, struct str *value_r,
 		if (w->node[i] && str_eq(overlay_key(w->node[i]), key))
 			return overlay_value(w->node[i], value_r) ? 1 : 0;
 	*value_r = STR_NULL;
-	return w->keys_alone ? 1 : index_cursor_value(w->cursor, value_r, err);
+	return w->keys_alone ? 1 : doubt_if_failed(w->k, index_cursor_value(w->cursor, value_r, err), true);
 }
 
 static int walk_step(struct walk *w, struct str key, struct err *err)
@@ -100,13 +114,12 @@ static int walk_step(struct walk *w, struct str key, struct err *err)
 	return cursor_look(w, err);
 }
 
-static int walk_all(struct walk *w, struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx,
-		    struct err *err)
+static int walk_all(struct walk *w, struct str first, struct str end, kvlog_range_fn *fn, void *ctx, struct err *err)
 {
 	struct str key, value;
 	int rc = 0;
 
-	if (walk_begin(w, k, first, end, err) < 0)
+	if (walk_begin(w, first, end, err) < 0)
 		rc = -1;
 	while (rc == 0 && walk_key(w, &key)) {
 		if (w->reverse ? str_cmp(key, first) < 0 : end.ptr && str_cmp(key, end) >= 0)
@@ -125,16 +138,16 @@ static int walk_all(struct walk *w, struct kvlog *k, struct str first, struct st
 int kvlog_range(struct kvlog *k, struct str first, struct str end, bool reverse, kvlog_range_fn *fn, void *ctx,
 		struct err *err)
 {
-	struct walk w = {.reverse = reverse};
+	struct walk w = {.k = k, .reverse = reverse};
 
-	return walk_all(&w, k, first, end, fn, ctx, err);
+	return walk_all(&w, first, end, fn, ctx, err);
 }
 
 int kvlog_keys(struct kvlog *k, struct str first, struct str end, kvlog_range_fn *fn, void *ctx, struct err *err)
 {
-	struct walk w = {.keys_alone = true};
+	struct walk w = {.k = k, .keys_alone = true};
 
-	return walk_all(&w, k, first, end, fn, ctx, err);
+	return walk_all(&w, first, end, fn, ctx, err);
 }
 
 bool kvlog_index_has_keys(struct kvlog *k)

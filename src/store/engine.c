@@ -274,6 +274,12 @@ void store_engine_blob_drop(struct store_engine *e, uint64_t blob)
 	e->ops->blob_drop(e, blob);
 }
 
+void store_engine_doubt(struct store_engine *e)
+{
+	if (e->ops->doubt)
+		e->ops->doubt(e);
+}
+
 void store_engine_checkpoint(struct store_engine *e, void (*fn)(void *ctx), void *ctx)
 {
 	e->ops->checkpoint(e, fn, ctx);

@@ -201,6 +201,9 @@ void store_engine_blob_drop(struct store_engine *e, uint64_t blob);
 
 /* ---- life --------------------------------------------------------------------------------------------- */
 
+/* What the keys say cannot be so, though they were written anew: the engine looks behind its loop whether the whole of
+ * its index is damaged, and ends the process if it is, which makes it anew at its next start. */
+void store_engine_doubt(struct store_engine *e);
 /* Starts a checkpoint if there is anything to write; fn (may be NULL) is called when all that was committed
  * before is in the index and the files are synced. */
 void store_engine_checkpoint(struct store_engine *e, void (*fn)(void *ctx), void *ctx);

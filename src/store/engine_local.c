@@ -45,6 +45,11 @@ static int local_range(struct store_engine *e, struct str first, struct str end,
 	return kvlog_range(local_of(e)->k, first, end, reverse, fn, ctx, err);
 }
 
+static void local_doubt(struct store_engine *e)
+{
+	kvlog_doubt(local_of(e)->k);
+}
+
 static void local_barrier(struct store_engine *e, void (*fn)(void *ctx), void *ctx)
 {
 	kvlog_barrier(local_of(e)->k, fn, ctx);
@@ -616,6 +621,7 @@ static void local_sweep(struct store_engine *e, struct str path, struct str fold
 
 static const struct store_engine_ops LOCAL_OPS = {
 	.get = local_get,
+	.doubt = local_doubt,
 	.keys = local_keys,
 	.range = local_range,
 	.commit = local_commit,

@@ -40,6 +40,7 @@ struct store_engine_ops {
 	int (*blob_open)(struct store_engine *e, uint64_t blob, struct err *err);
 	void (*blob_drop)(struct store_engine *e, uint64_t blob);
 	bool (*blob_finished)(struct store_engine *e, uint64_t blob, uint64_t *size_r);
+	void (*doubt)(struct store_engine *e);
 	void (*checkpoint)(struct store_engine *e, void (*fn)(void *ctx), void *ctx);
 	void (*stats)(struct store_engine *e, struct store_engine_stats *stats_r);
 	void (*close)(struct store_engine *e);

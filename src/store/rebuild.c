@@ -372,6 +372,10 @@ int account_rebuild(struct store_service *svc, uint64_t id, struct str path, str
 		return err_set(err, ERR_TEMP, "4.3.0", "the account's place is not known");
 	if (rt->rebuilding)
 		return 0;
+	/* Where pages are damaged, what was written is not found again. */
+	if (rt->was_rebuilt)
+		store_engine_doubt(svc->engine);
+	rt->was_rebuilt = true;
 	rt->rebuilding = 1;
 	log_info("account %llu: rebuilding the index of %.*s", (unsigned long long)id, STR_ARG(path));
 	r = NEW(struct rebuild);

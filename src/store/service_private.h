@@ -51,6 +51,7 @@ struct runtime {
 	unsigned rebuilding;   /* folders still to be read; requests wait in `waiting` */
 	VEC(struct rpc_request *) waiting;
 	int64_t rebuild_failed_ms; /* 0: never; not tried again at once */
+	bool was_rebuilt;	   /* or was tried to */
 	struct map *rebuilt;	   /* while rebuilding: message id to its first place */
 	VEC(struct fsck *) fscks;  /* wait for the rebuild */
 };

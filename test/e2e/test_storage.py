@@ -273,6 +273,19 @@ def test_a_bit_that_flips_in_the_index_while_the_system_runs_is_found_and_mended
     assert stopped.command("mail", "fsck", "--check", check=False).returncode == 0
 
 
+def test_an_index_whose_root_is_lost_while_the_system_runs_is_made_anew(stopped):
+    """Each search fails, and nothing was changed: no checkpoint is due that would fail, too."""
+    user = "alice@example.test"
+    stopped.start()
+    before = prepare(stopped, user, 6)
+    assert stopped.stop() == 0
+    stopped.start()
+    for at in places_of(stopped, b"\x02\0kv\0\0"):       # of an entry: length of the name, name, what LMDB notes of its tree
+        flip(stopped, at + 2 + 2 + 47, 2)
+    state_within(stopped, user, before, 60)
+    stopped.wait_log(r"the index is damaged .*a new one is made from the files and the journal")
+
+
 def copy_journal(source, target, shift):
     for path in journal_files(source):
         directory, name = os.path.split(path)
