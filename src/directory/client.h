@@ -14,6 +14,10 @@ int directory_lookup(void *ctx, struct str parameter, struct str list, struct st
 /* The same for any question. */
 int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, struct arena *arena, struct str *value_r,
 		  struct err *err) WARN_UNUSED;
+/* What tables make of n addresses; of v each address is replaced, or stays. One call for every DIR_REWRITE_MAX of them.
+ * 0, or -1. ctx: as above. */
+int directory_rewrite(void *ctx, struct str generic, struct dir_rewrite_one *v, size_t n, struct arena *arena,
+		      struct err *err) WARN_UNUSED;
 /* By which transport, and where next. 0 or -1; ERR_PERM: the recipient is no address. */
 int directory_route(struct rpc_channel *directory, struct str sender, struct str recipient, struct arena *arena,
 		    struct dir_routed *route_r, struct err *err) WARN_UNUSED;

@@ -11,6 +11,10 @@ RPC_DEFINE(dir_routed_one, DIR_ROUTED_ONE_FIELDS)
 RPC_DEFINE(dir_routed_all, DIR_ROUTED_ALL_FIELDS)
 RPC_DEFINE(dir_lookup, DIR_LOOKUP_FIELDS)
 RPC_DEFINE(dir_found, DIR_FOUND_FIELDS)
+RPC_DEFINE(dir_rewrite_one, DIR_REWRITE_ONE_FIELDS)
+RPC_DEFINE(dir_rewrite, DIR_REWRITE_FIELDS)
+RPC_DEFINE(dir_rewritten_one, DIR_REWRITTEN_ONE_FIELDS)
+RPC_DEFINE(dir_rewritten, DIR_REWRITTEN_FIELDS)
 RPC_DEFINE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
 RPC_DEFINE(dir_mechanism_list, DIR_MECHANISM_LIST_FIELDS)
 RPC_DEFINE(dir_auth_start, DIR_AUTH_START_FIELDS)
@@ -50,7 +54,8 @@ RPC_DEFINE(dir_ok, DIR_OK_FIELDS)
 	F(DIR_STS_GET, 15, &dir_sts_get_type, &dir_sts_type, false)                                                    \
 	F(DIR_STS_PUT, 16, &dir_sts_type, &dir_ok_type, false)                                                         \
 	F(DIR_STS_DUE, 17, &dir_sts_due_ask_type, &dir_sts_due_type, false)                                            \
-	F(DIR_ROUTE_ALL, 18, &dir_route_all_type, &dir_routed_all_type, false)
+	F(DIR_ROUTE_ALL, 18, &dir_route_all_type, &dir_routed_all_type, false)                                         \
+	F(DIR_REWRITE, 19, &dir_rewrite_type, &dir_rewritten_type, false)
 
 #define DEFINE(name, number_, request_, reply_, secret_)                                                               \
 	const struct rpc_call name = {.number = number_, .request = request_, .reply = reply_, .secret = secret_};

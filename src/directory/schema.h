@@ -90,6 +90,27 @@ RPC_DECLARE(dir_lookup, DIR_LOOKUP_FIELDS)
 #define DIR_FOUND_FIELDS(F, S) F(S, u8, found) F(S, bytes, value)
 RPC_DECLARE(dir_found, DIR_FOUND_FIELDS)
 
+/* Addresses as tables rewrite them (canonical(5), generic(5)), with extensions handed on and incomplete results made
+ * whole; the answers in their order, "": it stays as it is. `maps` says which tables, asked in this order, each given
+ * what the one before has made of it. A table that fails, or rewrites without end, is ERR_TEMP for all. */
+enum dir_rewrite_maps {
+	REWRITE_BY_SENDER_CANONICAL = 1,
+	REWRITE_BY_RECIPIENT_CANONICAL = 2,
+	REWRITE_BY_CANONICAL = 4,
+	REWRITE_BY_GENERIC = 8, /* smtp_generic_maps, once */
+};
+#define DIR_REWRITE_MAX 200
+#define DIR_REWRITE_ONE_FIELDS(F, S) F(S, bytes, address) F(S, u8, maps)
+RPC_DECLARE(dir_rewrite_one, DIR_REWRITE_ONE_FIELDS)
+#define DIR_REWRITE_FIELDS(F, S)                                  \
+	F(S, list, addresses, dir_rewrite_one)                    \
+	F(S, bytes, generic)      /* the tables of REWRITE_BY_GENERIC: a transport may have its own */
+RPC_DECLARE(dir_rewrite, DIR_REWRITE_FIELDS)
+#define DIR_REWRITTEN_ONE_FIELDS(F, S) F(S, bytes, address)
+RPC_DECLARE(dir_rewritten_one, DIR_REWRITTEN_ONE_FIELDS)
+#define DIR_REWRITTEN_FIELDS(F, S) F(S, list, addresses, dir_rewritten_one)
+RPC_DECLARE(dir_rewritten, DIR_REWRITTEN_FIELDS)
+
 /* ---- log-in ---- */
 #define DIR_MECHANISMS_FIELDS(F, S) F(S, u8, tls) F(S, u8, loopback) F(S, bytes, service)
 RPC_DECLARE(dir_mechanisms, DIR_MECHANISMS_FIELDS)
@@ -184,7 +205,7 @@ RPC_DECLARE(dir_ok, DIR_OK_FIELDS)
  * accounts are looked for now. DIR_SENDER allows the null sender to everybody. */
 extern const struct rpc_call DIR_RESOLVE, DIR_MECHANISMS, DIR_AUTH_START, DIR_AUTH_PLAIN, DIR_AUTH_STEP, DIR_AUTH_ABORT,
 	DIR_SENDER, DIR_SESSION_END, DIR_CHANGED, DIR_ROUTE, DIR_ROUTE_ALL, DIR_LOOKUP, DIR_COUNT, DIR_SENT, DIR_SURGE_TOLD,
-	DIR_STS_GET, DIR_STS_PUT, DIR_STS_DUE;
+	DIR_STS_GET, DIR_STS_PUT, DIR_STS_DUE, DIR_REWRITE;
 extern const struct rpc_call DIR_CALLS[];
 
 /* DIR_MECHANISMS' answer. */

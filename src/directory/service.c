@@ -149,6 +149,7 @@ static const struct {
 	{&DIR_ROUTE, service_route, SMTPD | RELAY},
 	{&DIR_ROUTE_ALL, service_route_all, RELAY},
 	{&DIR_LOOKUP, service_lookup, SMTPD | RELAY},
+	{&DIR_REWRITE, service_rewrite, SMTPD | RELAY},
 	{&DIR_SENT, service_sent, SMTPD},
 	{&DIR_STS_GET, service_sts_get, RELAY | MASTER},
 	{&DIR_STS_PUT, service_sts_put, RELAY},

@@ -93,6 +93,7 @@ void service_route_all(struct work *w);
 /* On the loop thread: true when it took the request. */
 bool service_route_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_lookup(struct work *w);
+void service_rewrite(struct work *w);
 /* DIR_SENT: on the loop thread, true when it took the request; else on another. */
 bool service_sent_early(struct directory_service *s, struct rpc_request *req) WARN_UNUSED;
 void service_sent(struct work *w);

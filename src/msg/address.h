@@ -47,6 +47,7 @@ struct mailbox_addr {
 	struct str local; /* NULL local with non-NULL group fields: see kind */
 	struct str domain;
 	enum { ADDR_MAILBOX, ADDR_GROUP_START, ADDR_GROUP_END } kind; /* GROUP_START: name is the group's */
+	size_t at, len; /* of MAILBOX: where local@domain stands in the value, without brackets, names and route */
 };
 struct mailbox_addr_list {
 	struct mailbox_addr *v;

@@ -8,7 +8,7 @@
 #include "msg/lex.h"
 
 struct list_parser {
-	struct str rest;
+	struct str whole, rest;
 	struct arena *arena;
 	struct mailbox_addr_list *list;
 	size_t max;
@@ -20,6 +20,8 @@ struct list_parser {
 	bool gap;     /* a blank since the last word */
 	bool have_at; /* local and domain hold an address without brackets */
 	bool done;    /* an address in brackets was added; the rest up to the comma is noise */
+	size_t from;  /* where its first word begins, of `whole` */
+	size_t to;    /* where the last piece of it that was taken ends */
 	struct str comment;
 };
 
@@ -31,6 +33,11 @@ static bool is_word_char(char c)
 static bool at(const struct list_parser *p, char c)
 {
 	return p->rest.len > 0 && p->rest.ptr[0] == c;
+}
+
+static size_t here(const struct list_parser *p)
+{
+	return p->whole.len - p->rest.len;
 }
 
 static void item_clear(struct list_parser *p)
@@ -89,6 +96,7 @@ static void take_literal(struct list_parser *p, struct buf *out)
 		if (!lex_is_wsp(p->rest.ptr[i]))
 			buf_addc(out, p->rest.ptr[i]);
 	p->rest = str_skip(p->rest, n);
+	p->to = here(p);
 }
 
 /* Domain with blanks and comments between its parts (obs-domain). */
@@ -109,6 +117,7 @@ static void take_domain(struct list_parser *p, struct buf *out)
 		buf_add_str(out, str_run(&p->rest, is_word_char));
 		if (p->rest.len == before.len)
 			return;
+		p->to = here(p);
 	}
 }
 
@@ -119,12 +128,16 @@ static void take_word(struct list_parser *p)
 	if (p->gap && p->words > 0)
 		buf_addc(&p->name, ' ');
 	start = p->name.len;
+	if (p->words == 0)
+		p->from = here(p);
 	if (at(p, '"'))
 		lex_quoted(&p->rest, &p->name);
 	else
 		buf_add_str(&p->name, str_run(&p->rest, is_word_char));
-	if (!p->have_at)
+	if (!p->have_at) {
 		buf_add(&p->local, p->name.ptr + start, p->name.len - start);
+		p->to = here(p);
+	}
 	p->words++;
 	p->gap = false;
 }
@@ -132,10 +145,13 @@ static void take_word(struct list_parser *p)
 /* "a@b" without brackets; should a '<' follow, all of it was a display name. */
 static void take_at(struct list_parser *p)
 {
+	if (p->words == 0)
+		p->from = here(p);
 	p->rest = str_skip(p->rest, 1);
 	buf_addc(&p->name, '@');
 	if (p->have_at)
 		return;
+	p->to = here(p);
 	p->have_at = true;
 	take_domain(p, &p->domain);
 	buf_add_str(&p->name, buf_str(&p->domain));
@@ -169,7 +185,9 @@ static void take_angle(struct list_parser *p)
 	skip_cfws(p);
 	if (at(p, '@'))
 		a.route = take_route(p);
-	for (skip_cfws(p); p->rest.len > 0 && !at(p, '>') && !at(p, '@'); skip_cfws(p)) {
+	skip_cfws(p);
+	p->from = p->to = here(p);
+	for (; p->rest.len > 0 && !at(p, '>') && !at(p, '@'); skip_cfws(p)) {
 		if (at(p, '"'))
 			lex_quoted(&p->rest, &p->local);
 		else if (is_word_char(p->rest.ptr[0]))
@@ -178,9 +196,11 @@ static void take_angle(struct list_parser *p)
 			break;
 		else
 			p->rest = str_skip(p->rest, 1);
+		p->to = here(p);
 	}
 	if (at(p, '@')) {
 		p->rest = str_skip(p->rest, 1);
+		p->to = here(p);
 		take_domain(p, &p->domain);
 	}
 	while (p->rest.len > 0 && !at(p, '>') && !at(p, ',') && !at(p, ';'))
@@ -189,6 +209,8 @@ static void take_angle(struct list_parser *p)
 		p->rest = str_skip(p->rest, 1);
 	a.local = keep(p, buf_str(&p->local));
 	a.domain = keep(p, buf_str(&p->domain));
+	a.at = p->from;
+	a.len = p->to - p->from;
 	if (p->words > 0)
 		a.name = keep(p, buf_str(&p->name));
 	else if (p->comment.ptr != NULL)
@@ -212,6 +234,8 @@ static void finish_item(struct list_parser *p)
 		a.name = keep(p, buf_str(&p->name));
 	}
 	if (a.local.ptr != NULL) {
+		a.at = p->from;
+		a.len = p->to - p->from;
 		if (a.name.ptr == NULL && p->comment.ptr != NULL)
 			a.name = comment_text(p);
 		add(p, a);
@@ -259,7 +283,7 @@ static void take_token(struct list_parser *p)
 
 void address_list_parse_max(struct str value, size_t max, struct arena *arena, struct mailbox_addr_list *list_r)
 {
-	struct list_parser p = {.rest = value, .arena = arena, .list = list_r, .max = max};
+	struct list_parser p = {.whole = value, .rest = value, .arena = arena, .list = list_r, .max = max};
 
 	*list_r = (struct mailbox_addr_list){0};
 	buf_init(&p.name, 2 * value.len + 2);

@@ -75,8 +75,11 @@ int proc_relay(struct proc *p)
 	struct store_client *store;
 	struct rpc_channel *directory = rpc_channel_new("directory", DIR_CALLS), *queue;
 	struct dns_client *dns = dns_client_new();
-	struct remote_env env = {
-		.dns = dns, .lookup = directory_lookup, .lookup_ctx = directory, .connect_path = proc_connect};
+	struct remote_env env = {.dns = dns,
+				 .lookup = directory_lookup,
+				 .lookup_ctx = directory,
+				 .rewrite = directory_rewrite,
+				 .connect_path = proc_connect};
 	struct running r = {0};
 	struct relay_peers peers;
 	struct err err = ERR_NONE;

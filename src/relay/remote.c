@@ -637,5 +637,6 @@ void remote_deliver(struct remote *r, struct remote_job *job)
 		smtpc_note(&t, false, STR("4.3.5"), str_from(err.text), NULL, false);
 	smtpc_sasl_forget(&t);
 	settle_rest(&t);
+	smtpc_message_release(&message);
 	conf_unref(&conf);
 }

@@ -14,6 +14,7 @@
 
 #include "config/conf.h"
 #include "deliver/content.h"
+#include "directory/client.h"
 #include "dns/client.h"
 #include "queue/schema.h"
 
@@ -86,6 +87,10 @@ struct remote_env {
 	int (*lookup)(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
 		      struct str *value_r, struct err *err);
 	void *lookup_ctx;
+	/* What smtp_generic_maps (`generic`) make of the addresses, in their place; ctx is lookup_ctx. -1 with err.
+	 * NULL: nothing is rewritten. */
+	int (*rewrite)(void *ctx, struct str generic, struct dir_rewrite_one *v, size_t n, struct arena *arena,
+		       struct err *err);
 	/* Connects to a UNIX socket; NULL: by its name, here. Descriptor (non-blocking), or -1 with err. */
 	int (*connect_path)(void *ctx, struct str path, int64_t timeout_ms, struct err *err);
 	void *connect_ctx;

@@ -116,6 +116,9 @@ void smtpc_conn_quit(struct smtpc_conn **c, const struct conf *conf);
 
 /* ---- a message on its way out (smtp_body.c) ---------------------------------------------------------------- */
 
+struct smtpc_try;
+struct smtpc_rewrite;
+
 /* What a message needs of a server, found out once a job. */
 struct smtpc_message {
 	const struct remote_job *job;
@@ -123,9 +126,12 @@ struct smtpc_message {
 	bool eight_bit;	   /* a byte above 0x7f */
 	bool eight_header; /* one of them in the header */
 	bool scanned;
+	struct smtpc_rewrite *rewrite; /* smtp_rewrite.c; NULL: every address stays */
+	bool rewrite_known;
 };
 
 void smtpc_message_init(struct smtpc_message *m, const struct remote_job *job);
+void smtpc_message_release(struct smtpc_message *m);
 int smtpc_message_scan(struct smtpc_message *m, struct err *err) WARN_UNUSED;
 
 /* Sends it behind the answer to DATA, or (`bdat`) as chunks: dots doubled, line ends CRLF, no other CR or LF, long
@@ -133,6 +139,29 @@ int smtpc_message_scan(struct smtpc_message *m, struct err *err) WARN_UNUSED;
  * been answered with 250, otherwise *refused_r and the reply is in c->reply. The last answer is still to be read. */
 int smtpc_body_send(struct smtpc_conn *c, const struct smtpc_message *m, bool bdat, bool seven_bit,
 		    bool *refused_r) WARN_UNUSED;
+/* Gives the content's bytes to `put`, in pieces, until that does not answer 0: its answer, 0, or -1 with err. */
+int smtpc_content_put(const struct content *content, int (*put)(void *ctx, struct str bytes), void *ctx,
+		      struct err *err) WARN_UNUSED;
+
+/* smtp_rewrite.c. Asks what smtp_generic_maps make of the message's addresses, unless that is known. -1 with err: a
+ * table failed, and nothing may be sent. */
+int smtpc_rewrite_find(struct smtpc_try *t, struct err *err) WARN_UNUSED;
+/* An address of the envelope, as it is sent. */
+struct str smtpc_rewritten(const struct smtpc_message *m, struct str address);
+/* A stage in front of `put` that rewrites the header as it goes by: prefix, then content, then smtpc_head_end(). */
+struct smtpc_head {
+	const struct smtpc_message *message;
+	int (*put)(void *ctx, struct str bytes);
+	void *ctx;
+	struct buf bytes; /* of the header, until it has ended */
+	bool ended, line_empty;
+};
+bool smtpc_head_wanted(const struct smtpc_message *m);
+void smtpc_head_init(struct smtpc_head *h, const struct smtpc_message *m, int (*put)(void *ctx, struct str bytes),
+		     void *ctx);
+int smtpc_head_put(void *ctx, struct str bytes);
+int smtpc_head_end(struct smtpc_head *h) WARN_UNUSED;
+void smtpc_head_release(struct smtpc_head *h);
 
 /* ---- the dialogue ------------------------------------------------------------------------------------------ */
 

@@ -24,8 +24,8 @@ struct smtpc_body {
 
 /* ---- reading ---- */
 
-static int put_content(const struct content *content, int (*put)(void *ctx, struct str bytes), void *ctx,
-		       struct err *err)
+int smtpc_content_put(const struct content *content, int (*put)(void *ctx, struct str bytes), void *ctx,
+		      struct err *err)
 {
 	char *piece;
 	int rc = 0;
@@ -59,6 +59,31 @@ static int put_seven_bit(const struct content *content, int (*put)(void *ctx, st
 		return -1;
 	rc = mime_downgrade(bytes, put, ctx);
 	content_unmap(content, bytes);
+	return rc;
+}
+
+/* The whole message, prefix and all, with its header rewritten where that is asked for. */
+static int put_message(const struct smtpc_message *m, bool seven_bit, int (*put)(void *ctx, struct str bytes),
+		       void *ctx, struct err *err)
+{
+	bool rewritten = smtpc_head_wanted(m);
+	struct smtpc_head head;
+	int rc;
+
+	if (rewritten) {
+		smtpc_head_init(&head, m, put, ctx);
+		put = smtpc_head_put;
+		ctx = &head;
+	}
+	rc = put(ctx, m->job->prefix);
+	if (rc == 0)
+		rc = seven_bit ? put_seven_bit(m->job->content, put, ctx, err)
+			       : smtpc_content_put(m->job->content, put, ctx, err);
+	if (rewritten) {
+		if (rc == 0)
+			rc = smtpc_head_end(&head);
+		smtpc_head_release(&head);
+	}
 	return rc;
 }
 
@@ -121,15 +146,12 @@ void smtpc_message_init(struct smtpc_message *m, const struct remote_job *job)
 
 int smtpc_message_scan(struct smtpc_message *m, struct err *err)
 {
-	struct scan s = {.m = m, .in_header = true};
+	struct scan s = {.m = m, .in_header = true, .line_empty = true};
 
 	if (m->scanned)
 		return 0;
 	m->size = 0;
-	scan_put(&s, m->job->prefix);
-	s.line_empty = true;
-	s.in_header = true; /* whatever the prefix looked like */
-	if (put_content(m->job->content, scan_put, &s, err) < 0)
+	if (put_message(m, false, scan_put, &s, err) < 0)
 		return -1;
 	m->scanned = true;
 	return 0;
@@ -277,10 +299,7 @@ int smtpc_body_send(struct smtpc_conn *c, const struct smtpc_message *m, bool bd
 	buf_init(&chunk, SIZE_MAX / 2);
 	if (bdat)
 		b.out = &chunk;
-	rc = body_put(&b, m->job->prefix);
-	if (rc == 0)
-		rc = seven_bit ? put_seven_bit(m->job->content, body_put, &b, &err)
-			       : put_content(m->job->content, body_put, &b, &err);
+	rc = put_message(m, seven_bit, body_put, &b, &err);
 	if (rc == 0)
 		rc = body_end(&b);
 	if (rc < 0 && c->io_error == SMTP_IO_NONE && !b.refused) {

@@ -145,7 +145,7 @@ static void put_mail(struct transaction *x)
 	put_by(x, &more);
 	if (c->authenticated && c->conf->smtp_send_dummy_mail_auth)
 		buf_addz(&more, " AUTH=<>");
-	smtpc_put(c, "MAIL FROM:<%.*s>%s", STR_ARG(job->sender), more.ptr);
+	smtpc_put(c, "MAIL FROM:<%.*s>%s", STR_ARG(smtpc_rewritten(x->t->message, job->sender)), more.ptr);
 	buf_release(&more);
 }
 
@@ -205,7 +205,7 @@ static void put_rcpt(struct transaction *x, const struct remote_rcpt *r)
 		put_notify(&more, notify_of(x, r));
 		put_orcpt(&more, r->orcpt, x->c->features & SMTP_SMTPUTF8);
 	}
-	smtpc_put(x->c, "RCPT TO:<%.*s>%s", STR_ARG(r->address), more.ptr);
+	smtpc_put(x->c, "RCPT TO:<%.*s>%s", STR_ARG(smtpc_rewritten(x->t->message, r->address)), more.ptr);
 	buf_release(&more);
 }
 
@@ -392,10 +392,11 @@ static int message(struct transaction *x)
 static bool needs_utf8(const struct transaction *x)
 {
 	const struct remote_job *job = x->t->job;
-	bool needs = !str_is_ascii(job->sender) || (job->smtputf8 && x->t->message->eight_header);
+	const struct smtpc_message *m = x->t->message;
+	bool needs = !str_is_ascii(smtpc_rewritten(m, job->sender)) || (job->smtputf8 && m->eight_header);
 
 	for (size_t i = 0; i < x->n && !needs; i++)
-		needs = !str_is_ascii(x->rcpts[i]->address);
+		needs = !str_is_ascii(smtpc_rewritten(m, x->rcpts[i]->address));
 	return needs;
 }
 
@@ -440,7 +441,7 @@ static bool is_sendable(struct transaction *x)
 	struct arena *arena = x->t->job->arena;
 	struct err err = ERR_NONE;
 
-	if (smtpc_message_scan(x->t->message, &err) < 0) {
+	if (smtpc_rewrite_find(x->t, &err) < 0 || smtpc_message_scan(x->t->message, &err) < 0) {
 		for (size_t i = 0; i < x->n; i++)
 			settle_text(x, x->rcpts[i], false, "4.3.0", arena_str(arena, str_from(err.text)));
 		return false;

@@ -270,6 +270,7 @@ MAKERS = {
     "msg_downgrade": lambda: messages() + LARGE,
     "msg_header": lambda: messages() + [*[c + b"\n\xe4\xd8\x3d\xde\x00\xff\xfe" for c in CHARSETS], b"&AOQ-", b"a+2Bb", b"a\\x{E4}"],
     "msg_mime": messages,
+    "msg_rewrite": lambda: messages() + [b"To: " + a + b"\n" for a in ADDRESSES] + [b"Cc:" + b",".join(ADDRESSES) + b"\r\n"],
     "msg_summary": lambda: prefixed(range(3), messages()),
     "pop3_command": lambda: [b"".join(t) for t in transcripts("pop3")] + messages(),
     "pop3_session": lambda: prefixed([0, 1, 2], [b"".join(t) for t in transcripts("pop3")]),

@@ -614,6 +614,72 @@ static void tables_answer_each_kind_of_question(void **state)
 	rpc_channel_free(&relay);
 }
 
+/* What `maps` make of the addresses, "-" where they stay, or why not. */
+static const char *rewritten(struct fixture *f, struct rpc_channel *by, const char *generic, unsigned maps,
+			     const char *const *addresses, size_t n)
+{
+	struct dir_rewrite_one list[600];
+	struct str text = STR("");
+	struct err err = ERR_NONE;
+
+	for (size_t i = 0; i < n; i++)
+		list[i] = (struct dir_rewrite_one){.address = str_from(addresses[i]), .maps = (uint8_t)maps};
+	if (directory_rewrite(by, str_from(generic), list, n, &f->arena, &err) < 0)
+		return err.kind == ERR_DENIED ? "denied" : err.kind == ERR_TEMP ? "temporary" : "refused";
+	for (size_t i = 0; i < n; i++)
+		text = arena_printf(
+			&f->arena, "%.*s%s%.*s", STR_ARG(text), i > 0 ? " " : "",
+			STR_ARG(str_eq(list[i].address, str_from(addresses[i])) ? STR("-") : list[i].address));
+	return arena_strz(&f->arena, text);
+}
+
+#define GENERICS                                                                                                       \
+	"inline:{ {joe@here.test = joe.public} {ann = ann@out.test} {@sub.test = @out.test} {jim@here.test = "         \
+	"@other.test} {eve@here.test = eve@out.test, x@y.test} {joe.public@origin.test = never@again.test} }"
+
+static void addresses_are_rewritten_as_generic_5_says(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 9, PROCESS_RELAY);
+	static const char *const all[] = {"joe@here.test",   "Joe+x@HERE.test",	 "ann@origin.test", "ann@mine.test",
+					  "ann+y@mine.test", "ann@else.test",	 "any+z@sub.test",  "jim+w@here.test",
+					  "eve@here.test",   "\"a b\"@sub.test", "single"};
+	const char *many[500];
+
+	use_tables(f, "mydestination = mine.test\nmyorigin = origin.test\nrecipient_delimiter = +\nsmtp_generic_maps "
+		      "= " GENERICS "\n");
+	assert_string_equal(rewritten(f, relay, GENERICS, REWRITE_BY_GENERIC, all, ARRAY_SIZE(all)),
+			    "joe.public@origin.test joe.public@origin.test ann@out.test ann@out.test ann@out.test - "
+			    "any+z@out.test jim+w@other.test eve@out.test \"a b\"@out.test -");
+	use_tables(f, "mydestination = mine.test\nmyorigin = origin.test\nrecipient_delimiter = "
+		      "+\npropagate_unmatched_extensions = generic\nsmtp_generic_maps = " GENERICS "\n");
+	assert_string_equal(
+		rewritten(f, relay, GENERICS, REWRITE_BY_GENERIC, all, ARRAY_SIZE(all)),
+		"joe.public@origin.test joe.public+x@origin.test ann@out.test ann@out.test ann+y@out.test - "
+		"any+z@out.test jim+w@other.test eve@out.test \"a b\"@out.test -");
+	for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+		many[i] = i + 1 < ARRAY_SIZE(many) ? "x@y.test" : "ann@mine.test";
+	assert_true(str_ends(str_from(rewritten(f, relay, GENERICS, REWRITE_BY_GENERIC, many, ARRAY_SIZE(many))),
+			     STR("- - - ann@out.test")));
+	rpc_channel_free(&relay);
+}
+
+static void a_table_that_fails_rewrites_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct rpc_channel *relay = front_end(f, 9, PROCESS_RELAY);
+	static const char *const all[] = {"a@b.test", "c@d.test"};
+
+	use_tables(f, with_tables);
+	assert_string_equal(rewritten(f, relay, "fail:x", REWRITE_BY_GENERIC, all, 2), "temporary");
+	assert_string_equal(rewritten(f, relay, "fail:y", REWRITE_BY_GENERIC, all, 2), "denied");
+	assert_string_equal(rewritten(f, relay, CLIENTS, REWRITE_BY_GENERIC, all, 2), "denied");
+	assert_string_equal(rewritten(f, relay, "fail:x", REWRITE_BY_CANONICAL, all, 2), "denied");
+	assert_string_equal(rewritten(f, f->smtpd, "fail:x", REWRITE_BY_GENERIC, all, 2), "denied");
+	assert_string_equal(rewritten(f, relay, "", REWRITE_BY_GENERIC, all, 2), "- -");
+	rpc_channel_free(&relay);
+}
+
 /* A captured process must not read passwords under another parameter's name. */
 static void tables_answer_only_those_whose_work_they_are(void **state)
 {
@@ -1045,6 +1111,8 @@ int main(void)
 		T(mechanisms_with_and_without_tls),
 		T(senders_own_what_leads_to_them_alone),
 		T(tables_answer_each_kind_of_question),
+		T(addresses_are_rewritten_as_generic_5_says),
+		T(a_table_that_fails_rewrites_nothing),
 		T(tables_answer_only_those_whose_work_they_are),
 		T(a_table_says_who_owns_a_sender),
 		T(disabling_a_user_revokes_him),
