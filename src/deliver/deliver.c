@@ -149,7 +149,10 @@ struct str deliver_prefix(const struct delivery *d, const struct delivery_rcpt *
 	struct buf prefix;
 
 	buf_init(&prefix, PREFIX_MAX);
-	line = verp_sender(arena, d->verp, d->sender, rcpt->original.len > 0 ? rcpt->original : rcpt->address);
+	line = rcpt->owner.len > 0 && d->sender.len > 0
+		       ? rcpt->owner
+		       : verp_sender(arena, d->verp, d->sender,
+				     rcpt->original.len > 0 ? rcpt->original : rcpt->address);
 	buf_addf(&prefix, "Return-Path: <%.*s>%s", STR_ARG(line), eol);
 	if (rcpt->original.len > 0 && !str_ieq(rcpt->original, rcpt->address))
 		buf_addf(&prefix, "X-Original-To: %.*s%s", STR_ARG(rcpt->original), eol);

@@ -24,6 +24,7 @@ struct delivery_rcpt {
 	uint64_t account;    /* 0: elsewhere; only deliver_accept() takes those, into the queue */
 	struct str address;  /* resolved; the store's key together with the id */
 	struct str original; /* as given in RCPT TO */
+	struct str owner;    /* of the list that he is on: the sender of his copy; or "". For the store alone */
 	struct str orcpt;
 	uint32_t notify;
 	uint32_t index; /* the caller's own name for it */

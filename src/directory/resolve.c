@@ -4,13 +4,16 @@
  * already expanded are remembered, so that a circle ends; what the circle leads to besides itself is kept. */
 #include "directory/resolve.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/vec.h"
 #include "config/conf.h"
+#include "directory/tables/members.h"
 #include "msg/address.h"
 
 struct item {
 	struct str address;
 	unsigned depth;
+	bool listed; /* a list in a file names it */
 };
 
 struct resolver {
@@ -24,6 +27,8 @@ struct resolver {
 	} items;
 	VEC(uint64_t) expanded;	   /* ids of aliases */
 	VEC(struct str) rewritten; /* addresses that tables had an answer for */
+	VEC(struct str) lists;	   /* paths of lists, each taken once */
+	struct map *named;	   /* targets there are, by account or address in lower case */
 	struct str asked;
 	bool alias_seen, disabled_seen, loop_seen;
 	bool relay_seen; /* the address asked for is one that is relayed for */
@@ -41,6 +46,15 @@ struct found {
 	bool catch_all;
 	bool by_domain; /* any other address there would have been found the same */
 };
+
+static struct str folded(struct arena *arena, struct str text)
+{
+	char *copy = arena_strz(arena, text);
+
+	for (size_t i = 0; i < text.len; i++)
+		copy[i] = ascii_lower(copy[i]);
+	return str_of(copy, text.len);
+}
 
 static bool is_reserved(struct str local_key)
 {
@@ -119,12 +133,10 @@ static bool is_own_literal(const struct resolver *r, struct str domain)
 /* Ours, without users: those of the whole system stand in. */
 static void find_without_users(struct resolver *r, struct str local, struct found *f)
 {
-	char *key = arena_strz(r->arena, local);
+	struct str key = folded(r->arena, local);
 
-	for (size_t i = 0; i < local.len; i++)
-		key[i] = ascii_lower(key[i]);
 	f->domain = STR_NULL;
-	f->what = is_reserved(str_of(key, base_length(r->rules, local))) ? FOUND_RESERVED : FOUND_NOTHING;
+	f->what = is_reserved(str_sub(key, 0, base_length(r->rules, local))) ? FOUND_RESERVED : FOUND_NOTHING;
 }
 
 /* No account domain and not mydestination: an alias domain, one that is relayed for, or anybody's. */
@@ -202,13 +214,12 @@ static void add_target(struct resolver *r, struct account *user, struct str addr
 {
 	struct resolved_target target = {
 		.account = user ? user->id : 0, .address = address, .extension = extension, .user = user};
+	struct str key =
+		user ? arena_printf(r->arena, "%llu", (unsigned long long)user->id) : folded(r->arena, address);
 
-	for (size_t i = 0; i < r->out->targets.n; i++) {
-		const struct resolved_target *t = &r->out->targets.v[i];
-
-		if (user ? t->account == user->id : t->account == 0 && str_ieq(t->address, address))
-			return;
-	}
+	if (map_get(r->named, key))
+		return;
+	map_set(r->named, key, r);
 	vec_push_arena(r->arena, &r->out->targets, target);
 }
 
@@ -239,7 +250,8 @@ static int add_reserved(struct resolver *r, const struct found *f, unsigned dept
 	if (rc < 0)
 		return -1;
 	if (rc > 0) {
-		struct item item = {arena_printf(r->arena, "postmaster@%.*s", STR_ARG(domain)), depth + 1};
+		struct item item = {.address = arena_printf(r->arena, "postmaster@%.*s", STR_ARG(domain)),
+				    .depth = depth + 1};
 
 		vec_push_arena(r->arena, &r->items, item);
 		return 0;
@@ -290,7 +302,7 @@ static int add_alias(struct resolver *r, const struct found *f, unsigned depth, 
 	if (address_targets(r->db, f->row.id, r->arena, &targets, err) < 0)
 		return -1;
 	for (size_t i = 0; i < targets.n; i++) {
-		struct item item = {target_address(r, f, targets.v[i]), depth + 1};
+		struct item item = {.address = target_address(r, f, targets.v[i]), .depth = depth + 1};
 
 		vec_push_arena(r->arena, &r->items, item);
 	}
@@ -299,38 +311,14 @@ static int add_alias(struct resolver *r, const struct found *f, unsigned depth, 
 
 /* ---- aliases in tables ---- */
 
-/* The next element of an alias' value: commas separate, quotes keep them (aliases(5)). */
-static bool next_member(struct str *rest, struct str *member_r)
+/* Commands and files, and lists that virtual_alias_maps names: whoever wrote one counts on it, so the mail waits. */
+static int refuse_member(const struct resolver *r, enum member_kind kind, struct str member, struct err *err)
 {
-	bool quoted = false;
-	size_t n = 0;
+	const char *what = kind == MEMBER_COMMAND ? "a command" : kind == MEMBER_FILE ? "a file" : "a list in a file";
 
-	while (rest->len > 0 && (rest->ptr[0] == ',' || ascii_space(rest->ptr[0])))
-		*rest = str_skip(*rest, 1);
-	for (; n < rest->len && (quoted || (rest->ptr[n] != ',' && !ascii_space(rest->ptr[n]))); n++) {
-		if (rest->ptr[n] == '\\' && n + 1 < rest->len)
-			n++;
-		else if (rest->ptr[n] == '"')
-			quoted = !quoted;
-	}
-	*member_r = str_sub(*rest, 0, n);
-	*rest = str_skip(*rest, n);
-	return n > 0;
-}
-
-/* Commands, files and lists of addresses in files: whoever wrote one counts on it, so the mail waits. */
-static int check_member(const struct resolver *r, struct str member, struct err *err)
-{
-	struct str plain = member.ptr[0] == '"' ? str_skip(member, 1) : member;
-	const char *what = str_starts(plain, STR("|"))		  ? "a command"
-			   : str_starts(plain, STR("/"))	  ? "a file"
-			   : str_istarts(plain, STR(":include:")) ? "a list in a file"
-								  : NULL;
-
-	if (what == NULL)
-		return 0;
-	return err_set(err, ERR_TEMP, "4.3.5", "the alias %.*s leads to %s, which is not supported yet: %.*s",
-		       STR_ARG(r->asked), what, STR_ARG(str_sub(plain, 0, 100)));
+	return err_set(err, ERR_TEMP, "4.3.5", "the alias %.*s leads to %s, which is not supported%s: %.*s",
+		       STR_ARG(r->asked), what, kind == MEMBER_INCLUDE ? " here" : " yet",
+		       STR_ARG(str_sub(member, 0, 100)));
 }
 
 /* A member as an address: "@domain" is the same user there, a name alone one of $myorigin; extensions are handed on. */
@@ -352,21 +340,53 @@ static struct str member_address(const struct resolver *r, struct str member, st
 	return arena_printf(r->arena, "%.*s@%.*s", STR_ARG(a.local), STR_ARG(a.domain));
 }
 
-static int add_members(struct resolver *r, struct item from, struct str value, struct str ext, struct err *err)
+/* What an alias' value or a list names, and how. */
+struct naming {
+	struct item from;
+	struct str ext;
+	bool lists;  /* :include: may stand in it */
+	bool listed; /* it is a list itself */
+};
+
+static int add_members(struct resolver *r, const struct naming *n, struct str value, struct err *err);
+
+static int add_list(struct resolver *r, const struct naming *n, struct str path, struct err *err)
 {
-	struct str member, local = address_split(from.address).local;
+	struct naming inner = {.from = n->from, .listed = true};
+	struct str members;
+
+	for (size_t i = 0; i < r->lists.n; i++)
+		if (str_eq(r->lists.v[i], path))
+			return 0;
+	vec_push_arena(r->arena, &r->lists, path);
+	if (table_set_members(r->rules->finder->set, path, &members, &inner.lists, err) < 0)
+		return -1;
+	inner.ext = r->rules->propagate_lists ? n->ext : STR("");
+	inner.from.depth++;
+	return add_members(r, &inner, members, err);
+}
+
+static int add_members(struct resolver *r, const struct naming *n, struct str value, struct err *err)
+{
+	struct str member, what, local = address_split(n->from.address).local;
 
 	r->alias_seen = true;
-	if (from.depth >= r->rules->recursion_limit)
+	if (n->from.depth >= r->rules->recursion_limit)
 		return err_set(err, ERR_TEMP, "4.6.1",
 			       "aliases for %.*s are nested deeper than virtual_alias_recursion_limit",
 			       STR_ARG(r->asked));
-	while (next_member(&value, &member)) {
-		struct item item = {.depth = from.depth + 1};
+	while (member_next(&value, &member)) {
+		enum member_kind kind = member_kind(member, &what);
+		struct item item = {.depth = n->from.depth + 1, .listed = n->listed};
 
-		if (check_member(r, member, err) < 0)
-			return -1;
-		item.address = member_address(r, member, local, ext);
+		if (kind == MEMBER_INCLUDE && n->lists) {
+			if (add_list(r, n, what, err) < 0)
+				return -1;
+			continue;
+		}
+		if (kind != MEMBER_ADDRESS)
+			return refuse_member(r, kind, what, err);
+		item.address = member_address(r, member, local, n->ext);
 		vec_push_arena(r->arena, &r->items, item);
 	}
 	return 0;
@@ -402,25 +422,79 @@ static int find_alias(const struct resolver *r, struct str address, struct str *
 		       : find_address(t, t->conf->alias_maps, address_str(r->arena, &local), 0, 0, value_r, ext_r, err);
 }
 
+/* The address that stands for NAME's bounces: owner-NAME, or by expand_owner_alias where that leads, if it is one
+ * address. In $myorigin, as long as that is ours. */
+static struct str owner_address(const struct resolver *r, struct str owner, struct str domain, struct str value)
+{
+	const struct conf *conf = r->rules->finder->conf;
+	struct str first, second, what, myorigin;
+
+	if (domain_normalize(conf->myorigin, r->arena, &myorigin) && is_local_domain(r, myorigin, NULL) > 0)
+		domain = conf->myorigin;
+	if (conf->expand_owner_alias && member_next(&value, &first) && !member_next(&value, &second) &&
+	    member_kind(first, &what) == MEMBER_ADDRESS)
+		return member_address(r, first, owner, STR(""));
+	return arena_printf(r->arena, "%.*s@%.*s", STR_ARG(owner), STR_ARG(domain));
+}
+
+/* Of an alias that was found with this extension left over: 1 with its owner, 0: it has none, -1. */
+static int find_owner(const struct resolver *r, struct str address, struct str ext, struct str *owner_r,
+		      struct err *err)
+{
+	const struct finder *t = r->rules->finder;
+	struct address a = address_split(address), key = {.local = STR_NULL};
+	struct str value;
+	int rc;
+
+	if (!t->conf->owner_request_special)
+		return 0;
+	key.local = arena_printf(r->arena, "owner-%.*s",
+				 STR_ARG(str_sub(a.local, 0, a.local.len - ext.len - (ext.len > 0))));
+	key.local = folded(r->arena, key.local);
+	rc = maps_find(t->set, t->conf->alias_maps, address_str(r->arena, &key), false, r->arena, &value, err);
+	if (rc > 0)
+		*owner_r = owner_address(r, key.local, a.domain, value);
+	return rc;
+}
+
+/* One of alias_maps, which has an answer. 1: expanded, or left as it is; -1. */
+static int expand_alias(struct resolver *r, const struct naming *n, struct str ext, struct str value, struct err *err)
+{
+	struct str owner;
+	int rc = find_owner(r, n->from.address, ext, &owner, err);
+
+	if (rc < 0)
+		return -1;
+	if (rc > 0 && n->from.depth > 0 && !r->rules->whole) {
+		add_target(r, NULL, arena_str(r->arena, n->from.address), STR_NULL);
+		return 1;
+	}
+	if (rc > 0 && n->from.depth == 0)
+		r->out->owner = owner;
+	return add_members(r, n, value, err) < 0 ? -1 : 1;
+}
+
 /* virtual_alias_maps, and alias_maps for mydestination. 1: expanded, 0: not there, -1. */
 static int expand_by_tables(struct resolver *r, struct item item, struct err *err)
 {
 	const struct finder *t = r->rules->finder;
+	struct naming n = {.from = item, .ext = STR("")};
 	struct str value, ext = STR("");
-	bool propagate = r->rules->propagate;
 	int rc;
 
 	if (t == NULL || rewritten_before(r, item.address))
 		return 0;
 	rc = find_address(t, t->conf->virtual_alias_maps, item.address, FIND_DEFAULT, 0, &value, &ext, err);
 	if (rc == 0) {
-		propagate = r->rules->propagate_aliases;
+		n.lists = true;
 		rc = find_alias(r, item.address, &value, &ext, err);
 	}
 	if (rc <= 0)
 		return rc;
 	vec_push_arena(r->arena, &r->rewritten, item.address);
-	return add_members(r, item, value, propagate ? ext : STR(""), err) < 0 ? -1 : 1;
+	if (n.lists ? r->rules->propagate_aliases : r->rules->propagate)
+		n.ext = ext;
+	return n.lists ? expand_alias(r, &n, ext, value, err) : add_members(r, &n, value, err) < 0 ? -1 : 1;
 }
 
 /* ---- one address ---- */
@@ -490,25 +564,43 @@ static int classify(struct resolver *r, struct err *err)
 	return 0;
 }
 
+static int too_many(const struct resolver *r, struct err *err)
+{
+	return err_set(
+		err, ERR_TEMP, "4.6.1",
+		"aliases for %.*s lead to more than virtual_alias_expansion_limit addresses, or lists to more than %u",
+		STR_ARG(r->asked), RESOLVE_MEMBERS_MAX);
+}
+
+static int resolve_items(struct resolver *r, struct err *err)
+{
+	size_t counted = 0;
+
+	for (size_t i = 0; i < r->items.n; i++) {
+		counted += !r->items.v[i].listed;
+		if (counted > r->rules->expansion_limit || r->items.n > RESOLVE_MEMBERS_MAX)
+			return too_many(r, err);
+		if (resolve_item(r, r->items.v[i], err) < 0)
+			return -1;
+	}
+	return classify(r, err);
+}
+
 int resolve(struct db *db, const struct resolve_rules *rules, struct str address, struct arena *arena,
 	    struct resolved *r_r, struct err *err)
 {
 	struct resolver r = {.db = db, .rules = rules, .arena = arena, .out = r_r, .asked = address};
 	struct address a = address_split(address);
-	struct item first = {address, 0};
+	struct item first = {.address = address};
+	int rc;
 
-	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .foreign = STR("")};
+	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .foreign = STR(""), .owner = STR("")};
 	/* RFC 5321 4.1.1.3: <postmaster> needs no domain. */
 	if (a.domain.len == 0 && str_ieq(a.local, STR("postmaster")))
 		first.address = arena_printf(arena, "postmaster@%.*s", STR_ARG(rules->default_domain));
+	r.named = map_new();
 	vec_push_arena(arena, &r.items, first);
-	for (size_t i = 0; i < r.items.n; i++) {
-		if (i >= rules->expansion_limit)
-			return err_set(err, ERR_TEMP, "4.6.1",
-				       "aliases for %.*s lead to more than virtual_alias_expansion_limit addresses",
-				       STR_ARG(address));
-		if (resolve_item(&r, r.items.v[i], err) < 0)
-			return -1;
-	}
-	return classify(&r, err);
+	rc = resolve_items(&r, err);
+	map_free(&r.named);
+	return rc;
 }

@@ -5,7 +5,11 @@
  * relay_domains relay_recipient_maps, if there are any. An alias is expanded until only users and remote addresses are
  * left, each named once. `postmaster` and `abuse` of every domain of ours lead somewhere even if nobody said where (RFC
  * 5321 4.5.1, RFC 2142): to the domain's first administrator, else to its first user, else to those of the whole
- * system. */
+ * system.
+ *
+ * An alias of alias_maps beside which owner-NAME stands is a list: its copies have the owner as their sender, so that
+ * their bounces are his. It is expanded when it is asked for itself; among the members of another alias it stays an
+ * address, to be asked for in its own turn. */
 #ifndef DIRECTORY_RESOLVE_H
 #define DIRECTORY_RESOLVE_H
 
@@ -22,6 +26,8 @@ struct resolve_rules {
 	struct str local_domains;    /* mydestination: ours besides those of the database, but only for postmaster
 					and abuse and what is in alias_maps; a list as conf_list_next() walks it */
 	bool propagate_aliases;	     /* one of alias_maps hands the extension on, too */
+	bool propagate_lists;	     /* to what its :include: lists name */
+	bool whole;		     /* lists with owners are expanded wherever they stand */
 	const struct finder *finder; /* look-up tables; NULL: none are asked */
 };
 
@@ -37,11 +43,15 @@ struct resolved {
 		struct resolved_target *v;
 		size_t n, cap;
 	} targets;
+	struct str owner;   /* who the sender of its copies is, or "": whoever sent it */
 	struct str foreign; /* normalized domain, if every address of it is RCPT_REMOTE and leads to itself; or "" */
 };
 
-/* Returns 0, or -1 with ERR_TEMP: the database, an alias that leads only to itself or past a limit, or a
- * postmaster for whom there is no user yet. Everything in *r_r lives in the arena. */
+/* Addresses that one address may lead to by way of lists, which virtual_alias_expansion_limit does not count. */
+#define RESOLVE_MEMBERS_MAX 50000u
+
+/* Returns 0, or -1 with ERR_TEMP: the database, an alias that leads only to itself or past a limit, a list that cannot
+ * be read, or a postmaster for whom there is no user yet. Everything in *r_r lives in the arena. */
 int resolve(struct db *db, const struct resolve_rules *rules, struct str address, struct arena *arena,
 	    struct resolved *r_r, struct err *err) WARN_UNUSED;
 

@@ -131,7 +131,7 @@ void resolve_cache_put(struct resolve_cache *c, uint64_t state, struct str addre
 	char *at;
 	size_t len;
 
-	if (found->class != RCPT_LOCAL || found->targets.n != 1 || !t->user)
+	if (found->class != RCPT_LOCAL || found->targets.n != 1 || found->owner.len > 0 || !t->user)
 		return;
 	len = t->address.len + t->extension.len + t->user->path.len;
 	if (len + address.len > CACHE_TEXT_MAX)

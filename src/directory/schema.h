@@ -26,7 +26,8 @@ enum rcpt_class {
 	F(S, u64, session)        /* grants RIGHT_DELIVER for it to each local target */ \
 	F(S, bytes, address)      /* local@domain as given (quotes removed, domain in A-labels or U-labels) */ \
 	F(S, u8, admit)           /* 1: the store is asked whether the targets would take a message of this size now */ \
-	F(S, u64, size)
+	F(S, u64, size)           \
+	F(S, u8, whole)           /* 1: lists with owners are expanded wherever they stand (directory/resolve.h) */
 RPC_DECLARE(dir_resolve, DIR_RESOLVE_FIELDS)
 
 #define DIR_TARGET_FIELDS(F, S)                                   \
@@ -38,7 +39,8 @@ RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 #define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)       \
 	F(S, u8, full)            /* with `admit`: a target would not (enum err_kind); 0 also when the store could not say */ \
 	F(S, bytes, full_code) F(S, bytes, full_text)           \
-	F(S, u8, everybody)       /* RCPT_REMOTE: so is, now, every address of this domain, and leads to itself */
+	F(S, u8, everybody)       /* RCPT_REMOTE: so is, now, every address of this domain, and leads to itself */ \
+	F(S, bytes, owner)        /* it is a list: its targets' copies have this sender; or "" */
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
 
 /* ---- routing ---- */

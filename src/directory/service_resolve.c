@@ -22,6 +22,7 @@ struct resolve_rules resolve_rules_of(const struct conf *conf, const struct find
 	while (conf_list_next(&rest, &item)) {
 		rules.propagate |= str_ieq(item, STR("virtual"));
 		rules.propagate_aliases |= str_ieq(item, STR("alias"));
+		rules.propagate_lists |= str_ieq(item, STR("include"));
 	}
 	return rules;
 }
@@ -94,7 +95,8 @@ static bool foreign_early(struct directory_service *s, struct rpc_request *req)
 {
 	const struct dir_resolve *ask = req->msg;
 	struct dir_target target = {.address = ask->address, .extension = STR("")};
-	struct dir_resolved answer = {.class = RCPT_REMOTE, .everybody = 1, .full_code = STR(""), .full_text = STR("")};
+	struct dir_resolved answer = {
+		.class = RCPT_REMOTE, .everybody = 1, .full_code = STR(""), .full_text = STR(""), .owner = STR("")};
 	struct str domain;
 
 	if (!domain_normalize(address_split(ask->address).domain, &req->arena, &domain) ||
@@ -150,6 +152,7 @@ void service_resolve(struct work *w)
 	struct err err = ERR_NONE, verdict = ERR_NONE;
 	struct resolved r;
 
+	rules.whole = ask->whole;
 	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
 		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
 			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
@@ -162,6 +165,9 @@ void service_resolve(struct work *w)
 					 DOMAIN_ELSEWHERE | DOMAIN_FOREIGN);
 	answer.everybody = r.foreign.len > 0;
 	answer.class = (uint8_t)r.class;
+	answer.owner = r.owner;
+	/* Of a list who cannot take it is its owner's to hear. */
+	grant.admit = grant.admit && r.owner.len == 0;
 	answer.targets.n = r.targets.n;
 	answer.targets.v = ARENA_ARRAY(&w->req->arena, struct dir_target, r.targets.n ? r.targets.n : 1);
 	for (size_t i = 0; i < r.targets.n; i++) {

@@ -67,6 +67,7 @@ RPC_DECLARE(queue_message, QUEUE_MESSAGE_FIELDS)
 /* What became of a recipient, kept until it was told to the sender. TOLD_TRACE beside the outcome: for the report that
  * was asked for, whatever else is told. */
 #define TOLD_TRACE 0x80
+#define TOLD_EXPANDED 2 /* in `relayed`: he is an alias, and went on as another message */
 #define QUEUE_TOLD_FIELDS(F, S)                                   \
 	F(S, bytes, address) F(S, bytes, orcpt)                   \
 	F(S, u8, outcome) F(S, u8, relayed /* delivered to a system that sends no reports */) \

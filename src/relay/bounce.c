@@ -133,7 +133,8 @@ struct queue_told bounce_told(const struct attempt *a, const struct attempt_rcpt
 		.address = r->rcpt->address,
 		.orcpt = r->rcpt->orcpt,
 		.outcome = (uint8_t)r->outcome,
-		.relayed = r->relayed || tells_of_relaying(a, r) || (r->by_smtp && clears_delay(a, r)),
+		.relayed = r->expanded ? TOLD_EXPANDED
+				       : r->relayed || tells_of_relaying(a, r) || (r->by_smtp && clears_delay(a, r)),
 		.code = r->code,
 		.text = r->text,
 		.mta = r->mta,
@@ -169,6 +170,7 @@ static enum dsn_action action_of(const struct attempt *a, const struct queue_tol
 		return outcome == OUTCOME_DELIVERED ? DSN_DELIVERABLE : DSN_UNDELIVERABLE;
 	return outcome == OUTCOME_FAILED     ? DSN_FAILED
 	       : outcome == OUTCOME_DEFERRED ? DSN_DELAYED
+	       : r->relayed == TOLD_EXPANDED ? DSN_EXPANDED
 	       : r->relayed		     ? DSN_RELAYED
 					     : DSN_DELIVERED;
 }

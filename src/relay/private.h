@@ -30,6 +30,7 @@ struct attempt_rcpt {
 	bool passed_on;	  /* to one that does: nothing more is ours to tell */
 	bool by_lost;	  /* to one that does not know until when it is to be delivered (RFC 2852) */
 	bool by_smtp;	  /* to another system by SMTP: what RFC 2852 calls relayed */
+	bool expanded;	  /* to what his alias leads to, as another message */
 	unsigned trouble; /* of our own, that put it off: NOTICE_BIT() of its class, or 0 */
 	/* Of the recipient, whatever becomes of him. */
 	unsigned targets; /* addresses that he leads to */
@@ -204,6 +205,18 @@ void outcome_set(struct attempt *a, size_t i, enum queue_outcome outcome, const 
 /* Of several results for one recipient the one that must be tried again decides, then one that failed. The caller has
  * the dispatcher's lock. */
 void outcome_merge(struct attempt *a, size_t i, const struct attempt_rcpt *r);
+
+/* forward.c: an alias among the recipients, whose members get a message of their own. */
+struct forward {
+	size_t index; /* of the recipient */
+	struct str owner;
+	struct dir_target *targets;
+	size_t count;
+};
+/* Whether the message has been at this alias before. Its contents are loaded. */
+bool forward_is_loop(const struct attempt *a, struct str address);
+/* Commits that message and says so of the recipient. Contents are loaded. Blocks. */
+void forward_run(struct attempt *a, const struct forward *f);
 
 /* store.c */
 void store_job_run(struct job *j);

@@ -8,7 +8,8 @@
 int relay_resolve(struct attempt *a, struct str address, struct dir_resolved *found_r, struct rpc_reply *hold,
 		  struct err *err)
 {
-	struct dir_resolve ask = {.session = a->session, .address = address};
+	struct dir_resolve ask = {
+		.session = a->session, .address = address, .whole = (a->message->marks & MARK_VERIFY) != 0};
 
 	a->granted = true;
 	return rpc_call(a->relay->directory, &DIR_RESOLVE, &ask, found_r, hold, true, DIRECTORY_TIMEOUT_MS, err);
@@ -20,6 +21,7 @@ struct division {
 	VEC(struct job *) jobs;
 	VEC(struct delivery_rcpt) here;
 	VEC(size_t) ours; /* recipients of whom directory is to be asked who they are */
+	VEC(struct forward) forwards;
 };
 
 static struct job *job_new(struct attempt *a, enum job_kind kind)
@@ -169,17 +171,62 @@ static bool is_far(const struct dir_routed *r)
 		 str_ieq(r->transport, STR("local")) || r->class == ROUTE_ALIAS);
 }
 
-/* An address that we know to be elsewhere. */
-static void route_add(struct division *d, size_t i, struct str address)
+static void add_forward(struct division *d, size_t i, const struct dir_resolved *found)
+{
+	struct attempt *a = d->a;
+	struct forward f = {.index = i, .owner = arena_str(a->arena, found->owner), .count = found->targets.n};
+
+	f.targets = ARENA_ARRAY(a->arena, struct dir_target, f.count);
+	for (size_t t = 0; t < f.count; t++)
+		f.targets[t] = (struct dir_target){.account = found->targets.v[t].account,
+						   .address = arena_str(a->arena, found->targets.v[t].address)};
+	vec_push_arena(a->arena, &d->forwards, f);
+}
+
+/* An address elsewhere. False: it is not, nothing was done. Of one that a look-up says is nobody's here (`sure`),
+ * whoever is to take it takes it. */
+static bool route_add(struct division *d, size_t i, struct str address, bool sure)
 {
 	struct dir_routed routed;
 	struct rpc_reply hold;
+	bool far = true;
 
 	rpc_reply_init(&hold);
-	if (ask_route(d->a, i, address, &routed, &hold))
-		add_elsewhere(d, i, routed.recipient.len > 0 ? routed.recipient : address, routed.transport,
-			      routed.nexthop);
+	if (ask_route(d->a, i, address, &routed, &hold)) {
+		far = sure || is_far(&routed);
+		if (far)
+			add_elsewhere(d, i, routed.recipient.len > 0 ? routed.recipient : address, routed.transport,
+				      routed.nexthop);
+	}
 	rpc_reply_release(&hold);
+	return far;
+}
+
+static bool needs_forward(const struct attempt *a, const struct dir_resolved *found)
+{
+	size_t far = 0;
+
+	if (a->message->marks & MARK_VERIFY)
+		return false;
+	for (size_t t = 0; t < found->targets.n; t++)
+		far += found->targets.v[t].account == 0;
+	return found->owner.len > 0 || (far > 0 && found->targets.n > 1);
+}
+
+static void add_targets(struct division *d, size_t i, const struct dir_resolved *found)
+{
+	bool verify = d->a->message->marks & MARK_VERIFY;
+
+	for (size_t t = 0; t < found->targets.n; t++) {
+		const struct dir_target *target = &found->targets.v[t];
+
+		if (target->account != 0 && verify)
+			would_be_here(d->a, i);
+		else if (target->account != 0)
+			add_here(d, i, target);
+		else if (!route_add(d, i, target->address, verify))
+			add_forward(d, i, found); /* another alias, which is a list */
+	}
 }
 
 static void resolve_add(struct division *d, size_t i, struct str address)
@@ -197,16 +244,11 @@ static void resolve_add(struct division *d, size_t i, struct str address)
 	else if (found.class == RCPT_DISABLED)
 		outcome_set(a, i, OUTCOME_FAILED, "5.2.1", "mailbox disabled, not accepting messages");
 	else if (found.class == RCPT_REMOTE)
-		route_add(d, i, address);
+		(void)route_add(d, i, address, true);
+	else if (needs_forward(a, &found))
+		add_forward(d, i, &found);
 	else
-		for (size_t t = 0; t < found.targets.n; t++) {
-			if (found.targets.v[t].account != 0 && (a->message->marks & MARK_VERIFY))
-				would_be_here(a, i);
-			else if (found.targets.v[t].account != 0)
-				add_here(d, i, &found.targets.v[t]);
-			else
-				route_add(d, i, found.targets.v[t].address);
-		}
+		add_targets(d, i, &found);
 	rpc_reply_release(&hold);
 }
 
@@ -329,6 +371,34 @@ static bool nothing_is_known(const struct attempt *a)
 	return true;
 }
 
+/* The user of the alias' own name, if he is one of its members. */
+static const struct dir_target *namesake(const struct forward *f, struct str address)
+{
+	for (size_t t = 0; t < f->count; t++)
+		if (f->targets[t].account != 0 && str_ieq(f->targets[t].address, address))
+			return &f->targets[t];
+	return NULL;
+}
+
+static void run_forwards(struct division *d)
+{
+	struct attempt *a = d->a;
+
+	for (size_t i = 0; i < d->forwards.n; i++) {
+		const struct forward *f = &d->forwards.v[i];
+		struct str address = a->message->rcpts.v[f->index].address;
+		const struct dir_target *self = namesake(f, address);
+
+		if (!forward_is_loop(a, address))
+			forward_run(a, f);
+		else if (self)
+			add_here(d, f->index, self);
+		else
+			outcome_set(a, f->index, OUTCOME_FAILED, "5.4.6",
+				    arena_printf(a->arena, "mail forwarding loop for %.*s", STR_ARG(address)).ptr);
+	}
+}
+
 /* Its jobs are the dispatcher's from now on, and the attempt, too. */
 static void division_end(struct division *d)
 {
@@ -339,12 +409,15 @@ static void division_end(struct division *d)
 
 	for (size_t i = 0; i < d->ours.n; i++)
 		resolve_add(d, d->ours.v[i], a->message->rcpts.v[d->ours.v[i]].address);
-	if (d->jobs.n + d->here.n > 0 && load(d) && d->here.n > 0) {
-		struct job *j = job_new(a, JOB_STORE);
+	if (d->jobs.n + d->here.n + d->forwards.n > 0 && load(d)) {
+		run_forwards(d);
+		if (d->here.n > 0) {
+			struct job *j = job_new(a, JOB_STORE);
 
-		j->here = d->here.v;
-		j->here_count = d->here.n;
-		vec_push_arena(a->arena, &d->jobs, j);
+			j->here = d->here.v;
+			j->here_count = d->here.n;
+			vec_push_arena(a->arena, &d->jobs, j);
+		}
 	}
 	count = d->jobs.n;
 	jobs = d->jobs.v;

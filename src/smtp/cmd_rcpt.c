@@ -39,7 +39,8 @@ static void answer_foreign(struct smtp_session *c, struct str address, struct di
 	struct dir_target *target = ARENA_NEW(&c->mail.arena, struct dir_target);
 
 	*target = (struct dir_target){.address = address, .extension = STR("")};
-	*found_r = (struct dir_resolved){.class = RCPT_REMOTE, .full_code = STR(""), .full_text = STR("")};
+	*found_r = (struct dir_resolved){
+		.class = RCPT_REMOTE, .full_code = STR(""), .full_text = STR(""), .owner = STR("")};
 	found_r->targets.v = target;
 	found_r->targets.n = 1;
 }
@@ -49,6 +50,8 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 {
 	struct dir_resolve ask = {
 		.session = c->mail.grant, .address = lookup_address(c, rcpt), .admit = 1, .size = c->mail.args.size};
+	/* Who speaks LMTP hears of every mailbox at once. */
+	ask.whole = c->lmtp;
 	struct foreign *foreign = c->server->foreign;
 	struct err why = ERR_NONE;
 
@@ -81,22 +84,39 @@ static int rcpt_admit(const struct dir_resolved *found, struct str text, struct 
 
 /* Adds a recipient of the delivery; its index. */
 static size_t target_add(struct smtp_session *c, const struct dir_target *target, const struct rcpt_args *rcpt,
-			 struct str given)
+			 struct str given, struct str owner)
 {
 	struct smtp_mail *m = &c->mail;
 	struct delivery_rcpt add = {
 		.account = target->account, .address = target->address, .original = given, .notify = rcpt->notify};
 
+	add.owner = arena_str(&m->arena, owner);
 	m->elsewhere = m->elsewhere || target->account == 0;
 	add.orcpt = rcpt->orcpt;
 	return smtp_target_add(m, &add);
 }
 
-static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, const struct dir_resolved *found,
+/* A list goes to the queue as itself: what it leads to has another sender, as a message of its own (relay/forward.c).
+ */
+static void keep_list(struct smtp_session *c, const struct rcpt_args *rcpt, struct dir_resolved *found)
+{
+	struct dir_target *itself = ARENA_NEW(&c->mail.arena, struct dir_target);
+
+	*itself = (struct dir_target){.address = lookup_address(c, &rcpt->recipient), .extension = STR("")};
+	found->targets.v = itself;
+	found->targets.n = 1;
+	found->owner = STR("");
+}
+
+static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcpt, struct dir_resolved *found,
 			     struct str given)
 {
 	struct smtp_mail *m = &c->mail;
-	struct smtp_rcpt add = {.given = given, .target_count = found->targets.n};
+	struct smtp_rcpt add = {.given = given};
+
+	if (found->owner.len > 0 && !c->lmtp)
+		keep_list(c, rcpt, found);
+	add.target_count = found->targets.n;
 
 	if (m->queue_id.len == 0) {
 		m->queue_id = deliver_queue_id(&m->arena);
@@ -104,7 +124,7 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 	}
 	add.targets = ARENA_ARRAY(&m->arena, size_t, found->targets.n);
 	for (size_t i = 0; i < found->targets.n; i++)
-		add.targets[i] = target_add(c, &found->targets.v[i], rcpt, given);
+		add.targets[i] = target_add(c, &found->targets.v[i], rcpt, given, found->owner);
 	vec_push_arena(&m->arena, &m->rcpts, add);
 	return smtp_reply(c, 250, "2.1.5", "Ok");
 }

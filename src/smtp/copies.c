@@ -61,7 +61,7 @@ static int copy_add(struct smtp_session *c, struct str text, const char *what, u
 	c->mail.granted = true;
 	rpc_reply_init(&hold);
 	rc = smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &why);
-	if (rc == 0 && found.class == RCPT_LOCAL)
+	if (rc == 0 && found.class == RCPT_LOCAL && found.owner.len == 0)
 		for (size_t i = 0; i < found.targets.n; i++)
 			add_target(c, rcpt.address, found.targets.v[i].address, found.targets.v[i].account, notify);
 	else

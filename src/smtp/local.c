@@ -202,7 +202,7 @@ enum next smtp_local_vrfy(struct smtp_session *c, struct str args)
 	if (smtp_rcpt_parse(arena_printf(&arena, "TO:%.*s", STR_ARG(args)), false, true, &arena, &rcpt, &err) < 0) {
 		next = smtp_reply_err(c, 501, &err);
 	} else {
-		struct dir_resolve ask = {.session = session_id(c->s)};
+		struct dir_resolve ask = {.session = session_id(c->s), .whole = 1};
 		struct dir_session_end end = {.session = ask.session};
 
 		smtp_local_complete(c, &rcpt.recipient);

@@ -31,7 +31,7 @@ static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *r
 	c->mail.granted = true;
 	rpc_reply_init(&hold);
 	if (smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &err) == 0 && found.class == RCPT_LOCAL &&
-	    found.targets.n > 0) {
+	    found.targets.n > 0 && found.owner.len == 0) {
 		for (size_t i = 0; i < found.targets.n; i++) {
 			add.original = rcpt->address;
 			add.account = found.targets.v[i].account;

@@ -1,5 +1,5 @@
-/* See files.h. The memory file: for each file {u32 length of the path, u64 length of the contents, path, contents}; it
- * is mapped, not copied. */
+/* See files.h. The memory file: for each file {u32 length of the path, u32 flags, u64 length of the contents, path,
+ * contents}; it is mapped, not copied. Of a file that could not be read the contents are the sentence that says why. */
 #include "directory/tables/files.h"
 #include "base/mem.h"
 #include "base/vec.h"
@@ -11,10 +11,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FILE_MAX ((size_t)1 << 30) /* a table of more bytes than this belongs in a database */
+#define FILE_MAX ((size_t)1 << 30)  /* a table of more bytes than this belongs in a database */
+#define LIST_MAX ((size_t)16 << 20) /* of an alias */
+
+/* What the memory file tells of a file. */
+enum { FILE_LIST = 1, FILE_NESTS = 2, FILE_FAILED = 4 };
 
 struct file {
 	struct str path;
+	unsigned flags;
 	struct str contents; /* ptr NULL: could not be read */
 	char *own;	     /* malloc'ed contents */
 	struct err why;
@@ -55,17 +60,43 @@ void table_files_free(struct table_files **fp)
 	free(f);
 }
 
-static struct file *find(const struct table_files *f, struct str path)
+/* A list is kept apart from a table of the same name: not everybody who may name the one may read the other. */
+static struct file *find(const struct table_files *f, struct str path, unsigned list)
 {
 	for (size_t i = 0; i < f->files.n; i++)
-		if (str_eq(f->files.v[i].path, path))
+		if (str_eq(f->files.v[i].path, path) && (f->files.v[i].flags & FILE_LIST) == list)
 			return &f->files.v[i];
 	return NULL;
+}
+
+static bool led_to_by_links(const char *path, int fd)
+{
+	char name[64], real[PATH_MAX];
+	ssize_t len;
+
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	len = readlink(name, real, sizeof(real));
+	return len < 0 || !str_eq(str_of(real, (size_t)len), str_from(path));
+}
+
+/* Root reads it, and other people's mail goes by it: who may not read a file shall not see it as a list of addresses in
+ * a bounce, and not everybody shall write it. */
+static int check_list(struct file *file, const char *path, int fd, const struct stat *st)
+{
+	if (st->st_mode & S_IWOTH)
+		return err_set(&file->why, ERR_PERM, "4.3.5", "the list %s is writable for everybody", path);
+	if (!(st->st_mode & S_IROTH) && led_to_by_links(path, fd))
+		return err_set(&file->why, ERR_PERM, "4.3.5",
+			       "the list %s is reached by a symbolic link, and not readable for everybody", path);
+	if (st->st_uid == 0 || st->st_uid == geteuid())
+		file->flags |= FILE_NESTS;
+	return 0;
 }
 
 /* Not blocking, so that a FIFO under the name does not stop the system; and only what is a file. */
 static int read_disk(struct table_files *f, struct file *file)
 {
+	bool list = file->flags & FILE_LIST;
 	char *path =
 		file->path.ptr[0] == '/' ? str_dup(file->path) : mem_printf("%s/%.*s", f->base, STR_ARG(file->path));
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -76,8 +107,8 @@ static int read_disk(struct table_files *f, struct file *file)
 		err_errno(&file->why, "cannot open %s", path);
 	} else if (!S_ISREG(st.st_mode)) {
 		err_set(&file->why, ERR_PERM, "", "%s is not a file", path);
-	} else {
-		len = fd_read_all(fd, FILE_MAX, &file->own, &file->why);
+	} else if (!list || check_list(file, path, fd, &st) == 0) {
+		len = fd_read_all(fd, list ? LIST_MAX : FILE_MAX, &file->own, &file->why);
 		if (len < 0)
 			err_context(&file->why, "%s", path);
 	}
@@ -89,24 +120,44 @@ static int read_disk(struct table_files *f, struct file *file)
 	return len < 0 ? -1 : 0;
 }
 
-int table_files_read(struct table_files *f, struct str path, struct str *contents_r, struct err *err)
+static struct file *read_once(struct table_files *f, struct str path, unsigned list, struct err *err)
 {
-	struct file *file = find(f, path), fresh = {.path = STR_NULL};
+	struct file *file = find(f, path, list), fresh = {.flags = list};
 
-	if (file == NULL && f->closed)
-		return err_set(err, ERR_TEMP, "4.3.0", "%.*s was not passed on", STR_ARG(path));
+	if (file == NULL && f->closed) {
+		err_set(err, ERR_TEMP, "4.3.0", "%.*s was not passed on", STR_ARG(path));
+		return NULL;
+	}
 	if (file == NULL) {
 		fresh.path = arena_str(&f->arena, path);
 		(void)!read_disk(f, &fresh); /* kept with the error in it */
 		vec_push(&f->files, fresh);
 		file = &f->files.v[f->files.n - 1];
 	}
-	if (file->contents.ptr == NULL) {
-		if (err)
-			*err = file->why;
+	if (file->contents.ptr == NULL && err)
+		*err = file->why;
+	return file->contents.ptr ? file : NULL;
+}
+
+int table_files_read(struct table_files *f, struct str path, struct str *contents_r, struct err *err)
+{
+	const struct file *file = read_once(f, path, 0, err);
+
+	if (file == NULL)
 		return -1;
-	}
 	*contents_r = file->contents;
+	return 0;
+}
+
+int table_files_read_list(struct table_files *f, struct str path, struct str *contents_r, bool *nests_r,
+			  struct err *err)
+{
+	const struct file *file = read_once(f, path, FILE_LIST, err);
+
+	if (file == NULL)
+		return -1;
+	*contents_r = file->contents;
+	*nests_r = file->flags & FILE_NESTS;
 	return 0;
 }
 
@@ -131,7 +182,7 @@ void table_files_drop(struct table_files *f)
 
 /* ---- the memory file ---- */
 
-#define HEAD (sizeof(uint32_t) + sizeof(uint64_t))
+#define HEAD (2 * sizeof(uint32_t) + sizeof(uint64_t))
 
 static int write_all(int fd, const void *data, size_t len)
 {
@@ -150,12 +201,14 @@ static int write_all(int fd, const void *data, size_t len)
 
 static int write_file(int fd, const struct file *file)
 {
-	uint32_t path_len = (uint32_t)file->path.len;
-	uint64_t len = file->contents.len;
+	bool failed = file->contents.ptr == NULL;
+	struct str contents = failed ? str_from(file->why.text) : file->contents;
+	uint32_t path_len = (uint32_t)file->path.len, flags = file->flags | (failed ? FILE_FAILED : 0);
+	uint64_t len = contents.len;
 
-	return write_all(fd, &path_len, sizeof(path_len)) < 0 || write_all(fd, &len, sizeof(len)) < 0 ||
-			       write_all(fd, file->path.ptr, path_len) < 0 ||
-			       write_all(fd, file->contents.ptr, file->contents.len) < 0
+	return write_all(fd, &path_len, sizeof(path_len)) < 0 || write_all(fd, &flags, sizeof(flags)) < 0 ||
+			       write_all(fd, &len, sizeof(len)) < 0 || write_all(fd, file->path.ptr, path_len) < 0 ||
+			       write_all(fd, contents.ptr, contents.len) < 0
 		       ? -1
 		       : 0;
 }
@@ -166,8 +219,7 @@ int table_files_seal(const struct table_files *f, struct err *err)
 	bool good = fd >= 0;
 
 	for (size_t i = 0; good && f && i < f->files.n; i++)
-		if (f->files.v[i].contents.ptr)
-			good = write_file(fd, &f->files.v[i]) == 0;
+		good = write_file(fd, &f->files.v[i]) == 0;
 	if (good && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
 		return fd;
 	err_errno(err, "cannot make a memory file for the tables");
@@ -178,20 +230,26 @@ int table_files_seal(const struct table_files *f, struct err *err)
 static int take(struct table_files *f, struct str *rest, struct err *err)
 {
 	struct file file = {.path = STR_NULL};
-	uint32_t path_len;
+	uint32_t path_len, flags;
 	uint64_t len;
 
 	if (rest->len < HEAD)
 		return err_set(err, ERR_TEMP, "4.3.0", "the tables were passed on broken");
 	memcpy(&path_len, rest->ptr, sizeof(path_len));
-	memcpy(&len, rest->ptr + sizeof(path_len), sizeof(len));
+	memcpy(&flags, rest->ptr + sizeof(path_len), sizeof(flags));
+	memcpy(&len, rest->ptr + sizeof(path_len) + sizeof(flags), sizeof(len));
 	*rest = str_skip(*rest, HEAD);
 	if (path_len > PATH_MAX || path_len > rest->len || len > rest->len - path_len)
 		return err_set(err, ERR_TEMP, "4.3.0", "the tables were passed on broken");
 	file.path = str_sub(*rest, 0, path_len);
+	file.flags = flags & ~(unsigned)FILE_FAILED;
 	file.contents = str_sub(*rest, path_len, (size_t)len);
 	if (file.contents.ptr == NULL)
 		file.contents.ptr = "";
+	if (flags & FILE_FAILED) {
+		err_set(&file.why, ERR_TEMP, "4.3.5", "%.*s", STR_ARG(file.contents));
+		file.contents = STR_NULL;
+	}
 	*rest = str_skip(*rest, path_len + (size_t)len);
 	vec_push(&f->files, file);
 	return 0;

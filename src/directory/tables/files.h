@@ -16,6 +16,11 @@ void table_files_free(struct table_files **f);
 /* The contents of a path: read from the disk the first time, unless the files came by table_files_open(). A file that
  * others than root may write is read all the same, as Postfix does: its directory says who may. */
 int table_files_read(struct table_files *f, struct str path, struct str *contents_r, struct err *err) WARN_UNUSED;
+/* The same of a list of addresses, which an alias names by :include:. It is refused when everybody may write it, and
+ * when symbolic links lead to what not everybody may read: who sets them need not be somebody who may. *nests_r: it is
+ * root's or ours, so that it may name other lists. */
+int table_files_read_list(struct table_files *f, struct str path, struct str *contents_r, bool *nests_r,
+			  struct err *err) WARN_UNUSED;
 /* `for (size_t at = 0; table_files_next(f, &at, &path);)`: every path that was asked for, also what could not be read.
  */
 bool table_files_next(const struct table_files *f, size_t *at, struct str *path_r);

@@ -4,14 +4,23 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "config/cf_lines.h"
+#include "directory/tables/members.h"
 #include <stdatomic.h>
 
-#define FILE_DEPTH_MAX 8 /* files named in files */
+#define FILE_DEPTH_MAX 8  /* files named in files */
+#define LIST_DEPTH_MAX 16 /* lists of aliases named in lists */
 
 struct entry {
 	const char *parameter;
 	unsigned roles;
 	struct table *table;
+	bool searched; /* for the lists that it names */
+};
+
+struct members {
+	struct str elements; /* a line each; ptr NULL: could not be read */
+	struct err why;
+	bool nests;
 };
 
 struct table_set {
@@ -21,6 +30,7 @@ struct table_set {
 	VEC(struct entry *) entries;
 	struct map *lists;   /* "/file" in a list -> struct str, its elements */
 	struct map *aliases; /* files in the form of aliases(5) */
+	struct map *members; /* path behind :include: -> struct members */
 	bool slow_routes;    /* a table of those in routing[] is not quick */
 };
 
@@ -124,6 +134,7 @@ struct table_set *table_set_new(void)
 	s->tables = map_new();
 	s->lists = map_new();
 	s->aliases = map_new();
+	s->members = map_new();
 	return s;
 }
 
@@ -146,6 +157,7 @@ void table_set_unref(struct table_set **sp)
 	map_free(&s->tables);
 	map_free(&s->lists);
 	map_free(&s->aliases);
+	map_free(&s->members);
 	arena_release(&s->arena);
 	free(s);
 }
@@ -274,6 +286,66 @@ static int add_restrictions(struct adding *a, struct str list, struct err *err)
 	return 0;
 }
 
+/* ---- lists that aliases name ---- */
+
+static void find_lists(struct adding *a, struct str elements, unsigned depth);
+
+/* One that cannot be read is told of, and keeps no other alias from working. */
+static void add_members(struct adding *a, struct str path, unsigned depth)
+{
+	struct members *m;
+	struct str text;
+	struct buf elements;
+
+	if (map_get(a->set->members, path) || depth > LIST_DEPTH_MAX)
+		return;
+	m = ARENA_NEW(&a->set->arena, struct members);
+	map_set(a->set->members, arena_str(&a->set->arena, path), m);
+	*m = (struct members){.elements = STR_NULL};
+	if (path.len == 0 || path.ptr[0] != '/') {
+		err_set(&m->why, ERR_PERM, "4.3.5", "the list \"%.*s\" has no whole path", STR_ARG(path));
+	} else if (table_files_read_list(a->files, path, &text, &m->nests, &m->why) == 0) {
+		buf_init(&elements, 2 * text.len + 1000);
+		members_of_list(text, &elements);
+		m->elements = arena_str(&a->set->arena, buf_str(&elements));
+		buf_release(&elements);
+		if (m->nests)
+			find_lists(a, m->elements, depth + 1);
+		return;
+	}
+	if (a->warnings)
+		buf_addf(a->warnings, "%s: %s\n", a->parameter, m->why.text);
+}
+
+static void find_lists(struct adding *a, struct str elements, unsigned depth)
+{
+	struct str member, what;
+
+	if (str_ifind(elements, STR(MEMBERS_INCLUDE)) < 0)
+		return;
+	while (member_next(&elements, &member))
+		if (member_kind(member, &what) == MEMBER_INCLUDE)
+			add_members(a, what, depth);
+}
+
+static void find_lists_in(void *ctx, struct str key, struct str value)
+{
+	(void)key;
+	find_lists(ctx, value, 0);
+}
+
+/* Tables that do not show what they hold (of patterns, databases) cannot be searched. */
+static void search_aliases(struct adding *a)
+{
+	for (size_t i = 0; i < a->set->entries.n; i++) {
+		struct entry *e = a->set->entries.v[i];
+
+		if (!e->searched && strcmp(e->parameter, "alias_maps") == 0)
+			(void)table_each(e->table, find_lists_in, a);
+		e->searched = true;
+	}
+}
+
 static int add_parameter(struct adding *a, const char *name, enum kind kind, unsigned roles, struct err *err)
 {
 	struct buf text;
@@ -332,6 +404,8 @@ int table_set_add(struct table_set *s, const struct conf *conf, struct table_fil
 	for (size_t i = 0; i < ARRAY_SIZE(parameters); i++)
 		if (add_parameter(&a, parameters[i].name, parameters[i].kind, parameters[i].roles, err) < 0)
 			return -1;
+	a.parameter = "alias_maps";
+	search_aliases(&a);
 	return add_classes(&a, err);
 }
 
@@ -374,6 +448,21 @@ static const struct table *table_of(const struct table_set *s, struct str spec, 
 	if (e == NULL)
 		err_set(err, ERR_TEMP, "4.3.0", "the table %.*s is not open", STR_ARG(str_sub(spec, 0, 80)));
 	return e ? e->table : NULL;
+}
+
+int table_set_members(const struct table_set *s, struct str path, struct str *members_r, bool *nests_r, struct err *err)
+{
+	const struct members *m = map_get(s->members, path);
+
+	if (m == NULL)
+		return err_set(err, ERR_TEMP, "4.3.5",
+			       "the list %.*s was not read: its alias comes from a table that cannot be searched",
+			       STR_ARG(str_sub(path, 0, 200)));
+	if (m->elements.ptr == NULL)
+		return err_set(err, ERR_TEMP, "4.3.5", "%s", m->why.text);
+	*members_r = m->elements;
+	*nests_r = m->nests;
+	return 0;
 }
 
 int maps_find(const struct table_set *s, struct str list, struct str key, bool part, struct arena *arena,

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -360,12 +361,13 @@ static void tables_of_aliases_lead_to_users(void **state)
 static void what_an_alias_cannot_do_yet_waits_with_a_sentence(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const names[] = {"pipe", "file", "list", "quoted"};
+	static const char *const names[] = {"pipe", "file", "quoted"};
 
 	use_tables(
 		f,
 		"mydestination = mail.example.test\nalias_maps = inline:{ {pipe = |/bin/false}, {file = /var/mail/x}, "
-		"{list = :include:/etc/list}, {quoted = \"|/bin/cat x\"} }\n");
+		"{quoted = \"|/bin/cat x\"} }\nvirtual_alias_maps = inline:{ {list@example.test = :include:/etc/list} "
+		"}\n");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		char address[64];
 
@@ -374,6 +376,201 @@ static void what_an_alias_cannot_do_yet_waits_with_a_sentence(void **state)
 		assert_int_equal(f->err.kind, ERR_TEMP);
 		assert_non_null(strstr(f->err.text, "not supported yet"));
 	}
+	assert_int_equal(class_of(f, "list@example.test"), 0);
+	assert_non_null(strstr(f->err.text, "a list in a file, which is not supported here"));
+}
+
+static void put_file(struct fixture *f, const char *name, mode_t mode, const char *text, char path[96])
+{
+	FILE *out;
+
+	snprintf(path, 96, "%s/%s", f->dir, name);
+	out = fopen(path, "w");
+	assert_non_null(out);
+	fputs(text, out);
+	fclose(out);
+	assert_int_equal(chmod(path, mode), 0);
+}
+
+/* As master reads the files, and directory has them from it. */
+static void use_passed_tables(struct fixture *f, const char *main_cf)
+{
+	struct conf *conf = conf_parse(str_from(main_cf), "main.cf", NULL, &f->err);
+	struct table_set *set = table_set_new();
+	struct table_files *files = table_files_new(f->dir);
+	int fd;
+
+	assert_non_null(conf);
+	assert_int_equal(table_set_add(set, conf, files, NULL, &f->err), 0);
+	table_set_unref(&set);
+	fd = table_files_seal(files, &f->err);
+	assert_true(fd >= 0);
+	table_files_free(&files);
+	f->files = table_files_open(fd, &f->err);
+	close(fd);
+	set = table_set_new();
+	assert_int_equal(table_set_add(set, conf, f->files, NULL, &f->err), 0);
+	f->finder = (struct finder){.set = set, .conf = conf, .arena = &f->arena};
+	f->rules.finder = &f->finder;
+	f->rules.local_domains = conf->mydestination;
+}
+
+static bool has_target(const struct fixture *f, const char *address)
+{
+	for (size_t i = 0; i < f->r.targets.n; i++)
+		if (str_eq(f->r.targets.v[i].address, str_from(address)))
+			return true;
+	return false;
+}
+
+static void a_list_in_a_file_has_members_like_an_alias(void **state)
+{
+	struct fixture *f = *state;
+	char list[96], more[96], text[400], main_cf[600];
+
+	put_file(f, "more", 0644, "x@elsewhere.test\n", more);
+	snprintf(text, sizeof(text),
+		 "# who is on it\n\nalice, Bob <bob@example.test>\n  \"Y, or Z\" <y@elsewhere.test>, "
+		 "z@elsewhere.test\r\n:include:%s\nalice@example.test",
+		 more);
+	put_file(f, "list", 0640, text, list);
+	snprintf(main_cf, sizeof(main_cf),
+		 "mydestination = mail.example.test\nmyorigin = example.test\nrecipient_delimiter = +\nalias_maps = "
+		 "inline:{ {list = \":include:%s\"}, {list2 = list, :include:%s} }\n",
+		 list, list);
+	use_passed_tables(f, main_cf);
+	assert_int_equal(class_of(f, "list@mail.example.test"), RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 5);
+	assert_true(has_target(f, "Alice@example.test") && has_target(f, "bob@example.test"));
+	assert_true(has_target(f, "x@elsewhere.test") && has_target(f, "y@elsewhere.test"));
+	assert_int_equal(f->r.owner.len, 0);
+	/* Each once, whatever leads there. */
+	assert_int_equal(class_of(f, "list2@mail.example.test"), RCPT_MIXED);
+	/* Among them list@example.test, which is a name of $myorigin and nobody. */
+	assert_int_equal(f->r.targets.n, 5);
+}
+
+static void a_list_that_cannot_be_read_is_no_unknown_user(void **state)
+{
+	struct fixture *f = *state;
+	char open_to_all[96], secret[96], link[96], stranger[96], text[200], main_cf[900];
+
+	put_file(f, "open", 0666, "bob@example.test\n", open_to_all);
+	put_file(f, "secret", 0600, "root:x:0\n", secret);
+	snprintf(link, sizeof(link), "%s/link", f->dir);
+	assert_int_equal(symlink(secret, link), 0);
+	snprintf(text, sizeof(text), ":include:%s\n", secret);
+	put_file(f, "stranger", 0644, text, stranger);
+	if (geteuid() == 0)
+		assert_int_equal(chown(stranger, 12345, 12345), 0);
+	snprintf(main_cf, sizeof(main_cf),
+		 "mydestination = mail.example.test\nmyorigin = example.test\nalias_maps = inline:{ {gone = "
+		 ":include:%s/gone}, {open = :include:%s}, {link = :include:%s}, {part = :include:list}, {by = "
+		 ":include:%s}, {good = alice} }, regexp:{ {/^pattern$$/ :include:%s} }\n",
+		 f->dir, open_to_all, link, stranger, secret);
+	use_passed_tables(f, main_cf);
+	static const struct {
+		const char *address, *why;
+	} cases[] = {
+		{"gone@mail.example.test", "No such file"},
+		{"open@mail.example.test", "writable for everybody"},
+		{"link@mail.example.test", "symbolic link"},
+		{"part@mail.example.test", "no whole path"},
+		{"pattern@mail.example.test", "cannot be searched"},
+		{"by@mail.example.test", "a list in a file"},
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (geteuid() != 0 && strcmp(cases[i].address, "by@mail.example.test") == 0)
+			continue;
+		assert_int_equal(class_of(f, cases[i].address), 0);
+		assert_int_equal(f->err.kind, ERR_TEMP);
+		if (!strstr(f->err.text, cases[i].why))
+			fail_msg("%s: %s", cases[i].address, f->err.text);
+	}
+	leads_to(f, "good@mail.example.test", "Alice@example.test", "");
+}
+
+/* virtual_alias_expansion_limit is one of aliases; what stands in a file may be more. */
+static void long_lists_are_taken_whole(void **state)
+{
+	struct fixture *f = *state;
+	char list[96], main_cf[400];
+	struct buf text;
+
+	buf_init(&text, 1 << 24);
+	for (int i = 0; i < 3000; i++)
+		buf_addf(&text, "u%d@elsewhere.test\n", i);
+	put_file(f, "list", 0644, text.ptr, list);
+	for (int i = 3000; i < 50001; i++)
+		buf_addf(&text, "u%d@elsewhere.test\n", i);
+	put_file(f, "long", 0644, text.ptr, main_cf);
+	buf_release(&text);
+	snprintf(main_cf, sizeof(main_cf),
+		 "mydestination = mail.example.test\nalias_maps = inline:{ {list = :include:%s}, {long = "
+		 ":include:%s/long} }\n",
+		 list, f->dir);
+	use_passed_tables(f, main_cf);
+	assert_int_equal(class_of(f, "list@mail.example.test"), RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 3000);
+	assert_int_equal(class_of(f, "long@mail.example.test"), 0);
+	assert_non_null(strstr(f->err.text, "50000"));
+}
+
+static void owner_is(struct fixture *f, const char *address, const char *owner)
+{
+	class_of(f, address);
+	if (!str_eq(f->r.owner, str_from(owner)))
+		fail_msg("%s: %.*s", address, STR_ARG(f->r.owner));
+}
+
+#define OWNED                                                                                                          \
+	"alias_maps = inline:{ {list = alice, x@elsewhere.test}, {owner-list = bob}, {all = inner@mail.example.test, " \
+	"list@mail.example.test}, {inner = bob}, {both = list@mail.example.test}, {owner-both = alice, bob}, "         \
+	"{plain = alice} }\nmydestination = mail.example.test\nrecipient_delimiter = +-\n"
+
+static void a_list_with_an_owner_says_who_he_is(void **state)
+{
+	struct fixture *f = *state;
+
+	f->rules.delimiter = STR("+-");
+	use_tables(f, OWNED "myorigin = mail.example.test\nvirtual_alias_maps = inline:{ {alice@mail.example.test = "
+			    "alice@example.test}, {bob@mail.example.test = bob@example.test} }\n");
+	owner_is(f, "LIST@mail.example.test", "owner-list@mail.example.test");
+	assert_int_equal(f->r.class, RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 2);
+	owner_is(f, "list+x@mail.example.test", "owner-list@mail.example.test");
+	owner_is(f, "plain@mail.example.test", "");
+	/* Its bounces reach him, also where "-" separates. */
+	leads_to(f, "owner-list@mail.example.test", "bob@example.test", "");
+	/* Within another alias it stays an address, unless everybody is asked for. */
+	owner_is(f, "all@mail.example.test", "");
+	assert_int_equal(f->r.class, RCPT_MIXED);
+	assert_int_equal(f->r.targets.n, 2);
+	assert_true(has_target(f, "list@mail.example.test") && has_target(f, "bob@example.test"));
+	owner_is(f, "both@mail.example.test", "owner-both@mail.example.test");
+	assert_int_equal(f->r.targets.n, 1);
+	f->rules.whole = true;
+	owner_is(f, "all@mail.example.test", "");
+	assert_int_equal(f->r.targets.n, 3);
+	assert_true(has_target(f, "x@elsewhere.test"));
+}
+
+static void the_owner_is_as_the_configuration_says(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f, OWNED "myorigin = elsewhere.test\nexpand_owner_alias = yes\n");
+	/* The one address that owner-list leads to; several are none. */
+	owner_is(f, "list@mail.example.test", "bob@elsewhere.test");
+	owner_is(f, "both@mail.example.test", "owner-both@mail.example.test");
+}
+
+static void no_owner_without_owner_request_special(void **state)
+{
+	struct fixture *f = *state;
+
+	use_tables(f, OWNED "myorigin = mail.example.test\nowner_request_special = no\n");
+	owner_is(f, "list@mail.example.test", "");
 }
 
 static void relay_domains_are_open_to_whom_they_list(void **state)
@@ -472,6 +669,12 @@ int main(void)
 #endif
 		cmocka_unit_test_setup_teardown(tables_of_aliases_lead_to_users, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_an_alias_cannot_do_yet_waits_with_a_sentence, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_list_in_a_file_has_members_like_an_alias, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_list_that_cannot_be_read_is_no_unknown_user, setup, teardown),
+		cmocka_unit_test_setup_teardown(long_lists_are_taken_whole, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_list_with_an_owner_says_who_he_is, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_owner_is_as_the_configuration_says, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_owner_without_owner_request_special, setup, teardown),
 		cmocka_unit_test_setup_teardown(our_own_addresses_in_brackets_are_as_good_as_mydestination, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(relay_domains_are_open_to_whom_they_list, setup, teardown),
