@@ -122,6 +122,7 @@ static void look(struct trace *t, const struct line *l)
 		return;
 	add_id(t, word_behind(l->text, "queued as "));
 	add_id(t, word_behind(l->text, "in the queue as "));
+	add_id(t, word_behind(l->text, "forwarded as "));
 	add_id(t, word_behind(l->text, "notification: "));
 }
 
@@ -138,6 +139,9 @@ static void say_delivery(struct buf *out, struct str text, struct str to)
 	value_of(text, "dsn=", &dsn);
 	if (str_eq(relay, STR("queue")))
 		buf_addf(out, "for <%.*s> it was put into the queue (%.*s)", STR_ARG(to), STR_ARG(reason));
+	else if (str_eq(relay, STR("local")) && str_eq(status, STR("sent")))
+		buf_addf(out, "<%.*s> is an alias: to its members it goes on as another message (%.*s)", STR_ARG(to),
+			 STR_ARG(reason));
 	else if (str_eq(status, STR("sent")))
 		buf_addf(out, "delivered to <%.*s> by %.*s after %.*s s: %.*s", STR_ARG(to),
 			 STR_ARG(str_eq(relay, STR("store")) ? STR("the store") : relay), STR_ARG(delay),

@@ -105,6 +105,8 @@ def test_a_list_reaches_its_members_and_its_bounces_the_owner(lists, sink):
     assert b"x@far.test" in bounce and b"Return-Path: <>" in bounce
     queue_is_empty(lists)
     lists.wait_log(r"postrider/local\S+: \S+: to=<list@host.example.test>, relay=local, .*status=sent \(forwarded as \S+\)")
+    told = lists.command("trace", "list@host.example.test").stdout
+    assert "<list@host.example.test> is an alias" in told and "delivered to <bob@example.test>" in told
     # Whoever sends to it, by whatever way.
     by_hand(lists, "-f", "alice@example.test", "list", text="Subject: by hand\n\nmore\n")
     texts(lists, "bob", 2)
