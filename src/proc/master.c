@@ -202,10 +202,10 @@ int master_restart(struct master *m, struct err *err)
 /* ---- children that end ---- */
 
 /* During the start: a sentence of die() ends it; what may be different in a moment, or what we
- * told to end, does not. */
+ * told to end, does not. Who ends by storage_failed() has the next life decide. */
 static bool worth_another_try(const struct child *c, int status)
 {
-	if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status) || WEXITSTATUS(status) == EX_IOERR)
 		return c->quick_ends < START_CRASHES_MAX;
 	return (WEXITSTATUS(status) == EX_TEMPFAIL || c->ending) &&
 	       clock_ms() - c->master->started_ms < START_PATIENCE_MS;

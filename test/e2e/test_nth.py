@@ -76,6 +76,26 @@ def test_master_without_memory_ends_and_its_supervisor_starts_it_again(tmp_path,
     page.close()
 
 
+def test_a_sync_that_fails_in_a_recovery_ends_the_store_and_not_the_start(tmp_path, monkeypatch):
+    """What is on the disk is for the next life to say, as at any other time."""
+    (tmp_path / "nth").mkdir()
+    page = Page(str(tmp_path / "nth" / "store"))
+    monkeypatch.setenv("POSTRIDER_NTH", str(tmp_path / "nth"))
+    with Instance(tmp_path / "mail") as m:
+        m.user("bob@example.test")
+        m.start()
+        for n in (2, 3, 4):         # one of them is that of the mailboxes, before the store is ready
+            m.send("bob@example.test", subject=f"before {n}")
+            m.kill()
+            page.arm("SYNC", "EIO", n)
+            m.start()
+            assert page.fired()
+        m.wait_log("storage failed: cannot sync")
+        assert "cannot start" not in m.log()
+        m.wait_messages("bob@example.test", 3)
+    page.close()
+
+
 def test_what_a_process_had_no_descriptor_for_is_sent_again_and_its_sessions_stay(tmp_path, monkeypatch):
     """A store that starts anew, and a new configuration, come as descriptors. Who has no room for them asks again."""
     (tmp_path / "nth").mkdir()
