@@ -43,19 +43,6 @@ int str_cmp(struct str a, struct str b)
 	return order ? order : length_cmp(a.len, b.len);
 }
 
-int str_icmp(struct str a, struct str b)
-{
-	size_t common = a.len < b.len ? a.len : b.len;
-
-	for (size_t i = 0; i < common; i++) {
-		int ca = (unsigned char)ascii_lower(a.ptr[i]), cb = (unsigned char)ascii_lower(b.ptr[i]);
-
-		if (ca != cb)
-			return ca - cb;
-	}
-	return length_cmp(a.len, b.len);
-}
-
 bool str_starts(struct str s, struct str prefix)
 {
 	return s.len >= prefix.len && str_eq(str_of(s.ptr, prefix.len), prefix);

@@ -25,7 +25,6 @@ struct str str_of(const void *ptr, size_t len);
 bool str_eq(struct str a, struct str b);
 bool str_ieq(struct str a, struct str b);
 int str_cmp(struct str a, struct str b); /* bytewise; the shorter sorts first */
-int str_icmp(struct str a, struct str b);
 bool str_starts(struct str s, struct str prefix);
 bool str_istarts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);

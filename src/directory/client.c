@@ -57,21 +57,3 @@ int directory_rewrite(void *ctx, struct str generic, struct dir_rewrite_one *v, 
 				  err);
 	return rc;
 }
-
-int directory_route(struct rpc_channel *directory, struct str sender, struct str recipient, struct arena *arena,
-		    struct dir_routed *route_r, struct err *err)
-{
-	struct dir_route ask = {.sender = sender, .recipient = recipient};
-	struct rpc_reply hold;
-	int rc;
-
-	rpc_reply_init(&hold);
-	rc = rpc_call(directory, &DIR_ROUTE, &ask, route_r, &hold, true, TIMEOUT_MS, err);
-	if (rc == 0) {
-		route_r->transport = arena_str(arena, route_r->transport);
-		route_r->nexthop = arena_str(arena, route_r->nexthop);
-		route_r->recipient = arena_str(arena, route_r->recipient);
-	}
-	rpc_reply_release(&hold);
-	return rc;
-}

@@ -1,4 +1,4 @@
-/* directory/client - asking the process `directory` about routes and look-up tables, from a thread that may wait.
+/* directory/client - asking the process `directory` about look-up tables, from a thread that may wait.
  *
  * All return 0 or more, or -1 with err: ERR_TEMP when a table or the directory failed, which never means "not there".
  * What is given out lives in the arena. Thread-safe. */
@@ -18,8 +18,5 @@ int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, s
  * 0, or -1. ctx: as above. */
 int directory_rewrite(void *ctx, struct str generic, struct dir_rewrite_one *v, size_t n, struct arena *arena,
 		      struct err *err) WARN_UNUSED;
-/* By which transport, and where next. 0 or -1; ERR_PERM: the recipient is no address. */
-int directory_route(struct rpc_channel *directory, struct str sender, struct str recipient, struct arena *arena,
-		    struct dir_routed *route_r, struct err *err) WARN_UNUSED;
 
 #endif

@@ -103,17 +103,6 @@ struct dns_client *dns_client_new(void)
 	return c;
 }
 
-void dns_client_free(struct dns_client **cp)
-{
-	struct dns_client *c = *cp;
-
-	*cp = NULL;
-	if (!c)
-		return;
-	rpc_channel_free(&c->channel);
-	free(c);
-}
-
 struct rpc_channel *dns_client_channel(struct dns_client *c)
 {
 	return c->channel;

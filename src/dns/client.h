@@ -41,7 +41,6 @@ struct dns_answer {
 };
 
 struct dns_client *dns_client_new(void);
-void dns_client_free(struct dns_client **c);
 struct rpc_channel *dns_client_channel(struct dns_client *c);
 
 /* Asks for records of a name: a domain in A-labels or UTF-8, with or without a final dot. What cannot be a domain name

@@ -89,11 +89,6 @@ unsigned slot_take_bits(struct slot *slot)
 	return (unsigned)atomic_fetch_and(&slot->word, ~(uint64_t)BITS_PENDING) & BITS_PENDING;
 }
 
-unsigned slot_peek_bits(const struct slot *slot)
-{
-	return (unsigned)atomic_load(&slot->word) & BITS_PENDING;
-}
-
 bool slot_park(struct slot *slot)
 {
 	uint64_t word = atomic_load(&slot->word);

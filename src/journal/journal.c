@@ -18,7 +18,7 @@ static size_t capacity(const struct journal *j)
 	return j->o.segment_size - JOURNAL_BLOCK;
 }
 
-size_t journal_record_max(const struct journal *j)
+static size_t record_max(const struct journal *j)
 {
 	return capacity(j) - RECORD_HEADER;
 }
@@ -86,7 +86,7 @@ uint64_t journal_append(struct journal *j, uint32_t type, const struct str *part
 
 	for (size_t i = 0; i < count; i++)
 		len += parts[i].len;
-	if (len > journal_record_max(j)) {
+	if (len > record_max(j)) {
 		err_set(err, ERR_LIMIT, "5.3.4", "a change of %zu bytes does not fit the journal", len);
 		return 0;
 	}

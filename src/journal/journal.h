@@ -67,7 +67,6 @@ int journal_start(struct journal *j, uint64_t next_lsn, struct err *err) WARN_UN
  * journal is full (size_limit, disk) or the record too large: nothing was taken. */
 uint64_t journal_append(struct journal *j, uint32_t type, const struct str *parts, size_t count,
 			struct err *err) WARN_UNUSED;
-size_t journal_record_max(const struct journal *j);
 
 uint64_t journal_durable(struct journal *j);
 /* Waits until lsn is durable. Any thread but the flusher. */

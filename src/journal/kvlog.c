@@ -70,11 +70,6 @@ uint64_t kvlog_lsn(const struct kvlog *k)
 	return k->lsn;
 }
 
-bool kvlog_closing(const struct kvlog *k)
-{
-	return k->closing;
-}
-
 /* ---- waiting for an LSN ------------------------------------------------------------------------------- */
 
 static void queue_add(struct kvlog_queue *q, uint64_t lsn, void (*fn)(void *ctx), void *ctx)

@@ -110,8 +110,6 @@ void kvlog_doubt(struct kvlog *k);
 void kvlog_checkpoint(struct kvlog *k, void (*fn)(void *ctx), void *ctx);
 /* The last LSN given; 0 before the first of all. */
 uint64_t kvlog_lsn(const struct kvlog *k);
-/* True once close has begun or storage is going away: settle should not wait for what cannot be done. Any thread. */
-bool kvlog_closing(const struct kvlog *k);
 
 struct kvlog_stats {
 	uint64_t commits, flushes, checkpoints, journal_bytes, journal_segments;

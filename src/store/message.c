@@ -23,20 +23,6 @@ static struct hot_entry *hot_dirty(struct mailbox *m, struct chunk *c, uint32_t 
 	return &c->hot[chunk_slot(uid)];
 }
 
-bool uid_in(const struct uid_range *ranges, size_t n, uint32_t uid)
-{
-	size_t lo = 0, hi = n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		if (ranges[mid].last < uid)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < n && ranges[lo].first <= uid;
-}
-
 /* ---- coming ---- */
 
 int message_place(struct txn *t, struct account *a, struct mailbox *m, const struct placing *p, uint32_t *uid_r,

@@ -224,7 +224,6 @@ int message_unref(struct txn *t, struct account *a, uint64_t message, struct pla
 int keyword_bit(struct txn *t, struct account *a, struct mailbox *m, struct str name, unsigned *bit_r,
 		struct err *err) WARN_UNUSED;
 int keyword_check(struct str name, struct err *err) WARN_UNUSED;
-bool uid_in(const struct uid_range *ranges, size_t n, uint32_t uid);
 
 struct appending {
 	unsigned flags;

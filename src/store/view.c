@@ -389,11 +389,6 @@ uint32_t view_mailbox(const struct view *v)
 	return v->shared->mailbox;
 }
 
-uint64_t view_account(const struct view *v)
-{
-	return v->shared->account;
-}
-
 uint32_t view_recent_count(const struct view *v)
 {
 	return (uint32_t)(view_count(v) - position(v, v->recent_from));

@@ -42,7 +42,6 @@ int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32
 void view_close(struct view **v);
 
 uint32_t view_mailbox(const struct view *v);
-uint64_t view_account(const struct view *v);
 size_t view_count(const struct view *v);
 /* seq from 1 to count. */
 struct view_entry view_at(const struct view *v, size_t seq);
