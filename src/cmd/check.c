@@ -54,6 +54,9 @@ static void name_finding(void *ctx, const struct conf_name *name)
 
 	if (name->status == CONF_NAME_NOT_YET)
 		finding(k, LEVEL_NOTE, "accepted, not used yet: %.*s", STR_ARG(name->name));
+	else if (name->status == CONF_NAME_NO_USE)
+		finding(k, name->warn ? LEVEL_WARNING : LEVEL_NOTE, "accepted, without effect: %.*s: %s",
+			STR_ARG(name->name), name->why);
 	else if (name->status == CONF_NAME_UNKNOWN)
 		finding(k, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: %.*s", k->dir,
 			INSTANCE_MAIN_CF, name->line, STR_ARG(name->name));
@@ -75,6 +78,10 @@ static void override_finding(void *ctx, const struct conf_name *name)
 	if (name->status == CONF_NAME_NOT_YET)
 		finding(o->check, LEVEL_NOTE, "accepted, not used yet: %.*s (-o of service %.*s)", STR_ARG(name->name),
 			STR_ARG(o->service->name));
+	else if (name->status == CONF_NAME_NO_USE)
+		finding(o->check, name->warn ? LEVEL_WARNING : LEVEL_NOTE,
+			"accepted, without effect: %.*s (-o of service %.*s): %s", STR_ARG(name->name),
+			STR_ARG(o->service->name), name->why);
 	else if (name->status == CONF_NAME_UNKNOWN)
 		finding(o->check, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: -o %.*s",
 			o->check->dir, INSTANCE_MASTER_CF, o->service->line, STR_ARG(name->name));

@@ -62,6 +62,44 @@ static bool is_of_transport(struct str name)
 	return false;
 }
 
+/* ---- names without a use here ---- */
+
+#define NAME_WHY(name, why)  {name, why, false},
+#define NAME_WARN(name, why) {name, why, true},
+static const struct {
+	const char *name, *why;
+	bool warn;
+} NO_USE[] = {
+#include "config/names_why.def"
+};
+
+/* "*" at one end stands for anything. */
+static bool is_like(struct str name, struct str pattern)
+{
+	if (str_starts(pattern, STR("*")))
+		return str_ends(name, str_skip(pattern, 1));
+	if (str_ends(pattern, STR("*")))
+		return str_starts(name, str_sub(pattern, 0, pattern.len - 1));
+	return str_eq(name, pattern);
+}
+
+static void take_why(struct conf_name *name)
+{
+	char twin[128];
+
+	snprintf(twin, sizeof(twin), "smtp_%.*s",
+		 STR_ARG(str_starts(name->name, STR("lmtp_")) ? str_skip(name->name, 5) : STR_NULL));
+	for (size_t i = 0; i < ARRAY_SIZE(NO_USE) && name->why == NULL; i++) {
+		struct str pattern = str_from(NO_USE[i].name);
+
+		if (!is_like(name->name, pattern) && !str_eq(pattern, str_from(twin)))
+			continue;
+		name->status = CONF_NAME_NO_USE;
+		name->why = NO_USE[i].why;
+		name->warn = NO_USE[i].warn;
+	}
+}
+
 void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
 		    void (*f)(void *ctx, const struct conf_name *name), void *ctx)
 {
@@ -75,6 +113,8 @@ void conf_each_name(const struct conf *c, const struct str *more, size_t more_co
 			      : param_is_postfix(s->name)		   ? CONF_NAME_NOT_YET
 			      : map_get(mentioned, s->name) != NULL	   ? CONF_NAME_USER
 									   : CONF_NAME_UNKNOWN;
+		if (name.status == CONF_NAME_NOT_YET)
+			take_why(&name);
 		f(ctx, &name);
 	}
 	map_free(&mentioned);

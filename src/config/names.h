@@ -7,6 +7,7 @@
 enum conf_name_status {
 	CONF_NAME_USED,	   /* a parameter */
 	CONF_NAME_NOT_YET, /* a parameter of Postfix, accepted and not used yet */
+	CONF_NAME_NO_USE,  /* one that has no sense here: `why` */
 	CONF_NAME_USER,	   /* user-defined: another value mentions it */
 	CONF_NAME_UNKNOWN,
 };
@@ -15,6 +16,8 @@ struct conf_name {
 	struct str name, raw; /* raw: as set, not expanded */
 	unsigned line;
 	enum conf_name_status status;
+	const char *why; /* CONF_NAME_NO_USE: a sentence */
+	bool warn;	 /* who relies on it is wrong */
 };
 
 /* Every name that is set, in alphabetical order. `more`: texts whose $names count as uses (-o of master.cf). */

@@ -192,6 +192,8 @@ def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
     assert "error: " not in done.stdout
     for name in said:
         assert f"note: accepted, not used yet: {name}\n" in done.stdout, name
+    if main == DEBIAN_MAIN:
+        assert "note: accepted, without effect: readme_directory: it says where Postfix is installed\n" in done.stdout
 
 
 @pytest.mark.parametrize("line,sentence", [

@@ -277,6 +277,34 @@ static void test_unknown_names_are_warned_of_unless_used(void **state)
 	buf_release(&warnings);
 }
 
+static void note_why(void *ctx, const struct conf_name *name)
+{
+	if (name->status == CONF_NAME_NO_USE)
+		buf_addf(ctx, "%.*s%s\n", STR_ARG(name->name), name->warn ? " !" : "");
+	assert_int_equal(name->status == CONF_NAME_NO_USE, name->why != NULL);
+}
+
+static void test_what_makes_no_sense_here_is_told_apart(void **state)
+{
+	struct err err = ERR_NONE;
+	struct buf told;
+	struct conf *c;
+
+	(void)state;
+	buf_init(&told, 10000);
+	c = conf_parse(
+		STR("queue_run_delay = 1s\nhash_queue_depth = 1\nlmtp_per_request_deadline = yes\n"
+		    "slow_delivery_slot_cost = 3\nsmtp_tls_per_site = hash:/x\nbiff = no\n"
+		    "slow_destination_recipient_limit = 2\nslow_recipient_limit = 3\nrelayhost = x\nnobodys = 1\n"),
+		"main.cf", NULL, &err);
+	assert_non_null(c);
+	conf_each_name(c, NULL, 0, note_why, &told);
+	assert_string_equal(told.ptr, "hash_queue_depth\nlmtp_per_request_deadline\nqueue_run_delay\n"
+				      "slow_delivery_slot_cost\nslow_recipient_limit\nsmtp_tls_per_site !\n");
+	conf_unref(&c);
+	buf_release(&told);
+}
+
 /* What was there before smtp_tls_security_level must not leave mail open that was to be encrypted. */
 static void test_old_tls_parameters_give_the_level(void **state)
 {
@@ -362,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_overrides_change_what_mentions_them),
 		cmocka_unit_test(test_lists_keep_braces_together),
 		cmocka_unit_test(test_unknown_names_are_warned_of_unless_used),
+		cmocka_unit_test(test_what_makes_no_sense_here_is_told_apart),
 		cmocka_unit_test(test_old_tls_parameters_give_the_level),
 		cmocka_unit_test(test_the_table_is_sound),
 		cmocka_unit_test(test_the_host_name_is_added_once),
