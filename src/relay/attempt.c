@@ -495,6 +495,7 @@ static bool may_go_alone(const struct attempt *a)
 bool attempt_finish(struct attempt *a)
 {
 	a->end_us = clock_us();
+	status_filter(a);
 	judge(a);
 	FAULT_POINT("relay.sent");
 	result_make(a, &a->result);

@@ -221,7 +221,12 @@ void forward_run(struct attempt *a, const struct forward *f);
 /* store.c */
 void store_job_run(struct job *j);
 
+/* status_filter.c: what the administrator makes of the outcomes. Blocks where tables are configured. */
+void status_filter(struct attempt *a);
+
 /* remote_job.c */
+/* "5.1.1 user has moved": takes the code off the front. False: there is none. */
+bool status_take_code(struct str *text, struct str *code_r);
 /* Returns the site's state. */
 int remote_job_run(struct job *j, struct str *why_r);
 /* error:, discard:, retry:, and what a dead site leaves. */

@@ -307,6 +307,7 @@ static struct smtpc_conn *conn_open(struct smtpc_try *t, const struct nexthop *n
 	c = smtpc_conn_new(fd, t->remote->stop_fd);
 	c->conf = t->conf;
 	c->lmtp = t->job->lmtp;
+	c->env = &t->remote->env;
 	smtpc_record(c, t->job->record);
 	conn_name(c, host, n);
 	t->tls_failed = false;

@@ -53,6 +53,7 @@ struct remote_job {
 	struct str sender, envid;
 	uint8_t ret; /* enum dsn_ret */
 	bool smtputf8;
+	int64_t arrival; /* seconds since 1970 */
 	int64_t by_time; /* seconds since 1970, if by_mode (enum by_mode): until when it is to be delivered */
 	uint8_t by_mode;
 	bool verify;		       /* only whether they would be taken: nothing is sent */

@@ -97,6 +97,7 @@ int remote_job_run(struct job *j, struct str *why_r)
 		.envid = m->envid,
 		.ret = m->ret,
 		.smtputf8 = m->smtputf8,
+		.arrival = (int64_t)m->arrival,
 		.by_time = (int64_t)m->by_time,
 		.by_mode = m->by_mode,
 		.verify = m->marks & MARK_VERIFY,
@@ -126,7 +127,7 @@ int remote_job_run(struct job *j, struct str *why_r)
 /* ---- error, discard, retry ------------------------------------------------------------------------------ */
 
 /* "5.1.1 user has moved": the code may stand in front (error(8)). */
-static bool take_code(struct str *text, struct str *code_r)
+bool status_take_code(struct str *text, struct str *code_r)
 {
 	struct str head, rest, class, more, subject, detail;
 	uint32_t n;
@@ -134,7 +135,8 @@ static bool take_code(struct str *text, struct str *code_r)
 	if (!str_split(*text, ' ', &head, &rest) || !str_split(head, '.', &class, &more) ||
 	    !str_split(more, '.', &subject, &detail))
 		return false;
-	if (class.len != 1 || !char_is_one_of(class.ptr[0], "245") || !str_to_u32(subject, &n) || !str_to_u32(detail, &n))
+	if (class.len != 1 || !char_is_one_of(class.ptr[0], "245") || !str_to_u32(subject, &n) ||
+	    !str_to_u32(detail, &n))
 		return false;
 	*code_r = head;
 	*text = str_trim(rest);
@@ -177,7 +179,7 @@ void local_job_run(struct job *j)
 		r.code = STR("5.0.0");
 		r.program = STR("error");
 	}
-	if (j->kind != JOB_SUSPENDED && j->kind != JOB_UNAVAILABLE && take_code(&r.text, &code))
+	if (j->kind != JOB_SUSPENDED && j->kind != JOB_UNAVAILABLE && status_take_code(&r.text, &code))
 		r.code = code;
 	/* A code of another class than what happens would contradict it. */
 	if (r.code.ptr[0] != (r.outcome == OUTCOME_FAILED ? '5' : r.outcome == OUTCOME_DEFERRED ? '4' : '2'))

@@ -43,15 +43,19 @@ enum smtpc_io_error {
 #define SMTP_OUT_SIZE	65536
 #define SMTP_RECORD_MAX 12000
 
+enum smtpc_pix { PIX_DISABLE_ESMTP = 1, PIX_DELAY_DOTCRLF = 2 };
+
 struct smtpc_conn {
 	int fd;
 	int stop_fd; /* readable: give up; -1: none */
 	SSL *ssl;
 	const struct conf *conf; /* of the job under way; borrowed */
 	bool lmtp;
-	char host[256];	 /* "mx.example" */
-	char peer[400];	 /* "mx.example[192.0.2.1]" */
-	char relay[416]; /* "mx.example[192.0.2.1]:25" */
+	const struct remote_env *env; /* for smtp_reply_filter; or NULL */
+	unsigned pix;		      /* enum smtpc_pix: what the firewall in front of it needs */
+	char host[256];		      /* "mx.example" */
+	char peer[400];		      /* "mx.example[192.0.2.1]" */
+	char relay[416];	      /* "mx.example[192.0.2.1]:25" */
 	struct net_addr addr;
 
 	char in[SMTP_IN_MAX];
@@ -100,6 +104,8 @@ void smtpc_put(struct smtpc_conn *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Sends what is in the output. Replies that come meanwhile are taken in, so that two full pipes cannot block each
  * other. */
 int smtpc_flush(struct smtpc_conn *c, int64_t deadline) WARN_UNUSED;
+/* Says nothing for so long. -1: the system stops. */
+int smtpc_rest(struct smtpc_conn *c, int64_t ms) WARN_UNUSED;
 /* Something has come that was not read yet: to read a reply may not need to wait. */
 bool smtpc_has_input(const struct smtpc_conn *c);
 /* The next whole reply, within timeout_ms. */

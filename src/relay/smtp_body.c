@@ -17,6 +17,7 @@ struct smtpc_body {
 	struct buf *out; /* the connection's, or a chunk */
 	size_t flush_at;
 	int64_t deadline;
+	int64_t pause_ms; /* before the end: see pix_pause() */
 	bool bdat, refused;
 	size_t line_limit, column;
 	bool cr; /* not yet known whether it belongs to a line end */
@@ -274,9 +275,21 @@ static int body_end(struct smtpc_body *b)
 		end_line(b);
 	if (b->bdat)
 		return send_chunk(b, true);
+	if (b->pause_ms > 0 && (smtpc_flush(c, flush_deadline(b)) < 0 || smtpc_rest(c, b->pause_ms) < 0))
+		return -1;
 	buf_add(b->out, ".\r\n", 3);
 	/* Fails only while a part of it is not out: then nobody can have read the end. */
 	return smtpc_flush(c, flush_deadline(b)) < 0 ? -1 : all_sent(c);
+}
+
+/* Firewalls of old let a message through whose end does not come together with the rest. What is new may do without. */
+static int64_t pix_pause(const struct smtpc_conn *c, const struct smtpc_message *m)
+{
+	int64_t age_ms = (clock_wall() - m->job->arrival) * 1000;
+
+	return (c->pix & PIX_DELAY_DOTCRLF) && age_ms >= c->conf->smtp_pix_workaround_threshold_time
+		       ? c->conf->smtp_pix_workaround_delay_time
+		       : 0;
 }
 
 int smtpc_body_send(struct smtpc_conn *c, const struct smtpc_message *m, bool bdat, bool seven_bit, bool *refused_r)
@@ -288,6 +301,7 @@ int smtpc_body_send(struct smtpc_conn *c, const struct smtpc_message *m, bool bd
 		.flush_at = bdat ? CHUNK_SIZE : SMTP_OUT_SIZE,
 		.line_limit = (size_t)c->conf->smtp_line_length_limit,
 		.deadline = INT64_MAX,
+		.pause_ms = pix_pause(c, m),
 	};
 	struct err err = ERR_NONE;
 	struct buf chunk;

@@ -173,7 +173,8 @@ int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c)
 	const struct conf *conf = c->conf;
 
 	c->features = 0;
-	if (c->lmtp || (!conf->smtp_never_send_ehlo && (conf->smtp_always_send_ehlo || c->says_esmtp))) {
+	if (c->lmtp || (!conf->smtp_never_send_ehlo && !(c->pix & PIX_DISABLE_ESMTP) &&
+			(conf->smtp_always_send_ehlo || c->says_esmtp))) {
 		struct str name = c->lmtp ? conf->lmtp_lhlo_name : conf->smtp_helo_name;
 
 		if (hello_command(c, c->lmtp ? "LHLO" : "EHLO", name) < 0)
@@ -195,6 +196,46 @@ int smtpc_ehlo(struct smtpc_try *t, struct smtpc_conn *c)
 
 /* ---- all of it ---- */
 
+/* "220 **********": a firewall that hides what the server is, and breaks what it does not know of. */
+static bool is_starred(const struct smtpc_reply *r)
+{
+	struct str lines = buf_str(&r->lines);
+
+	for (size_t i = 0; i < lines.len; i++)
+		if (!char_is_one_of(lines.ptr[i], "20 *\n"))
+			return false;
+	return str_chr(lines, '*') >= 0;
+}
+
+static int pix_find(struct smtpc_try *t, struct smtpc_conn *c)
+{
+	const struct remote_env *env = smtpc_env(t);
+	struct str words = c->conf->smtp_pix_workarounds, maps = c->conf->smtp_pix_workaround_maps, item;
+	char text[NET_ADDR_TEXT];
+	struct err err = ERR_NONE;
+
+	if (maps.len > 0 && env->lookup != NULL && c->addr.len > 0 &&
+	    env->lookup(env->lookup_ctx, STR("smtp_pix_workaround_maps"), maps, str_from(net_addr_text(&c->addr, text)),
+			t->job->arena, &words, &err) < 0) {
+		smtpc_note(t, false, STR("4.3.0"),
+			   arena_printf(t->job->arena, "smtp_pix_workaround_maps: %s", err.text), NULL, false);
+		return 0;
+	}
+	while (conf_list_next(&words, &item)) {
+		if (str_ieq(item, STR("disable_esmtp")))
+			c->pix |= PIX_DISABLE_ESMTP;
+		else if (str_ieq(item, STR("delay_dotcrlf")))
+			c->pix |= PIX_DELAY_DOTCRLF;
+		else
+			log_warning("smtp_pix_workarounds: \"%.*s\" is none", STR_ARG(str_sub(item, 0, 50)));
+	}
+	if (c->pix != 0)
+		log_info("%.*s: enabling PIX workarounds:%s%s for %s", STR_ARG(t->job->queue_id),
+			 c->pix & PIX_DISABLE_ESMTP ? " disable_esmtp" : "",
+			 c->pix & PIX_DELAY_DOTCRLF ? " delay_dotcrlf" : "", c->relay);
+	return 1;
+}
+
 static int greeting(struct smtpc_try *t, struct smtpc_conn *c)
 {
 	c->where = "receiving the initial server greeting";
@@ -202,7 +243,7 @@ static int greeting(struct smtpc_try *t, struct smtpc_conn *c)
 		return -1;
 	c->says_esmtp = str_ifind(buf_str(&c->reply.lines), STR("ESMTP")) >= 0;
 	if (c->reply.code / 100 == 2)
-		return 1;
+		return is_starred(&c->reply) ? pix_find(t, c) : 1;
 	return refused(t, c, !c->conf->smtp_skip_5xx_greeting);
 }
 

@@ -252,7 +252,52 @@ int smtpc_flush(struct smtpc_conn *c, int64_t deadline)
 	return 0;
 }
 
+int smtpc_rest(struct smtpc_conn *c, int64_t ms)
+{
+	int64_t until = clock_ms() + ms, left;
+
+	while ((left = until - clock_ms()) > 0) {
+		struct pollfd p = {.fd = c->stop_fd, .events = POLLIN};
+
+		if (poll(&p, 1, (int)left) > 0)
+			return smtpc_failed(c, SMTP_IO_STOP);
+	}
+	return 0;
+}
+
 /* ---- receiving ---- */
+
+/* smtp_reply_filter: what the server should have said. *line_r may be in the arena. */
+static int filter_line(struct smtpc_conn *c, struct arena *arena, struct str *line)
+{
+	struct str list = c->conf->smtp_reply_filter, value, more;
+	struct err err = ERR_NONE;
+	int rc;
+
+	if (list.len == 0 || c->env == NULL || c->env->lookup == NULL)
+		return 0;
+	rc = c->env->lookup(c->env->lookup_ctx, STR("smtp_reply_filter"), list, *line, arena, &value, &err);
+	if (rc < 0) {
+		snprintf(c->local_text, sizeof(c->local_text), "smtp_reply_filter: %.200s", err.text);
+		return smtpc_failed(c, SMTP_IO_LOCAL);
+	}
+	if (rc > 0)
+		str_split(value, '\n', line, &more);
+	return 0;
+}
+
+static enum smtpc_reply_step take_line(struct smtpc_conn *c, struct str line)
+{
+	enum smtpc_reply_step step = SMTP_REPLY_BAD;
+	struct arena arena;
+
+	record(c, "In:  ", line);
+	arena_init(&arena);
+	if (filter_line(c, &arena, &line) == 0)
+		step = smtpc_reply_line(&c->reply, line);
+	arena_release(&arena);
+	return step;
+}
 
 /* One line into `line` (cut at its end), read on until its LF. `await`: it has hardly come yet, so it is waited for
  * before it is looked for. */
@@ -314,11 +359,12 @@ int smtpc_read_reply(struct smtpc_conn *c, int64_t timeout_ms)
 		}
 		await = false;
 		c->io_error = before;
-		record(c, "In:  ", str_of(line, len));
-		switch (smtpc_reply_line(&c->reply, str_of(line, len))) {
+		switch (take_line(c, str_of(line, len))) {
 		case SMTP_REPLY_DONE:
 			return 0;
 		case SMTP_REPLY_BAD:
+			if (c->io_error == SMTP_IO_LOCAL)
+				return -1;
 			c->io_error = SMTP_IO_NONE;
 			return smtpc_failed(c, SMTP_IO_PROTOCOL);
 		case SMTP_REPLY_MORE:

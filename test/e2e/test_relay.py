@@ -350,3 +350,27 @@ def test_what_was_expired_by_hand_goes_back_when_it_fails_again(relay, sink):
         text = f.read()
     assert "Action: failed\nStatus: 4.4.7\n" in text
     queue_is_empty(relay)
+
+
+def test_the_administrator_has_the_last_word_on_a_status(tmp_path, sink):
+    """*_delivery_status_filter and smtp_reply_filter: what failed waits, what waits fails, what was sent stays so."""
+    with Instance(tmp_path / "mail", settings={
+            "relayhost": sink.nexthop, **FAST,
+            "smtp_delivery_status_filter": r"pcre:{ {/^5\.1\.1 (.*full.*)$$/ 4.2.2 $$1}, {/^4\.7\.1 (.*)$$/ 5.7.1 ours $$1}, "
+                                           r"{/^2\.0\.0 / 5.0.0 no}, {/^5\.7\.9 / hardly a code} }",
+            "smtp_reply_filter": r"pcre:{ {/^550 5\.2\.0 (.*)$$/ 451 4.2.0 mended $$1} }"}) as m:
+        m.user("alice@example.test")
+        m.start()
+        says = {"full@": "550 5.1.1 mailbox full", "never@": "451 4.7.1 later", "odd@": "550 5.2.0 odd", "plain@": "550 5.7.9 no"}
+        sink.answer["RCPT"] = lambda line: next((v for k, v in says.items() if k in line), None)
+        send(m, "alice@example.test", ["full@a.test", "never@b.test", "odd@c.test", "good@d.test", "plain@e.test"])
+        m.wait_log(r"to=<full@a.test>.*dsn=4.2.2, status=deferred \(host .* said: 550 5.1.1 mailbox full")
+        m.wait_log(r"to=<never@b.test>.*dsn=5.7.1, status=bounced \(ours host .* said: 451 4.7.1 later")
+        m.wait_log(r"to=<odd@c.test>.*dsn=4.2.0, status=deferred \(host .* said: 451 4.2.0 mended odd")
+        m.wait_log(r"to=<good@d.test>.*dsn=2.0.0, status=sent")
+        m.wait_log(r"to=<plain@e.test>.*dsn=5.7.9, status=bounced")
+        m.wait_log(r'smtp_delivery_status_filter: "5.0.0 no" cannot stand for "2.0.0": ignored')
+        said = "".join(open(f).read() for f in m.wait_messages("alice@example.test", 1))
+        assert "never@b.test" in said and "Status: 5.7.1" in said and "plain@e.test" in said and "full@a.test" not in said
+        says.clear()
+        queue_is_empty(m)
