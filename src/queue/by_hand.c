@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define STEP_MESSAGES 500u
+#define STEP_MESSAGES 1000u
 #define STEP_BYTES    ((size_t)1 << 20)
 #define ANSWER_MS     500
 #define BEHIND_MS     10

@@ -241,10 +241,16 @@ static int change_add(struct change *c, const struct queue_message *given, struc
 
 /* ---- committing --------------------------------------------------------------------------------------- */
 
+static void pump(void *ctx)
+{
+	queue_pump(ctx);
+}
+
 static void change_durable(void *ctx)
 {
 	struct change *c = ctx;
 	struct queue_service *q = c->q;
+	bool by_hand = c->req == NULL;
 	struct queue_id id = {str_from(c->id)};
 	struct queue_ended ended = {c->ends.n > 0};
 
@@ -258,7 +264,11 @@ static void change_durable(void *ctx)
 	else if (c->req)
 		rpc_answer(c->req, &ended);
 	change_free(c);
-	queue_pump(q);
+	/* Whose command this was has his answer before what it made due is gathered for others. */
+	if (by_hand)
+		rpc_server_after(q->server, 0, pump, q);
+	else
+		queue_pump(q);
 }
 
 static void change_refuse(struct change *c, const struct err *err)

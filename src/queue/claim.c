@@ -1,4 +1,5 @@
-/* QUEUE_CLAIM: due parts of messages to whoever delivers them, at once or as soon as there is one. */
+/* QUEUE_CLAIM: due parts of messages to whoever delivers them, at once or as soon as there is one. Contents that are in
+ * files are read by a thread: what waited for long is on the disk only, and the loop does not wait for it. */
 #include "queue/service_private.h"
 
 #include "base/clock.h"
@@ -235,10 +236,17 @@ static int tell_all(struct queue_service *q, struct str id, struct arena *a, str
 
 /* ---- answering ---------------------------------------------------------------------------------------- */
 
+struct in_file {
+	size_t at;	 /* of the message in `claimed` */
+	const char *why; /* it could not be read; or NULL */
+};
+
 struct claim_answer {
 	struct queue_service *q;
-	struct rpc_request *req;
+	struct rpc_request *req; /* its arena is the reader's while one is at work */
+	int64_t deadline_ms;
 	struct queue_claimed claimed;
+	VEC(struct in_file) files;
 	int fds[FD_PASS_MAX]; /* ours to close */
 	size_t fd_count;
 };
@@ -297,6 +305,7 @@ struct room {
 	size_t bytes, fds;
 };
 
+/* 1, 0 the contents are in a file, -1. */
 static int claim_read(struct queue_service *q, const struct schedule_entry *e, struct arena *a,
 		      struct queue_message *m_r, struct queue_claim_info *info_r, struct err *err)
 {
@@ -314,7 +323,8 @@ static int claim_read(struct queue_service *q, const struct schedule_entry *e, s
 		.part = e->p.part, .nrcpt = m.nrcpt, .warned = part.warned, .attempts = part.attempts};
 	if (e->p.part == QUEUE_PART_REPORT && tell_all(q, e->p.id, a, info_r, err) < 0)
 		return -1;
-	if (contents_open(q, e->p.id, &m.m, a, err) < 0)
+	rc = contents_here(q, e->p.id, &m.m, a, err);
+	if (rc < 0)
 		return -1;
 	if (claim_counts(q, e, &m, info_r, err) < 0) {
 		fd_close(&m.m.body_fd);
@@ -323,7 +333,7 @@ static int claim_read(struct queue_service *q, const struct schedule_entry *e, s
 	m.m.rcpts.v = part.rcpts.v;
 	m.m.rcpts.n = part.rcpts.n;
 	*m_r = m.m;
-	return 0;
+	return rc;
 }
 
 static bool claim_one(struct queue_service *q, struct str key, struct rpc_request *req, struct claim_answer *a,
@@ -333,22 +343,27 @@ static bool claim_one(struct queue_service *q, struct str key, struct rpc_reques
 	struct schedule_entry e;
 	struct queue_message *m = &a->claimed.messages.v[a->claimed.messages.n];
 	struct queue_claim_info *info = &a->claimed.infos.v[a->claimed.messages.n];
+	struct in_file file = {.at = a->claimed.messages.n};
 	char out[QUEUE_KEY_MAX];
-	struct str part;
+	size_t bytes;
+	int rc;
 
 	(void)!schedule_parse(key, &e);
-	if (claim_read(q, &e, &req->arena, m, info, &err) < 0) {
+	rc = claim_read(q, &e, &req->arena, m, info, &err);
+	if (rc < 0) {
 		put_off(q, &e, err.text);
 		return false;
 	}
-	part = part_key(e.p, out);
-	map_remove(q->unread, part);
-	claim_set(q, part, e.destination, holder_of(req->peer));
-	room->bytes -= m->body.len + 1000 < room->bytes ? m->body.len + 1000 : room->bytes;
-	if (m->body_fd >= 0) {
-		room->fds--;
+	if (rc == 0)
+		vec_push_arena(&req->arena, &a->files, file);
+	else
+		map_remove(q->unread, part_key(e.p, out));
+	claim_set(q, part_key(e.p, out), e.destination, holder_of(req->peer));
+	bytes = 1000 + (rc > 0 ? m->body.len : m->size <= QUEUE_INLINE_MAX ? m->size : 0);
+	room->bytes -= bytes < room->bytes ? bytes : room->bytes;
+	room->fds -= m->body_fd >= 0 || (rc == 0 && m->size > QUEUE_INLINE_MAX);
+	if (m->body_fd >= 0)
 		a->fds[a->fd_count++] = m->body_fd;
-	}
 	return true;
 }
 
@@ -375,9 +390,102 @@ static void claim_grow(struct queue_claimed *got, struct arena *a)
 	got->infos.v = grown.infos.v;
 }
 
+/* ---- what is in files ----------------------------------------------------------------------------------- */
+
+/* It may have been deleted meanwhile, or be another's since the peer has gone. */
+static void leave_out(struct claim_answer *a, size_t at, const char *why)
+{
+	struct queue_claimed *got = &a->claimed;
+	struct schedule_entry e = {.p = {got->messages.v[at].id, got->infos.v[at].part}};
+	char key[QUEUE_KEY_MAX];
+	const struct holding *h = map_get(a->q->claims, part_key(e.p, key));
+	size_t behind = got->messages.n - at - 1;
+	struct queue_part part;
+
+	if (h && h->peer == holder_of(a->req->peer)) {
+		e.destination = arena_str(&a->req->arena, str_from(h->destination));
+		claim_drop(a->q, e.p, false);
+		if (part_get(a->q, e.p, &a->req->arena, &part, NULL) != 0)
+			put_off(a->q, &e, why);
+	}
+	memmove(&got->messages.v[at], &got->messages.v[at + 1], behind * sizeof(*got->messages.v));
+	memmove(&got->fingerprints.v[at], &got->fingerprints.v[at + 1], behind * sizeof(*got->fingerprints.v));
+	memmove(&got->infos.v[at], &got->infos.v[at + 1], behind * sizeof(*got->infos.v));
+	got->messages.n = got->fingerprints.n = got->infos.n = got->messages.n - 1;
+}
+
+static void reading_forget(struct claim_answer *a)
+{
+	for (size_t i = 0; i < a->q->reading.n; i++)
+		if (a->q->reading.v[i] == a) {
+			vec_remove(&a->q->reading, i);
+			break;
+		}
+}
+
+static void files_are_read(void *ctx)
+{
+	struct claim_answer *a = ctx;
+	struct queue_service *q = a->q;
+	char key[QUEUE_KEY_MAX];
+
+	reading_forget(a);
+	for (size_t i = a->files.n; i-- > 0;) { /* the last first: the places of the others hold */
+		const struct in_file *f = &a->files.v[i];
+		const struct queue_message *m = &a->claimed.messages.v[f->at];
+
+		if (f->why) {
+			leave_out(a, f->at, f->why);
+			continue;
+		}
+		if (m->body_fd >= 0)
+			a->fds[a->fd_count++] = m->body_fd;
+		map_remove(q->unread, part_key((struct part_id){m->id, a->claimed.infos.v[f->at].part}, key));
+	}
+	if (a->claimed.messages.n > 0) {
+		kvlog_barrier(q->k, claim_durable, a);
+		return;
+	}
+	vec_push(&q->polls, ((struct waiting_claim){a->req, a->deadline_ms}));
+	free(a);
+	queue_pump(q);
+}
+
+/* A reader's. */
+static void read_files(void *ctx)
+{
+	struct claim_answer *a = ctx;
+	struct arena *arena = &a->req->arena;
+
+	for (size_t i = 0; i < a->files.n; i++) {
+		struct in_file *f = &a->files.v[i];
+		struct err err = ERR_NONE;
+
+		if (contents_read(a->q, &a->claimed.messages.v[f->at], arena, &err) < 0)
+			f->why = arena_strz(arena, str_from(err.text));
+	}
+	rpc_server_after(a->q->server, 0, files_are_read, a);
+}
+
+void claims_refuse(struct queue_service *q, const struct err *err)
+{
+	for (size_t i = 0; i < q->reading.n; i++) {
+		struct claim_answer *a = q->reading.v[i];
+
+		for (size_t at = 0; at < a->claimed.messages.n; at++)
+			fd_close(&a->claimed.messages.v[at].body_fd);
+		rpc_refuse(a->req, err);
+		free(a);
+	}
+	vec_release(&q->reading);
+}
+
+/* ---- gathering ------------------------------------------------------------------------------------------ */
+
 /* Nothing is told of a message that is not durable yet: hence the barrier. False: there was nothing, and the answer can
  * wait. */
-static bool claim_try(struct queue_service *q, struct rpc_request *req, bool last_call, uint64_t *next_ms_r)
+static bool claim_try(struct queue_service *q, struct rpc_request *req, int64_t deadline_ms, bool last_call,
+		      uint64_t *next_ms_r)
 {
 	const struct queue_claim *c = req->msg;
 	size_t max = c->max == 0 || c->max > CLAIM_MAX ? CLAIM_MAX : c->max;
@@ -392,7 +500,7 @@ static bool claim_try(struct queue_service *q, struct rpc_request *req, bool las
 	if (!more && !last_call)
 		return false;
 	a = NEW(struct claim_answer);
-	*a = (struct claim_answer){.q = q, .req = req};
+	*a = (struct claim_answer){.q = q, .req = req, .deadline_ms = deadline_ms};
 	got = &a->claimed;
 	for (; more; more = got->messages.n < max && room.bytes && room.fds &&
 			    schedule_next(q, c->window, out, &key, next_ms_r)) {
@@ -409,7 +517,12 @@ static bool claim_try(struct queue_service *q, struct rpc_request *req, bool las
 		free(a);
 		return false;
 	}
-	kvlog_barrier(q->k, claim_durable, a);
+	if (a->files.n > 0) {
+		vec_push(&q->reading, a);
+		pool_run(q->readers, 0, read_files, a);
+	} else {
+		kvlog_barrier(q->k, claim_durable, a);
+	}
 	return true;
 }
 
@@ -424,7 +537,7 @@ void queue_pump(struct queue_service *q)
 	put_offs_end(q, now);
 	while (i < q->polls.n) {
 		struct waiting_claim w = q->polls.v[i];
-		if (!claim_try(q, w.req, w.deadline_ms <= now, &next)) {
+		if (!claim_try(q, w.req, w.deadline_ms, w.deadline_ms <= now, &next)) {
 			set_timer(q, w.deadline_ms);
 			i++;
 			continue;

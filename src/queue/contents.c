@@ -334,9 +334,8 @@ static int give(int fd, uint64_t size, struct queue_message *m, struct arena *a,
 	return 0;
 }
 
-int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a, struct err *err)
+int contents_here(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a, struct err *err)
 {
-	char name[QUEUE_ID_MAX];
 	uint64_t size = m->size, blob = 0;
 	bool here = false;
 	const struct contents *c;
@@ -352,15 +351,31 @@ int contents_open(struct queue_service *q, struct str id, struct queue_message *
 	}
 	fd = blob ? spool_read(q->spool, blob, err) : -1;
 	pthread_mutex_unlock(&q->lock);
-	if (here)
-		return 0;
-	if (!blob) {
-		snprintf(name, sizeof(name), "%.*s", STR_ARG(id));
-		fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
-		if (fd < 0)
-			err_errno(err, "cannot open queue file %s", name);
-	}
-	return fd < 0 ? -1 : give(fd, size, m, a, err);
+	if (!blob)
+		return here;
+	return fd < 0 || give(fd, size, m, a, err) < 0 ? -1 : 1;
+}
+
+int contents_read(struct queue_service *q, struct queue_message *m, struct arena *a, struct err *err)
+{
+	char name[QUEUE_ID_MAX];
+	int fd;
+
+	snprintf(name, sizeof(name), "%.*s", STR_ARG(m->id));
+	fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0);
+	if (fd < 0)
+		return err_errno(err, "cannot open queue file %s", name);
+	return give(fd, m->size, m, a, err);
+}
+
+int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a, struct err *err)
+{
+	int rc = contents_here(q, id, m, a, err);
+
+	m->id = id;
+	if (rc == 0)
+		rc = contents_read(q, m, a, err);
+	return rc < 0 ? -1 : 0;
 }
 
 /* ---- ending ------------------------------------------------------------------------------------------- */

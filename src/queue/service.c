@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #define SPOOL_LIMIT  ((uint64_t)1 << 30)
+#define READ_THREADS 2u
 #define BLOB_THREADS 2
 #define RECOVER_MS   3000
 
@@ -236,6 +237,7 @@ struct queue_service *queue_service_new(const struct queue_options *options, str
 	q->gone = gone_new(q);
 	q->taken = map_new();
 	q->pool = pool_new(BLOB_THREADS);
+	q->readers = pool_new(READ_THREADS);
 	q->service = (struct rpc_service){.name = "queue",
 					  .table = QUEUE_CALLS,
 					  .handle = handle,
@@ -310,6 +312,8 @@ void queue_service_free(struct queue_service **qp)
 	if (!q)
 		return;
 	pool_free(&q->pool);
+	pool_free(&q->readers);
+	claims_refuse(q, &err);
 	while (q->polls.n)
 		rpc_refuse(q->polls.v[--q->polls.n].req, &err);
 	queue_acts_refuse(q, &err);

@@ -78,7 +78,8 @@ struct queue_room {
 	int64_t asked_ms;
 	uint64_t bytes, inodes;
 };
-struct acting; /* by_hand.c */
+struct acting;	     /* by_hand.c */
+struct claim_answer; /* claim.c */
 
 struct queue_service {
 	struct queue_options o;
@@ -87,9 +88,10 @@ struct queue_service {
 	bool start_anew; /* the loop's */
 	struct kvlog *k;
 	struct spool *spool;
-	struct pool *pool; /* finishes blobs */
-	int msgs;	   /* directory of contents */
-	bool rebuild;	   /* the index was lost: take it from msgs */
+	struct pool *pool;    /* finishes blobs */
+	struct pool *readers; /* of files of what is claimed */
+	int msgs;	      /* directory of contents */
+	bool rebuild;	      /* the index was lost: take it from msgs */
 
 	/* The loop's. */
 	struct map *unread; /* keys of parts that could not be read the last time */
@@ -103,6 +105,7 @@ struct queue_service {
 	bool striking, striking_now;
 	struct map *blobs; /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
+	VEC(struct claim_answer *) reading; /* wait for files */
 	VEC(struct put_off) put_offs;
 	int64_t timer_ms;	 /* when the earliest timer fires; 0: none is set */
 	uint64_t last_us;	 /* of queue ids */
@@ -283,6 +286,11 @@ void contents_settled(void *ctx, uint64_t lsn);
 /* Fills body or body_fd of a claimed message. 0, or -1. */
 int contents_open(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a,
 		  struct err *err) WARN_UNUSED;
+/* The same in two steps, of which the second may wait for the disk: 1, the contents are in no file yet; 0,
+ * contents_read() is needed, on any thread; -1. */
+int contents_here(struct queue_service *q, struct str id, struct queue_message *m, struct arena *a,
+		  struct err *err) WARN_UNUSED;
+int contents_read(struct queue_service *q, struct queue_message *m, struct arena *a, struct err *err) WARN_UNUSED;
 /* A file of that name belongs to a message. One that cannot be looked up counts as such. */
 bool contents_wanted(struct queue_service *q, struct str id);
 void contents_unlink(struct queue_service *q, struct str id);
@@ -309,6 +317,8 @@ void blobs_drop_of(struct queue_service *q, const struct rpc_peer *peer);
 /* Something may be due now: answers long polls, sets the timer. */
 void queue_pump(struct queue_service *q);
 void queue_peer_closed(void *ctx, struct rpc_peer *peer);
+/* The service ends, its readers have ended: claims whose files were read are told so. */
+void claims_refuse(struct queue_service *q, const struct err *err);
 void claims_free_all(struct queue_service *q);
 bool part_is_claimed(const struct queue_service *q, struct str part_key);
 /* A claim that a queue process of before gave is nobody's. */

@@ -208,6 +208,32 @@ static void everything_survives_a_restart_and_moves_to_files(void **state)
 	assert_true(str_eq(got.messages.v[0].body, STR("kept\n")));
 }
 
+static void a_message_whose_file_cannot_be_read_keeps_no_other(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message first = message("the first\n"), second = message("the second\n");
+	struct queue_claimed got;
+	struct queue_listed l;
+	char ids[2][64], path[96];
+
+	commit(f, &first, ids[0]);
+	commit(f, &second, ids[1]);
+	stop(f); /* its last checkpoint makes files of them */
+	start(f);
+	snprintf(path, sizeof(path), "msgs/%s", ids[0]);
+	assert_int_equal(renameat(f->dir, path, f->dir, "elsewhere"), 0);
+	assert_int_equal(claim(f->c, f, 20000, &got), 1);
+	assert_true(str_eq(got.messages.v[0].id, str_from(ids[1])));
+	assert_true(str_eq(got.messages.v[0].body, STR("the second\n")));
+	assert_int_equal(got.infos.n, 1);
+	assert_int_equal(got.fingerprints.n, 1);
+	assert_int_equal(listed(f, "", &l), 2);
+	assert_int_equal(renameat(f->dir, "elsewhere", f->dir, path), 0);
+	assert_int_equal(claim(f->c, f, 60000, &got), 1); /* it is looked for again */
+	assert_true(str_eq(got.messages.v[0].id, str_from(ids[0])));
+	assert_true(str_eq(got.messages.v[0].body, STR("the first\n")));
+}
+
 static void a_lost_index_is_rebuilt_from_the_files(void **state)
 {
 	struct fixture *f = *state;
@@ -706,6 +732,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(after_progress_a_result_ends_the_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_refused_result_leaves_the_part_with_who_claimed_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_message_whose_file_cannot_be_read_keeps_no_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_request_that_comes_again_is_done_once, setup, teardown),
