@@ -554,6 +554,8 @@ void deliver_unheard(const struct deliver_env *env, const struct delivery_done *
 {
 	for (size_t i = 0; i < done->held.n; i++)
 		queue_heard(env->queue_client, done->held.v[i].id, false);
+	if (!done->queued_only)
+		store_unheard_delivery(env->store, done->id);
 }
 
 void deliver_confirm(const struct deliver_env *env, const struct delivery_done *done)

@@ -60,6 +60,14 @@ void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16
 	(void)!confirm_send(c, delivery_id, accounts, count);
 }
 
+/* A connection that is gone takes with it what was not confirmed over it: the store knows then. */
+void store_unheard_delivery(struct store_client *c, const uint8_t delivery_id[16])
+{
+	struct store_confirm msg = {.delivery_id = str_of(delivery_id, 16), .unheard = 1};
+
+	(void)!rpc_send(c->channel, &STORE_CONFIRM, &msg);
+}
+
 static void confirm_again(struct store_client *c)
 {
 	pthread_mutex_lock(&c->confirmed_lock);

@@ -61,7 +61,7 @@ static bool note_attended(struct store_service *svc, const struct account *a, co
 	const struct confirmation *d = delivery_of(svc, n);
 	struct peer by = {.tag = d ? d->tag : 0};
 
-	return d && grant_find(svc, &by, d->session, a->id);
+	return d && !d->unheard && grant_find(svc, &by, d->session, a->id);
 }
 
 static struct note *note_twin(struct store_service *svc, struct account *a, struct str fingerprint,
@@ -189,6 +189,7 @@ static void delivered_by(struct call *c, const struct store_deliver *msg)
 	struct confirmation *d = confirmation_get(c, msg->delivery_id);
 
 	d->session = msg->session;
+	d->unheard = false;
 	vec_clear(&d->accounts); /* those of a repetition are the same */
 	for (size_t i = 0; i < msg->targets.n; i++)
 		vec_push(&d->accounts, msg->targets.v[i].account);
@@ -207,6 +208,12 @@ void call_confirm(struct call *c)
 	const struct store_confirm *msg = c->req->msg;
 	struct confirmation *d = map_get(c->svc->delivered, msg->delivery_id);
 
+	if (msg->unheard) {
+		if (d && d->peer == c->peer->id)
+			d->unheard = true;
+		rpc_answer(c->req, NULL);
+		return;
+	}
 	if (!d && map_count(c->svc->delivered) >= CONFIRMED_MAX) {
 		rpc_answer(c->req, NULL);
 		return;

@@ -224,10 +224,12 @@ RPC_DECLARE(deliver_refusal, DELIVER_REFUSAL_FIELDS)
 #define STORE_DELIVERED_FIELDS(F, S) F(S, u8, duplicate) F(S, list, refusals, deliver_refusal)
 RPC_DECLARE(store_delivered, STORE_DELIVERED_FIELDS)
 
-/* No reply: the front end has written its own answer to these; the notes may go. */
+/* No reply: the front end has written its own answer to these; the notes may go. unheard: it could not, and its session has
+ * ended: whoever sends the same again has it already. */
 #define STORE_ID_FIELDS(F, S) F(S, u64, id)
 RPC_DECLARE(store_id, STORE_ID_FIELDS)
-#define STORE_CONFIRM_FIELDS(F, S) F(S, bytes, delivery_id) F(S, list, accounts, store_id) /* of its targets */
+#define STORE_CONFIRM_FIELDS(F, S) \
+	F(S, bytes, delivery_id) F(S, list, accounts, store_id) /* of its targets */ F(S, u8, unheard)
 RPC_DECLARE(store_confirm, STORE_CONFIRM_FIELDS)
 
 /* ---- blobs: bodies over 64 KB ---- */

@@ -68,6 +68,7 @@ struct confirmation {
 	uint64_t peer; /* who may confirm */
 	uint64_t tag, session;
 	int64_t confirmed_ms; /* 0: not yet */
+	bool unheard;	      /* and it never will be: the session has ended */
 	VEC(uint64_t) accounts;
 };
 

@@ -35,6 +35,10 @@ int store_call_within(struct store_client *c, const struct rpc_call *call, const
 void store_confirm_delivery(struct store_client *c, const uint8_t delivery_id[16], const struct store_id *accounts,
 			    size_t count);
 
+/* He could not give it: the same message, if it comes again, is there already. The end of the session's grant says so,
+ * too, but comes by way of directory, which may just have died. */
+void store_unheard_delivery(struct store_client *c, const uint8_t delivery_id[16]);
+
 struct view;
 /* Opens a view. who.wake is woken (session_wake) when something changes. info_r's name points into the view. */
 int view_open(struct store_client *c, uint64_t session, uint64_t account, uint32_t mailbox, bool claim_recent,

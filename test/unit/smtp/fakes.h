@@ -322,8 +322,10 @@ static inline void fake_store(void *ctx, struct rpc_request *req)
 	struct err err = ERR_NONE;
 
 	if (req->number == STORE_CONFIRM.number) {
+		const struct store_confirm *confirm = req->msg;
+
 		pthread_mutex_lock(&f->lock);
-		f->confirmed++;
+		f->confirmed += !confirm->unheard;
 		pthread_mutex_unlock(&f->lock);
 		rpc_answer(req, NULL);
 	} else if (req->number == STORE_BLOB_DROP.number) {

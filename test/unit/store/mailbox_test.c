@@ -408,6 +408,24 @@ static void a_resend_after_a_lost_answer_is_known(void **state)
 	assert_int_equal(box_info(b, 1, 7, "INBOX").messages, 3);
 }
 
+/* Whoever takes the end of a session to the store may have died with it: the deliverer says himself that nobody heard.
+ */
+static void a_resend_after_an_answer_that_nobody_heard_is_known(void **state)
+{
+	struct store_box *b = *state;
+	struct deliver_target t = {.account = 7, .recipient = STR("a@example.test")};
+	struct store_confirm unheard = {.delivery_id = STR("AAAAAAAAAAAAAAAA"), .unheard = 1};
+
+	box_grant(b, 30, 7, RIGHT_DELIVER);
+	box_grant(b, 31, 7, RIGHT_DELIVER);
+	assert_false(deliver(b, 30, STR("AAAAAAAAAAAAAAAA"), "fp1", &t, 1, "x\n").duplicate);
+	assert_int_equal(rpc_send(store_client_channel(b->client), &STORE_CONFIRM, &unheard), 0);
+	assert_true(deliver(b, 31, STR("BBBBBBBBBBBBBBBB"), "fp1", &t, 1, "x\n").duplicate);
+	/* The second has its own to tell; what is unheard of the first no longer counts. */
+	assert_false(deliver(b, 30, STR("CCCCCCCCCCCCCCCC"), "fp1", &t, 1, "x\n").duplicate);
+	assert_int_equal(box_info(b, 1, 7, "INBOX").messages, 2);
+}
+
 static void one_refusal_refuses_all(void **state)
 {
 	struct store_box *b = *state;
@@ -577,6 +595,7 @@ int main(void)
 		T(delivery_creates_accounts_and_gives_each_its_prefix),
 		T(a_delivery_id_is_delivered_once),
 		T(a_resend_after_a_lost_answer_is_known),
+		T(a_resend_after_an_answer_that_nobody_heard_is_known),
 		T(one_refusal_refuses_all),
 		T(large_bodies_come_as_blobs),
 		T(a_blob_that_is_never_finished_does_no_harm_at_the_end),
