@@ -324,6 +324,7 @@ class System:
         pages = os.path.join(self.dir, "nth")
         os.makedirs(pages, exist_ok=True)
         os.environ["POSTRIDER_NTH"] = pages
+        os.environ["POSTRIDER_BACKOFF_MS"] = "200"       # most of the time would be waits for what ends again and again
         self.pages = {p: Page(os.path.join(pages, p)) for p in PROCESSES}
         self.serial += 1
         self.dns, self.sink = DnsServer().start(), Sink("127.1.2.1")
@@ -362,6 +363,7 @@ class System:
         self.dns.stop()
         self.sink.__exit__()
         os.environ.pop("POSTRIDER_NTH", None)
+        os.environ.pop("POSTRIDER_BACKOFF_MS", None)
 
     # ---- a scene ----
 
