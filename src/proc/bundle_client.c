@@ -4,6 +4,8 @@
 #include "base/vec.h"
 #include "config/instance.h"
 #include "os/fd.h"
+#include "relay/hosts.h"
+#include "relay/mx.h"
 #include "relay/smtp_sts.h"
 #include "relay/transport.h"
 #include <dirent.h>
@@ -162,8 +164,19 @@ static int read_directory(struct reading *r, struct str path, struct err *err)
 	return result;
 }
 
+/* A system without one, or with one that is too long, goes by the DNS alone. */
+static void read_hosts(struct reading *r, const struct conf *c)
+{
+	struct err err = ERR_NONE;
+
+	if (mx_uses_hosts(c) && !is_read(r, STR(HOSTS_FILE)) &&
+	    read_one(r, "smtp_host_lookup", STR(HOSTS_FILE), &err) < 0 && r->warnings)
+		buf_addf(r->warnings, "%s\n", err.text);
+}
+
 static int read_conf_files(struct reading *r, const struct conf *c, struct err *err)
 {
+	read_hosts(r, c);
 	if (read_one(r, "smtp_tls_CAfile", c->smtp_tls_CAfile, err) < 0 ||
 	    read_one(r, "smtp_tls_cert_file", c->smtp_tls_cert_file, err) < 0 ||
 	    (c->smtp_tls_cert_file.len > 0 && read_one(r, "smtp_tls_key_file", c->smtp_tls_key_file, err) < 0) ||

@@ -4,6 +4,7 @@
 #include "base/encode.h"
 #include "base/mem.h"
 #include "base/vec.h"
+#include "relay/hosts.h"
 #include <ifaddrs.h>
 
 /* ---- ourselves ---- */
@@ -159,6 +160,22 @@ static bool uses(const struct conf *conf, struct str protocol)
 	return false;
 }
 
+static void add_address(struct finder *f, struct mx_host host, unsigned preference)
+{
+	host.preference = preference;
+	host.order = f->conf->smtp_randomize_addresses ? random_u64() : f->hosts.n;
+	if (host.addr.any.sa_family == AF_INET)
+		host.addr.v4.sin_port = htons(f->n->port);
+	else
+		host.addr.v6.sin6_port = htons(f->n->port);
+	if (f->loop_check && mx_is_self(f->self, f->conf, &host.addr)) {
+		if (!f->met_self || preference < f->self_preference)
+			f->self_preference = preference;
+		f->met_self = true;
+	}
+	vec_push_arena(f->arena, &f->hosts, host);
+}
+
 static void add_addresses(struct finder *f, struct str name, unsigned preference, bool mx_secure, enum dns_type type)
 {
 	struct dns_answer answer;
@@ -174,29 +191,66 @@ static void add_addresses(struct finder *f, struct str name, unsigned preference
 		struct mx_host host = {
 			.name = name,
 			.addr = answer.v[i].address,
-			.preference = preference,
-			.order = f->conf->smtp_randomize_addresses ? random_u64() : f->hosts.n,
 			.secure = mx_secure && answer.secure,
 			.tlsa_base = answer.secure ? answer.canonical : STR(""),
 		};
 
-		if (host.addr.any.sa_family == AF_INET)
-			host.addr.v4.sin_port = htons(f->n->port);
-		else
-			host.addr.v6.sin6_port = htons(f->n->port);
-		if (f->loop_check && mx_is_self(f->self, f->conf, &host.addr)) {
-			if (!f->met_self || preference < f->self_preference)
-				f->self_preference = preference;
-			f->met_self = true;
-		}
-		vec_push_arena(f->arena, &f->hosts, host);
+		add_address(f, host, preference);
 	}
 }
 
-static void add_host(struct finder *f, struct str name, unsigned preference, bool mx_secure)
+static void add_dns(struct finder *f, struct str name, unsigned preference, bool mx_secure)
 {
 	add_addresses(f, name, preference, mx_secure, DNS_A);
 	add_addresses(f, name, preference, mx_secure, DNS_AAAA);
+}
+
+/* What /etc/hosts says. True: something. */
+static bool add_native(struct finder *f, struct str name, unsigned preference)
+{
+	size_t before = f->hosts.n;
+	struct net_addr addr;
+
+	while (name.len > 1 && name.ptr[name.len - 1] == '.')
+		name.len--;
+	for (size_t at = 0; hosts_next(f->dns->hosts, name, &at, &addr);)
+		if (uses(f->conf, addr.any.sa_family == AF_INET ? STR("ipv4") : STR("ipv6")))
+			add_address(f, (struct mx_host){.name = name, .addr = addr, .tlsa_base = STR("")}, preference);
+	return f->hosts.n > before;
+}
+
+bool mx_is_disabled(const struct conf *conf)
+{
+	return conf->disable_dns_lookups || str_eq(conf->smtp_dns_support_level, STR("disabled"));
+}
+
+static bool looks_up(const struct conf *conf, struct str how)
+{
+	struct str list = conf->smtp_host_lookup, item;
+
+	while (conf_list_next(&list, &item))
+		if (str_ieq(item, how))
+			return true;
+	return false;
+}
+
+bool mx_uses_hosts(const struct conf *conf)
+{
+	return mx_is_disabled(conf) || looks_up(conf, STR("native"));
+}
+
+/* "dns, native": /etc/hosts has what the DNS does not. "native" alone is as the system does it for everybody: first
+ * /etc/hosts, then the DNS. */
+static void add_host(struct finder *f, struct str name, unsigned preference, bool mx_secure)
+{
+	bool native = mx_uses_hosts(f->conf), dns_first = looks_up(f->conf, STR("dns")) && !mx_is_disabled(f->conf);
+	size_t before = f->hosts.n;
+
+	if (native && !dns_first && add_native(f, name, preference))
+		return;
+	add_dns(f, name, preference, mx_secure);
+	if (native && dns_first && f->hosts.n == before)
+		(void)add_native(f, name, preference);
 }
 
 static int by_preference_only(const void *a, const void *b)
@@ -314,7 +368,8 @@ static int find_mx(struct finder *f, struct mx_list *list, struct err *err)
 	struct dns_answer mx;
 
 	ask(f, f->n->host, DNS_MX, &mx);
-	if (mx.status == DNS_NXDOMAIN)
+	/* What only /etc/hosts knows has no MX. */
+	if (mx.status == DNS_NXDOMAIN && !mx_uses_hosts(f->conf))
 		return not_found(f->n->host, "MX", false, STR(""), err);
 	if (mx.status == DNS_TEMP && !f->conf->ignore_mx_lookup_error)
 		return not_found(f->n->host, "MX", true, mx.why, err);

@@ -46,11 +46,16 @@ struct mx_dns {
 		      struct err *err);
 	void *ctx;
 	int64_t (*now_ms)(void); /* NULL: clock_ms() */
+	struct str hosts;	 /* the text of /etc/hosts, where the configuration asks for it (mx_uses_hosts()) */
 };
 struct mx_self; /* the addresses of this machine */
 
 struct mx_self *mx_self_new(void);
 void mx_self_free(struct mx_self **s);
+/* smtp_host_lookup has native, or there is no DNS to be asked for MX records (disable_dns_lookups). */
+bool mx_uses_hosts(const struct conf *conf);
+/* No MX is asked for. */
+bool mx_is_disabled(const struct conf *conf);
 bool mx_is_self(const struct mx_self *s, const struct conf *conf, const struct net_addr *a);
 
 /* Finds the hosts of a nexthop. loop_check: hosts that are ourselves end the list (RFC 5321 5.1), and an empty one is

@@ -10,6 +10,7 @@
 #include "config/params.h"
 #include "os/fd.h"
 #include "relay/cache.h"
+#include "relay/hosts.h"
 #include "relay/refused_logins.h"
 #include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
@@ -470,12 +471,25 @@ static bool try_host(struct smtpc_try *t, const struct nexthop *n)
 
 /* ---- one destination ---- */
 
+static int find_by_name(struct smtpc_try *t, const struct nexthop *n, struct mx_list *list, struct err *err)
+{
+	struct tls_files *files = smtpc_tls_files(t);
+	const struct str *hosts = mx_uses_hosts(t->conf) ? tls_files_find(files, STR(HOSTS_FILE)) : NULL;
+	struct mx_dns dns = t->remote->dns;
+	int rc;
+
+	dns.hosts = hosts ? *hosts : STR("");
+	rc = mx_find(&dns, t->remote->self, t->conf, n, t->loop_check, t->job->arena, list, err);
+	tls_files_unref(&files);
+	return rc;
+}
+
 static int find_hosts(struct smtpc_try *t, const struct nexthop *n, struct mx_list *list, struct err *err)
 {
 	struct arena *arena = t->job->arena;
 
 	if (!n->path)
-		return mx_find(&t->remote->dns, t->remote->self, t->conf, n, t->loop_check, arena, list, err);
+		return find_by_name(t, n, list, err);
 	*list = (struct mx_list){.v = ARENA_NEW(arena, struct mx_host), .n = 1};
 	list->v[0] = (struct mx_host){.name = t->conf->myhostname, .tlsa_base = STR("")};
 	return 0;
@@ -501,7 +515,7 @@ static bool try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		smtpc_note(t, false, str_from(err.code), str_from(err.text), NULL, false);
 		return true;
 	}
-	n.no_mx = n.no_mx || t->conf->disable_dns_lookups || str_eq(t->conf->smtp_dns_support_level, STR("disabled"));
+	n.no_mx = n.no_mx || mx_is_disabled(t->conf);
 	t->nexthop = n.host;
 	t->nexthop_full = nexthop;
 	t->by_mx = !n.no_mx && !n.literal && !n.path && !t->job->lmtp;

@@ -374,3 +374,18 @@ def test_the_administrator_has_the_last_word_on_a_status(tmp_path, sink):
         assert "never@b.test" in said and "Status: 5.7.1" in said and "plain@e.test" in said and "full@a.test" not in said
         says.clear()
         queue_is_empty(m)
+
+
+def test_a_host_that_only_etc_hosts_knows(tmp_path):
+    """The jailed relay has what master read."""
+    lines = [line.split("#")[0].split() for line in open("/etc/hosts")]
+    names = [n for words in lines for n in words[1:] if words[0].startswith("127.") and "localhost" not in n and "." not in n]
+    if not names:
+        pytest.skip("/etc/hosts has no name of ours")
+    address = next(words[0] for words in lines if names[0] in words[1:])
+    with Sink(address) as sink, Instance(tmp_path / "mail", settings={
+            "relayhost": f"[{names[0]}]:{sink.port}", "smtp_host_lookup": "native", **FAST}) as m:
+        m.user("alice@example.test")
+        m.start()
+        send(m, "alice@example.test", ["x@far.test"])
+        assert sink.wait(1)[0].rcpts == ["x@far.test"]

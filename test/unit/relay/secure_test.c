@@ -327,7 +327,11 @@ static struct mx_list list;
 
 static int find(const char *nexthop, const char *more, struct err *err)
 {
-	static const struct mx_dns dns = {.lookup = fake_dns};
+	static const struct mx_dns dns = {
+		.lookup = fake_dns,
+		.hosts = STR("# who is near\n127.0.0.1 localhost\n 192.0.2.7\tMailHub.test mailhub # old\n2001:db8::7 "
+			     "mailhub\n"
+			     "nonsense mailhub\n192.0.2.8 both.test\n192.0.2.9 x#mailhub\n10.0.0.1 mailhub")};
 	struct mx_self *self = mx_self_new();
 	struct nexthop n;
 	int rc;
@@ -615,6 +619,35 @@ static void without_lookups_no_mx_is_asked_for(void **state)
 	}
 }
 
+static void hosts_of_the_file_are_found_where_they_are_asked_for(void **state)
+{
+	struct err err;
+
+	(void)state;
+	arena_init(&arena);
+	zone_clear();
+	zone[0].name = "both.test", zone[0].type = DNS_A, zone[0].values = "192.0.2.1";
+	assert_int_equal(find("[mailhub]", "", &err), -1);
+	assert_int_equal(find("[mailhub]", "smtp_randomize_addresses = no\nsmtp_host_lookup = dns, native\n", &err), 0);
+	assert_true(list.n == 3 && host_is(0, "mailhub", "192.0.2.7") && host_is(1, "mailhub", "2001:db8::7") &&
+		    host_is(2, "mailhub", "10.0.0.1"));
+	assert_int_equal(find("mailhub.TEST.", "smtp_host_lookup = native\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "mailhub.TEST", "192.0.2.7"));
+	assert_int_equal(find("[mailhub]", "smtp_host_lookup = native\ninet_protocols = ipv6\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "mailhub", "2001:db8::7"));
+	/* Who knows of it first. */
+	assert_int_equal(find("[both.test]", "smtp_host_lookup = dns, native\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "both.test", "192.0.2.1"));
+	assert_int_equal(find("[both.test]", "smtp_host_lookup = native\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "both.test", "192.0.2.8"));
+	assert_int_equal(find("[both.test]", "disable_dns_lookups = yes\n", &err), 0);
+	assert_true(list.n == 1 && host_is(0, "both.test", "192.0.2.8"));
+	/* Ourselves we are there, too. */
+	assert_int_equal(find("[localhost]", "smtp_host_lookup = native\n", &err), -1);
+	assert_string_equal(err.code, "5.4.6");
+	arena_release(&arena);
+}
+
 static void a_wrong_relayhost_costs_no_mail(void **state)
 {
 	static const struct {
@@ -670,6 +703,7 @@ int main(void)
 		cmocka_unit_test(the_next_host_is_tried_for_who_is_left),
 		cmocka_unit_test(other_destinations_take_what_the_first_cannot),
 		cmocka_unit_test(without_lookups_no_mx_is_asked_for),
+		cmocka_unit_test(hosts_of_the_file_are_found_where_they_are_asked_for),
 		cmocka_unit_test(a_wrong_relayhost_costs_no_mail),
 	};
 
