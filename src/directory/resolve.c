@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/vec.h"
 #include "config/conf.h"
+#include "directory/rewrite.h"
 #include "directory/tables/members.h"
 #include "msg/address.h"
 
@@ -33,6 +34,7 @@ struct resolver {
 	bool alias_seen, disabled_seen, loop_seen;
 	bool relay_seen; /* the address asked for is one that is relayed for */
 	bool foreign;	 /* its domain is no business of ours */
+	bool judged;	 /* the address asked for was looked at already: another one stands in its place */
 };
 
 /* What looking one address up has found. */
@@ -512,7 +514,7 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 
 	if (rc < 0 || find(r, item.address, &f, err) < 0)
 		return -1;
-	if (item.depth == 0) {
+	if (item.depth == 0 && !r->judged) {
 		r->foreign = f.what == FOUND_REMOTE;
 		r->relay_seen = f.what == FOUND_RELAY;
 		if (f.by_domain && rewrites_nothing(r->rules))
@@ -586,6 +588,29 @@ static int resolve_items(struct resolver *r, struct err *err)
 	return classify(r, err);
 }
 
+/* What was asked for says who may send to it, what it becomes where that goes. */
+static int rewrite_first(struct resolver *r, struct item *first, struct err *err)
+{
+	struct found f;
+	struct str to;
+	struct address a;
+	int rc;
+
+	if (r->rules->maps == 0 || r->rules->finder == NULL)
+		return 0;
+	rc = rewrite_address(r->rules->finder, first->address, r->rules->maps, STR(""), &to, err);
+	if (rc <= 0)
+		return rc;
+	if (find(r, first->address, &f, err) < 0)
+		return -1;
+	r->foreign = f.what == FOUND_REMOTE;
+	r->alias_seen = r->judged = true;
+	r->out->rewritten = to;
+	a = address_split(to);
+	first->address = arena_printf(r->arena, "%.*s@%.*s", STR_ARG(a.local), STR_ARG(a.domain));
+	return 0;
+}
+
 int resolve(struct db *db, const struct resolve_rules *rules, struct str address, struct arena *arena,
 	    struct resolved *r_r, struct err *err)
 {
@@ -594,10 +619,12 @@ int resolve(struct db *db, const struct resolve_rules *rules, struct str address
 	struct item first = {.address = address};
 	int rc;
 
-	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .foreign = STR(""), .owner = STR("")};
+	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .rewritten = STR(""), .foreign = STR(""), .owner = STR("")};
 	/* RFC 5321 4.1.1.3: <postmaster> needs no domain. */
 	if (a.domain.len == 0 && str_ieq(a.local, STR("postmaster")))
 		first.address = arena_printf(arena, "postmaster@%.*s", STR_ARG(rules->default_domain));
+	if (rewrite_first(&r, &first, err) < 0)
+		return -1;
 	r.named = map_new();
 	vec_push_arena(arena, &r.items, first);
 	rc = resolve_items(&r, err);

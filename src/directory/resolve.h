@@ -1,5 +1,8 @@
 /* directory/resolve - where mail for an address goes.
  *
+ * An address that is rewritten (resolve_rules.maps) leads where the new one does, but its class stays that of what was
+ * asked for: whoever may not relay to it may not by a table either.
+ *
  * First the tables of virtual_alias_maps are asked, for every address. Then, in an account domain, the database, in the
  * order of Postfix's virtual(5): user+extension@domain, user@domain, @domain; in mydestination alias_maps; in
  * relay_domains relay_recipient_maps, if there are any. An alias is expanded until only users and remote addresses are
@@ -29,6 +32,7 @@ struct resolve_rules {
 	bool propagate_lists;	     /* to what its :include: lists name */
 	bool whole;		     /* lists with owners are expanded wherever they stand */
 	const struct finder *finder; /* look-up tables; NULL: none are asked */
+	unsigned maps;		     /* enum dir_rewrite_maps: what rewrites the address first */
 };
 
 struct resolved_target {
@@ -43,8 +47,9 @@ struct resolved {
 		struct resolved_target *v;
 		size_t n, cap;
 	} targets;
-	struct str owner;   /* who the sender of its copies is, or "": whoever sent it */
-	struct str foreign; /* normalized domain, if every address of it is RCPT_REMOTE and leads to itself; or "" */
+	struct str owner;     /* who the sender of its copies is, or "": whoever sent it */
+	struct str rewritten; /* what `maps` made of the address, or "" */
+	struct str foreign;   /* normalized domain, if every address of it is RCPT_REMOTE and leads to itself; or "" */
 };
 
 /* Addresses that one address may lead to by way of lists, which virtual_alias_expansion_limit does not count. */

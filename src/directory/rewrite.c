@@ -89,10 +89,52 @@ static int map_stage(const struct finder *f, const struct stage *s, struct str *
 		       STR_ARG(str_sub(*address, 0, 200)));
 }
 
+/* ---- masquerading ---- */
+
+/* What the first fitting element of masquerade_domains makes of the domain: the domain itself where it stays. */
+static struct str masqueraded(const struct conf *conf, struct str domain)
+{
+	struct str rest = conf->masquerade_domains, item;
+
+	while (conf_list_next(&rest, &item)) {
+		bool keep = false;
+
+		for (; item.len > 0 && item.ptr[0] == '!'; item = str_skip(item, 1))
+			keep = !keep;
+		if (str_ieq(item, domain))
+			return domain;
+		if (item.len > 0 && item.len < domain.len && domain.ptr[domain.len - item.len - 1] == '.' &&
+		    str_iends(domain, item))
+			return keep ? domain : str_skip(domain, domain.len - item.len);
+	}
+	return domain;
+}
+
+static int masquerade(const struct finder *f, struct str *address, struct err *err)
+{
+	struct address a = address_split(*address);
+	struct str domain = masqueraded(f->conf, a.domain);
+	int rc;
+
+	if (str_eq(domain, a.domain))
+		return 0;
+	rc = list_match(f->set, f->conf->masquerade_exceptions, a.local, 0, f->arena, err);
+	if (rc != 0)
+		return rc < 0 ? -1 : 0;
+	a.domain = domain;
+	*address = address_str(f->arena, &a);
+	return 0;
+}
+
 int rewrite_address(const struct finder *f, struct str address, unsigned maps, struct str generic, struct str *to_r,
 		    struct err *err)
 {
 	const struct stage stages[] = {
+		{"canonical", "sender_canonical_maps", f->conf->sender_canonical_maps, REWRITE_BY_SENDER_CANONICAL,
+		 NESTING_MAX},
+		{"canonical", "recipient_canonical_maps", f->conf->recipient_canonical_maps,
+		 REWRITE_BY_RECIPIENT_CANONICAL, NESTING_MAX},
+		{"canonical", "canonical_maps", f->conf->canonical_maps, REWRITE_BY_CANONICAL, NESTING_MAX},
 		{"generic", "smtp_generic_maps", generic, REWRITE_BY_GENERIC, 1},
 	};
 
@@ -100,5 +142,7 @@ int rewrite_address(const struct finder *f, struct str address, unsigned maps, s
 	for (size_t i = 0; i < sizeof(stages) / sizeof(stages[0]); i++)
 		if ((maps & stages[i].bit) && stages[i].list.len > 0 && map_stage(f, &stages[i], to_r, err) < 0)
 			return -1;
+	if ((maps & REWRITE_BY_MASQUERADE) && masquerade(f, to_r, err) < 0)
+		return -1;
 	return !str_eq(*to_r, address);
 }

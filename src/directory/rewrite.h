@@ -1,9 +1,9 @@
-/* directory/rewrite - what tables make of an address: canonical(5), generic(5).
+/* directory/rewrite - what tables make of an address: canonical(5), generic(5), masquerade_domains.
  *
  * The address is looked up as find_address() does. Of a result the first element counts; "@other" is the same user
  * there, a name alone one of $myorigin, and an extension that the entry did not have is handed on where
  * propagate_unmatched_extensions says so. canonical(5) tables are asked again with what they gave, until nothing
- * changes; generic(5) tables once. */
+ * changes; generic(5) tables once. masquerade_domains takes off what stands in front of a domain of the list. */
 #ifndef DIRECTORY_REWRITE_H
 #define DIRECTORY_REWRITE_H
 

@@ -25,6 +25,7 @@ enum rcpt_class {
 #define DIR_RESOLVE_FIELDS(F, S) \
 	F(S, u64, session)        /* grants RIGHT_DELIVER for it to each local target */ \
 	F(S, bytes, address)      /* local@domain as given (quotes removed, domain in A-labels or U-labels) */ \
+	F(S, u8, maps)            /* enum dir_rewrite_maps: of a new message, what is to be made of the address first; 0 later */ \
 	F(S, u8, admit)           /* 1: the store is asked whether the targets would take a message of this size now */ \
 	F(S, u64, size)           \
 	F(S, u8, whole)           /* 1: lists with owners are expanded wherever they stand (directory/resolve.h) */
@@ -39,6 +40,7 @@ RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 #define DIR_RESOLVED_FIELDS(F, S) F(S, u8, class) F(S, list, targets, dir_target)       \
 	F(S, u8, full)            /* with `admit`: a target would not (enum err_kind); 0 also when the store could not say */ \
 	F(S, bytes, full_code) F(S, bytes, full_text)           \
+	F(S, bytes, rewritten)    /* with `maps`: what the address was made, or "". The class is that of what was asked for */ \
 	F(S, u8, everybody)       /* RCPT_REMOTE: so is, now, every address of this domain, and leads to itself */ \
 	F(S, bytes, owner)        /* it is a list: its targets' copies have this sender; or "" */
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
@@ -99,7 +101,8 @@ enum dir_rewrite_maps {
 	REWRITE_BY_SENDER_CANONICAL = 1,
 	REWRITE_BY_RECIPIENT_CANONICAL = 2,
 	REWRITE_BY_CANONICAL = 4,
-	REWRITE_BY_GENERIC = 8, /* smtp_generic_maps, once */
+	REWRITE_BY_MASQUERADE = 8, /* masquerade_domains */
+	REWRITE_BY_GENERIC = 16,   /* smtp_generic_maps, once */
 };
 #define DIR_REWRITE_MAX 200
 #define DIR_REWRITE_ONE_FIELDS(F, S) F(S, bytes, address) F(S, u8, maps)

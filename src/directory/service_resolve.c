@@ -118,7 +118,8 @@ bool service_resolve_early(struct directory_service *s, struct rpc_request *req)
 	bool stale = false;
 	int added;
 
-	if (!service_cache_ready(s))
+	/* The cache knows addresses as they are. */
+	if (ask->maps != 0 || !service_cache_ready(s))
 		return false;
 	if (!resolve_cache_find(s->cache, ask->address, &req->arena, &target))
 		return foreign_early(s, req);
@@ -153,13 +154,18 @@ void service_resolve(struct work *w)
 	struct resolved r;
 
 	rules.whole = ask->whole;
+	rules.maps = ask->maps;
 	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
 		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
 			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
 		rpc_refuse(w->req, &err);
 		return;
 	}
-	resolve_cache_put(w->service->cache, w->cache_state, ask->address, &r);
+	if (ask->maps == 0)
+		resolve_cache_put(w->service->cache, w->cache_state, ask->address, &r);
+	else
+		r.foreign = STR("");
+	answer.rewritten = r.rewritten;
 	if (r.foreign.len > 0)
 		resolve_cache_put_domain(w->service->cache, w->cache_state, r.foreign,
 					 DOMAIN_ELSEWHERE | DOMAIN_FOREIGN);

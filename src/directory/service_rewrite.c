@@ -8,7 +8,7 @@ static bool may_have(struct work *w, const struct dir_rewrite *ask, struct err *
 	enum process_role role = process_tag_role(rpc_peer_tag(w->req->peer));
 	unsigned allowed = role == PROCESS_RELAY ? REWRITE_BY_GENERIC
 						 : REWRITE_BY_SENDER_CANONICAL | REWRITE_BY_RECIPIENT_CANONICAL |
-							   REWRITE_BY_CANONICAL;
+							   REWRITE_BY_CANONICAL | REWRITE_BY_MASQUERADE;
 
 	for (size_t i = 0; i < ask->addresses.n; i++)
 		if (ask->addresses.v[i].maps & ~allowed)

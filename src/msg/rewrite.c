@@ -146,7 +146,8 @@ size_t rewrite_field(const struct header *field, rewrite_map *map, void *ctx, st
 		const struct mailbox_addr *a = &list.v[i];
 		struct str to;
 
-		if (a->kind != ADDR_MAILBOX || a->local.len == 0 || !map(ctx, class, as_path(a, arena), &to))
+		if (a->kind != ADDR_MAILBOX || a->local.len == 0 || str_has_control(a->local) ||
+		    str_has_control(a->domain) || !map(ctx, class, as_path(a, arena), &to))
 			continue;
 		buf_add_str(&changed, str_sub(field->raw, at, value + a->at - at));
 		buf_add_str(&changed, to);

@@ -21,7 +21,7 @@ enum rewrite_class rewrite_class(struct str field_name);
 typedef bool rewrite_map(void *ctx, enum rewrite_class class, struct str from, struct str *to_r);
 
 /* Appends the field to out, with its addresses mapped, and returns how many were replaced: none leaves it byte for
- * byte. What is no address, and addresses past the first REWRITE_MAX of a field, stay. */
+ * byte. What is no address, one with control characters, and addresses past the first REWRITE_MAX of a field, stay. */
 #define REWRITE_MAX 20000
 size_t rewrite_field(const struct header *field, rewrite_map *map, void *ctx, struct arena *arena, struct buf *out);
 /* The same with each field of a header block. What is no field is copied, and the empty line with all behind it. */

@@ -8,6 +8,7 @@
 #include "dns/service.h"
 #include "os/fd.h"
 #include "policy/policy.h"
+#include "policy/rewriting.h"
 #include "proc/bundle_client.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -202,7 +203,7 @@ static int check_notifications(struct bundle *b, struct buf *warnings, struct er
 	char *path = arena_strz(&b->arena, b->conf->bounce_template_file);
 	struct bounce_templates *t;
 
-	if (notice_check(b->conf, err) < 0)
+	if (notice_check(b->conf, err) < 0 || rewriting_check(b->conf, warnings, err) < 0)
 		return -1;
 	if (path[0] != '\0' && path[0] != '/')
 		return err_set(err, ERR_PERM, "", "bounce_template_file: \"%s\" must be an absolute path", path);

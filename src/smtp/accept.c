@@ -209,9 +209,11 @@ enum next smtp_accept(struct smtp_session *c, int64_t chunk_size)
 	c->mail.data_us = clock_us();
 	if (smtp_body_end(c, &code, &err) < 0)
 		return smtp_refuse_all(c, code, &err);
-	if (smtp_copies(c, &err) < 0)
+	if (smtp_rewrite_sender(c, &err) < 0 || smtp_copies(c, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);
 	smtp_delivery_fill(c, &d);
+	if (c->mail.rewrite.err.kind != ERR_OK)
+		return smtp_refuse_all(c, 451, &c->mail.rewrite.err);
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);
 	smtp_log_message(c, &d);

@@ -17,6 +17,8 @@ void smtp_body_begin(struct smtp_session *c)
 
 	if (c->local)
 		smtp_local_limits(c, &limits);
+	else
+		smtp_rewrite_limits(c, &limits);
 	smtp_filter_init(&c->mail.filter, &limits, &c->mail.arena);
 	c->mail.filtering = true;
 }

@@ -48,14 +48,16 @@ static void answer_foreign(struct smtp_session *c, struct str address, struct di
 static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, struct dir_resolved *found_r,
 			struct rpc_reply *hold, struct err *err)
 {
-	struct dir_resolve ask = {
-		.session = c->mail.grant, .address = lookup_address(c, rcpt), .admit = 1, .size = c->mail.args.size};
-	/* Who speaks LMTP hears of every mailbox at once. */
-	ask.whole = c->lmtp;
+	struct dir_resolve ask = {.session = c->mail.grant,
+				  .address = lookup_address(c, rcpt),
+				  .admit = 1,
+				  .size = c->mail.args.size,
+				  .maps = smtp_rewrite_rcpt_maps(c),
+				  .whole = c->lmtp /* who hears of every mailbox at once */};
 	struct foreign *foreign = c->server->foreign;
 	struct err why = ERR_NONE;
 
-	if (foreign != NULL && foreign_is(foreign, rcpt->domain)) {
+	if (ask.maps == 0 && foreign != NULL && foreign_is(foreign, rcpt->domain)) {
 		answer_foreign(c, ask.address, found_r);
 		return 0;
 	}
@@ -103,6 +105,8 @@ static void keep_list(struct smtp_session *c, const struct rcpt_args *rcpt, stru
 	struct dir_target *itself = ARENA_NEW(&c->mail.arena, struct dir_target);
 
 	*itself = (struct dir_target){.address = lookup_address(c, &rcpt->recipient), .extension = STR("")};
+	if (found->rewritten.len > 0)
+		itself->address = arena_str(&c->mail.arena, found->rewritten);
 	found->targets.v = itself;
 	found->targets.n = 1;
 	found->owner = STR("");
@@ -112,7 +116,7 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 			     struct str given)
 {
 	struct smtp_mail *m = &c->mail;
-	struct smtp_rcpt add = {.given = given};
+	struct smtp_rcpt add = {.given = given, .rewritten = given};
 
 	if (found->owner.len > 0 && !c->lmtp)
 		keep_list(c, rcpt, found);
@@ -122,6 +126,8 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 		m->queue_id = deliver_queue_id(&m->arena);
 		smtp_log_client(c);
 	}
+	if (found->rewritten.len > 0)
+		add.rewritten = arena_str(&m->arena, found->rewritten);
 	add.targets = ARENA_ARRAY(&m->arena, size_t, found->targets.n);
 	for (size_t i = 0; i < found->targets.n; i++)
 		add.targets[i] = target_add(c, &found->targets.v[i], rcpt, given, found->owner);

@@ -58,16 +58,20 @@ static int copy_add(struct smtp_session *c, struct str text, const char *what, u
 		return err_set(err, ERR_TEMP, "4.3.5", "Server configuration error");
 	}
 	ask.address = rcpt.lookup;
+	ask.maps = smtp_rewrite_rcpt_maps(c);
 	c->mail.granted = true;
 	rpc_reply_init(&hold);
 	rc = smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &why);
 	if (rc == 0 && found.class == RCPT_LOCAL && found.owner.len == 0)
 		for (size_t i = 0; i < found.targets.n; i++)
 			add_target(c, rcpt.address, found.targets.v[i].address, found.targets.v[i].account, notify);
+	else if (rc == 0 || ask.maps == 0)
+		add_target(c, rcpt.address, rc == 0 && found.rewritten.len > 0 ? found.rewritten : rcpt.address, 0,
+			   notify);
 	else
-		add_target(c, rcpt.address, rcpt.address, 0, notify);
+		err_set(err, ERR_TEMP, "4.3.0", "Temporary lookup failure");
 	rpc_reply_release(&hold);
-	return 0;
+	return rc < 0 && ask.maps != 0 ? -1 : 0;
 }
 
 /* ---- tables ---- */
@@ -115,7 +119,7 @@ static int of_recipients(struct smtp_session *c, struct err *err)
 	int rc = 0;
 
 	for (size_t i = 0; i < c->mail.rcpts.n && rc == 0; i++)
-		rc = copy_look_up(c, "recipient_bcc_maps", with_domain(c, c->mail.rcpts.v[i].given), err);
+		rc = copy_look_up(c, "recipient_bcc_maps", with_domain(c, c->mail.rcpts.v[i].rewritten), err);
 	if (rc == 0)
 		rc = of_local(c, l->rcpts.v, l->rcpts.n, err);
 	if (rc == 0)

@@ -265,7 +265,7 @@ static void field(void *ctx, struct str name, struct str text, struct buf *out)
 	struct smtp_session *c = ctx;
 
 	if (!c->mail.local.gateway)
-		smtp_local_field(name, text, c->conf->myorigin, out);
+		smtp_rewrite_field(c, name, text, out);
 	if (c->mail.local.extract)
 		extract(c, name, out->len > 0 && !buf_failed(out) ? buf_str(out) : text);
 }
@@ -278,6 +278,8 @@ void smtp_local_limits(struct smtp_session *c, struct smtp_filter_limits *limits
 	limits->local = true;
 	limits->field = field;
 	limits->field_ctx = c;
+	if (!l->gateway)
+		smtp_rewrite_header(c, c->conf->myorigin);
 	if (l->extract && limits->line_max < EXTRACT_MAX)
 		limits->line_max = limits->header_max = EXTRACT_MAX;
 	if (c->mail.queue_id.len == 0) {

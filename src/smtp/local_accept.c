@@ -19,19 +19,30 @@ static void delivery_id(struct smtp_session *c)
 		memcpy(c->mail.id, hash, DELIVERY_ID_SIZE);
 }
 
-/* Accounts of ours are served at once. Everybody else is the queue's: relay finds the way, or bounces. */
-static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *rcpt)
+/* Accounts of ours are served at once. Everybody else is the queue's: relay finds the way, or bounces. It rewrites
+ * nobody, so where there are tables for that somebody must be there to ask. */
+static int rcpt_resolve(struct smtp_session *c, struct smtp_local_rcpt *rcpt, struct err *why)
 {
-	struct dir_resolve ask = {.session = c->mail.grant, .address = rcpt->lookup};
+	struct dir_resolve ask = {.session = c->mail.grant, .address = rcpt->lookup, .maps = smtp_rewrite_rcpt_maps(c)};
 	struct delivery_rcpt add = {.orcpt = rcpt->orcpt, .notify = rcpt->notify, .original = STR("")};
 	struct dir_resolved found;
 	struct rpc_reply hold;
 	struct err err = ERR_NONE;
+	int rc;
 
 	c->mail.granted = true;
 	rpc_reply_init(&hold);
-	if (smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &err) == 0 && found.class == RCPT_LOCAL &&
-	    found.targets.n > 0 && found.owner.len == 0) {
+	rc = smtp_directory(c, &DIR_RESOLVE, &ask, &found, &hold, &err);
+	if (rc < 0 && ask.maps != 0) {
+		smtp_log(c, "warning: %.*s: recipient look-up failed: %s", STR_ARG(rcpt->lookup), err.text);
+		rpc_reply_release(&hold);
+		return err_set(why, ERR_TEMP, "4.3.0", "Temporary lookup failure");
+	}
+	if (rc == 0 && found.rewritten.len > 0) {
+		rcpt->lookup = arena_str(&c->mail.arena, found.rewritten);
+		add.original = rcpt->address;
+	}
+	if (rc == 0 && found.class == RCPT_LOCAL && found.targets.n > 0 && found.owner.len == 0) {
 		for (size_t i = 0; i < found.targets.n; i++) {
 			add.original = rcpt->address;
 			add.account = found.targets.v[i].account;
@@ -39,13 +50,14 @@ static void rcpt_resolve(struct smtp_session *c, const struct smtp_local_rcpt *r
 			(void)smtp_target_add(&c->mail, &add);
 		}
 	} else {
-		add.address = rcpt->address;
+		add.address = rc == 0 && found.rewritten.len > 0 ? rcpt->lookup : rcpt->address;
 		/* Nothing is said twice, or of what was not tried: 50,000 of them must fit into one envelope. */
 		add.state = DELIVERY_DEFERRED;
 		add.err.kind = ERR_TEMP;
 		(void)smtp_target_add(&c->mail, &add);
 	}
 	rpc_reply_release(&hold);
+	return 0;
 }
 
 static size_t rcpts_given(const struct smtp_session *c)
@@ -65,10 +77,13 @@ static int rcpts_resolve(struct smtp_session *c, int *code_r, struct err *err)
 		return err_set(err, ERR_PERM, "5.5.4", "No recipient addresses found in message header");
 	if (l->too_many || l->rcpts.n + more > 50000)
 		return err_set(err, ERR_PERM, "5.5.3", "More than 50000 recipients");
+	*code_r = 451;
 	for (size_t i = 0; i < l->rcpts.n; i++)
-		rcpt_resolve(c, &l->rcpts.v[i]);
+		if (rcpt_resolve(c, &l->rcpts.v[i], err) < 0)
+			return -1;
 	for (size_t i = 0; i < more; i++)
-		rcpt_resolve(c, l->resent ? &l->header_resent.v[i] : &l->header.v[i]);
+		if (rcpt_resolve(c, l->resent ? &l->header_resent.v[i] : &l->header.v[i], err) < 0)
+			return -1;
 	return 0;
 }
 
@@ -89,10 +104,12 @@ enum next smtp_accept_local(struct smtp_session *c, int64_t chunk_size)
 	c->mail.data_us = clock_us();
 	if (smtp_body_end(c, &code, &err) < 0 || rcpts_resolve(c, &code, &err) < 0)
 		return smtp_refuse_all(c, code, &err);
-	if (smtp_copies(c, &err) < 0)
+	if (smtp_rewrite_sender(c, &err) < 0 || smtp_copies(c, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);
 	delivery_id(c);
 	smtp_delivery_fill(c, &d);
+	if (c->mail.rewrite.err.kind != ERR_OK)
+		return smtp_refuse_all(c, 451, &c->mail.rewrite.err);
 	if (deliver_prepare(&d, &c->mail.arena, &err) < 0)
 		return smtp_refuse_all(c, 451, &err);
 	d.fingerprint = STR(""); /* the id alone says what is the same */

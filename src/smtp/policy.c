@@ -130,6 +130,59 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 	return policy_conclude(verdict, &deferral, code_r, err) == POLICY_REFUSE ? -1 : 0;
 }
 
+/* The client is this machine: mail to an address of ours comes from that address. */
+static bool is_this_machine(struct smtp_session *c)
+{
+	char peer[NET_ADDR_TEXT], local[NET_ADDR_TEXT];
+
+	return net_addr_is_loopback(session_peer(c->s)) ||
+	       strcmp(net_addr_text(session_peer(c->s), peer), net_addr_text(session_local(c->s), local)) == 0;
+}
+
+static int header_table(struct smtp_session *c, struct str table, struct err *err)
+{
+	char address[NET_ADDR_TEXT];
+	struct dir_lookup ask = {.parameter = STR("local_header_rewrite_clients"), .list = table, .how = LOOKUP_KEY};
+	struct err why = ERR_NONE;
+	struct str value;
+	int rc;
+
+	ask.key = str_from(net_addr_text(session_peer(c->s), address));
+	rc = lookup(c, &ask, &value, &why);
+	if (rc < 0) {
+		smtp_log(c, "warning: local_header_rewrite_clients: %s", why.text);
+		return err_set(err, ERR_TEMP, "4.3.0", "Temporary lookup failure");
+	}
+	return rc;
+}
+
+static int is_header_client(struct smtp_session *c, struct str item, struct err *err)
+{
+	struct policy_request r = request_of(c);
+	enum policy_verdict verdict;
+	int code;
+
+	if (str_ieq(item, STR("permit_inet_interfaces")))
+		return is_this_machine(c);
+	if (str_chr(item, ':') > 0)
+		return header_table(c, item, err);
+	if (!str_ieq(item, STR("permit_mynetworks")) && !str_ieq(item, STR("permit_sasl_authenticated")))
+		return 0;
+	r.stage = STAGE_CLIENT;
+	verdict = policy_eval(item, &r, &code, err);
+	return verdict == POLICY_REFUSE ? -1 : verdict == POLICY_PERMIT;
+}
+
+int smtp_policy_header(struct smtp_session *c, struct err *err)
+{
+	struct str list = c->conf->local_header_rewrite_clients, item;
+	int rc = 0;
+
+	while (rc == 0 && conf_list_next(&list, &item))
+		rc = is_header_client(c, item, err);
+	return rc;
+}
+
 int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err)
 {
 	struct policy_request r = request_of(c);

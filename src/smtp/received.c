@@ -99,7 +99,9 @@ static void complete(struct smtp_session *c, struct delivery *d)
 	if (!f->has_date)
 		d->added_date = date_value(&c->mail.arena);
 	if (!f->has_from)
-		d->added_from = c->local ? smtp_local_from(c) : c->user.len > 0 ? c->user : c->mail.sender;
+		d->added_from = smtp_rewrite_added(c, c->local		? smtp_local_from(c)
+						      : c->user.len > 0 ? c->user
+									: c->mail.sender);
 	if (!f->has_message_id)
 		d->added_message_id = message_id_value(c);
 }

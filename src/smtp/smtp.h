@@ -47,7 +47,8 @@ enum smtp_command {
 /* One accepted RCPT TO, and which recipients of the delivery it stands for. */
 struct smtp_rcpt {
 	struct str given;
-	size_t *targets; /* indexes into smtp_mail.targets */
+	struct str rewritten; /* what canonical_maps made of it, or the same */
+	size_t *targets;      /* indexes into smtp_mail.targets */
 	size_t target_count;
 };
 
@@ -101,6 +102,12 @@ struct smtp_mail {
 	struct smtp_filter filter;
 	struct content content;
 	struct smtp_local local;
+	struct {
+		struct str origin; /* the domain of header addresses that have none; "": the header is not rewritten */
+		unsigned sender_maps, recipient_maps; /* enum dir_rewrite_maps, of its addresses */
+		struct map *known;		      /* what was asked for, and what it became; or NULL */
+		struct err err;			      /* somebody could not be asked: the message is refused */
+	} rewrite;
 	uint64_t discard; /* bytes of a refused chunk still to come */
 	struct {
 		int code;
@@ -226,6 +233,20 @@ void smtp_answer_sent(struct smtp_session *c, const struct delivery *d, int how)
  * knows now who they are. */
 int smtp_copies(struct smtp_session *c, struct err *err) WARN_UNUSED;
 
+/* ---- rewrite.c ---- */
+/* The tables that rewrite recipients, as DIR_RESOLVE is told. */
+uint8_t smtp_rewrite_rcpt_maps(const struct smtp_session *c);
+/* The data is whole: rewrites the sender. 0, or -1 with err (451): he, or the header, could not be rewritten. */
+int smtp_rewrite_sender(struct smtp_session *c, struct err *err) WARN_UNUSED;
+/* Of a client by SMTP: has the filter rewrite the header, where that is wanted. */
+void smtp_rewrite_limits(struct smtp_session *c, struct smtp_filter_limits *limits);
+/* The header is rewritten from now on; origin: the domain of addresses that have none. */
+void smtp_rewrite_header(struct smtp_session *c, struct str origin);
+/* One field: as it shall be to out, nothing when it is good as it is. May block. */
+void smtp_rewrite_field(struct smtp_session *c, struct str name, struct str text, struct buf *out);
+/* The value of a From field that is added, as the header has addresses. */
+struct str smtp_rewrite_added(struct smtp_session *c, struct str from);
+
 /* ---- local.c, local_header.c, local_accept.c: sendmail(1) ---- */
 /* Everybody on this machine may connect; who it is says the kernel. False: he may not submit (a reply was written). */
 bool smtp_local_open(struct smtp_session *c);
@@ -298,6 +319,8 @@ int smtp_policy_rcpt(struct smtp_session *c, const struct address *rcpt, struct 
 		     int *code_r, struct err *err);
 /* Those on the client, the HELO name and ETRN itself. */
 int smtp_policy_etrn(struct smtp_session *c, struct str domain, int *code_r, struct err *err);
+/* local_header_rewrite_clients: 1, 0, or -1 with err, nobody can say now. */
+int smtp_policy_header(struct smtp_session *c, struct err *err) WARN_UNUSED;
 /* Also whether the queue has room, when the message will go there. */
 int smtp_policy_data(struct smtp_session *c, int *code_r, struct err *err);
 

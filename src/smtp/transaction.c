@@ -94,6 +94,7 @@ void smtp_mail_reset(struct smtp_session *c)
 		(void)!rpc_send_later(c->server->directory, &DIR_SESSION_END, &end);
 	}
 	map_free(&m->seen);
+	map_free(&m->rewrite.known);
 	arena_clear(&arena);
 	*m = (struct smtp_mail){
 		.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR(""), .redirect = STR("")};

@@ -68,14 +68,6 @@ class Pair:
         return ours
 
 
-@contextlib.contextmanager
-def pair(directory, tables, settings):
-    if os.getuid() != 0:
-        pytest.skip("Postfix starts as root")
-    with contextlib.ExitStack() as stack:
-        yield Pair(directory, stack, tables, settings)
-
-
 GENERIC = """his@inside.test hisaccount@isp.test
 joe@inside.test @isp.test
 @inside.test    account+inside@isp.test
@@ -91,25 +83,96 @@ LISTS = [
 ]
 
 
-def test_generic_maps_do_on_the_way_out_what_postfixs_do(tmp_path):
-    settings = {"smtp_generic_maps": "texthash:DIR/generic", "recipient_delimiter": "+", "propagate_unmatched_extensions": "canonical, generic"}
-    with pair(tmp_path, {"generic": GENERIC}, settings) as p:
-        seen = p.same("his@inside.test", ["her@inside.test"], fields_with("his@inside.test") + "\r\nhis@inside.test\r\n")
-        assert seen[:2] == ("hisaccount@isp.test", ["account+inside@isp.test"])
-        assert seen[2] == [(name, "hisaccount@isp.test") for name in ADDRESS_FIELDS] + [(name, "his@inside.test") for name in OTHER_FIELDS]
-        for addresses in LISTS:
-            p.same("joe+a@inside.test", ["his+b@inside.test"], f"To: {addresses}\r\nFrom: {addresses}\r\n\r\ntext\r\n")
-        # The log, and the queue, have the addresses as they came.
-        p.mail.wait_log(r"to=<her@inside.test>, relay=127.1.0.1\S*, .*status=sent")
-        assert p.mail.wait_log(r"from=<his@inside.test>, size=\d+, nrcpt=1")
-        # A table that fails sends nothing and loses nothing.
-        p.mail.configure(smtp_generic_maps="fail:away")
-        p.mail.command("reload")
-        n = len(p.ours.messages)
-        send(p.mail.ports["smtp"], "127.0.0.1", "his@inside.test", ["x@far.test"], "Subject: kept\r\n\r\n")
-        p.mail.wait_log(r"dsn=4.3.0, status=deferred \(.*fail:away")
-        assert len(p.ours.messages) == n
-        p.mail.configure(smtp_generic_maps="inline:{his@inside.test=back@isp.test}")
-        p.mail.command("reload")
-        p.mail.command("queue", "flush")
-        assert view(p.ours.wait(n + 1)[n])[0] == "back@isp.test"
+CANONICAL = """joe@came.test   Joe.Public@came.test
+ann             ann.public
+@old.test       @new.test
+many@came.test  @old.test
+"""
+
+SETTINGS = {
+    "recipient_delimiter": "+", "propagate_unmatched_extensions": "canonical, generic",
+    "smtp_generic_maps": "texthash:DIR/generic", "canonical_maps": "texthash:DIR/canonical",
+    "sender_canonical_maps": "inline:{s@came.test=sender@came.test, both@came.test=both.sender@came.test}",
+    "recipient_canonical_maps": "inline:{r@came.test=rcpt@came.test, both@came.test=both.rcpt@came.test}",
+    "masquerade_domains": "!secret.mask.test sub.mask.test mask.test", "masquerade_exceptions": "root"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    if os.getuid() != 0:
+        pytest.skip("Postfix starts as root")
+    with contextlib.ExitStack() as stack:
+        yield Pair(tmp_path_factory.mktemp("rewrite"), stack, {"generic": GENERIC, "canonical": CANONICAL}, SETTINGS)
+
+
+def test_canonical_maps_and_masquerading_do_on_the_way_in_what_postfixs_do(world):
+    lists = [
+        "joe@came.test, <JOE+x@came.test>, ann@mx.postfix.test, u@old.test, many@came.test, both@came.test",
+        "s@came.test, r@came.test, u@a.mask.test, u@b.sub.mask.test, u@c.secret.mask.test, root@d.mask.test, u@mask.test, u@unmask.test",
+        'fred, "Ann" <ann>, group: joe@came.test, ann;, "a b"@old.test (c, d)',
+    ]
+    seen = world.same("both@came.test", ["both@came.test"], fields_with("both@came.test") + "\r\nboth@came.test\r\n")
+    assert seen[:2] == ("both.sender@came.test", ["both.rcpt@came.test"])
+    assert dict(seen[2])["From"] == "both.sender@came.test" and dict(seen[2])["Cc"] == "both.rcpt@came.test"
+    for addresses in lists:
+        world.same("joe+a@came.test", ["many+b@came.test"], f"To: {addresses}\r\nFrom: {addresses}\r\n\r\ntext\r\n")
+    seen = world.same("u@host.mask.test", ["u@host.mask.test"], "To: u@host.mask.test\r\nFrom: u@host.mask.test\r\n\r\ntext\r\n")
+    assert seen[:2] == ("u@mask.test", ["u@host.mask.test"])
+    world.mail.wait_log(r"from=<Joe.Public\+a@came.test>")
+    world.mail.wait_log(r"to=<many\+b@new.test>, .*status=sent")
+
+
+def test_generic_maps_do_on_the_way_out_what_postfixs_do(world):
+    seen = world.same("his@inside.test", ["her@inside.test"], fields_with("his@inside.test") + "\r\nhis@inside.test\r\n")
+    assert seen[:2] == ("hisaccount@isp.test", ["account+inside@isp.test"])
+    assert seen[2] == [(name, "hisaccount@isp.test") for name in ADDRESS_FIELDS] + [(name, "his@inside.test") for name in OTHER_FIELDS]
+    for addresses in LISTS:
+        world.same("joe+a@inside.test", ["his+b@inside.test"], f"To: {addresses}\r\nFrom: {addresses}\r\n\r\ntext\r\n")
+    # The log, and the queue, have the addresses as they came.
+    world.mail.wait_log(r"to=<her@inside.test>, relay=127.1.0.1\S*, .*status=sent")
+    world.mail.wait_log(r"from=<his@inside.test>, size=\d+, nrcpt=1")
+
+
+def test_tables_that_fail_lose_nothing(world):
+    mail, n = world.mail, len(world.ours.messages)
+    mail.configure(smtp_generic_maps="fail:away")
+    mail.command("reload")
+    send(mail.ports["smtp"], "127.0.0.1", "his@inside.test", ["x@far.test"], "Subject: kept\r\n\r\n")
+    mail.wait_log(r"dsn=4.3.0, status=deferred \(.*fail:away")
+    assert len(world.ours.messages) == n
+    mail.configure(smtp_generic_maps="inline:{his@inside.test=back@isp.test}", sender_canonical_maps="fail:gone")
+    mail.command("reload")
+    mail.command("queue", "flush")
+    assert view(world.ours.wait(n + 1)[n])[0] == "back@isp.test"
+    # Neither is what comes in taken under another name than it is to have, nor by sendmail, which keeps it.
+    with pytest.raises(smtplib.SMTPDataError, match="4.3.0 Temporary lookup failure"):
+        with mail.smtp() as s:
+            s.sendmail("s@came.test", ["x@far.test"], "Subject: refused\r\n\r\n")
+    mail.command("sendmail", "-f", "s@came.test", "x@far.test", input="Subject: kept too\n\n")
+    assert len(os.listdir(os.path.join(mail.dir, "spool", "maildrop"))) == 1
+    mail.configure(sender_canonical_maps="inline:{s@came.test=sender@came.test}")
+    mail.command("reload")
+    mail.command("sendmail", "-f", "s@came.test", "x@far.test", input="Subject: by sendmail\nCc: s@came.test\n\n")
+    assert view(world.ours.wait(n + 2)[n + 1])[:3] == (
+        "sender@came.test", ["x@far.test"], [("From", "root<sender@came.test>"), ("Subject", "bysendmail"), ("Cc", "s@came.test")])
+
+
+def test_a_recipient_is_rewritten_before_it_is_judged_but_opens_no_relay(tmp_path):
+    with Sink("127.1.0.1") as sink, Instance(tmp_path / "mail", settings={
+            "relayhost": sink.nexthop, "mynetworks": "192.0.2.1", "local_header_rewrite_clients": "",
+            "recipient_canonical_maps": "inline:{info@example.test=alice@example.test, out@example.test=x@far.test, "
+                                        "in@far.test=alice@example.test, gone@example.test=nobody@example.test}",
+            "recipient_bcc_maps": "inline:{x@far.test=copy@far.test}"}) as mail:
+        mail.user("alice@example.test")
+        mail.start()
+        with mail.smtp() as s:
+            s.ehlo()
+            s.mail("s@elsewhere.test")
+            answers = {r: s.rcpt(r)[0] for r in ("info@example.test", "out@example.test", "in@far.test", "gone@example.test", "none@example.test")}
+            assert answers == {"info@example.test": 250, "out@example.test": 250, "in@far.test": 554, "gone@example.test": 550, "none@example.test": 550}
+            s.data("To: info@example.test\r\nSubject: hello\r\n\r\ntext\r\n")
+        with open(mail.wait_messages("alice@example.test", 1)[0]) as f:
+            text = f.read()
+        assert "X-Original-To: info@example.test" in text and "\nTo: info@example.test" in text
+        wait_for("both copies", lambda: sorted(r for m in sink.messages for r in m.rcpts) == ["copy@far.test", "x@far.test"], 60)
+        mail.wait_log(r"to=<x@far.test>, orig_to=<out@example.test>")

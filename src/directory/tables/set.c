@@ -84,6 +84,8 @@ static const struct {
 	{"virtual_delivery_status_filter", MAPS, RELAY},
 	{"smtp_tls_policy_maps", MAPS, RELAY},
 	{"smtpd_discard_ehlo_keyword_address_maps", MAPS, SMTPD},
+	{"masquerade_exceptions", LIST, 0},
+	{"local_header_rewrite_clients", LIST, SMTPD},
 	{"relay_domains", LIST, 0},
 	{"virtual_alias_domains", LIST, 0},
 	{"mydestination", LIST, 0},

@@ -323,6 +323,35 @@ static void use_tables(struct fixture *f, const char *main_cf)
 	f->rules.local_domains = conf->mydestination;
 }
 
+static void an_address_that_is_rewritten_keeps_its_class_and_leads_elsewhere(void **state)
+{
+	struct fixture *f = *state;
+
+	add_alias(f, "list@example.test", "bob@example.test", NULL);
+	use_tables(
+		f,
+		"mydestination =\nmyorigin = example.test\nrelay_domains = relayed.test\nrecipient_delimiter = +\n"
+		"canonical_maps = inline:{ {info@example.test = alice} {out@example.test = x@far.test} {in@far.test = "
+		"alice@example.test} {gone@example.test = none@example.test} {r@relayed.test = q@far.test} "
+		"{l@example.test = list@example.test} }\n");
+	f->rules.maps = REWRITE_BY_CANONICAL;
+	assert_int_equal(class_of(f, "info@example.test"), RCPT_LOCAL);
+	assert_true(f->r.targets.v[0].account == f->alice && str_eq(f->r.rewritten, STR("alice@example.test")));
+	assert_int_equal(class_of(f, "l+ext@example.test"), RCPT_LOCAL);
+	assert_true(f->r.targets.v[0].account == f->bob);
+	assert_int_equal(class_of(f, "out@example.test"), RCPT_MIXED);
+	assert_true(str_eq(f->r.targets.v[0].address, STR("x@far.test")));
+	/* A table opens no relay: it is for those who may send there. */
+	assert_int_equal(class_of(f, "in@far.test"), RCPT_REMOTE);
+	assert_true(f->r.targets.v[0].account == f->alice && f->r.foreign.len == 0);
+	assert_int_equal(class_of(f, "r@relayed.test"), RCPT_MIXED);
+	assert_int_equal(class_of(f, "gone@example.test"), RCPT_UNKNOWN);
+	assert_int_equal(class_of(f, "x@far.test"), RCPT_REMOTE);
+	assert_int_equal(f->r.rewritten.len, 0);
+	f->rules.maps = 0;
+	assert_int_equal(class_of(f, "info@example.test"), RCPT_UNKNOWN);
+}
+
 static void tables_of_aliases_lead_to_users(void **state)
 {
 	struct fixture *f = *state;
@@ -667,6 +696,7 @@ int main(void)
 #ifdef NTH_CALLS
 		T(a_lack_of_memory_is_never_an_unknown_user),
 #endif
+		T(an_address_that_is_rewritten_keeps_its_class_and_leads_elsewhere),
 		cmocka_unit_test_setup_teardown(tables_of_aliases_lead_to_users, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_an_alias_cannot_do_yet_waits_with_a_sentence, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_list_in_a_file_has_members_like_an_alias, setup, teardown),

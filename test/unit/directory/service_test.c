@@ -671,6 +671,34 @@ static void addresses_are_rewritten_as_generic_5_says(void **state)
 	rpc_channel_free(&relay);
 }
 
+#define CANONICALS                                                                                                     \
+	"sender_canonical_maps = inline:{ {s@here.test = t@here.test} {t@here.test = u@here.test} }\n"                 \
+	"recipient_canonical_maps = inline:{ {s@here.test = r@here.test} }\n"                                          \
+	"canonical_maps = inline:{ {u@here.test = v@here.test} {@loop.test = @ring.test} {@ring.test = @loop.test} "   \
+	"{same@here.test = Same@Here.Test} {@all.test = one@all.test} {jo@here.test = jo.doe} }\n"                     \
+	"masquerade_domains = !x.mask.test y.mask.test mask.test\nmasquerade_exceptions = root, inline:{admin=x}\n"
+
+static void addresses_are_rewritten_as_canonical_5_says(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const all[] = {"s@here.test", "jo+ext@here.test", "same@here.test", "x@all.test", "other"};
+	static const char *const mask[] = {"u@a.mask.test",   "u@x.mask.test",	  "u@b.x.mask.test",
+					   "u@b.y.mask.test", "root@a.mask.test", "admin@a.mask.test",
+					   "u@A.MASK.test",   "u@unmask.test",	  "u@mask.test"};
+	static const char *const loop[] = {"u@loop.test"};
+
+	use_tables(f, "mydestination =\nmyorigin = origin.test\nrecipient_delimiter = +\n" CANONICALS);
+	assert_string_equal(rewritten(f, f->smtpd, "", REWRITE_BY_SENDER_CANONICAL, all, 1), "u@here.test");
+	assert_string_equal(rewritten(f, f->smtpd, "", REWRITE_BY_SENDER_CANONICAL | REWRITE_BY_CANONICAL, all, 5),
+			    "v@here.test jo.doe+ext@origin.test Same@Here.Test one@all.test -");
+	assert_string_equal(rewritten(f, f->smtpd, "", REWRITE_BY_RECIPIENT_CANONICAL | REWRITE_BY_CANONICAL, all, 1),
+			    "r@here.test");
+	assert_string_equal(rewritten(f, f->smtpd, "", REWRITE_BY_MASQUERADE, mask, ARRAY_SIZE(mask)),
+			    "u@mask.test - - u@y.mask.test - - u@MASK.test - -");
+	assert_string_equal(rewritten(f, f->smtpd, "", REWRITE_BY_CANONICAL, loop, 1), "temporary");
+	assert_string_equal(rewritten(f, f->smtpd, "", 0, loop, 1), "-");
+}
+
 static void a_table_that_fails_rewrites_nothing(void **state)
 {
 	struct fixture *f = *state;
@@ -1119,6 +1147,7 @@ int main(void)
 		T(senders_own_what_leads_to_them_alone),
 		T(tables_answer_each_kind_of_question),
 		T(addresses_are_rewritten_as_generic_5_says),
+		T(addresses_are_rewritten_as_canonical_5_says),
 		T(a_table_that_fails_rewrites_nothing),
 		T(tables_answer_only_those_whose_work_they_are),
 		T(a_table_says_who_owns_a_sender),

@@ -116,6 +116,11 @@ static inline void fake_resolve(struct fakes *f, struct rpc_request *req)
 	} else if (str_eq(local, STR("disabled"))) {
 		found.class = RCPT_DISABLED;
 	}
+	if (ask->maps != 0 && str_eq(local, STR("was"))) {
+		found.class = RCPT_LOCAL;
+		two[found.targets.n++] = fake_target(2);
+		found.rewritten = STR("bob@example.test");
+	}
 	found.full_code = found.full_text = STR("");
 	for (size_t i = 0; ask->admit && !f->store_down && i < found.targets.n; i++) {
 		if (two[i].account != FAKE_FULL)
@@ -201,6 +206,31 @@ static inline void fake_route_all(struct rpc_request *req)
 	rpc_answer(req, &answer);
 }
 
+/* old.test has become new.test, but for senders with a table of their own; away@old.test nobody can tell. */
+static inline void fake_rewrite(struct rpc_request *req)
+{
+	const struct dir_rewrite *ask = req->msg;
+	struct dir_rewritten answer = {0};
+	struct err err = ERR_NONE;
+
+	answer.addresses.v = ARENA_ARRAY(&req->arena, struct dir_rewritten_one, ask->addresses.n + 1);
+	answer.addresses.n = ask->addresses.n;
+	for (size_t i = 0; i < ask->addresses.n; i++) {
+		struct str address = ask->addresses.v[i].address, local, domain;
+		bool own = ask->addresses.v[i].maps & REWRITE_BY_SENDER_CANONICAL;
+
+		if (str_eq(address, STR("away@old.test"))) {
+			err_set(&err, ERR_TEMP, "4.3.0", "the table is away");
+			rpc_refuse(req, &err);
+			return;
+		}
+		if (str_split(address, '@', &local, &domain) && str_ieq(domain, STR("old.test")))
+			answer.addresses.v[i].address =
+				arena_printf(&req->arena, "%.*s@%s.test", STR_ARG(local), own ? "sender" : "new");
+	}
+	rpc_answer(req, &answer);
+}
+
 static inline void fake_directory(void *ctx, struct rpc_request *req)
 {
 	struct fakes *f = ctx;
@@ -215,6 +245,8 @@ static inline void fake_directory(void *ctx, struct rpc_request *req)
 		rpc_answer(req, &routed);
 	} else if (req->number == DIR_ROUTE_ALL.number) {
 		fake_route_all(req);
+	} else if (req->number == DIR_REWRITE.number) {
+		fake_rewrite(req);
 	} else if (req->number == DIR_MECHANISMS.number) {
 		rpc_answer(req, &list);
 	} else if (req->number == DIR_AUTH_START.number) {
