@@ -249,10 +249,12 @@ static int act_whole(struct control *control, enum queue_action action, const ch
 		     uint64_t *count_r, struct err *err)
 {
 	char after[64] = "";
+	uint64_t total = 0;
 	int rc = 0;
 
 	do {
 		struct queue_act request = {.action = (uint8_t)action,
+					    .counts = g->bar.watched && !after[0],
 					    .destination = destination ? str_from(destination) : STR(""),
 					    .after = str_from(after),
 					    .until = g->until};
@@ -264,8 +266,9 @@ static int act_whole(struct control *control, enum queue_action action, const ch
 			 rc == 0 ? reply.next.ptr : "");
 		if (rc == 0)
 			*count_r += reply.count;
+		total = request.counts && rc == 0 ? reply.total : total;
 		rpc_reply_release(&hold);
-		progress_step(&g->bar, *count_r, 0);
+		progress_step(&g->bar, *count_r, total);
 	} while (rc == 0 && after[0]);
 	return rc;
 }

@@ -13,6 +13,7 @@
 
 #define STEP_MESSAGES 1000u
 #define STEP_BYTES    ((size_t)1 << 20)
+#define COUNT_MANY    20000u
 #define ANSWER_MS     500
 #define BEHIND_MS     10
 #define LOOK_MANY     QUEUE_ETRN_MAX /* of one destination: so many are looked up at a time */
@@ -29,6 +30,8 @@ struct acting {
 	struct buf site, site_end; /* keys of a destination's schedule between which more ids are to be found */
 	bool walks;		   /* all messages instead of ids */
 	char cursor[QUEUE_ID_MAX]; /* walked up to here */
+	bool counts;		   /* first how many there are, up to `counted` so far */
+	char counted[QUEUE_ID_MAX];
 	int64_t since_ms;
 	bool finished;
 	uint64_t found; /* ETRN: so many are told, however many it flushes */
@@ -253,17 +256,24 @@ static void batch_parts(struct acting *a, struct batch *b)
 	b->has_parts = kvlog_range(a->q->k, from, to, false, batch_part, b, NULL) == 0;
 }
 
+/* The first key behind that of a message, or of all: the same with a NUL more. */
+static struct str key_behind(const char *id, char key[QUEUE_KEY_MAX])
+{
+	struct str first = STR("M");
+
+	if (id[0]) {
+		first = message_key(str_from(id), key);
+		key[first.len++] = 0;
+	}
+	return first;
+}
+
 static int batch_walk(struct acting *a, struct batch *b)
 {
 	char key[QUEUE_KEY_MAX];
-	struct str first = STR("M");
+	struct str first = key_behind(a->cursor, key);
 	int rc;
 
-	if (a->cursor[0]) {
-		/* The first key behind it: the same with a NUL more. */
-		first = message_key(str_from(a->cursor), key);
-		key[first.len++] = 0;
-	}
 	rc = kvlog_range(a->q->k, first, STR("N"), false, batch_one, b, &a->err);
 	a->finished = rc <= 0;
 	if (rc >= 0)
@@ -433,12 +443,41 @@ static void act_durable(void *ctx)
 	act_free(a);
 }
 
+struct counting {
+	struct acting *a;
+	size_t n;
+};
+
+static int count_one(void *ctx, struct str key, struct str value)
+{
+	struct counting *c = ctx;
+
+	(void)value;
+	snprintf(c->a->counted, sizeof(c->a->counted), "%.*s", STR_ARG(str_skip(key, 1)));
+	return ++c->n == COUNT_MANY;
+}
+
+/* Some of them. Keys are counted: what comes meanwhile, and is not meant, may be among them. */
+static void count_on(struct acting *a)
+{
+	char key[QUEUE_KEY_MAX];
+	struct counting c = {.a = a};
+
+	a->counts = kvlog_keys(a->q->k, key_behind(a->counted, key), STR("N"), count_one, &c, NULL) > 0;
+	a->acted.total += c.n;
+}
+
 static void act_go_on(void *ctx)
 {
 	struct acting *a = ctx;
 	struct log_gather lines;
 	int rc;
 
+	if (a->counts) {
+		count_on(a);
+		rpc_server_after(a->q->server, 0, act_go_on, a);
+		return;
+	}
 	if (kvlog_is_behind(a->q->k)) {
 		rpc_server_after(a->q->server, BEHIND_MS, act_go_on, a);
 		return;
@@ -483,7 +522,9 @@ static int act_prepare(struct acting *a)
 	if (r->id.len == 0 && r->destination.len)
 		return look_first(a, r->destination);
 	a->walks = r->id.len == 0;
+	a->counts = a->walks && r->counts;
 	snprintf(a->cursor, sizeof(a->cursor), "%.*s", STR_ARG(r->after));
+	snprintf(a->counted, sizeof(a->counted), "%s", a->cursor);
 	if (a->walks)
 		return 0;
 	rc = message_get(a->q, r->id, &a->req->arena, &m, &a->err);

@@ -193,10 +193,12 @@ RPC_DECLARE(queue_listed, QUEUE_LISTED_FIELDS)
  * just come, held or not. EXPIRE: MARK_EXPIRED; it is due when it was. */
 enum queue_action { QUEUE_DELETE = 1, QUEUE_FLUSH, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REQUEUE, QUEUE_EXPIRE };
 #define QUEUE_ACT_FIELDS(F, S) F(S, u8, action) F(S, bytes, id) F(S, list, ids, queue_id) F(S, bytes, destination) \
-	F(S, bytes, after /* of all: behind this id */) F(S, u64, until /* of all: what came by then; 0: whatever is there */)
+	F(S, bytes, after /* of all: behind this id */) F(S, u64, until /* of all: what came by then; 0: whatever is there */) \
+	F(S, u8, counts /* of all: how many are there is to be said */)
 RPC_DECLARE(queue_act, QUEUE_ACT_FIELDS)
-/* count: messages that were found; ids: those named to which it did something. next: of all, it was many; go on after this one. "": all is done. */
-#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next) F(S, list, ids, queue_id)
+/* count: messages that were found; ids: those named to which it did something. next: of all, it was many; go on after this one. "": all is done.
+ * total: how many there were to begin with, behind `after`, if that was asked. */
+#define QUEUE_ACTED_FIELDS(F, S) F(S, u64, count) F(S, bytes, next) F(S, list, ids, queue_id) F(S, u64, total)
 RPC_DECLARE(queue_acted, QUEUE_ACTED_FIELDS)
 
 /* ETRN (RFC 1985): what waits for this destination is due now; how many messages. Asked by strangers: no more than

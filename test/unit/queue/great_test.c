@@ -98,7 +98,8 @@ static struct seen look(struct fixture *f)
 
 static void act(struct fixture *f, enum queue_action action, const char *destination)
 {
-	struct queue_act ask = {.action = (uint8_t)action, .destination = str_from(destination)};
+	struct queue_act ask = {
+		.action = (uint8_t)action, .destination = str_from(destination), .counts = !destination[0]};
 	struct queue_acted acted;
 	char after[64];
 	uint64_t count = 0;
@@ -106,6 +107,8 @@ static void act(struct fixture *f, enum queue_action action, const char *destina
 	do {
 		assert_int_equal(call(f->admin, f, &QUEUE_ACT, &ask, &acted), 0);
 		snprintf(after, sizeof(after), "%.*s", STR_ARG(acted.next));
+		assert_int_equal(acted.total, ask.counts ? MANY : 0); /* the first time, who waits for all is told */
+		ask.counts = 0;
 		ask.after = str_from(after);
 		count += acted.count;
 	} while (after[0]);
