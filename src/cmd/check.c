@@ -89,6 +89,7 @@ static void override_finding(void *ctx, const struct conf_name *name)
 
 struct restriction_names {
 	struct check *check;
+	const struct master_service *service;
 	VEC(char *) told; /* for the same list of another service says nothing new */
 };
 
@@ -106,6 +107,21 @@ static void restriction_finding(void *ctx, const char *parameter, struct str nam
 	finding(r->check, LEVEL_WARNING, "accepted, but refuses and permits nobody yet: %s", text);
 }
 
+static void unheard_finding(void *ctx, const char *parameter)
+{
+	struct restriction_names *r = ctx;
+
+	finding(r->check, LEVEL_NOTE,
+		"%s: not for mail that comes by LMTP (service %.*s): its client has judged it, and keeps what is "
+		"refused",
+		parameter, STR_ARG(r->service->name));
+}
+
+static bool is_by(const struct master_service *s, const char *command)
+{
+	return s->type == SERVICE_INET && str_eq(s->command, str_from(command));
+}
+
 /* The restrictions of every service that uses them. */
 static void check_restrictions(struct check *k, const struct conf *conf, const struct master_cf *cf)
 {
@@ -115,10 +131,13 @@ static void check_restrictions(struct check *k, const struct conf *conf, const s
 		const struct master_service *s = &cf->services[i];
 		struct conf *own;
 
-		if (s->type != SERVICE_INET || !str_eq(s->command, STR("smtpd")))
+		if (!is_by(s, "smtpd") && !is_by(s, "lmtp"))
 			continue;
 		own = conf_override(conf, s->overrides, s->override_count, NULL);
-		if (own != NULL)
+		r.service = s;
+		if (own != NULL && is_by(s, "lmtp"))
+			policy_each_unheard_by_lmtp(own, unheard_finding, &r);
+		else if (own != NULL)
 			policy_each_unused(own, restriction_finding, &r);
 		conf_unref(&own);
 	}

@@ -283,6 +283,26 @@ bool conf_list_next(struct str *rest, struct str *item_r)
 	return cf_word(rest, true, item_r) != 0 && item_r->len > 0;
 }
 
+bool conf_list_has(struct str list, struct str word)
+{
+	struct str item;
+
+	while (conf_list_next(&list, &item))
+		if (str_eq(item, word))
+			return true;
+	return false;
+}
+
+bool conf_list_ihas(struct str list, struct str word)
+{
+	struct str item;
+
+	while (conf_list_next(&list, &item))
+		if (str_ieq(item, word))
+			return true;
+	return false;
+}
+
 /* The first pattern that matches decides; "!pattern" says no (postconf(5), mynetworks). */
 bool conf_in_mynetworks(const struct conf *c, const struct net_addr *a)
 {

@@ -67,6 +67,9 @@ uint64_t conf_stays_free(const struct conf *c);
 /* Next element of a list value (separated by comma or blanks; { } keeps blanks and commas together and is part
  * of the element, as in Postfix). */
 bool conf_list_next(struct str *rest, struct str *item_r);
+/* Is the word one of the list's elements? conf_list_ihas: whatever the case. */
+bool conf_list_has(struct str list, struct str word);
+bool conf_list_ihas(struct str list, struct str word);
 bool conf_in_mynetworks(const struct conf *c, const struct net_addr *a);
 /* The same for another list of addresses and networks, read on the spot; elements of other kinds match nobody. */
 bool conf_in_networks(struct str list, const struct net_addr *a);

@@ -23,12 +23,7 @@ static struct str first_of(struct str value)
 
 static bool hands_on(const struct conf *conf, const char *kind)
 {
-	struct str rest = conf->propagate_unmatched_extensions, item;
-
-	while (conf_list_next(&rest, &item))
-		if (str_ieq(item, str_from(kind)))
-			return true;
-	return false;
+	return conf_list_ihas(conf->propagate_unmatched_extensions, str_from(kind));
 }
 
 /* "@other" has the whole local part that was asked for, so no extension besides. */

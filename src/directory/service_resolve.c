@@ -17,13 +17,11 @@ struct resolve_rules resolve_rules_of(const struct conf *conf, const struct find
 		.local_domains = conf->mydestination,
 		.finder = finder,
 	};
-	struct str rest = conf->propagate_unmatched_extensions, item;
+	struct str propagate = conf->propagate_unmatched_extensions;
 
-	while (conf_list_next(&rest, &item)) {
-		rules.propagate |= str_ieq(item, STR("virtual"));
-		rules.propagate_aliases |= str_ieq(item, STR("alias"));
-		rules.propagate_lists |= str_ieq(item, STR("include"));
-	}
+	rules.propagate = conf_list_ihas(propagate, STR("virtual"));
+	rules.propagate_aliases = conf_list_ihas(propagate, STR("alias"));
+	rules.propagate_lists = conf_list_ihas(propagate, STR("include"));
 	return rules;
 }
 

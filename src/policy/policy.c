@@ -573,6 +573,27 @@ void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char
 				f(ctx, lists[i].name, e.name);
 }
 
+void policy_each_unheard_by_lmtp(const struct conf *conf, void (*f)(void *ctx, const char *parameter), void *ctx)
+{
+	struct named_list lists[LISTS];
+	struct element e;
+	enum kind kind;
+
+	lists_of(conf, lists);
+	for (size_t i = 0; i < LISTS; i++) {
+		while ((kind = next_element(conf, &lists[i].list, &e)) != END && kind != ACCESS)
+			;
+		if (kind == ACCESS && strcmp(lists[i].name, "smtpd_etrn_restrictions") != 0)
+			f(ctx, lists[i].name);
+	}
+	if (conf->always_bcc.len > 0)
+		f(ctx, "always_bcc");
+	if (conf->sender_bcc_maps.len > 0)
+		f(ctx, "sender_bcc_maps");
+	if (conf->recipient_bcc_maps.len > 0)
+		f(ctx, "recipient_bcc_maps");
+}
+
 /* Something in the list ends every stranger's relaying: Postfix refuses to start without it, too. */
 static bool guards_relaying(const struct conf *conf, struct str list)
 {

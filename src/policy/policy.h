@@ -79,5 +79,8 @@ int policy_check(const struct conf *conf, struct err *err) WARN_UNUSED;
 /* Calls f for every restriction of Postfix that stands in a list and decides nothing yet. */
 void policy_each_unused(const struct conf *conf, void (*f)(void *ctx, const char *parameter, struct str name),
 			void *ctx);
+/* Calls f for every parameter that says more of a message by SMTP than mail by LMTP hears: lists with access tables
+ * (REJECT, HOLD, REDIRECT, BCC ...), and who gets copies. */
+void policy_each_unheard_by_lmtp(const struct conf *conf, void (*f)(void *ctx, const char *parameter), void *ctx);
 
 #endif

@@ -96,10 +96,32 @@ static void tell_unused(void *ctx, const char *parameter, struct str name)
 		 STR_ARG(u->service->name), parameter, STR_ARG(name));
 }
 
+/* So is what counts for SMTP alone. */
+static void unheard(void *ctx, const char *parameter)
+{
+	struct buf *names = ctx;
+
+	buf_addf(names, "%s%s", names->len ? ", " : "", parameter);
+}
+
+static void tell_unheard(const struct conf *conf, const struct master_service *s, struct buf *warnings)
+{
+	struct buf names;
+
+	buf_init(&names, 1000);
+	policy_each_unheard_by_lmtp(conf, unheard, &names);
+	if (names.len > 0)
+		buf_addf(warnings, "service %.*s: mail that comes by LMTP is not subject to %.*s\n", STR_ARG(s->name),
+			 STR_ARG(buf_str(&names)));
+	buf_release(&names);
+}
+
 static int check_policy(const struct conf *conf, const struct master_service *s, struct buf *warnings, struct err *err)
 {
 	struct unused u = {.service = s, .warnings = warnings};
 
+	if (str_eq(s->command, STR("lmtp")) && warnings)
+		tell_unheard(conf, s, warnings);
 	if (!str_eq(s->command, STR("smtpd")))
 		return 0;
 	if (policy_check(conf, err) < 0)

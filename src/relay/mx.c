@@ -152,12 +152,7 @@ static void ask(struct finder *f, struct str name, enum dns_type type, struct dn
 
 static bool uses(const struct conf *conf, struct str protocol)
 {
-	struct str list = conf->inet_protocols, item;
-
-	while (conf_list_next(&list, &item))
-		if (str_ieq(item, STR("all")) || str_ieq(item, protocol))
-			return true;
-	return false;
+	return conf_list_ihas(conf->inet_protocols, STR("all")) || conf_list_ihas(conf->inet_protocols, protocol);
 }
 
 static void add_address(struct finder *f, struct mx_host host, unsigned preference)
@@ -224,26 +219,17 @@ bool mx_is_disabled(const struct conf *conf)
 	return conf->disable_dns_lookups || str_eq(conf->smtp_dns_support_level, STR("disabled"));
 }
 
-static bool looks_up(const struct conf *conf, struct str how)
-{
-	struct str list = conf->smtp_host_lookup, item;
-
-	while (conf_list_next(&list, &item))
-		if (str_ieq(item, how))
-			return true;
-	return false;
-}
-
 bool mx_uses_hosts(const struct conf *conf)
 {
-	return mx_is_disabled(conf) || looks_up(conf, STR("native"));
+	return mx_is_disabled(conf) || conf_list_ihas(conf->smtp_host_lookup, STR("native"));
 }
 
 /* "dns, native": /etc/hosts has what the DNS does not. "native" alone is as the system does it for everybody: first
  * /etc/hosts, then the DNS. */
 static void add_host(struct finder *f, struct str name, unsigned preference, bool mx_secure)
 {
-	bool native = mx_uses_hosts(f->conf), dns_first = looks_up(f->conf, STR("dns")) && !mx_is_disabled(f->conf);
+	bool native = mx_uses_hosts(f->conf),
+	     dns_first = conf_list_ihas(f->conf->smtp_host_lookup, STR("dns")) && !mx_is_disabled(f->conf);
 	size_t before = f->hosts.n;
 
 	if (native && !dns_first && add_native(f, name, preference))

@@ -342,11 +342,9 @@ static struct str cache_key(const struct smtpc_try *t, const struct nexthop *n)
 static bool may_keep(const struct smtpc_try *t, const struct smtpc_conn *c)
 {
 	const struct conf *conf = t->conf;
-	struct str list = conf->smtp_connection_cache_destinations, item;
-	bool keep = conf->smtp_connection_cache_on_demand;
+	bool keep = conf->smtp_connection_cache_on_demand ||
+		    conf_list_ihas(conf->smtp_connection_cache_destinations, t->nexthop);
 
-	while (!keep && conf_list_next(&list, &item))
-		keep = str_ieq(item, t->nexthop);
 	if (c->ssl != NULL && !t->policy->reuse)
 		return false;
 	return keep && conf->smtp_connection_cache_time_limit > 0 &&

@@ -34,17 +34,6 @@ static struct job *job_new(struct attempt *a, enum job_kind kind)
 	return j;
 }
 
-/* Of defer_transports: nobody tries it. */
-static bool is_kept_back(const struct attempt *a, struct str transport)
-{
-	struct str rest = a->conf->defer_transports, item;
-
-	while (conf_list_next(&rest, &item))
-		if (str_eq(item, transport))
-			return true;
-	return false;
-}
-
 /* The store has what is ours; what is not, and is sent there, nobody can deliver. */
 static enum job_kind kind_of(const struct attempt *a, struct str transport)
 {
@@ -89,7 +78,8 @@ static void add_elsewhere(struct division *d, size_t index, struct str address, 
 	struct job *j = NULL;
 
 	d->a->rcpts[index].targets++;
-	if (is_kept_back(d->a, transport)) {
+	/* Nobody tries it. */
+	if (conf_list_has(d->a->conf->defer_transports, transport)) {
 		transport = STR("retry");
 		nexthop = STR("4.3.2 deferred transport");
 	}

@@ -71,16 +71,6 @@ int smtpc_discard_find(struct smtpc_try *t)
 	return 0;
 }
 
-static bool is_discarded(struct str list, struct str keyword)
-{
-	struct str item;
-
-	while (conf_list_next(&list, &item))
-		if (str_ieq(item, keyword))
-			return true;
-	return false;
-}
-
 static void take_auth(struct smtpc_conn *c, struct str mechanisms)
 {
 	size_t used = strlen(c->auth_mechanisms);
@@ -106,7 +96,7 @@ static void take_keyword(const struct smtpc_try *t, struct smtpc_conn *c, struct
 		     {STR("DELIVERBY"), SMTP_DELIVERBY}};
 	struct str keyword, rest = line;
 
-	if (!str_token(&rest, " =", &keyword) || is_discarded(t->discard, keyword))
+	if (!str_token(&rest, " =", &keyword) || conf_list_ihas(t->discard, keyword))
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (str_ieq(keyword, known[i].keyword))

@@ -54,14 +54,7 @@ static const struct command *command_find(const struct smtp_session *c, struct s
 /* A browser, a proxy or a TLS hello, not a mail client: nothing that follows can make sense. */
 static bool is_foreign(const struct smtp_session *c, struct str verb)
 {
-	struct str list = c->conf->smtpd_forbidden_commands, item;
-
-	if (verb.len > 0 && !ascii_alpha(verb.ptr[0]))
-		return true;
-	while (conf_list_next(&list, &item))
-		if (str_ieq(verb, item))
-			return true;
-	return false;
+	return (verb.len > 0 && !ascii_alpha(verb.ptr[0])) || conf_list_ihas(c->conf->smtpd_forbidden_commands, verb);
 }
 
 static enum next reply_foreign(struct smtp_session *c, struct str line)

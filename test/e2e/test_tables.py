@@ -146,7 +146,12 @@ def test_tables_hold_redirect_and_copy_mail(tmp_path):
         assert len(subjects("carol", 5)) == len(subjects("journal", 5)) == 5
         assert len(subjects("bob", 2)) == 2
         mail.configure(always_bcc="journal and more")
-        assert 'always_bcc: "journal and more" is no single address' in mail.command("check").stdout
+        told = mail.command("check").stdout
+        assert 'always_bcc: "journal and more" is no single address' in told
+        # LMTP hears nothing of it, and that is said.
+        for name in ("always_bcc", "smtpd_sender_restrictions"):
+            assert f"note: {name}: not for mail that comes by LMTP (service " in told
+        mail.wait_log(r"mail that comes by LMTP is not subject to .*smtpd_sender_restrictions.*always_bcc")
 
 
 def test_a_changed_file_counts_without_reload_and_a_faulty_one_does_not(tables):

@@ -605,10 +605,5 @@ int list_match_address(const struct table_set *s, struct str list, const struct 
 
 unsigned list_parent_style(const struct conf *conf, struct str parameter)
 {
-	struct str rest = conf->parent_domain_matches_subdomains, item;
-
-	while (conf_list_next(&rest, &item))
-		if (str_ieq(item, parameter))
-			return LIST_PARENTS;
-	return 0;
+	return conf_list_ihas(conf->parent_domain_matches_subdomains, parameter) ? LIST_PARENTS : 0;
 }

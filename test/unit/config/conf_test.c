@@ -258,6 +258,18 @@ static void test_lists_keep_braces_together(void **state)
 	assert_int_equal(n, ARRAY_SIZE(want));
 }
 
+static void test_a_word_is_in_a_list_or_not(void **state)
+{
+	struct str list = STR("one, Two\t{three four}");
+
+	(void)state;
+	assert_true(conf_list_has(list, STR("one")) && conf_list_has(list, STR("Two")));
+	assert_false(conf_list_has(list, STR("two")) || conf_list_has(list, STR("three")) ||
+		     conf_list_has(list, STR("")));
+	assert_true(conf_list_ihas(list, STR("tWO")) && conf_list_ihas(list, STR("{THREE four}")));
+	assert_false(conf_list_ihas(list, STR("on")) || conf_list_ihas(STR(""), STR("one")));
+}
+
 static void test_unknown_names_are_warned_of_unless_used(void **state)
 {
 	struct err err = ERR_NONE;
@@ -389,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_mynetworks_match_in_order),
 		cmocka_unit_test(test_overrides_change_what_mentions_them),
 		cmocka_unit_test(test_lists_keep_braces_together),
+		cmocka_unit_test(test_a_word_is_in_a_list_or_not),
 		cmocka_unit_test(test_unknown_names_are_warned_of_unless_used),
 		cmocka_unit_test(test_what_makes_no_sense_here_is_told_apart),
 		cmocka_unit_test(test_old_tls_parameters_give_the_level),
