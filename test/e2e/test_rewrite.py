@@ -153,7 +153,9 @@ def test_tables_that_fail_lose_nothing(world):
     mail.configure(sender_canonical_maps="inline:{s@came.test=sender@came.test}")
     mail.command("reload")
     mail.command("sendmail", "-f", "s@came.test", "x@far.test", input="Subject: by sendmail\nCc: s@came.test\n\n")
-    assert view(world.ours.wait(n + 2)[n + 1])[:3] == (
+    # The one that was kept may come before it, or after.
+    sent = wait_for("the mail of sendmail", lambda: [m for m in world.ours.messages if b"by sendmail" in m.data], 60)
+    assert view(sent[0])[:3] == (
         "sender@came.test", ["x@far.test"], [("From", "root<sender@came.test>"), ("Subject", "bysendmail"), ("Cc", "s@came.test")])
 
 
