@@ -262,11 +262,13 @@ static void peer_again(struct child *c, uint64_t tag)
 		child_connect_master(c);
 		return;
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(graph); i++)
+		if (graph[i].caller == c->role && graph[i].callee == other->role)
+			c->connected[other->role]--; /* that one never came */
 	if (other->pid == 0 || process_tag(other->serial, other->role) != tag)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(graph); i++) {
 		if (graph[i].caller == c->role && graph[i].callee == other->role) {
-			c->connected[other->role]--; /* that one never came */
 			connect_pair(c, other);
 		} else if (graph[i].caller == other->role && graph[i].callee == c->role) {
 			connect_pair(other, c);

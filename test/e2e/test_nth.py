@@ -4,6 +4,7 @@ make torture PARTS=nth."""
 import os
 import re
 import signal
+import smtplib
 
 import pytest
 
@@ -47,6 +48,51 @@ def system(tmp_path_factory):
 @pytest.mark.parametrize("case", ONCE, ids=lambda c: ":".join(map(str, c)).replace(" ", "-"))
 def test_what_once_broke_a_promise_keeps_it(system, case):
     system.case(case)
+
+
+def test_a_connection_that_never_came_is_not_waited_for_when_a_later_one_breaks(tmp_path, monkeypatch):
+    """Relay has no descriptor free for a new store, which is gone before it could be told again; the next one's connection
+    breaks. It has to be missed: relay begins anew."""
+    (tmp_path / "nth").mkdir()
+    relay, store = (Page(str(tmp_path / "nth" / name)) for name in ("relay", "store"))
+    monkeypatch.setenv("POSTRIDER_NTH", str(tmp_path / "nth"))
+    monkeypatch.setenv("POSTRIDER_BACKOFF_MS", "1")
+    with Instance(tmp_path / "mail", settings={"minimal_backoff_time": "1s", "maximal_backoff_time": "1s"}) as m:
+        m.user("bob@example.test")
+        m.start()
+        m.wait_log("started -- version")
+        pid = m.pid_of("relay")
+        for name in ("store", "relay"):
+            wait_for(name, lambda name=name: f"process {name}[{m.pid_of(name)}] is ready" in m.log())
+        relay.arm("TAKE", "EMFILE", 1)
+        os.kill(m.pid_of("store"), signal.SIGKILL)
+        m.wait_log(rf"relay\[{pid}\]: warning: out of descriptors: asking master for message 3 ")
+        os.kill(m.pid_of("store"), signal.SIGKILL)
+        lost = rf"process relay\[{pid}\] lost its channel to store"
+
+        def sent(text):
+            try:
+                with m.smtp() as s:
+                    s.sendmail("bob@example.test", ["bob@example.test"], text, rcpt_options=["NOTIFY=SUCCESS"])
+                return True
+            except (OSError, smtplib.SMTPException):
+                return False
+
+        def came(text):
+            try:
+                return any(text in open(path).read() for path in m.messages("bob@example.test"))
+            except FileNotFoundError:       # on its way from new/ to cur/
+                return False
+        for n in range(1, 20):         # of those who tell the store something on behalf of this message, relay is one
+            store.arm("RECV", "ENOMEM", n)
+            wait_for("a message to be taken", lambda n=n: sent(f"Subject: number {n}\r\n\r\nText.\r\n"))
+            wait_for("it to come", lambda n=n: came(f"Subject: number {n}\n"))
+            store.disarm()
+            if re.search(lost, m.log()):
+                break
+        m.wait_log(lost)
+    for page in (relay, store):
+        page.close()
 
 
 def test_master_without_memory_ends_and_its_supervisor_starts_it_again(tmp_path, monkeypatch):
