@@ -11,6 +11,7 @@
 #include "cmd/alert_smtp.h"
 #include "cmd/cf_files.h"
 #include "cmd/control.h"
+#include "cmd/submission.h"
 #include "config/instance.h"
 #include "deliver/deliver.h"
 #include "msg/date.h"
@@ -198,6 +199,36 @@ static bool try_path(struct alert *a, int path)
 	return a->ok[path];
 }
 
+/* Nobody is there: it goes when somebody is. A system that is down for long is told of it by every look of a monitor,
+ * so what has the subject of one that waits already is not kept. Master repeats its own conditions by itself. */
+static const char *keep(struct alert *a)
+{
+	struct submission s;
+	struct err err = ERR_NONE;
+	struct buf same;
+	const char *said;
+	int rc;
+
+	if (a->own || a->why[0].kind != ERR_NOT_FOUND)
+		return "";
+	submission_init(&s, a->cmd->dir);
+	s.sender = arena_printf(&s.arena, "<%.*s>", STR_ARG(a->sender));
+	s.notify = "NEVER";
+	for (size_t i = 0; i < a->recipient_count; i++)
+		vec_push(&s.rcpts, arena_printf(&s.arena, "<%.*s>", STR_ARG(a->recipients[i])));
+	buf_add_str(&s.memory, buf_str(&a->message));
+	buf_init(&same, MESSAGE_MAX);
+	add_recipients(a, &same);
+	add_subject(&same, a->subject);
+	rc = submission_keep_once(&s, buf_str(&same), &err);
+	said = rc > 0	 ? "; it is kept, and goes when the system starts"
+	       : rc == 0 ? "; one with this subject is kept already, and goes when the system starts"
+			 : arena_printf(&a->arena, "; %s", err.text).ptr;
+	buf_release(&same);
+	submission_release(&s);
+	return said;
+}
+
 static int send_it(struct alert *a)
 {
 	/* By both: first by the one that does not wait for a queue that hangs. */
@@ -206,8 +237,8 @@ static int send_it(struct alert *a)
 	left = try_path(a, 0) || left;
 	if (left || (!a->tried[1] && try_path(a, 1)))
 		return EX_OK;
-	return cmd_error(EX_TEMPFAIL, "the mail did not leave: %s: %s; %s: %s", PATHS[0], a->why[0].text, PATHS[1],
-			 a->why[1].text);
+	return cmd_error(EX_TEMPFAIL, "the mail did not leave: %s: %s; %s: %s%s", PATHS[0], a->why[0].text, PATHS[1],
+			 a->why[1].text, keep(a));
 }
 
 /* ---- arguments ---- */

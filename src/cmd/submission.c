@@ -317,7 +317,9 @@ static mode_t file_mode(const char *maildrop)
 	return stat(maildrop, &st) == 0 && (st.st_uid == 0 || st.st_uid == geteuid()) ? 0600 : 0644;
 }
 
-static int keep_file(const struct submission *s, const char *maildrop, const char *tmp, const char *name)
+/* flags: RENAME_NOREPLACE, or 0. */
+static int keep_file(const struct submission *s, const char *maildrop, const char *tmp, const char *name,
+		     unsigned flags)
 {
 	int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600), saved;
 	mode_t mode = file_mode(maildrop);
@@ -325,7 +327,8 @@ static int keep_file(const struct submission *s, const char *maildrop, const cha
 	if (fd < 0)
 		return -1;
 	/* The name is durable with the file system, for the directory cannot be opened to be synced. */
-	if (fchmod(fd, mode) == 0 && write_file(s, fd) && fsync(fd) == 0 && rename(tmp, name) == 0) {
+	if (fchmod(fd, mode) == 0 && write_file(s, fd) && fsync(fd) == 0 &&
+	    renameat2(AT_FDCWD, tmp, AT_FDCWD, name, flags) == 0) {
 		if (syncfs(fd) == 0) {
 			close(fd);
 			return 0;
@@ -356,7 +359,7 @@ static int keep_in_maildrop(const struct submission *s, const struct err *why)
 	path = mem_printf("%s/%s", maildrop, name);
 	unfinished = tmp;
 	catch_interrupts();
-	if (keep_file(s, maildrop, tmp, path) < 0) {
+	if (keep_file(s, maildrop, tmp, path, 0) < 0) {
 		int sys = errno;
 
 		status = cmd_error(sys == ENOENT || sys == EACCES ? EX_UNAVAILABLE : EX_TEMPFAIL,
@@ -368,6 +371,75 @@ static int keep_in_maildrop(const struct submission *s, const struct err *why)
 	free(path);
 	free(maildrop);
 	return status;
+}
+
+/* 1 like it, 0 another one, -1 nobody is there. Another user's, who might want to keep ours from being kept, and what
+ * cannot be read is another one. */
+static int look_at_kept(const char *path, struct str same)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), found = 0;
+	struct err err = ERR_NONE;
+	char *bytes = NULL;
+	ssize_t len = -1;
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT ? -1 : 0;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == getuid())
+		len = fd_read_all(fd, MEMORY_MAX, &bytes, &err);
+	close(fd);
+	found = len >= 0 && str_find(str_of(bytes, (size_t)len), same) >= 0;
+	free(bytes);
+	return found;
+}
+
+/* The first place that is free, or who is like it; SUBMISSION_KEPT_MAX: all are taken. */
+static int find_place(const char *maildrop, struct str same, unsigned *place_r)
+{
+	*place_r = SUBMISSION_KEPT_MAX;
+	for (unsigned i = 0; i < SUBMISSION_KEPT_MAX; i++) {
+		char *path = mem_printf("%s/a%08x%02u", maildrop, (unsigned)getuid(), i);
+		int found = look_at_kept(path, same);
+
+		free(path);
+		if (found > 0)
+			return 1;
+		if (found < 0 && *place_r == SUBMISSION_KEPT_MAX)
+			*place_r = i;
+	}
+	return 0;
+}
+
+int submission_keep_once(struct submission *s, struct str same, struct err *err)
+{
+	char *maildrop = mem_printf("%s/" INSTANCE_MAILDROP, s->spool), *tmp, *path;
+	int result = -1;
+	unsigned place;
+
+	make_head(s);
+	tmp = mem_printf("%s/tmpa%016llx", maildrop, (unsigned long long)random_u64());
+	unfinished = tmp;
+	catch_interrupts();
+	for (int i = 0; i < TRIES && result < 0; i++) {
+		if (find_place(maildrop, same, &place) > 0) {
+			result = 0;
+			break;
+		}
+		if (place == SUBMISSION_KEPT_MAX) {
+			err_set(err, ERR_LIMIT, "", "%u others are kept there already", SUBMISSION_KEPT_MAX);
+			break;
+		}
+		path = mem_printf("%s/a%08x%02u", maildrop, (unsigned)getuid(), place);
+		if (keep_file(s, maildrop, tmp, path, RENAME_NOREPLACE) == 0)
+			result = 1;
+		else
+			err_errno(err, "it cannot be kept in %s", maildrop);
+		free(path);
+	}
+	unfinished = NULL;
+	free(tmp);
+	free(maildrop);
+	return result;
 }
 
 static int refused(const struct err *why)

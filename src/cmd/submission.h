@@ -43,6 +43,11 @@ int submission_add(struct submission *s, struct str list, struct err *err);
 int submission_read(struct submission *s, int fd);
 /* A sysexits status, EX_OK only when the message is durable. */
 int submission_send(struct submission *s);
+/* Keeps it in the maildrop without asking whether the system runs: what says the same again and again is there once.
+ * `same`: a part of the message by which its like is known. At most SUBMISSION_KEPT_MAX of one user are there. 1 kept,
+ * 0 one like it is kept already, -1 with err. */
+#define SUBMISSION_KEPT_MAX 50
+int submission_keep_once(struct submission *s, struct str same, struct err *err) WARN_UNUSED;
 /* A connection to the running system; -1 with err. */
 int submission_connect(const struct submission *s, struct err *err);
 

@@ -213,6 +213,31 @@ def test_a_server_that_misbehaves_at_any_step_is_told_of_in_one_sentence(stopped
             sink.close()
 
 
+def test_while_the_system_is_down_an_alarm_is_kept_once(stopped):
+    mail = stopped
+    for i in range(3):
+        done = alert(mail, "-s", "disk /", "alice@example.test", text=f"look {i}\n", check=False)
+        assert done.returncode == os.EX_TEMPFAIL and "goes when the system starts" in done.stderr
+        assert ("is kept already" in done.stderr) == (i > 0)
+    maildrop = os.path.join(mail.dir, "spool", "maildrop")
+    (kept,) = os.listdir(maildrop)
+    others = [os.path.join(maildrop, f"{kept[:-2]}{i:02}") for i in range(1, 49)]
+    for path in others:
+        open(path, "w").close()
+    assert "it is kept" in alert(mail, "-s", "disk /home", "alice@example.test", check=False).stderr
+    done = alert(mail, "-s", "disk /var", "alice@example.test", check=False)
+    assert done.returncode == os.EX_TEMPFAIL and "50 others are kept there already" in done.stderr
+    for path in others:
+        os.unlink(path)
+    # A condition is told again by who looks at it.
+    alert(mail, "--own", "-s", "own", "alice@example.test", check=False)
+    mail.start()
+    told = [parsed(open(path, "rb").read()) for path in mail.wait_messages("alice@example.test", 2)]
+    (first,) = (m for m in told if m["Subject"] == "disk /")
+    assert first.get_content() == "look 0\n" and first["Return-Path"] == "<double-bounce@example.test>"
+    assert first["X-Postrider-Alert"] == "command"
+
+
 def test_the_test_tells_of_both_paths(stopped, sink):
     stopped.configure(alert_recipient="alice@example.test", alert_relayhost=f"127.0.0.1:{sink.port}")
     mail = stopped
