@@ -411,32 +411,70 @@ void account_damaged(struct store_service *svc, uint64_t id, struct str path)
 /* What was only moved away for a moment is there again by then. */
 #define FOLDER_GRACE_MS 5000
 
-static bool folder_in(const struct folder_list *l, struct str folder)
+/* Accounts may have thousands of folders, and this is done every second while they are listed: nothing of it goes
+ * through all for each. The account's mailboxes by their folders; INBOX, whose folder has no name, is not among them.
+ */
+static struct map *mailboxes_by_folder(const struct account *a)
 {
+	struct map *found = map_new();
+
+	for (size_t i = 0; i < a->mailboxes.n; i++)
+		if (a->mailboxes.v[i]->rec.folder.len > 0 && !a->mailboxes.v[i]->deleted_now)
+			map_set(found, a->mailboxes.v[i]->rec.folder, a->mailboxes.v[i]);
+	return found;
+}
+
+/* The folders of the list, in the same way. root_r: INBOX's is among them. */
+static struct map *folders_by_name(const struct folder_list *l, bool *root_r)
+{
+	struct map *found = map_new();
+
+	*root_r = false;
 	for (size_t i = 0; i < l->names.n; i++)
-		if (str_eq(l->names.v[i], folder))
-			return true;
-	return false;
+		if (l->names.v[i].len > 0)
+			map_set(found, l->names.v[i], &l->names.v[i]);
+		else
+			*root_r = true;
+	return found;
 }
 
 static void folders_adopt(struct store_service *svc, struct account *a, const struct folder_list *l, struct txn **t)
 {
+	struct map *have = mailboxes_by_folder(a);
+
 	for (size_t i = 0; i < l->names.n; i++) {
 		struct str folder = l->names.v[i];
 		struct mailbox *m;
 
-		if (account_mailbox_folder(a, folder) || a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
+		if (folder.len == 0 ? account_mailbox_folder(a, folder) != NULL : map_get(have, folder) != NULL)
+			continue;
+		if (a->mailboxes.n >= (size_t)svc->conf->mailbox_count_limit)
 			continue;
 		if (!*t)
 			*t = txn_new(svc);
 		m = mailbox_make(*t, a, folder_name(a, folder, &(*t)->arena), ROLE_NONE, true, folder);
 		folder_scan_soon(svc, a->id, m->id);
 	}
+	map_free(&have);
+}
+
+/* What was missing is there again. */
+static void folders_are_back(struct store_service *svc, struct account *a, const struct map *there)
+{
+	struct runtime *rt = runtime_get(svc, a->id);
+
+	for (size_t i = 0; i < rt->folders.n; i++) {
+		struct folder_state *fs = rt->folders.v[i];
+		const struct mailbox *m = fs->gone_ms ? account_mailbox(a, fs->mailbox) : NULL;
+
+		if (m && map_get(there, m->rec.folder))
+			fs->gone_ms = 0;
+	}
 }
 
 /* A mailbox whose folder is missing twice, some seconds apart, while INBOX is there, was deleted by whoever
  * removed the folder. */
-static int folders_bury(struct store_service *svc, struct account *a, const struct folder_list *l, struct txn **t,
+static int folders_bury(struct store_service *svc, struct account *a, const struct map *there, struct txn **t,
 			struct err *err)
 {
 	int64_t now = clock_ms();
@@ -445,13 +483,9 @@ static int folders_bury(struct store_service *svc, struct account *a, const stru
 		struct mailbox *m = a->mailboxes.v[i];
 		struct folder_state *fs;
 
-		if (m->rec.folder.len == 0 || m->deleted_now)
+		if (m->rec.folder.len == 0 || m->deleted_now || map_get(there, m->rec.folder))
 			continue;
 		fs = folder_state_get(svc, a->id, m->id);
-		if (folder_in(l, m->rec.folder)) {
-			fs->gone_ms = 0;
-			continue;
-		}
 		if (!fs->gone_ms)
 			fs->gone_ms = now;
 		if (now - fs->gone_ms < FOLDER_GRACE_MS) {
@@ -475,6 +509,8 @@ void folders_look(struct store_service *svc, struct account *a)
 	struct err err = ERR_NONE;
 	struct txn *t = NULL;
 	uint64_t id = a->id;
+	struct map *there;
+	bool root;
 	int rc = 0;
 
 	if (rt->rebuilding || clock_ms() - rt->folders_ms < FOLDERS_EVERY_MS ||
@@ -482,9 +518,12 @@ void folders_look(struct store_service *svc, struct account *a)
 		return;
 	rt->folders_ms = clock_ms();
 	if (folder_list(svc, a->header.path, &folders, &err) > 0) {
+		there = folders_by_name(&folders, &root);
+		folders_are_back(svc, a, there);
 		folders_adopt(svc, a, &folders, &t);
-		if (folder_in(&folders, STR_NULL))
-			rc = folders_bury(svc, a, &folders, &t, &err);
+		if (root)
+			rc = folders_bury(svc, a, there, &t, &err);
+		map_free(&there);
 	}
 	folder_list_release(&folders);
 	if (rc < 0)
