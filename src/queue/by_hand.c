@@ -61,6 +61,7 @@ struct by_hand {
 	struct err *err;
 	uint64_t hold_until; /* of the message */
 	bool early;	     /* a part goes out before that */
+	bool whole;	     /* its head is written: all of its parts go with it */
 };
 
 /* When the part is due, by this hand. False: it is not for what is in its state. */
@@ -92,6 +93,25 @@ static bool due_by_hand(struct by_hand *h, struct queue_part *p)
 	return true;
 }
 
+/* Without an index the journal is what tells of a message, once it tells of its head: then it must tell all, or the
+ * file, which knows the rest, would not be asked. */
+static int part_as_it_is(struct by_hand *h, struct part_id id, struct str key, struct str value)
+{
+	struct change *c = h->c;
+	char out[QUEUE_KEY_MAX];
+	struct queue_part p;
+
+	if (!h->whole)
+		return 0;
+	change_op(c, key, value, false);
+	if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
+		return 0;
+	if (part_decode(value, &c->arena, &p, h->err) < 0)
+		return -1;
+	change_op(c, schedule_key(p.destination, p.bulk, p.due, id, out), STR_NULL, false);
+	return 0;
+}
+
 static int part_by_hand(void *ctx, struct str key, struct str value)
 {
 	struct by_hand *h = ctx;
@@ -107,7 +127,7 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 		if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
 			return 0;
 	} else if (id.part >= PART_TOLD) {
-		return 0;
+		return part_as_it_is(h, id, key, value);
 	}
 	if (part_decode(value, &c->arena, &p, h->err) < 0)
 		return h->action == QUEUE_DELETE ? 0 : -1;
@@ -115,7 +135,7 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 		return 0;
 	before = p;
 	if (!due_by_hand(h, &p))
-		return 0;
+		return part_as_it_is(h, id, key, value);
 	part_unschedule(c, id, &before);
 	if (p.due <= h->now)
 		p.bulk &= (uint8_t)~PART_LATER;
@@ -135,16 +155,14 @@ static int release_early(struct change *c, struct queued *m, uint64_t now, struc
 	return head_put(c, m, m->parts, err);
 }
 
-static bool mark_expired(struct by_hand *h, struct queued *m)
+/* Its file says that it is to be held, and the file is what is left when the index is lost. */
+static int release_marked(struct change *c, struct queued *m, struct err *err)
 {
-	bool was = m->m.marks & MARK_EXPIRED;
-
-	m->m.marks |= MARK_EXPIRED;
-	if (!was && head_put(h->c, m, m->parts, h->err) < 0) {
-		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
-		return false;
-	}
-	return !was;
+	m->m.marks &= (uint8_t)~MARK_HOLD;
+	if (head_put(c, m, m->parts, err) < 0)
+		return -1;
+	contents_encode_released(&c->contents, m->m.id);
+	return 0;
 }
 
 /* All parts of a message: as they were read for the whole step, or now. */
@@ -170,18 +188,32 @@ static int parts_by_hand(struct by_hand *h, struct str id)
 	return rc;
 }
 
+/* What its head says is different from now on. */
+static int heads_by_hand(struct by_hand *h, struct queued *m, bool releases)
+{
+	if (h->action == QUEUE_EXPIRE) {
+		m->m.marks |= MARK_EXPIRED;
+		return head_put(h->c, m, m->parts, h->err);
+	}
+	if (h->early && release_early(h->c, m, h->now, h->err) < 0)
+		return -1;
+	return releases ? release_marked(h->c, m, h->err) : 0;
+}
+
 /* Adds one message to the change. One that cannot be read is left as it is, and said. Whether there is something to
  * change. */
 static bool message_by_hand(struct by_hand *h, struct queued *m)
 {
 	struct change *c = h->c;
 	size_t before = c->ops.n;
+	bool releases = (h->action == QUEUE_RELEASE || h->action == QUEUE_REQUEUE) && (m->m.marks & MARK_HOLD);
 
+	if (h->action == QUEUE_EXPIRE && (m->m.marks & MARK_EXPIRED))
+		return false;
 	h->hold_until = m->m.hold_until;
 	h->early = false;
-	if (h->action == QUEUE_EXPIRE)
-		return mark_expired(h, m);
-	if (parts_by_hand(h, m->m.id) < 0 || (h->early && release_early(c, m, h->now, h->err) < 0)) {
+	h->whole = h->action == QUEUE_EXPIRE || releases || (h->action == QUEUE_RELEASE && h->hold_until > h->now);
+	if (parts_by_hand(h, m->m.id) < 0 || heads_by_hand(h, m, releases) < 0) {
 		log_error("%.*s: %s", STR_ARG(m->m.id), h->err->text);
 		c->ops.n = before;
 		return false;

@@ -3,7 +3,7 @@
  *	commit -> journal, and in memory (or the spool) -> checkpoint: file msgs/ID, synced -> index -> memory freed
  *
  *	file = body, envelope (as the index holds it), u64 body length, u32 envelope length, u32 CRC32C of all
- *	       before, 8 bytes of magic
+ *	       before, 8 bytes of magic; behind it one more byte when a message that came to be held was released
  *
  * The body comes first, so that a descriptor of the file is one of the body. A message that ends is noted in the
  * journal too, and removals of files are synced by the next checkpoint: without an index the files are what is
@@ -17,12 +17,14 @@
 #include "os/io.h"
 #include <errno.h>
 
-#define TRAILER	     24u
-#define MAGIC	     "PTRQUEU1"
-#define ENVELOPE_MAX (5u << 20)
-#define PIECE	     ((size_t)256 << 10)
-#define SETTLE_MANY  1000u
-#define ENDED	     UINT64_MAX /* in place of the blob: the message is gone */
+#define TRAILER	      24u
+#define MAGIC	      "PTRQUEU1"
+#define ENVELOPE_MAX  (5u << 20)
+#define PIECE	      ((size_t)256 << 10)
+#define SETTLE_MANY   1000u
+#define ENDED	      UINT64_MAX       /* in place of the blob: the message is gone */
+#define RELEASED      (UINT64_MAX - 1) /* the same: it is held no more */
+#define RELEASED_MARK "R"
 
 /* ---- records ------------------------------------------------------------------------------------------ */
 
@@ -48,15 +50,25 @@ void contents_encode(struct buf *out, struct str id, const struct queue_message 
 	add_bytes(out, m->blob ? STR_NULL : m->body);
 }
 
-void contents_encode_end(struct buf *out, struct str id)
+static void encode_event(struct buf *out, uint64_t event, struct str id)
 {
 	uint8_t head[16] = {0};
 
-	le64_put(head, ENDED);
+	le64_put(head, event);
 	buf_add(out, head, sizeof(head));
 	add_bytes(out, id);
 	add_bytes(out, STR_NULL);
 	add_bytes(out, STR_NULL);
+}
+
+void contents_encode_end(struct buf *out, struct str id)
+{
+	encode_event(out, ENDED, id);
+}
+
+void contents_encode_released(struct buf *out, struct str id)
+{
+	encode_event(out, RELEASED, id);
 }
 
 static bool take_bytes(struct str *in, struct str *out)
@@ -115,12 +127,25 @@ static void contents_add(struct queue_service *q, uint64_t lsn, const struct ent
 	pthread_mutex_unlock(&q->lock);
 }
 
+/* For the next checkpoint: without an index it would be on hold again. */
+static void contents_released(struct queue_service *q, uint64_t lsn, struct str id)
+{
+	struct released r = {.lsn = lsn};
+
+	snprintf(r.id, sizeof(r.id), "%.*s", STR_ARG(id));
+	pthread_mutex_lock(&q->lock);
+	vec_push(&q->released, r);
+	pthread_mutex_unlock(&q->lock);
+}
+
 void contents_take(struct queue_service *q, uint64_t lsn, struct str extra)
 {
 	struct entry e;
 
 	while (extra.len && take_entry(&extra, &e))
-		if (e.blob != ENDED)
+		if (e.blob == RELEASED)
+			contents_released(q, lsn, e.id);
+		else if (e.blob != ENDED)
 			contents_add(q, lsn, &e);
 }
 
@@ -253,6 +278,59 @@ static struct contents *next_unfiled(struct queue_service *q, uint64_t lsn, size
 	return c;
 }
 
+static int mark_released(struct queue_service *q, const char *name)
+{
+	int fd = io_open(q->msgs, name, O_RDWR | O_NOFOLLOW, 0), rc;
+	char magic[sizeof(MAGIC)] = "";
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -1; /* it has ended meanwhile */
+	rc = io_fstat(fd, &st);
+	if (rc == 0 && st.st_size >= (off_t)TRAILER && io_pread(fd, magic, 8, st.st_size - 8) == 8 &&
+	    strcmp(magic, MAGIC) == 0)
+		rc = io_pwrite(fd, RELEASED_MARK, 1, st.st_size) < 0 ? -1 : 1;
+	io_close(fd);
+	return rc;
+}
+
+/* Up to lsn: their files are written. */
+static bool next_released(struct queue_service *q, uint64_t lsn, size_t at, struct released *r_r)
+{
+	bool found;
+
+	pthread_mutex_lock(&q->lock);
+	found = at < q->released.n && q->released.v[at].lsn <= lsn;
+	if (found)
+		*r_r = q->released.v[at];
+	pthread_mutex_unlock(&q->lock);
+	return found;
+}
+
+/* Whether a file was changed. */
+static bool settle_released(struct queue_service *q, uint64_t lsn)
+{
+	struct released r;
+	bool wrote = false;
+	size_t n = 0;
+
+	for (; next_released(q, lsn, n, &r); n++) {
+		int rc = mark_released(q, r.id);
+
+		if (rc < 0)
+			log_warning("cannot mark queue file %s as released, it may be on hold again one day: %s", r.id,
+				    strerror(errno));
+		wrote = wrote || rc > 0;
+	}
+	if (n == 0)
+		return false;
+	pthread_mutex_lock(&q->lock);
+	q->released.n -= n;
+	memmove(q->released.v, q->released.v + n, q->released.n * sizeof(*q->released.v));
+	pthread_mutex_unlock(&q->lock);
+	return wrote;
+}
+
 int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 {
 	struct queue_service *q = ctx;
@@ -278,6 +356,7 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 			return -1;
 		wrote = true;
 	}
+	wrote = settle_released(q, lsn) || wrote;
 	gone_settle(q->gone);
 	if ((atomic_exchange(&q->unlinked, false) || wrote) && io_syncfs(q->msgs) < 0)
 		storage_failed("cannot sync the queue's files: %s", strerror(errno));
@@ -447,7 +526,7 @@ static int file_crc(int fd, uint64_t len, uint32_t *crc)
 }
 
 /* 1, 0 damaged, -1 errno. */
-static int file_check(int fd, struct arena *a, struct str *envelope_r)
+static int file_check(int fd, struct arena *a, struct str *envelope_r, bool *released_r)
 {
 	uint8_t trailer[TRAILER];
 	struct stat st;
@@ -457,6 +536,10 @@ static int file_check(int fd, struct arena *a, struct str *envelope_r)
 
 	if (io_fstat(fd, &st) < 0)
 		return -1;
+	if (st.st_size < (off_t)TRAILER)
+		return 0;
+	*released_r = io_pread(fd, trailer, 1, st.st_size - 1) == 1 && trailer[0] == RELEASED_MARK[0];
+	st.st_size -= *released_r;
 	if (st.st_size < (off_t)TRAILER)
 		return 0;
 	if (io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER)
@@ -491,10 +574,11 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 {
 	int fd = io_open(q->msgs, name, O_RDONLY | O_NOFOLLOW, 0), rc;
 	struct err why = ERR_NONE;
+	bool released = false;
 
 	if (fd < 0)
 		return err_errno(err, "cannot open queue file %s", name);
-	rc = file_check(fd, a, envelope_r);
+	rc = file_check(fd, a, envelope_r, &released);
 	if (rc < 0)
 		err_errno(err, "cannot read queue file %s", name);
 	io_close(fd);
@@ -502,6 +586,8 @@ static int read_envelope(struct queue_service *q, const char *name, struct arena
 		rc = 0;
 	if (rc == 0)
 		set_aside(q, name);
+	else if (rc > 0 && released)
+		m->m.marks &= (uint8_t)~MARK_HOLD;
 	return rc;
 }
 
@@ -511,12 +597,12 @@ static bool is_filed(struct queue_service *q, const struct contents *c)
 	int fd = io_open(q->msgs, c->id, O_RDONLY | O_NOFOLLOW, 0);
 	struct str envelope;
 	struct arena a;
-	bool whole;
+	bool whole, released;
 
 	if (fd < 0)
 		return false;
 	arena_init(&a);
-	whole = file_check(fd, &a, &envelope) > 0;
+	whole = file_check(fd, &a, &envelope, &released) > 0;
 	arena_release(&a);
 	io_close(fd);
 	return whole;
@@ -608,6 +694,7 @@ void contents_free(struct queue_service *q)
 	for (size_t i = 0; i < q->contents.n; i++)
 		contents_unref(q->contents.v[i]);
 	vec_release(&q->contents);
+	vec_release(&q->released);
 	gone_free(&q->gone);
 	map_free(&q->contents_by_id);
 }

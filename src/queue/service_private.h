@@ -74,6 +74,10 @@ struct ended {
 	int64_t at_ms;
 };
 
+struct released {
+	char id[QUEUE_ID_MAX];
+	uint64_t lsn;
+};
 struct queue_room {
 	int64_t asked_ms;
 	uint64_t bytes, inodes;
@@ -121,6 +125,7 @@ struct queue_service {
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
 	struct map *contents_by_id;	 /* the latest of each id */
+	VEC(struct released) released;	 /* their files do not say so yet */
 };
 
 /* message.c: keys and values */
@@ -274,6 +279,7 @@ void queue_handle_known(struct queue_service *q, struct rpc_request *req);
 void contents_encode(struct buf *out, struct str id, const struct queue_message *m, struct str envelope,
 		     uint64_t blob_size);
 void contents_encode_end(struct buf *out, struct str id);
+void contents_encode_released(struct buf *out, struct str id); /* what MARK_HOLD says does not hold any more */
 /* The bytes are such a part. */
 bool contents_check(struct str extra) WARN_UNUSED;
 /* Keeps the contents of a commit until a checkpoint has filed them. */

@@ -252,6 +252,70 @@ static void a_lost_index_is_rebuilt_from_the_files(void **state)
 	assert_true(str_eq(got.messages.v[0].body, STR("kept\n")));
 }
 
+/* What came to be held says so in its file; that it was released must be known without an index, too. */
+static void what_was_released_stays_so_when_the_index_is_lost(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_claimed got;
+	struct queue_acted acted;
+	char ids[3][64];
+
+	for (size_t i = 0; i < 3; i++) {
+		struct queue_message m = message("held\n");
+
+		m.marks = MARK_HOLD;
+		commit(f, &m, ids[i]);
+	}
+	/* One before it is in a file, one after. */
+	for (size_t i = 0; i < 2; i++) {
+		struct queue_act release = {.action = QUEUE_RELEASE, .id = str_from(ids[i])};
+
+		assert_int_equal(call(f->admin, f, &QUEUE_ACT, &release, &acted), 0);
+		assert_int_equal(acted.count, 1);
+		stop(f);
+		start(f);
+	}
+	stop(f);
+	assert_int_equal(unlinkat(f->dir, "index.mdb", 0), 0);
+	start(f);
+	assert_int_equal(claim(f->c, f, 5000, &got), 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_true(str_eq(got.messages.v[i].id, str_from(ids[i])));
+		assert_true(str_eq(got.messages.v[i].body, STR("held\n")));
+	}
+	assert_int_equal(claim(f->c, f, 0, &got), 0);
+	assert_int_equal(files(f), 3);
+}
+
+/* The journal tells of what was done by hand, and is all that does: not of a half of the message. */
+static void what_was_expired_is_whole_when_the_index_is_lost(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("kept\n");
+	struct queue_rcpt rcpts[2] = {{.index = 0, .address = STR("x@far.test"), .original = STR("x@far.test")},
+				      {.index = 1, .address = STR("y@near.test"), .original = STR("y@near.test")}};
+	struct queue_act expire = {.action = QUEUE_EXPIRE};
+	struct queue_claimed got;
+	struct queue_acted acted;
+	char id[64];
+
+	m.rcpts.v = rcpts;
+	commit(f, &m, id);
+	stop(f);
+	start(f);
+	expire.id = str_from(id);
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &expire, &acted), 0);
+	assert_int_equal(acted.count, 1);
+	stop(f);
+	assert_int_equal(unlinkat(f->dir, "index.mdb", 0), 0);
+	start(f);
+	assert_int_equal(claim(f->c, f, 5000, &got), 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(got.messages.v[i].rcpts.n, 1);
+		assert_true(got.messages.v[i].marks & MARK_EXPIRED);
+	}
+}
+
 static void a_failure_and_its_bounce_are_one_commit(void **state)
 {
 	struct fixture *f = *state;
@@ -734,6 +798,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_whose_file_cannot_be_read_keeps_no_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_released_stays_so_when_the_index_is_lost, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_was_expired_is_whole_when_the_index_is_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_failure_and_its_bounce_are_one_commit, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_request_that_comes_again_is_done_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_large_body_goes_through_a_blob_and_comes_back_as_a_descriptor, setup,
