@@ -191,11 +191,16 @@ def scene_smtp_large(c):
     return ["alice"]
 
 
-def scene_smtp_several(c):
-    refused = c.send(c.left or ["alice@example.test", "bob@example.test", "carol@example.test"], message(c.name, 3000))
-    if refused:      # some were taken: a client sends to the rest again
+def send_to_all(c, recipients, text):
+    """Some were taken: a client sends to the rest again."""
+    refused = c.send(c.left or recipients, text)
+    if refused:
         c.left[:] = list(refused)
         raise smtplib.SMTPRecipientsRefused(refused)
+
+
+def scene_smtp_several(c):
+    send_to_all(c, ["alice@example.test", "bob@example.test", "carol@example.test"], message(c.name, 3000))
     return ["alice", "bob", "carol"]
 
 
@@ -207,7 +212,7 @@ def scene_queue(c):
 
 def scene_relay(c):
     """Two go elsewhere, one of them in vain: names are looked up, the report comes back."""
-    c.send([f"x-{c.name}@far.test", f"gone-{c.name}@far.test"], message(c.name, 80_000 if len(c.name) % 2 else 500))
+    send_to_all(c, [f"x-{c.name}@far.test", f"gone-{c.name}@far.test"], message(c.name, 80_000 if len(c.name) % 2 else 500))
     return [FAR]
 
 
