@@ -277,6 +277,9 @@ MAKERS = {
     "queue_contents": seeds_binary.queue_values,
     "relay_mx": lambda: prefixed(range(8), [b"\0" + mx + rest for mx in MX_ANSWERS for rest in ADDRESS_ANSWERS] +
                                  [b"\1" + rest for rest in ADDRESS_ANSWERS] + [b"\2", b"\4", b"\5"]),
+    "relay_hosts": lambda: [b"mx\n127.0.0.1 localhost\n192.0.2.1\tmx.test mx # old\n2001:db8::1 MX\nx mx", b"a\n#\n1.2.3.4 a"],
+    "directory_members": lambda: [b"alice, bob@x.test", b"# c\nA <a@b.test>, \"B, C\" <c@d.test>\n:include:/x\n\"|/bin/cat x\"\n/file",
+                                  b'":include:/a b", \\alice'],
     "relay_nexthop": lambda: prefixed(range(2), [b"a.test", b"a.test:26", b"[a.test]:submission", b"[192.0.2.1]:25", b"[IPv6:2001:db8::1]", b"inet:[::1]:24",
                                                  b"unix:/run/lmtp", b"2001:db8::1", b"a.test:", b"[]", b"[a", b":25", b"a.test.:0"]),
     "relay_smtp": lambda: [hello + tail for hello in (SMTP_HELLO, PLAIN_HELLO) for tail in SMTP_TAILS] + SMTP_REPLIES,
