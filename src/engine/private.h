@@ -190,7 +190,7 @@ struct session *slot_win(struct engine *e, uint32_t index, uint32_t generation, 
 void slot_post(struct engine *e, uint32_t index, uint32_t generation, unsigned bits);
 uint32_t slot_generation(const struct slot *slot);
 unsigned slot_take_bits(struct slot *slot); /* the owner fetches and clears what is pending */
-bool slot_park(struct slot *slot); /* false: something is pending, still owned */
+bool slot_park(struct slot *slot);	    /* false: something is pending, still owned */
 void ready_push(struct engine *e, struct session *s);
 struct session *ready_pop(struct engine *e);
 

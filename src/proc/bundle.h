@@ -19,7 +19,7 @@ struct bundle {
 	struct conf *conf;
 	struct master_cf master_cf;
 	struct table_files *files; /* that look-up tables are made of; master's and directory's, else NULL */
-	uint64_t generation; /* of proc_config; 0 in master */
+	uint64_t generation;	   /* of proc_config; 0 in master */
 	unsigned refs;
 };
 

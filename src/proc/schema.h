@@ -39,8 +39,9 @@ enum proc_message {
  * directory there is nothing in it. generation: grows with each that is sent. */
 #define PROC_CONFIG_FIELDS(F, S)                                                                                       \
 	F(S, u64, serial)                                                                                              \
-	F(S, u64, generation) F(S, bytes, dir) /* the instance, outside view */                                        \
-		F(S, fd, bundle) F(S, fd, tables)
+	F(S, u64, generation)                                                                                          \
+	F(S, bytes, dir) /* the instance, outside view */                                                              \
+	F(S, fd, bundle) F(S, fd, tables)
 RPC_DECLARE(proc_config, PROC_CONFIG_FIELDS)
 
 /* Files that the configuration names and a jailed process cannot open: certificates and keys. */
