@@ -593,6 +593,7 @@ static void local_dispose(struct local *l)
 		io_close(l->devices.v[i].fd);
 	vec_release(&l->devices);
 	vec_release(&l->used);
+	vec_release(&l->listed);
 	vec_release(&l->waiters);
 	pthread_mutex_destroy(&l->lock);
 	pthread_mutex_destroy(&l->notes_lock);

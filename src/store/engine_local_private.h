@@ -141,6 +141,7 @@ struct local {
 	uint64_t kept_lsn; /* up to where records are in the index: what waits of them must stand in that file */
 	VEC(struct device) devices;
 	VEC(struct used_blob) used;
+	VEC(uint64_t) listed; /* blobs that the file of what waits may name */
 	struct blob_task *blobs_done;
 	bool ballast;
 	uint64_t message_limit;
@@ -221,6 +222,7 @@ int waiting_load(struct local *l, struct err *err) WARN_UNUSED;
 /* Does what a record says once more; what cannot be done is added to what waits. engine_local.c */
 int redo_record(struct local *l, uint64_t lsn, struct str record, struct err *err) WARN_UNUSED;
 int waiting_settle(struct local *l, uint64_t lsn, struct err *err) WARN_UNUSED;
+/* The file that says what waits may name it. */
 bool waiting_blob(struct local *l, uint64_t blob);
 void waiting_add(struct local *l, const struct file_work *w);
 bool waiting_has(const struct local *l, uint64_t account);

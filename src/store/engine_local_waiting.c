@@ -10,7 +10,8 @@
  * Invariants:
  *  1. What was acknowledged and is not done stands in `waiting` or in the journal.
  *  2. What was done is synced before the file forgets it: the list is made first, then the disks are synced, then
- *     the file is written. What ends in between is in the list, and may be done twice.
+ *     the file is written. What ends in between is in the list, and may be done twice: a blob stays for as long as
+ *     the file may name it.
  *  3. In the file each account's operations stand in the order of commits, and all come before the journal's. */
 #include "store/engine_local_private.h"
 
@@ -51,6 +52,11 @@ int home_check(struct local *l, struct str path, struct err *err)
 
 /* ---- writing ------------------------------------------------------------------------------------------ */
 
+struct blobs {
+	uint64_t *v;
+	size_t n, cap;
+};
+
 static void gather_one(void *ctx, const struct file_work *w)
 {
 	struct buf *out = ctx;
@@ -63,13 +69,16 @@ static void gather_one(void *ctx, const struct file_work *w)
 	file_record_unref(r);
 }
 
-static void gather(struct local *l, uint64_t lsn, struct buf *out)
+/* Which blobs it names, too. */
+static void gather(struct local *l, uint64_t lsn, struct blobs *blobs, struct buf *out)
 {
 	buf_add(out, MAGIC, MAGIC_LEN);
 	pthread_mutex_lock(&l->lock);
 	l->kept_done = false;
 	for (struct file_job *j = l->head; j && j->lsn <= lsn; j = j->next) {
 		gather_one(out, &j->work);
+		if (j->work.op.blob)
+			vec_push(blobs, j->work.op.blob);
 		j->kept = true;
 	}
 	pthread_mutex_unlock(&l->lock);
@@ -130,9 +139,19 @@ static void refresh_in(struct local *l, int64_t ms)
 	pool_run(l->pool, ms, refresh, l);
 }
 
+/* Under the lock. Of a file that could not be written nobody knows whether it is the new one or that of before. */
+static void note_listed(struct local *l, const struct blobs *blobs, bool written)
+{
+	if (written)
+		vec_clear(&l->listed);
+	for (size_t i = 0; i < blobs->n; i++)
+		vec_push(&l->listed, blobs->v[i]);
+}
+
 int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
 {
 	struct err why = ERR_NONE;
+	struct blobs blobs = {0};
 	struct buf list;
 	size_t left;
 	int rc;
@@ -142,11 +161,12 @@ int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
 	left = notes_flush(l, &why);
 	if (left > 0 && !l->waiting_there)
 		log_error("%zu uidlists wait to be written: %s", left, why.text);
-	gather(l, lsn, &list);
+	gather(l, lsn, &blobs, &list);
 	rc = devices_sync(l, err);
 	if (rc == 0)
 		rc = store_list(l, &list, err);
 	pthread_mutex_lock(&l->lock);
+	note_listed(l, &blobs, rc == 0);
 	if (rc == 0 && lsn > l->kept_lsn)
 		l->kept_lsn = lsn;
 	if (rc < 0)
@@ -156,6 +176,7 @@ int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
 	pthread_mutex_unlock(&l->lock);
 	pthread_mutex_unlock(&l->settle_lock);
 	buf_release(&list);
+	vec_release(&blobs);
 	return rc;
 }
 
@@ -202,8 +223,8 @@ bool waiting_blob(struct local *l, uint64_t blob)
 	bool waits = false;
 
 	pthread_mutex_lock(&l->lock);
-	for (struct file_job *j = l->failed_files ? l->head : NULL; j && !waits; j = j->next)
-		waits = j->work.op.blob == blob;
+	for (size_t i = 0; i < l->listed.n && !waits; i++)
+		waits = l->listed.v[i] == blob;
 	pthread_mutex_unlock(&l->lock);
 	return waits;
 }

@@ -4,7 +4,10 @@
 #include "os/io.h"
 #include "store/engine.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -630,6 +633,71 @@ static void mem_fails_on_order_and_loses_what_was_held(void **state)
 	store_engine_close(&after);
 }
 
+/* ---- what waits, and its bytes ---- */
+
+enum { FAILING, MENDED, DONE };
+struct waiting_hook {
+	struct fixture *f;
+	atomic_int phase;
+	atomic_uint failed;
+};
+
+/* The message cannot be placed at first; and what was done is not forgotten by the list of what waits. */
+static int waiting_before(void *ctx, const struct io_event *ev)
+{
+	struct waiting_hook *h = ctx;
+	int phase = atomic_load(&h->phase);
+
+	if (phase == FAILING && ev->op == IO_RENAME && strstr(ev->path, "tmp/postrider.")) {
+		atomic_fetch_add(&h->failed, 1);
+		return EIO;
+	}
+	return phase != FAILING && ev->op == IO_UNLINK && strcmp(ev->path, "waiting") == 0 ? EIO : 0;
+}
+
+/* The list is there, the index is not written yet: now what waits is done. */
+static void waiting_after(void *ctx, const struct io_event *ev)
+{
+	struct waiting_hook *h = ctx;
+	int listed = FAILING;
+
+	if (ev->op != IO_RENAME || strcmp(ev->path2, "waiting") != 0 ||
+	    !atomic_compare_exchange_strong(&h->phase, &listed, MENDED))
+		return;
+	while (store_engine_files_pending(h->f->e, 7) > 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	atomic_store(&h->phase, DONE);
+}
+
+static void the_bytes_of_what_waits_stay_while_its_list_names_it(void **state)
+{
+	struct fixture *f = *state;
+	struct waiting_hook h = {.f = f};
+	struct io_hook hook = {.before = waiting_before, .after = waiting_after, .ctx = &h};
+	struct store_file_op op = {.kind = FILE_PUT, .base = STR("1.Mb.h"), .body = -1};
+	struct finished fin;
+	unsigned points = 0;
+
+	if (f->mem)
+		return;
+	op.blob = make_blob(f, "bytes\n", 6, crc32c(0, "bytes\n", 6), &fin);
+	io_set_hook(&hook);
+	file_op(f, op, NULL, 0);
+	testloop_until(&f->loop, &f->done, 1);
+	while (atomic_load(&h.failed) == 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	store_engine_checkpoint(f->e, testloop_count, &points);
+	testloop_until(&f->loop, &points, 1);
+	assert_int_equal(atomic_load(&h.phase), DONE);
+	store_engine_close(&f->e);
+	testloop_drain(&f->loop);
+	io_set_hook(NULL);
+	assert_int_equal(faccessat(f->dir, "waiting", F_OK, 0), 0);
+	open_engine(f);
+	assert_int_equal(store_engine_files_pending(f->e, 7), 0);
+	assert_true(body_is(f, STR(""), STR("1.Mb.h"), false, STR(""), "bytes\n"));
+}
+
 #define BOTH(test)                                                                                                     \
 	{"local: " #test, test, setup_local, teardown, NULL},                                                          \
 	{                                                                                                              \
@@ -646,6 +714,7 @@ int main(void)
 		BOTH(moves_copies_and_removals_happen_in_order),
 		BOTH(one_commit_serves_several_accounts_with_one_body),
 		BOTH(a_blob_is_checked_used_once_and_placed),
+		BOTH(the_bytes_of_what_waits_stay_while_its_list_names_it),
 		BOTH(notes_are_appended_in_order_by_the_checkpoint),
 		BOTH(folders_are_listed_and_their_stamp_changes),
 		BOTH(bad_names_and_sizes_are_refused_whole),
