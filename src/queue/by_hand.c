@@ -59,6 +59,9 @@ struct by_hand {
 	uint64_t now;
 	size_t bytes;
 	struct err *err;
+	bool no_heads; /* of the messages of this step: what is due by the schedule needs none */
+	bool met;      /* a part of the message was there */
+	bool hold_known;
 	uint64_t hold_until; /* of the message */
 	bool early;	     /* a part goes out before that */
 	bool whole;	     /* its head is written: all of its parts go with it */
@@ -112,6 +115,20 @@ static int part_as_it_is(struct by_hand *h, struct part_id id, struct str key, s
 	return 0;
 }
 
+/* Where heads are not read: only a message that shall go later has more to say than its part. */
+static int know_hold(struct by_hand *h, struct part_id id, const struct queue_part *p)
+{
+	struct queued m;
+	int rc;
+
+	if (h->hold_known || !(p->bulk & PART_LATER))
+		return 0;
+	rc = message_get(h->c->q, id.id, &h->c->arena, &m, h->err);
+	h->hold_until = rc > 0 ? m.m.hold_until : 0;
+	h->hold_known = true;
+	return rc < 0 ? -1 : 0;
+}
+
 static int part_by_hand(void *ctx, struct str key, struct str value)
 {
 	struct by_hand *h = ctx;
@@ -122,6 +139,7 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 	if (!part_key_parse(key, &id))
 		return 0;
 	h->bytes += value.len;
+	h->met = true;
 	if (h->action == QUEUE_DELETE) {
 		part_gone(c, id);
 		if (id.part >= PART_TOLD && id.part != QUEUE_PART_REPORT)
@@ -133,6 +151,8 @@ static int part_by_hand(void *ctx, struct str key, struct str value)
 		return h->action == QUEUE_DELETE ? 0 : -1;
 	if (h->action == QUEUE_FLUSH && h->destination.len && !str_ieq(h->destination, p.destination))
 		return 0;
+	if (know_hold(h, id, &p) < 0)
+		return -1;
 	before = p;
 	if (!due_by_hand(h, &p))
 		return part_as_it_is(h, id, key, value);
@@ -211,6 +231,8 @@ static bool message_by_hand(struct by_hand *h, struct queued *m)
 	if (h->action == QUEUE_EXPIRE && (m->m.marks & MARK_EXPIRED))
 		return false;
 	h->hold_until = m->m.hold_until;
+	h->hold_known = !h->no_heads;
+	h->met = false;
 	h->early = false;
 	h->whole = h->action == QUEUE_EXPIRE || releases || (h->action == QUEUE_RELEASE && h->hold_until > h->now);
 	if (parts_by_hand(h, m->m.id) < 0 || heads_by_hand(h, m, releases) < 0) {
@@ -242,6 +264,7 @@ struct batch {
 	VEC(struct queued) messages;
 	struct parts_seen parts;
 	bool has_parts; /* of all messages */
+	bool no_heads;	/* of the messages only the ids are known */
 	size_t seen, bytes;
 };
 
@@ -366,10 +389,12 @@ static int batch_list(struct acting *a, struct batch *b)
 
 	if (a->at == a->ids.n && look_at_site(a) < 0)
 		return -1;
+	b->no_heads = a->r->action == QUEUE_FLUSH && a->site_end.len > 0;
 	for (; a->at < a->ids.n && b->messages.n < STEP_MESSAGES; a->at++) {
 		struct str id = a->ids.v[a->at];
 
-		if (message_get(a->q, id, b->arena, &m, NULL) <= 0)
+		m = (struct queued){0};
+		if (!b->no_heads && message_get(a->q, id, b->arena, &m, NULL) <= 0)
 			continue;
 		m.m.id = id;
 		vec_push_arena(b->arena, &b->messages, m);
@@ -384,6 +409,7 @@ static int batch_apply(struct acting *a, const struct batch *b)
 	struct by_hand h = {.action = a->r->action,
 			    .parts = b->has_parts ? &b->parts : NULL,
 			    .destination = a->r->destination,
+			    .no_heads = b->no_heads,
 			    .now = a->now,
 			    .err = &a->err};
 
@@ -392,7 +418,7 @@ static int batch_apply(struct acting *a, const struct batch *b)
 			h.c = h.c ? h.c : change_new(a->q, NULL);
 			if (message_by_hand(&h, &b->messages.v[i]))
 				note_changed(a, b->messages.v[i].m.id);
-			a->acted.count++;
+			a->acted.count += !b->no_heads || h.met;
 		}
 		if (i + 1 < b->messages.n && h.bytes < STEP_BYTES)
 			continue;
