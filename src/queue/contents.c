@@ -3,7 +3,8 @@
  *	commit -> journal, and in memory (or the spool) -> checkpoint: file msgs/ID, synced -> index -> memory freed
  *
  *	file = body, envelope (as the index holds it), u64 body length, u32 envelope length, u32 CRC32C of all
- *	       before, 8 bytes of magic; behind it one more byte when a message that came to be held was released
+ *	       before, 8 bytes of magic; behind it one more byte when a message that came to be held was released:
+ *	       any other than RELEASED_MARK is one that a power loss took, and says nothing
  *
  * The body comes first, so that a descriptor of the file is one of the body. A message that ends is noted in the
  * journal too, and removals of files are synced by the next checkpoint: without an index the files are what is
@@ -278,18 +279,39 @@ static struct contents *next_unfiled(struct queue_service *q, uint64_t lsn, size
 	return c;
 }
 
+/* Where the trailer ends, and what stands behind it: RELEASED_MARK[0], another byte, or 0 for none. 1, 0 there is no
+ * trailer, -1 errno. */
+static int trailer_end(int fd, off_t *end_r, char *behind_r)
+{
+	char last[9] = {0};
+	struct stat st;
+
+	if (io_fstat(fd, &st) < 0)
+		return -1;
+	*end_r = st.st_size;
+	*behind_r = 0;
+	if (st.st_size < (off_t)TRAILER)
+		return 0;
+	if (io_pread(fd, last, sizeof(last), st.st_size - (off_t)sizeof(last)) != sizeof(last))
+		return -1;
+	if (memcmp(last + 1, MAGIC, 8) == 0)
+		return 1;
+	*end_r = st.st_size - 1;
+	*behind_r = last[8];
+	return *end_r >= (off_t)TRAILER && memcmp(last, MAGIC, 8) == 0;
+}
+
 static int mark_released(struct queue_service *q, const char *name)
 {
 	int fd = io_open(q->msgs, name, O_RDWR | O_NOFOLLOW, 0), rc;
-	char magic[sizeof(MAGIC)] = "";
-	struct stat st;
+	char behind;
+	off_t end;
 
 	if (fd < 0)
 		return errno == ENOENT ? 0 : -1; /* it has ended meanwhile */
-	rc = io_fstat(fd, &st);
-	if (rc == 0 && st.st_size >= (off_t)TRAILER && io_pread(fd, magic, 8, st.st_size - 8) == 8 &&
-	    strcmp(magic, MAGIC) == 0)
-		rc = io_pwrite(fd, RELEASED_MARK, 1, st.st_size) < 0 ? -1 : 1;
+	rc = trailer_end(fd, &end, &behind);
+	if (rc > 0)
+		rc = io_pwrite(fd, RELEASED_MARK, 1, end) < 0 ? -1 : 1;
 	io_close(fd);
 	return rc;
 }
@@ -529,23 +551,19 @@ static int file_crc(int fd, uint64_t len, uint32_t *crc)
 static int file_check(int fd, struct arena *a, struct str *envelope_r, bool *released_r)
 {
 	uint8_t trailer[TRAILER];
-	struct stat st;
 	uint64_t size;
 	uint32_t len, crc;
-	char *bytes;
+	char *bytes, behind;
+	off_t end;
+	int rc = trailer_end(fd, &end, &behind);
 
-	if (io_fstat(fd, &st) < 0)
+	if (rc <= 0)
+		return rc;
+	*released_r = behind == RELEASED_MARK[0];
+	if (io_pread(fd, trailer, TRAILER, end - (off_t)TRAILER) != TRAILER)
 		return -1;
-	if (st.st_size < (off_t)TRAILER)
-		return 0;
-	*released_r = io_pread(fd, trailer, 1, st.st_size - 1) == 1 && trailer[0] == RELEASED_MARK[0];
-	st.st_size -= *released_r;
-	if (st.st_size < (off_t)TRAILER)
-		return 0;
-	if (io_pread(fd, trailer, TRAILER, st.st_size - (off_t)TRAILER) != TRAILER)
-		return -1;
-	if (memcmp(trailer + 16, MAGIC, 8) != 0 || (size = le64_get(trailer)) > (uint64_t)st.st_size ||
-	    (len = le32_get(trailer + 8)) > ENVELOPE_MAX || size + len + TRAILER != (uint64_t)st.st_size)
+	if ((size = le64_get(trailer)) > (uint64_t)end || (len = le32_get(trailer + 8)) > ENVELOPE_MAX ||
+	    size + len + TRAILER != (uint64_t)end)
 		return 0;
 	bytes = arena_alloc(a, len + 1);
 	if (io_pread(fd, bytes, len, (off_t)size) != (ssize_t)len || file_crc(fd, size + len, &crc) < 0)

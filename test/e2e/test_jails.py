@@ -246,6 +246,11 @@ RESOLVE, AUTH_PLAIN, SESSION_END = 1, 4, 8
 QUEUE_CLAIM, QUEUE_ACT = 2, 8
 
 
+def resolve(session, address):
+    """DIR_RESOLVE_FIELDS: maps, admit, size, whole are behind the address."""
+    return u64(session) + text(address) + b"\0\0" + u64(0) + b"\0"
+
+
 def log_in(mail, process, session, user, password="secret", service="imap"):
     """A log-in that the captured process makes by itself, with a password it has heard."""
     said = call(mail, process, "directory", AUTH_PLAIN,
@@ -267,9 +272,9 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
     for process in ("access", "smtpd", "relay"):
         for number, message in ((GRANT, grant), (REVOKE, u64(bob)), (FSCK, u64(0) + text("") + b"\0")):
             assert "not for this process" in call(mail, process, "store", number, message)
-    assert call(mail, "access", "directory", RESOLVE, u64(777) + text("bob@example.test") + b"\0" + u64(0)).startswith("refused")
+    assert call(mail, "access", "directory", RESOLVE, resolve(777, "bob@example.test")).startswith("refused")
     assert call(mail, "smtpd", "queue", QUEUE_CLAIM, (1).to_bytes(4, "little") * 3).startswith("refused")
-    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4) + text("") * 2 + u64(0)).startswith("refused")
+    assert call(mail, "smtpd", "queue", QUEUE_ACT, b"\1" + text("") + bytes(4) + text("") * 2 + u64(0) + b"\0").startswith("refused")
     # A password that smtpd has heard opens no mailbox to it.
     assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
     assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")
@@ -328,7 +333,7 @@ def test_who_breaks_the_rules_of_a_channel_is_replaced(mail):
 def test_a_flood_lets_others_be_served(mail):
     all_children(mail)
     log_in(mail, "access", 5, "alice@example.test")
-    said = probe(mail, "smtpd", "flood", "directory", RESOLVE, (u64(1) + text("alice@example.test") + b"\0" + u64(0)).hex(), 20000)
+    said = probe(mail, "smtpd", "flood", "directory", RESOLVE, resolve(1, "alice@example.test").hex(), 20000)
     assert said.startswith("sent ")
     assert log_in(mail, "access", 6, "bob@example.test")
     assert mail.count("alice@example.test") == 0
