@@ -140,13 +140,20 @@ void proc_jail(const struct proc *p, struct sandbox box)
 	sandbox_enter(&box);
 }
 
+static bool tell_master(enum proc_message number, const struct rpc_type *type, const void *msg)
+{
+	if (proc_send(PROC_CONTROL_FD, number, type, msg) == 0)
+		return true;
+	log_warning("master does not listen: %s", strerror(errno));
+	return false;
+}
+
 static void on_missing(void *ctx, uint64_t gone)
 {
 	struct rpc_channel **callee = ctx;
 	struct proc_missing missing = {.role = (uint32_t)(callee - callees), .count = gone};
 
-	if (proc_send(PROC_CONTROL_FD, PROC_MISSING, &proc_missing_type, &missing) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	(void)tell_master(PROC_MISSING, &proc_missing_type, &missing);
 }
 
 void proc_calls(struct proc *p, enum process_role role, struct rpc_channel *c)
@@ -162,18 +169,14 @@ static bool reply(enum proc_message number, struct str text)
 {
 	struct proc_note note = {.text = text};
 
-	if (proc_send(PROC_CONTROL_FD, number, &proc_note_type, &note) == 0)
-		return true;
-	log_warning("master does not listen: %s", strerror(errno));
-	return false;
+	return tell_master(number, &proc_note_type, &note);
 }
 
 void proc_taken(uint64_t generation, struct str why)
 {
 	struct proc_taken taken = {.generation = generation, .why = why};
 
-	if (proc_send(PROC_CONTROL_FD, PROC_TAKEN, &proc_taken_type, &taken) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	(void)tell_master(PROC_TAKEN, &proc_taken_type, &taken);
 }
 
 /* The message came, but not its descriptors: as many as may be are open. Who has room a moment later gets it then. */
@@ -182,8 +185,7 @@ static int ask_again(struct proc_packet *packet, uint64_t tag, struct str text)
 	struct proc_again again = {.number = packet->number, .tag = tag, .text = text};
 
 	log_warning("out of descriptors: asking master for message %u once more", packet->number);
-	if (proc_send(PROC_CONTROL_FD, PROC_AGAIN, &proc_again_type, &again) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	(void)tell_master(PROC_AGAIN, &proc_again_type, &again);
 	return 0;
 }
 
@@ -276,8 +278,7 @@ void proc_dropped(struct str name, uint8_t result, struct str text)
 {
 	struct proc_dropped d = {.name = name, .result = result, .text = text};
 
-	if (proc_send(PROC_CONTROL_FD, PROC_DROPPED, &proc_dropped_type, &d) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	(void)tell_master(PROC_DROPPED, &proc_dropped_type, &d);
 }
 
 static int on_ask(void)
@@ -396,8 +397,7 @@ static void report_misconduct(uint64_t tag, const char *what)
 {
 	struct proc_report report = {.tag = tag, .text = str_from(what)};
 
-	if (proc_send(PROC_CONTROL_FD, PROC_REPORT, &proc_report_type, &report) < 0)
-		log_warning("master does not listen: %s", strerror(errno));
+	(void)tell_master(PROC_REPORT, &proc_report_type, &report);
 }
 
 void proc_serve(struct proc *p, const struct proc_hooks *h)

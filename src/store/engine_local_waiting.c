@@ -139,13 +139,24 @@ static void refresh_in(struct local *l, int64_t ms)
 	pool_run(l->pool, ms, refresh, l);
 }
 
-/* Under the lock. Of a file that could not be written nobody knows whether it is the new one or that of before. */
+/* Under the lock. */
+static bool is_listed(const struct local *l, uint64_t blob)
+{
+	for (size_t i = 0; i < l->listed.n; i++)
+		if (l->listed.v[i] == blob)
+			return true;
+	return false;
+}
+
+/* Under the lock. Of a file that could not be written nobody knows whether it is the new one or that of before; it is
+ * tried again for as long as the disk is full. */
 static void note_listed(struct local *l, const struct blobs *blobs, bool written)
 {
 	if (written)
 		vec_clear(&l->listed);
 	for (size_t i = 0; i < blobs->n; i++)
-		vec_push(&l->listed, blobs->v[i]);
+		if (written || !is_listed(l, blobs->v[i]))
+			vec_push(&l->listed, blobs->v[i]);
 }
 
 int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
@@ -220,13 +231,12 @@ void waiting_end(struct local *l)
 
 bool waiting_blob(struct local *l, uint64_t blob)
 {
-	bool waits = false;
+	bool listed;
 
 	pthread_mutex_lock(&l->lock);
-	for (size_t i = 0; i < l->listed.n && !waits; i++)
-		waits = l->listed.v[i] == blob;
+	listed = is_listed(l, blob);
 	pthread_mutex_unlock(&l->lock);
-	return waits;
+	return listed;
 }
 
 /* ---- recovery ----------------------------------------------------------------------------------------- */
