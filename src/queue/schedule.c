@@ -224,10 +224,11 @@ void schedule_put(struct queue_service *q, struct str key)
 	if (!schedule_parse(key, &e))
 		return;
 	d = dest_of(q->schedule, e.destination);
+	/* Looking begins at it, and not where its second does: what was delivered in that second would be walked over. */
+	if (d->due[e.class] == NEVER || (d->low[e.class].len && str_cmp(key, d->low[e.class]) < 0))
+		low_set(d, e.class, key);
 	if (e.due < d->due[e.class])
 		d->due[e.class] = e.due;
-	if (d->low[e.class].len && str_cmp(key, d->low[e.class]) < 0)
-		low_clear(d, e.class);
 	dest_place(q->schedule, d);
 }
 

@@ -71,6 +71,13 @@ def test_every_process_has_its_account_and_jail(mail):
     assert os.listdir(os.path.join(mail.dir, "spool", "empty")) == []
 
 
+def test_who_nobody_looks_at_is_scheduled_as_a_batch(mail):
+    """doc/decisions/0039: these two, each thread of theirs, and no other."""
+    patient = {name for pid, name in mail.children().items()
+               if {os.sched_getscheduler(int(t)) for t in os.listdir(f"/proc/{pid}/task")} == {os.SCHED_BATCH}}
+    assert patient == {"relay", "queue"}
+
+
 def test_processes_hold_no_descriptor_that_is_not_theirs(stopped):
     mail = stopped
     leaked = os.open("/etc/hostname", os.O_RDONLY)
