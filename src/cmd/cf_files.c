@@ -34,7 +34,8 @@ struct conf *cf_read_main(const char *dir, bool hostname, struct buf *warnings, 
 		buf_addz(&with_name, text);
 		if (hostname)
 			conf_add_hostname(&with_name);
-		conf = conf_parse(buf_str(&with_name), path, warnings, err);
+		if (!hostname || conf_add_origin(&with_name, err) == 0)
+			conf = conf_parse(buf_str(&with_name), path, warnings, err);
 		buf_release(&with_name);
 	}
 	free(text);

@@ -6,6 +6,7 @@
 #include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/check_transports.h"
+#include "cmd/check_values.h"
 #include "cmd/cmd.h"
 #include "config/instance.h"
 #include "config/master_cf.h"
@@ -196,9 +197,36 @@ static void check_names(struct check *k, const struct conf *conf, const struct m
 		check_service(k, conf, &cf->services[i]);
 }
 
-static void transport_finding(void *ctx, const char *text)
+static void warning_finding(void *ctx, const char *text)
 {
 	finding(ctx, LEVEL_WARNING, "%s", text);
+}
+
+static void check_service_values(struct check *k, const struct conf *conf, const struct master_service *s,
+				 const char *file)
+{
+	struct conf *own = s->override_count > 0 ? conf_override(conf, s->overrides, s->override_count, NULL) : NULL;
+	char *name = str_dup(s->name);
+	struct values_told told = {.tell = warning_finding, .ctx = k, .file = file, .service = name};
+
+	if (own != NULL)
+		check_values(own, &told);
+	conf_unref(&own);
+	free(name);
+}
+
+static void check_all_values(struct check *k, const struct conf *conf, const struct master_cf *cf)
+{
+	char *main_cf = mem_printf("%s/%s", k->dir, INSTANCE_MAIN_CF),
+	     *master_cf = mem_printf("%s/%s", k->dir, INSTANCE_MASTER_CF);
+	struct values_told told = {.tell = warning_finding, .ctx = k, .file = main_cf};
+
+	check_values(conf, &told);
+	check_values_together(conf, &told);
+	for (size_t i = 0; i < cf->count; i++)
+		check_service_values(k, conf, &cf->services[i], master_cf);
+	free(main_cf);
+	free(master_cf);
 }
 
 /* ---- files ---- */
@@ -368,7 +396,8 @@ int cmd_check(struct cmd *c)
 	if (check_master(&k, &arena, &cf) && conf != NULL) {
 		check_names(&k, conf, &cf);
 		check_restrictions(&k, conf, &cf);
-		check_transports(k.dir, conf, &cf, transport_finding, &k);
+		check_transports(k.dir, conf, &cf, warning_finding, &k);
+		check_all_values(&k, conf, &cf);
 	}
 	check_files(&k, conf);
 	if (conf != NULL) {

@@ -9,9 +9,12 @@
 #include "config/expand.h"
 #include "config/params.h"
 #include "config/private.h"
+#include "os/fd.h"
+#include <fcntl.h>
 #include <unistd.h>
 
 #define VALUE_MAX    1048576
+#define ORIGIN_MAX   4096
 #define NETWORKS_MAX 10000
 
 /* ---- settings ---- */
@@ -342,4 +345,40 @@ void conf_add_hostname(struct buf *main_cf)
 	/* As Postfix: a name without a domain gets one that cannot be real. */
 	buf_addf(main_cf, "\nmyhostname = %s%s\n", host, strchr(host, '.') != NULL ? "" : ".localdomain");
 	conf_unref(&c);
+}
+
+static int read_origin(struct str path, struct buf *main_cf, struct err *err)
+{
+	char name[4096], *text = NULL;
+	struct str line, rest;
+	int fd, rc = -1;
+
+	snprintf(name, sizeof(name), "%.*s", STR_ARG(path));
+	if ((fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY)) < 0)
+		return err_errno(err, "myorigin: cannot open %s", name);
+	if (fd_read_all(fd, ORIGIN_MAX, &text, err) < 0) {
+		err_context(err, "myorigin: %s", name);
+	} else {
+		(void)str_split(str_from(text), '\n', &line, &rest);
+		line = str_trim(line);
+		if (line.len == 0 || line.len > 255 || str_has_control(line) || str_chr(line, ' ') >= 0)
+			err_set(err, ERR_SYNTAX, "", "myorigin: the first line of %s is no domain", name);
+		else
+			rc = 0, buf_addf(main_cf, "\nmyorigin = %.*s\n", STR_ARG(line));
+	}
+	free(text);
+	fd_close(&fd);
+	return rc;
+}
+
+int conf_add_origin(struct buf *main_cf, struct err *err)
+{
+	struct conf *c = conf_parse(buf_str(main_cf), "main.cf", NULL, NULL);
+	int rc = 0;
+
+	/* What is wrong with the file is found by who parses the result. */
+	if (c != NULL && str_starts(c->myorigin, STR("/")))
+		rc = read_origin(c->myorigin, main_cf, err);
+	conf_unref(&c);
+	return rc;
 }

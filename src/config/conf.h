@@ -59,6 +59,8 @@ bool conf_is_set(const struct conf *c, struct str name);
 /* For who reads main.cf from the disk (master): appends "myhostname = ..." from gethostname(2) to the text when it
  * does not set it, so that every process sees the same name. A text that does not parse is left alone. */
 void conf_add_hostname(struct buf *main_cf);
+/* For the same: a myorigin that is a file (Debian: /etc/mailname) becomes the first line of that file. */
+int conf_add_origin(struct buf *main_cf, struct err *err) WARN_UNUSED;
 
 /* Bytes that must stay free on a file system behind each message that is taken: queue_minfree, and room for one of the
  * largest. */

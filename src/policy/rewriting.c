@@ -75,6 +75,19 @@ static int clients_check(struct str list, struct buf *warnings, struct err *err)
 	return 0;
 }
 
+/* forward: of .forward files, which are not read yet. */
+static int propagate_check(struct str list, struct err *err)
+{
+	static const struct str words = STR("canonical, virtual, alias, forward, include, generic");
+	struct str item;
+
+	while (conf_list_next(&list, &item))
+		if (!conf_list_ihas(words, item))
+			return err_set(err, ERR_SYNTAX, "", "propagate_unmatched_extensions: \"%.*s\" is none of %s",
+				       STR_ARG(str_sub(item, 0, 40)), words.ptr);
+	return 0;
+}
+
 int rewriting_check(const struct conf *conf, struct buf *warnings, struct err *err)
 {
 	unsigned senders = 1u << REWRITING_ENVELOPE_SENDER | 1u << REWRITING_HEADER_SENDER;
@@ -83,7 +96,8 @@ int rewriting_check(const struct conf *conf, struct buf *warnings, struct err *e
 	if (classes_check("canonical_classes", conf->canonical_classes, senders | recipients, err) < 0 ||
 	    classes_check("masquerade_classes", conf->masquerade_classes, senders | recipients, err) < 0 ||
 	    classes_check("sender_canonical_classes", conf->sender_canonical_classes, senders, err) < 0 ||
-	    classes_check("recipient_canonical_classes", conf->recipient_canonical_classes, recipients, err) < 0)
+	    classes_check("recipient_canonical_classes", conf->recipient_canonical_classes, recipients, err) < 0 ||
+	    propagate_check(conf->propagate_unmatched_extensions, err) < 0)
 		return -1;
 	return clients_check(conf->local_header_rewrite_clients, warnings, err);
 }

@@ -236,17 +236,21 @@ static int check_notifications(struct bundle *b, struct buf *warnings, struct er
 	return t == NULL && err->kind != ERR_OK ? -1 : 0;
 }
 
-/* The name of this host goes into the text: in a jail nobody can ask for it. */
-static void add_hostname(struct bundle *b)
+/* The name of this host, and what stands in the file that myorigin names, go into the text: in a jail nobody can ask.
+ */
+static int add_names(struct bundle *b, struct err *err)
 {
 	struct buf text;
+	int rc;
 
 	buf_init(&text, CF_MAX);
 	buf_add_str(&text, b->wire.main_cf);
 	conf_add_hostname(&text);
-	if (!buf_failed(&text))
+	rc = conf_add_origin(&text, err);
+	if (rc == 0 && !buf_failed(&text))
 		b->wire.main_cf = arena_str(&b->arena, buf_str(&text));
 	buf_release(&text);
+	return rc;
 }
 
 /* Who may submit, by number, as the kernel will name him: a jail has no names. */
@@ -289,8 +293,7 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	int result = -1;
 
 	if (bundle_read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
-	    bundle_read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0) {
-		add_hostname(b);
+	    bundle_read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0 && add_names(b, err) == 0) {
 		add_submitters(b);
 		result = parse(b, dir, warnings, err);
 	}

@@ -216,7 +216,7 @@ static bool add_native(struct finder *f, struct str name, unsigned preference)
 
 bool mx_is_disabled(const struct conf *conf)
 {
-	return conf->disable_dns_lookups || str_eq(conf->smtp_dns_support_level, STR("disabled"));
+	return conf->disable_dns_lookups || str_ieq(conf->smtp_dns_support_level, STR("disabled"));
 }
 
 bool mx_uses_hosts(const struct conf *conf)

@@ -49,6 +49,15 @@ static bool split_port(struct str text, struct str *host_r, struct str *port_r)
 	return port_r->len > 0;
 }
 
+/* "smtp:[host]:25" and "/a/path" are no hosts, though they have been written for some. */
+static bool is_no_name(struct str host)
+{
+	for (size_t i = 0; i < host.len; i++)
+		if (char_is_one_of(host.ptr[i], ":/[]{}()<>@,; \t\"'$"))
+			return true;
+	return false;
+}
+
 int nexthop_parse(struct str text, uint16_t port, bool lmtp, struct nexthop *n_r, struct err *err)
 {
 	struct str rest = str_trim(text), host, number;
@@ -75,9 +84,9 @@ int nexthop_parse(struct str text, uint16_t port, bool lmtp, struct nexthop *n_r
 		host = str_skip(host, 5);
 	if (host.len > 0 && host.ptr[host.len - 1] == '.')
 		host.len--;
-	if (host.len == 0 || host.len > 253)
+	n_r->literal = net_addr_parse(host, n_r->port, &n_r->addr);
+	if (host.len == 0 || host.len > 253 || (!n_r->literal && is_no_name(host)))
 		return malformed(text, err);
 	n_r->host = host;
-	n_r->literal = net_addr_parse(host, n_r->port, &n_r->addr);
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "relay/cache.h"
 #include "relay/hosts.h"
 #include "relay/refused_logins.h"
+#include "relay/settings.h"
 #include "relay/smtp_sts.h"
 #include "relay/smtp_tls.h"
 #include "relay/tls_files.h"
@@ -108,7 +109,8 @@ static int check_conf(struct tls_files *files, const struct conf *conf, struct e
 {
 	SSL_CTX *ctx;
 
-	if (tls_parameters_check(conf, err) < 0 || (ctx = tls_files_context(files, conf, false, err)) == NULL)
+	if (relay_settings_check(conf, err) < 0 || tls_parameters_check(conf, err) < 0 ||
+	    (ctx = tls_files_context(files, conf, false, err)) == NULL)
 		return -1;
 	SSL_CTX_free(ctx);
 	return 0;

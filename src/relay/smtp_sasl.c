@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "relay/refused_logins.h"
+#include "relay/settings.h"
 #include "relay/smtp_tls.h"
 #include <gsasl.h>
 
@@ -91,7 +92,7 @@ static bool is_allowed(const struct smtpc_conn *c, const struct mechanism *m)
 
 	if (!has_word(str_from(c->auth_mechanisms), str_from(m->name)))
 		return false;
-	if (conf->smtp_sasl_mechanism_filter.len > 0 && !has_word(conf->smtp_sasl_mechanism_filter, str_from(m->name)))
+	if (!relay_mechanism_passes(conf->smtp_sasl_mechanism_filter, str_from(m->name)))
 		return false;
 	return !(m->plaintext && has_word(options, STR("noplaintext"))) &&
 	       !(m->active && has_word(options, STR("noactive"))) &&

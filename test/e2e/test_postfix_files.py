@@ -174,7 +174,10 @@ def check(directory, tls, main, master, *args):
     for name, text in (("virtual", "info@example.org alice@example.org\n"), ("partners", "example.net OK\n"), ("recipients", "x@example.org REJECT\n"),
                        ("clients.cidr", "192.0.2.0/24 REJECT\n"), ("aliases", "root: alice@example.org\n")):
         (directory / name).write_text(text)
-    main = main.replace("/etc/postfix/", f"{directory}/").replace("/etc/aliases", f"{directory}/aliases")
+    (directory / "mailname").write_text("example.org\n")
+    main = main.replace("/etc/postfix/", f"{directory}/")
+    for name in ("aliases", "mailname"):
+        main = main.replace(f"/etc/{name}", f"{directory}/{name}")
     (directory / "main.cf").write_text(main.replace("{tls}", str(tls)))
     (directory / "master.cf").write_text(master)
     return subprocess.run([BINARY, "-c", str(directory), "check", *args], capture_output=True, text=True)
@@ -239,3 +242,17 @@ def test_restrictions_without_effect_are_logged_at_start(stopped):
     stopped.configure(smtpd_client_restrictions="check_policy_service inet:127.0.0.1:9")
     mail = stopped.start()
     mail.wait_log(r"warning: service \S+: smtpd_client_restrictions: check_policy_service is not supported yet")
+
+
+def test_an_origin_that_is_a_file_is_its_first_line(stopped, tmp_path):
+    """Debian's own main.cf has myorigin = /etc/mailname."""
+    name = tmp_path / "mailname"
+    stopped.configure(myorigin=str(name))
+    assert f"myorigin: cannot open {name}" in stopped.command("check", check=False).stdout
+    name.write_text("\n")
+    assert f"the first line of {name} is no domain" in stopped.command("check", check=False).stdout
+    name.write_text("example.test \n# and nothing of this\n")
+    stopped.start()
+    stopped.command("sendmail", "-f", "bob", "alice", input="To: alice\nSubject: s\n\nx\n")
+    text = open(stopped.wait_messages("alice@example.test", 1)[0]).read()
+    assert "Return-Path: <bob@example.test>\n" in text and "To: alice@example.test\n" in text

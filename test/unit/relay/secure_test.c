@@ -190,6 +190,8 @@ static void we_log_in_where_there_is_a_password(void **state)
 		 ""},
 		{"PLAIN LOGIN CRAM-MD5", "C: AUTH PLAIN\nS: 235 Ok\n",
 		 "smtp_sasl_security_options = noanonymous\nsmtp_sasl_mechanism_filter = plain\n"},
+		{"PLAIN LOGIN CRAM-MD5", "C: AUTH PLAIN\nS: 235 Ok\n",
+		 "smtp_sasl_security_options = noanonymous\nsmtp_sasl_mechanism_filter = !cram-md5, static:all\n"},
 	};
 
 	(void)state;
@@ -524,8 +526,21 @@ static void nexthops_are_read_as_postfix_writes_them(void **state)
 		{"inet:a.test:26", "a.test", 26, false, false},
 		{"a.test.", "a.test", 25, false, false},
 	};
-	static const char *const bad[] = {"",	     "[",	 "[]",		 "[a.test",  "[a.test]x", "[a.test]:",
-					  "a.test:", "a.test:0", "a.test:99999", "a.test:x", ":25"};
+	static const char *const bad[] = {"",
+					  "[",
+					  "[]",
+					  "[a.test",
+					  "[a.test]x",
+					  "[a.test]:",
+					  "a.test:",
+					  "a.test:0",
+					  "a.test:99999",
+					  "a.test:x",
+					  ":25",
+					  "smtp:[a.test]:25",
+					  "/etc/hosts",
+					  "2001:db8::1:x",
+					  "a.test]"};
 	struct err err = ERR_NONE;
 	struct nexthop n;
 

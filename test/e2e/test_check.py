@@ -1,0 +1,89 @@
+"""What `postrider check` says of values that cannot be what was meant."""
+
+import json
+
+import pytest
+
+# name, value, what the sentence says behind the name. All at once in one file: none hides another.
+ODD = [
+    ("2bounce_notice_recipient", "<x", '"<x" is no single mail address'),
+    ("alert_recipient", "ops, x@", '"x@" is no address that an alarm can go to'),
+    ("alert_relayhost", "smtp.example:587", "it takes an address"),
+    ("alert_relayhost_sender", "a b", '"a b" is no single mail address'),
+    ("authorized_submit_users", "root, nobody-of-that-name", 'this machine has no user "nobody-of-that-name"'),
+    ("default_destination_concurrency_negative_feedback", "2", '"2" is neither a number from 0 to 1'),
+    ("default_transport", ":[127.0.0.1]", "it names no transport"),
+    ("default_verp_delimiters", "ab", '"ab" is not two characters of verp_delimiter_filter'),
+    ("delay_warning_time", "6d", "is not smaller than maximal_queue_lifetime"),
+    ("double_bounce_sender", "x@", '"x@" is no single mail address'),
+    ("inet_interfaces", "mail.example.test", '"mail.example.test" is no IP address: the system does not start'),
+    ("minimal_backoff_time", "5000s", "is larger than maximal_backoff_time"),
+    ("myhostname", "a b", '"a b" is no host or domain name'),
+    ("proxy_interfaces", "192.0.2.1, gate", '"gate" is no IP address, and names are not looked up'),
+    ("relay_transport", "smtp:[127.0.0.1]:0", 'nexthop "[127.0.0.1]:0" is neither'),
+    ("relayhost", "smtp:[127.0.0.1]:25", 'nexthop "smtp:[127.0.0.1]:25" is neither'),
+    ("sender_dependent_relayhost_maps", "inline:{@x.test=[y}", 'nexthop "[y" is neither'),
+    ("slow_destination_rate_delay", "1x", '"1x" is no time'),
+    ("smtp_bind_address", "192.0.2.1", "this machine does not have the address 192.0.2.1: mail leaves from any address"),
+    ("smtp_bind_address6", "127.0.0.1", "127.0.0.1 is no IPv6 address"),
+    ("smtp_destination_concurrency_limit", "many", '"many" is no number, and counts as not set'),
+    ("smtp_discard_ehlo_keywords", "starttsl", '"starttsl" is none of'),
+    ("smtp_helo_name", "-x", '"-x" is no host or domain name'),
+    ("smtp_sasl_auth_enable", "yes", None),
+    ("smtp_sasl_password_maps", "inline:{x=word-without-a-colon}", "an entry is not user:password"),
+    ("smtp_tls_fingerprint_cert_match", "zz:zz", '"zz:zz" is no fingerprint'),
+    ("smtp_tls_policy_maps", "inline:{x=encryptt}", '"encryptt" is no security level'),
+    ("smtp_tls_secure_cert_match", "nexthopp", '"nexthopp" is neither hostname, nexthop, dot-nexthop nor a name'),
+    ("smtp_tls_security_level", "secure", "no authority is trusted"),
+    ("transport_maps", "inline:{x=smtp:[y}", 'nexthop "[y" is neither'),
+]
+# As Postfix, which does not start either: what they would do otherwise is send all mail back, or a password in clear.
+REFUSED = [
+    ("inet_protocols", "ipv5", '"ipv5" is none of all, ipv4, ipv6'),
+    ("smtp_host_lookup", "files", '"files" is none of dns, native'),
+    ("smtp_dns_support_level", "on", '"on" is none of disabled, enabled, dnssec'),
+    ("smtp_sasl_security_options", "noplantext", '"noplantext" is none of noplaintext'),
+    ("smtp_sasl_mechanism_filter", "!gssapi, /etc/mechanisms", '"/etc/mechanisms": it takes names of mechanisms'),
+    ("smtp_tcp_port", "smpt", '"smpt" is no port'),
+    ("smtp_tls_fingerprint_digest", "sha", '"sha" is no digest'),
+    ("propagate_unmatched_extensions", "virtuel", '"virtuel" is none of canonical'),
+]
+
+
+def warnings(m):
+    found = json.loads(m.command("check", "--json").stdout)
+    assert found["ok"]
+    return [f["text"] for f in found["findings"] if f["level"] == "warning"]
+
+
+def test_what_is_taken_and_does_not_do_what_was_meant_is_told(stopped):
+    assert warnings(stopped) == []
+    stopped.configure(**{name: value for name, value, _ in ODD})
+    said = warnings(stopped)
+    for name, _, sentence in ODD:
+        if sentence:
+            assert [w for w in said if f"{name}: " in w or f"{name} is" in w if sentence in w], (name, said)
+    assert "word-without-a-colon" not in str(said), "it may be a password"
+    # The settings of one service, too, with the name of the service.
+    with open(stopped.dir + "/master.cf", "a") as f:
+        f.write("slow unix - - n - - smtp\n  -o slow_destination_rate_delay=2y\n  -o smtp_helo_name=a..b\n")
+    own = [w for w in warnings(stopped) if "service slow: -o " in w]
+    assert len(own) == 2 and any('smtp_helo_name: "a..b"' in w for w in own) and any('"2y" is no time' in w for w in own), own
+
+
+def test_what_is_right_is_not_told(stopped):
+    stopped.configure(**{
+        "alert_recipient": "postmaster, ops@elsewhere.test", "alert_relayhost": "[::1]:587", "inet_interfaces": "localhost, 127.0.0.1",
+        "default_destination_concurrency_negative_feedback": "0.5 / sqrt_concurrency", "slow_destination_rate_delay": "5m",
+        "relayhost": "[2001:db8::1]:25, mail.example, [mail.example], 2001:db8::2", "smtp_tls_policy_maps": "inline:{ {x = encrypt protocols=>=TLSv1.2} }",
+        "smtp_sasl_mechanism_filter": "!gssapi, !external, static:all", "smtp_tls_secure_cert_match": "nexthop, .example.test",
+        "transport_maps": "pcre:{ {/^(.*)$$/ smtp:[$$1]} }, inline:{ {a.test = lmtp:unix:/run/x} {b.test = :} {c.test = error:5.1.1 no [one: here} }",
+        "smtp_bind_address": "127.0.0.1", "smtp_tls_fingerprint_cert_match": "AB:" * 31 + "CD", "smtp_discard_ehlo_keywords": "silent-discard, dsn"})
+    assert warnings(stopped) == []
+
+
+@pytest.mark.parametrize("name, value, sentence", REFUSED, ids=[r[0] for r in REFUSED])
+def test_what_would_do_harm_is_refused(stopped, name, value, sentence):
+    stopped.configure(**{name: value})
+    done = stopped.command("check", check=False)
+    assert done.returncode == 78 and f"error: {name}: {sentence}" in done.stdout, done.stdout
