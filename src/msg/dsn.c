@@ -50,11 +50,11 @@ static void field(struct writer *w, const char *name, const char *type, struct s
 }
 
 /* "rfc822; a@b", or "utf-8; ..." in the form that fits the part it stands in (RFC 6533 3). */
-static void address_field(struct writer *w, const char *name, struct str address)
+static void address_field(struct writer *w, const char *name, struct str address, bool is_utf8)
 {
 	struct buf encoded;
 
-	if (str_is_ascii(address)) {
+	if (str_is_ascii(address) && !is_utf8) {
 		field(w, name, "rfc822; ", address);
 	} else if (w->utf8) {
 		field(w, name, "utf-8; ", address);
@@ -70,10 +70,10 @@ static void address_field(struct writer *w, const char *name, struct str address
 static void original_field(struct writer *w, struct str original)
 {
 	struct str type, address;
+	bool typed = str_split(original, ';', &type, &address), utf8 = typed && str_ieq(str_trim(type), STR("utf-8"));
 
-	if (!str_split(original, ';', &type, &address) || str_ieq(str_trim(type), STR("rfc822")) ||
-	    str_ieq(str_trim(type), STR("utf-8")))
-		address_field(w, "Original-Recipient", str_trim(address.len > 0 ? address : original));
+	if (!typed || utf8 || str_ieq(str_trim(type), STR("rfc822")))
+		address_field(w, "Original-Recipient", str_trim(address.len > 0 ? address : original), utf8);
 	else
 		field(w, "Original-Recipient", "", original);
 }
@@ -304,7 +304,7 @@ static void write_recipient(struct writer *w, const struct dsn_recipient *r)
 	buf_addc(w->out, '\n');
 	if (r->original.len > 0)
 		original_field(w, r->original);
-	address_field(w, "Final-Recipient", r->address);
+	address_field(w, "Final-Recipient", r->address, false);
 	field(w, "Action", "", str_from(ACTIONS[r->action]));
 	status_field(w, r);
 	if (r->remote_mta.len > 0)

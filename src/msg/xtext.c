@@ -43,17 +43,29 @@ bool xtext_decode(struct buf *out, struct str text)
 	return !buf_failed(out);
 }
 
-/* QCHAR, RFC 6533 3: xchar without the backslash. */
-void xtext_utf8_encode(struct buf *out, struct str text)
+/* QCHAR, RFC 6533 3: xchar without the backslash; QUCHAR: what is no ASCII, too. */
+static void utf8_encode(struct buf *out, struct str text, bool may_utf8)
 {
 	while (text.len > 0) {
 		int32_t c = utf8_next(&text);
 
 		if (c >= 0 && c < 0x80 && is_xchar((unsigned char)c) && c != '\\')
 			buf_addc(out, (char)c);
+		else if (c >= 0x80 && may_utf8)
+			utf8_add(out, (uint32_t)c);
 		else
 			buf_addf(out, "\\x{%02X}", c < 0 ? 0xfffd : (unsigned)c);
 	}
+}
+
+void xtext_utf8_encode(struct buf *out, struct str text)
+{
+	utf8_encode(out, text, false);
+}
+
+void xtext_unitext_encode(struct buf *out, struct str text)
+{
+	utf8_encode(out, text, true);
 }
 
 /* "\x{HEX}" at the front of *rest. */

@@ -11,6 +11,8 @@ bool xtext_decode(struct buf *out, struct str text) WARN_UNUSED;
 
 /* utf-8-addr-xtext: "\x{C4}" for each character that xtext could not hold as itself. text is UTF-8. */
 void xtext_utf8_encode(struct buf *out, struct str text);
+/* utf-8-addr-unitext, for who takes UTF-8: that stays. */
+void xtext_unitext_encode(struct buf *out, struct str text);
 /* utf-8-addr-xtext or utf-8-addr-unitext to UTF-8. False if it is neither. */
 bool xtext_utf8_decode(struct buf *out, struct str text) WARN_UNUSED;
 

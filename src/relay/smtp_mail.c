@@ -179,7 +179,7 @@ static void put_orcpt(struct buf *out, struct str orcpt, bool utf8)
 		return;
 	buf_addf(out, " ORCPT=%.*s;", STR_ARG(type));
 	if (str_ieq(type, STR("utf-8")) && utf8)
-		buf_add_str(out, address);
+		xtext_unitext_encode(out, address);
 	else if (str_ieq(type, STR("utf-8")))
 		xtext_utf8_encode(out, address);
 	else

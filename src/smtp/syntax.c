@@ -2,7 +2,9 @@
  * 6531. */
 #include "smtp/syntax.h"
 #include "base/encode.h"
+#include "base/utf8.h"
 #include "msg/date.h"
+#include "msg/xtext.h"
 
 #define ENVID_MAX      100 /* RFC 3461 4.4 */
 #define ORCPT_MAX      500 /* RFC 3461 4.2 */
@@ -271,7 +273,20 @@ static int notify_parse(struct str value, uint32_t *notify_r)
 	return *notify_r == 0 || ((*notify_r & NOTIFY_NEVER) && *notify_r != NOTIFY_NEVER) ? -1 : 0;
 }
 
-/* "addr-type;xtext" (RFC 3461 4.2); with the type utf-8 (RFC 6533) UTF-8 comes as it is. */
+/* An address of the type utf-8: "\x{FC}" or UTF-8 as it is (RFC 6533 3); plain xtext is taken, too. */
+static bool utf8_address_decode(struct str in, struct arena *arena, struct str *out_r)
+{
+	struct buf text;
+	bool good;
+
+	buf_init(&text, ORCPT_MAX + 1);
+	good = xtext_utf8_decode(&text, in) && !str_has_control(buf_str(&text));
+	*out_r = arena_str(arena, buf_str(&text));
+	buf_release(&text);
+	return good || (str_chr(in, '\\') < 0 && utf8_valid(in) && smtp_xtext_decode(in, arena, out_r));
+}
+
+/* "addr-type;xtext" (RFC 3461 4.2). */
 static bool orcpt_parse(struct str value, struct arena *arena, struct str *orcpt_r)
 {
 	struct str type, text;
@@ -281,7 +296,8 @@ static bool orcpt_parse(struct str value, struct arena *arena, struct str *orcpt
 	for (size_t i = 0; i < type.len; i++)
 		if (!ascii_alnum(type.ptr[i]) && type.ptr[i] != '-')
 			return false;
-	if (!smtp_xtext_decode(text, arena, &text))
+	if (str_ieq(type, STR("utf-8")) ? !utf8_address_decode(text, arena, &text)
+					: !smtp_xtext_decode(text, arena, &text))
 		return false;
 	*orcpt_r = arena_printf(arena, "%.*s;%.*s", STR_ARG(type), STR_ARG(text));
 	return true;

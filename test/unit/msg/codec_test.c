@@ -74,6 +74,9 @@ static void test_xtext_goes_both_ways(void **state)
 	buf_clear(&back);
 	xtext_utf8_encode(&out, STR("j\xc3\xb6+\\x@y"));
 	assert_string_equal(out.ptr, "j\\x{F6}\\x{2B}\\x{5C}x@y");
+	buf_clear(&out);
+	xtext_unitext_encode(&out, STR("j\xc3\xb6+\\x@y"));
+	assert_string_equal(out.ptr, "j\xc3\xb6\\x{2B}\\x{5C}x@y");
 	assert_true(xtext_utf8_decode(&back, buf_str(&out)));
 	assert_string_equal(back.ptr, "j\xc3\xb6+\\x@y");
 	assert_false(xtext_utf8_decode(&back, STR("\\x{}")));

@@ -110,11 +110,12 @@ static void test_foreign_addresses_in_both_variants(void **state)
 	(void)state;
 	buf_init(&out, 100000);
 	r.address = STR("j\xc3\xb6rg@example.test");
-	r.original = STR("");
+	r.original = STR("utf-8;J+x@example.test");
 	r.status = STR("4.2.2 nonsense");
 	r.remote_mta = STR("mx.example.test");
 	dsn_write(&d, &out);
 	has(buf_str(&out), "Final-Recipient: utf-8; j\\x{F6}rg@example.test\n");
+	has(buf_str(&out), "Original-Recipient: utf-8; J\\x{2B}x@example.test\n");
 	has(buf_str(&out), "Status: 5.0.0\n");
 	has(buf_str(&out), "Remote-MTA: dns; mx.example.test\nDiagnostic-Code: smtp; User unknown");
 	assert_true(str_is_ascii(buf_str(&out)));

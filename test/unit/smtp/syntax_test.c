@@ -187,6 +187,19 @@ static void recipients_and_dsn_parameters(void **state)
 	assert_str(r.recipient.local, "Bob+tag");
 	assert_int_equal(r.notify, NOTIFY_SUCCESS | NOTIFY_FAILURE);
 	assert_str(r.orcpt, "rfc822;b+x@y");
+	/* RFC 6533 3: in either form it is the address; plain xtext is taken, too. */
+	static const char *const same[] = {"utf-8;j\\x{FC}rgen\\x{2B}x@y", "UTF-8;j\xc3\xbcrgen\\x{2b}x@y",
+					   "utf-8;j\xc3\xbcrgen+2Bx@y"};
+	for (size_t i = 0; i < ARRAY_SIZE(same); i++) {
+		struct str args = arena_printf(&arena, "TO:<a@b.example> ORCPT=%s", same[i]);
+
+		assert_int_equal(smtp_rcpt_parse(args, true, true, &arena, &r, &err), 0);
+		assert_str(str_skip(r.orcpt, 6), "j\xc3\xbcrgen+x@y");
+	}
+	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> ORCPT=utf-8;a\\x{0A}b"), true, true, &arena, &r, &err),
+			 -1);
+	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> ORCPT=utf-8;a\\y"), true, true, &arena, &r, &err), -1);
+	assert_int_equal(smtp_rcpt_parse(STR("TO:<a@b.example> ORCPT=utf-8;a\xff"), true, true, &arena, &r, &err), -1);
 	assert_int_equal(smtp_rcpt_parse(STR("to: <postmaster>"), false, false, &arena, &r, &err), 0);
 	assert_str(r.recipient.domain, "");
 	assert_int_equal(smtp_rcpt_parse(STR("TO:<>"), false, false, &arena, &r, &err), -1);
