@@ -112,7 +112,7 @@ SUB_WERROR := $(SUB) WERROR=-Werror
 # Modules whose tests run threads: once more under ThreadSanitizer.
 TSAN_MODULES := engine journal store queue directory relay
 
-.PHONY: deps check check-build demo bench fuzz fuzz-coverage torture lint install man
+.PHONY: deps check check-build demo bench fuzz fuzz-long fuzz-coverage torture lint install man
 deps:
 	contrib/install-deps build
 
@@ -141,6 +141,10 @@ demo:
 FUZZ_SECONDS ?= 120
 fuzz: fuzz-build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) test/check --only-fuzz $(B)
+
+# Until each target has had an hour in all: FUZZ_TOTAL seconds of it (test/fuzz/long).
+fuzz-long: fuzz-build
+	test/fuzz/long $(B)-fuzz
 
 # Which lines of the parsers the kept corpus reaches.
 fuzz-coverage:

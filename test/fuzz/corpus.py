@@ -15,12 +15,18 @@ import seeds
 HERE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 
 
-def pack(target, directory):
-    """The same files give the same archive, byte for byte."""
+def pack(target, directory, most=None):
+    """The same files give the same archive, byte for byte. most: bytes before they are packed, the smallest files first."""
     raw = io.BytesIO()
+    data_of = {name: open(os.path.join(directory, name), "rb").read() for name in os.listdir(directory)}
+    names, total = [], 0
+    for name in sorted(data_of, key=lambda n: (len(data_of[n]), n)):
+        total += len(data_of[name])
+        if most is None or total <= most:
+            names.append(name)
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for number, name in enumerate(sorted(os.listdir(directory))):
-            data = open(os.path.join(directory, name), "rb").read()
+        for number, name in enumerate(sorted(names)):
+            data = data_of[name]
             entry = tarfile.TarInfo(f"{number:04}")
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
