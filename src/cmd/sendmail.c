@@ -173,7 +173,7 @@ static int without_argument(struct options *o, char letter)
 		o->verbose++;
 	else if (letter == 'n')
 		return cmd_error(EX_USAGE, "-n option not supported");
-	else if (strchr("Ucmex", letter) == NULL)
+	else if (strchr("Ucmx", letter) == NULL)
 		return cmd_error(EX_USAGE, "unknown option: -%c", letter);
 	return EX_OK;
 }
@@ -208,8 +208,12 @@ static int option_word(struct options *o, const char *word, const char *next, bo
 			*next_r = p[1] == '\0' && next != NULL;
 			return EX_OK;
 		}
-		if (strchr("de", *p) != NULL && p[1] != '\0') /* -d0.1, -em: of old, with a value behind it */
+		if (*p == 'd' && p[1] != '\0') /* -d0.1: of old, with a value behind it */
 			return EX_OK;
+		if (*p == 'e') { /* -em, -e m */
+			*next_r = p[1] == '\0' && next != NULL;
+			return EX_OK;
+		}
 		if (strchr(WITH_ARGUMENT, *p) != NULL) {
 			*next_r = p[1] == '\0';
 			if (*next_r && next == NULL)
@@ -249,7 +253,7 @@ static char *find_instance(int argc, char **argv, const char *fallback)
 	for (int i = 1; i < argc && argv[i][0] == '-' && strcmp(argv[i], "--") != 0; i++) {
 		if (argv[i][1] == 'C')
 			dir = argv[i][2] ? argv[i] + 2 : i + 1 < argc ? argv[i + 1] : NULL;
-		else if (argv[i][1] && !argv[i][2] && strchr(WITH_ARGUMENT, argv[i][1]))
+		else if (argv[i][1] && !argv[i][2] && (strchr(WITH_ARGUMENT, argv[i][1]) || strchr("eo", argv[i][1])))
 			i++;
 	}
 	s = str_from(dir ? dir : fallback);

@@ -73,7 +73,9 @@ static const struct cmd_entry nouns[] = {
 	 "Exit status: 0 when a path has taken the mail, 75 when none has."},
 	{"trace", cmd_trace, "ID | ADDRESS [--log FILE] [--json]",
 	 "The story of a message, or of all messages from or to an address, in sentences from the log.\n"
-	 "  --log FILE    another log than maillog_file: one that was rotated, or syslog's"},
+	 "  --log FILE    another log than maillog_file and what was rotated away from it: syslog's, a copy; may be "
+	 "given\n"
+	 "                several times, the oldest first"},
 	{"mail", cmd_mail, "fsck [--check] [--json] [USER]",
 	 "The mail itself: fsck rebuilds the index of a user, or of all, from the files; with --check it only "
 	 "compares."},

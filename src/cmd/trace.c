@@ -2,12 +2,14 @@
  *
  * The log is read several times: first for the queue ids that the question is about; then, as long as lines name
  * further ids that belong to them (a message that went to the queue under another id, a bounce), again; at last for the
- * lines of all of these, each of which becomes a sentence. Nothing but the ids is kept in memory. */
+ * lines of all of these, each of which becomes a sentence. Nothing but the ids is kept in memory. What was rotated away
+ * from the log is read with it: a message may wait for days. */
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
+#include "cmd/logs.h"
 #include "config/instance.h"
 #include <errno.h>
 #include <jansson.h>
@@ -19,12 +21,13 @@ struct trace {
 	const char *wanted;
 	bool address;
 	struct map *ids; /* queue id: in it */
-	char *path;
+	struct logs logs;
 	json_t *json; /* list of events, or NULL: print them */
 	uint64_t told, added;
 };
 
-/* One line of the log, taken apart: "Nov 23 01:10:00 host postrider/smtpd[77]: ID: text" */
+/* One line of the log, taken apart: "Nov 23 01:10:00 host postrider/smtpd[77]: ID: text", or with the time as rsyslog
+ * of today writes it, "2026-11-23T01:10:00.123456+00:00". */
 struct line {
 	struct str when, program, id, text;
 };
@@ -41,10 +44,15 @@ static bool take_line(struct str in, struct line *l)
 {
 	struct str rest, host, name;
 
+	bool iso = in.len > 20 && in.ptr[4] == '-' && in.ptr[10] == 'T';
+
 	if (in.len < 17)
 		return false;
-	l->when = str_sub(in, 0, 15);
-	if (!str_split(str_skip(in, 16), ' ', &host, &rest) || !str_split(rest, '[', &name, &rest) ||
+	if (!iso)
+		l->when = str_sub(in, 0, 15);
+	else if (!str_split(in, ' ', &l->when, &rest))
+		return false;
+	if (!str_split(str_skip(in, l->when.len + 1), ' ', &host, &rest) || !str_split(rest, '[', &name, &rest) ||
 	    !str_split(rest, ' ', &host, &l->text))
 		return false;
 	l->program = name;
@@ -226,39 +234,43 @@ static void tell(struct trace *t, const struct line *l)
 
 /* ---- the log ---- */
 
+struct reading {
+	struct trace *t;
+	void (*fn)(struct trace *t, const struct line *l);
+};
+
+static void on_line(void *ctx, struct str text)
+{
+	const struct reading *r = ctx;
+	struct line l;
+
+	if (take_line(str_trim(text), &l))
+		r->fn(r->t, &l);
+}
+
 static int read_log(struct trace *t, void (*fn)(struct trace *t, const struct line *l), struct err *err)
 {
-	FILE *log = fopen(t->path, "re");
-	char *bytes = NULL;
-	size_t size = 0;
-	ssize_t n;
+	struct reading r = {t, fn};
 
-	if (log == NULL)
-		return err_errno(err, "cannot read the log %s", t->path);
-	while ((n = getline(&bytes, &size, log)) > 0) {
-		struct line l;
-
-		if (take_line(str_trim(str_of(bytes, (size_t)n)), &l))
-			fn(t, &l);
-	}
-	free(bytes);
-	fclose(log);
-	return 0;
+	return logs_each(&t->logs, on_line, &r, err);
 }
 
 static int find_log(const struct cmd *c, struct trace *t, struct err *err)
 {
 	struct conf *conf = cf_read_main(c->dir, false, NULL, err);
+	char *path;
 
 	if (conf == NULL)
 		return -1;
-	if (conf->maillog_file.len > 0)
-		t->path = str_dup(conf->maillog_file);
+	path = conf->maillog_file.len > 0 ? str_dup(conf->maillog_file) : NULL;
 	conf_unref(&conf);
-	return t->path ? 0
-		       : err_set(err, ERR_NOT_FOUND, "",
-				 "maillog_file is not set: the log is syslog's; say which "
-				 "file it writes with --log FILE");
+	if (path == NULL)
+		return err_set(
+			err, ERR_NOT_FOUND, "",
+			"maillog_file is not set: the log is syslog's; say which file it writes with --log FILE");
+	logs_add_rotated(&t->logs, path);
+	free(path);
+	return 0;
 }
 
 static int run(struct trace *t, struct err *err)
@@ -273,31 +285,52 @@ static int run(struct trace *t, struct err *err)
 	return read_log(t, tell, err);
 }
 
+/* Options may stand in front of what is asked for, or behind it. */
+static bool take_arguments(struct trace *t, const struct cmd *c)
+{
+	for (int i = 0; i < c->argc; i++) {
+		if (strcmp(c->argv[i], "--log") == 0 && i + 1 < c->argc)
+			logs_add(&t->logs, c->argv[++i]);
+		else if (strncmp(c->argv[i], "--", 2) == 0 || t->wanted != NULL)
+			return false;
+		else
+			t->wanted = c->argv[i];
+	}
+	return t->wanted != NULL;
+}
+
+static int said_nothing(const struct trace *t)
+{
+	size_t last = t->logs.paths.n - 1;
+
+	return last > 0 ? cmd_error(EX_DATAERR, "%s and %zu other log%s say nothing of %s", t->logs.paths.v[last], last,
+				    last > 1 ? "s" : "", t->wanted)
+			: cmd_error(EX_DATAERR, "the log %s says nothing of %s", t->logs.paths.v[last], t->wanted);
+}
+
 int cmd_trace(struct cmd *c)
 {
 	struct trace t = {.json = c->json ? json_array() : NULL};
 	struct err err = ERR_NONE;
 	int status = EX_OK;
 
-	if (c->argc == 3 && strcmp(c->argv[1], "--log") == 0)
-		t.path = mem_strdup(c->argv[2]);
-	else if (c->argc != 1) {
+	if (!take_arguments(&t, c)) {
 		json_decref(t.json);
+		logs_release(&t.logs);
 		return cmd_usage(c);
 	}
-	t.wanted = c->argv[0];
 	t.address = strchr(t.wanted, '@') != NULL;
 	t.ids = map_new();
-	if ((t.path == NULL && find_log(c, &t, &err) < 0) || run(&t, &err) < 0)
+	if ((t.logs.paths.n == 0 && find_log(c, &t, &err) < 0) || run(&t, &err) < 0)
 		status = cmd_error(err.sys == ENOENT ? EX_NOINPUT : cmd_status_of(&err), "%s", err.text);
 	else if (t.told == 0)
-		status = cmd_error(EX_DATAERR, "the log %s says nothing of %s", t.path, t.wanted);
+		status = said_nothing(&t);
 	else if (t.json) {
 		json_dumpf(t.json, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 		putchar('\n');
 	}
 	json_decref(t.json);
 	map_free(&t.ids);
-	free(t.path);
+	logs_release(&t.logs);
 	return status;
 }

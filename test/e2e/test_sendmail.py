@@ -198,7 +198,7 @@ def test_unknown_recipients_come_back(running):
 
 
 @pytest.mark.parametrize("options", [
-    ["-Ac"], ["-Am"], ["-B", "7BIT"], ["-bm"], ["-em"], ["-h", "17"], ["-L", "label"], ["-m"], ["-N", "failure,delay"], ["-N", "sometimes"], ["-V", "x" * 101],
+    ["-Ac"], ["-Am"], ["-B", "7BIT"], ["-bm"], ["-em"], ["-e", "m"], ["-h", "17"], ["-L", "label"], ["-m"], ["-N", "failure,delay"], ["-N", "sometimes"], ["-V", "x" * 101],
     ["-Nnever"], ["-O", "Timeout=1"], ["-o7"], ["-o8"], ["-odb"], ["-oem"], ["-oi"], ["-om"], ["-o", "x"], ["-R", "hdrs"],
     ["-U"], ["-V", "id-1"], ["-vv"], ["-im"], ["-q30m"], ["-XV"], ["-c"]])
 def test_options_as_postfix_takes_them(running, options):

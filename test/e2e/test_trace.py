@@ -1,5 +1,6 @@
 """postrider trace: the story of a message, told from the log that the system itself wrote."""
 
+import gzip
 import json
 import os
 import re
@@ -55,3 +56,27 @@ def test_nothing_known(stopped):
     assert done.returncode == os.EX_DATAERR and "says nothing of" in done.stderr
     assert trace(stopped, check=False).returncode == os.EX_USAGE
     assert trace(stopped, "x@y", "--log", "/nonexistent", check=False).returncode == os.EX_NOINPUT
+
+
+def test_what_was_rotated_away_is_read_too(mail):
+    """A message that waits for days: its story begins in a log of last week, and times are written in two ways."""
+    mail.send("alice@example.test", sender="ann@elsewhere.test")
+    id = mail.wait_log(r"/qmgr\[\d+\]: (\w+): removed").group(1)
+    story = trace(mail, id).stdout
+    lines = [line for line in mail.log().splitlines(keepends=True) if id in line]
+    iso = ["2026-11-20T01:10:00.123456+00:00" + line[15:] for line in lines]
+    with gzip.open(mail.log_path + ".2.gz", "wt") as f:
+        f.write("".join(iso[:2]))
+    open(mail.log_path + ".1", "w").write("".join(lines[2:3]) + "no line of ours, and no end of it: " + "x" * 100000)
+    open(mail.log_path + ".old", "w").write("".join(lines) * 3)      # is not one of them
+    os.truncate(mail.log_path, 0)
+    open(mail.log_path, "w").write("".join(lines[3:]))
+    told = trace(mail, id).stdout.splitlines()
+    assert told[:2] == ["2026-11-20T01:10:00.123456+00:00" + line[15:] for line in story.splitlines()[:2]]
+    assert told[2:] == story.splitlines()[2:]
+    # By hand, in front of what is asked for or behind it; what is damaged is said.
+    assert trace(mail, "--log", mail.log_path + ".2.gz", id, "--log", mail.log_path + ".1").stdout.splitlines() == told[:3]
+    done = trace(mail, "4jXnt01LHBzMW7", check=False)
+    assert done.returncode == os.EX_DATAERR and "and 2 other logs say nothing of 4jXnt01LHBzMW7" in done.stderr
+    open(mail.log_path + ".2.gz", "r+b").write(b"\x1f\x8b\x08\x00garbage garbage")
+    assert ".2.gz is damaged" in trace(mail, id, check=False).stderr
