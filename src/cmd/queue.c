@@ -36,6 +36,8 @@ static int done(const struct cmd *c, const struct queue_choice *choice, uint64_t
 	/* Who names one message wants to hear that there is none. */
 	if (count == 0 && choice->ids.n == 1)
 		return cmd_error(EX_DATAERR, "there is no message %s in the queue", choice->ids.v[0]);
+	if (count == 0 && choice->ids.n > 1)
+		return cmd_error(EX_DATAERR, "none of these %zu messages is in the queue", (size_t)choice->ids.n);
 	if (c->json)
 		printf("{\"count\": %" PRIu64 "}\n", count);
 	else

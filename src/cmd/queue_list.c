@@ -107,8 +107,9 @@ static int list(const char *dir, struct listing *l)
 			puts("]");
 		return EX_OK;
 	}
-	if (l->count == 0)
-		puts("Mail queue is empty");
+	if (l->count == 0) /* what was not chosen may still be there */
+		puts(queue_choice_is_empty(l->choice) || l->choice->all ? "Mail queue is empty"
+									: "No message in the queue is like that");
 	else
 		printf("-- %" PRIu64 " Kbytes in %" PRIu64 " Request%s.\n", l->bytes / 1024, l->count,
 		       l->count == 1 ? "" : "s");

@@ -28,6 +28,14 @@ int directory_lookup(void *ctx, struct str parameter, struct str list, struct st
 	return directory_ask(ctx, &ask, arena, value_r, err);
 }
 
+int directory_lookup_address(void *ctx, struct str parameter, struct str list, struct str address, struct arena *arena,
+			     struct str *value_r, struct err *err)
+{
+	struct dir_lookup ask = {.parameter = parameter, .list = list, .how = LOOKUP_ADDRESS, .key = address};
+
+	return directory_ask(ctx, &ask, arena, value_r, err);
+}
+
 static int rewrite_some(struct rpc_channel *directory, struct str generic, struct dir_rewrite_one *v, size_t n,
 			struct arena *arena, struct err *err)
 {

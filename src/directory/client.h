@@ -11,6 +11,9 @@
  * them ("": as main.cf does). ctx: struct rpc_channel of the directory; so it serves as a callback. */
 int directory_lookup(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
 		     struct str *value_r, struct err *err) WARN_UNUSED;
+/* The same of an address, and of what is left of it: its extension is taken off, then all in front of the @. */
+int directory_lookup_address(void *ctx, struct str parameter, struct str list, struct str address, struct arena *arena,
+			     struct str *value_r, struct err *err) WARN_UNUSED;
 /* The same for any question. */
 int directory_ask(struct rpc_channel *directory, const struct dir_lookup *ask, struct arena *arena, struct str *value_r,
 		  struct err *err) WARN_UNUSED;

@@ -77,6 +77,7 @@ int proc_relay(struct proc *p)
 	struct dns_client *dns = dns_client_new();
 	struct remote_env env = {.dns = dns,
 				 .lookup = directory_lookup,
+				 .lookup_address = directory_lookup_address,
 				 .lookup_ctx = directory,
 				 .rewrite = directory_rewrite,
 				 .connect_path = proc_connect};

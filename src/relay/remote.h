@@ -87,6 +87,9 @@ struct remote_env {
 	 * again later). */
 	int (*lookup)(void *ctx, struct str parameter, struct str list, struct str key, struct arena *arena,
 		      struct str *value_r, struct err *err);
+	/* The same of an address: as it is, without its extension, its @domain. NULL: `lookup` of all of it. */
+	int (*lookup_address)(void *ctx, struct str parameter, struct str list, struct str address, struct arena *arena,
+			      struct str *value_r, struct err *err);
 	void *lookup_ctx;
 	/* What smtp_generic_maps (`generic`) make of the addresses, in their place; ctx is lookup_ctx. -1 with err.
 	 * NULL: nothing is rewritten. */

@@ -26,14 +26,16 @@ static const struct mechanism mechanisms[] = {
 
 /* ---- who we are there ---- */
 
-static int lookup(struct smtpc_try *t, struct str key, struct str *value_r, struct err *err)
+static int lookup(struct smtpc_try *t, struct str key, bool address, struct str *value_r, struct err *err)
 {
 	const struct remote_env *env = smtpc_env(t);
+	int (*ask)(void *, struct str, struct str, struct str, struct arena *, struct str *, struct err *) =
+		address && env->lookup_address ? env->lookup_address : env->lookup;
 
 	if (key.len == 0)
 		return 0;
-	return env->lookup(env->lookup_ctx, STR("smtp_sasl_password_maps"), t->conf->smtp_sasl_password_maps, key,
-			   t->job->arena, value_r, err);
+	return ask(env->lookup_ctx, STR("smtp_sasl_password_maps"), t->conf->smtp_sasl_password_maps, key,
+		   t->job->arena, value_r, err);
 }
 
 void smtpc_sasl_forget(struct smtpc_try *t)
@@ -54,11 +56,11 @@ int smtpc_sasl_find(struct smtpc_try *t)
 	    smtpc_env(t)->lookup == NULL)
 		return 0;
 	if (t->conf->smtp_sender_dependent_authentication)
-		rc = lookup(t, t->job->sender, &value, &err);
+		rc = lookup(t, t->job->sender, true, &value, &err);
 	if (rc == 0)
-		rc = lookup(t, t->host->name, &value, &err);
+		rc = lookup(t, t->host->name, false, &value, &err);
 	if (rc == 0)
-		rc = lookup(t, t->nexthop_full, &value, &err);
+		rc = lookup(t, t->nexthop_full, false, &value, &err);
 	if (rc == 1) {
 		if (!str_split(value, ':', &t->login, &t->password))
 			t->password = STR("");

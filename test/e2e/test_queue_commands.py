@@ -125,6 +125,12 @@ def test_lists(filled):
     assert lines[3]["sender"] == "MAILER-DAEMON" and lines[0]["recipients"][1] == {"address": "r2@two.test"}
 
 
+def test_what_is_not_there_is_said(filled):
+    assert filled.postrider("list", "--sender", "zoe@a.test").stdout == "No message in the queue is like that\n"
+    done = filled.postrider("hold", "4jXnt01LHBzMW7", "4jXnt01LHBzMW8", check=False)
+    assert done.returncode == os.EX_DATAERR and "none of these 2 messages is in the queue" in done.stderr
+
+
 def test_chooses(filled):
     for args, expect in ((["--sender", "ANN@a.test"], ["ann"]), (["--sender", "@a.test"], ["ann", "ben"]),
                          (["--sender", "<>"], [""]), (["--recipient", "r2@two.test"], ["ann"]),

@@ -1,4 +1,5 @@
 """Mail for elsewhere: taken from whom it may be, kept, sent, put off, sent back."""
+import base64
 import email
 import os
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from instance import Instance, free_ports, wait_for
 from sink import CLOSE, HANG, Sink
+from smtpserver import Hostile
 
 FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s"}
 
@@ -337,6 +339,28 @@ def test_a_smarthost_with_tls_and_password(tmp_path):
             provider.wait_messages("alice@far.test", 1)
             queue_is_empty(m)
         provider.wait_log(r"submission/smtpd\S+ \S+: client=.*sasl_method=\S+, sasl_username=bob@far.test")
+
+
+def test_each_sender_has_a_log_in_of_his_own(tmp_path):
+    """By his address, by it without the extension, by his domain, else by the smarthost."""
+    ok = {"AUTH": "235 2.7.0 Ok"}
+    with Hostile(ok, extensions=("AUTH PLAIN",)) as server, Instance(tmp_path / "mail", settings={
+            "relayhost": server.nexthop, "smtp_sasl_auth_enable": "yes", "smtp_sasl_security_options": "noanonymous",
+            "smtp_sender_dependent_authentication": "yes", "recipient_delimiter": "+", "smtp_destination_concurrency_limit": "1",
+            "smtp_connection_cache_on_demand": "no", "smtp_sasl_password_maps":
+            f"inline:{{ {{ann@a.test = ann:1}} {{@a.test = a.test:2}} {{{server.nexthop} = all:3}} }}"}) as m:
+        m.start()
+        for sender in ("ann@a.test", "Ann+list@A.test", "ben@a.test", "ben@b.test", ""):
+            send(m, sender, ["x@far.test"])
+        wait_for("five messages", lambda: len(server.accepted) == 5)
+        who = {}
+        commands = [c for c in server.commands if c.startswith(("AUTH", "MAIL"))]
+        for command in commands:
+            if command.startswith("AUTH"):
+                user = base64.b64decode(command.split()[2]).split(b"\0")[1].decode()
+            else:
+                who[command.split("<")[1].split(">")[0]] = user
+    assert who == {"ann@a.test": "ann", "Ann+list@A.test": "ann", "ben@a.test": "a.test", "ben@b.test": "all", "": "all"}, commands
 
 
 def test_what_was_expired_by_hand_goes_back_when_it_fails_again(relay, sink):
