@@ -230,6 +230,14 @@ SSL_CTX *tls_files_context(struct tls_files *f, const struct conf *conf, bool st
 
 /* ---- trust anchors ---- */
 
+/* DANE-TA, the whole of it: RFC 7672 3.1.2 says what such an anchor means. DANE-EE, too: it may be the server's own,
+ * which nobody else vouches for, as Postfix has it. */
+static bool add_anchor(SSL *ssl, uint8_t selector, const unsigned char *der, size_t len)
+{
+	return SSL_dane_tlsa_add(ssl, 2, selector, 0, der, len) > 0 &&
+	       SSL_dane_tlsa_add(ssl, 3, selector, 0, der, len) > 0;
+}
+
 /* How many of the file's blocks are of use; -1: OpenSSL does not take one. */
 static int add_anchors(SSL *ssl, struct str pem)
 {
@@ -244,9 +252,8 @@ static int add_anchors(SSL *ssl, struct str pem)
 			       : strcmp(name, PEM_STRING_PUBLIC) == 0					    ? 1
 													    : -1;
 
-		/* DANE-TA, the whole of it: RFC 7672 3.1.2 says what such an anchor means. */
 		if (selector >= 0)
-			count = SSL_dane_tlsa_add(ssl, 2, (uint8_t)selector, 0, der, (size_t)len) > 0 ? count + 1 : -1;
+			count = add_anchor(ssl, (uint8_t)selector, der, (size_t)len) ? count + 1 : -1;
 		OPENSSL_free(name);
 		OPENSSL_free(header);
 		OPENSSL_free(der);

@@ -70,6 +70,8 @@ static void entries_say_what_counts_at_their_destination(void **state)
 		{"secure tafile=/other.pem tafile=/key.pem", "", taken, NULL, "TLSv1.3"},
 		{"secure tafile=/ca.pem match=a.test", "", refused, "not verified", NULL},
 		{"secure tafile=/other.pem", TRUST, refused, "not trusted", NULL},
+		{"secure tafile=/leaf.pem", "", taken, NULL, "TLSv1.3"},
+		{"secure tafile=/leaf.pem match=a.test", "", refused, "not verified", NULL},
 		{"secure", TRUST "smtp_tls_trust_anchor_file = /other.pem\n", refused, "not trusted", NULL},
 		{"secure tafile=/key.pem", "smtp_tls_trust_anchor_file = /other.pem\n", taken, NULL, "TLSv1.3"},
 		{"encrypt protocols=!TLSv1.3", "", taken, NULL, "TLSv1.2"},

@@ -15,7 +15,7 @@
 
 static EVP_PKEY *key, *ca_key;
 static X509 *cert, *ca;
-static char ca_pem[4000], ca_public_pem[4000], own_pem[8000], other_pem[4000], fingerprint[100];
+static char ca_pem[4000], ca_public_pem[4000], own_pem[8000], other_pem[4000], leaf_pem[4000], fingerprint[100];
 
 static inline void add_extension(X509 *to, int nid, const char *value)
 {
@@ -75,6 +75,9 @@ static inline void write_files(void)
 	PEM_write_bio_X509(bio, cert);
 	PEM_write_bio_X509(bio, ca);
 	pem_text(bio, own_pem, sizeof(own_pem));
+	bio = BIO_new(BIO_s_mem());
+	PEM_write_bio_X509(bio, cert);
+	pem_text(bio, leaf_pem, sizeof(leaf_pem));
 	bio = BIO_new(BIO_s_mem());
 	PEM_write_bio_X509(bio, other);
 	pem_text(bio, other_pem, sizeof(other_pem));
@@ -216,11 +219,9 @@ static inline void zone_clear(void)
 /* What configurations may name from now on. */
 static inline void give_files(void)
 {
-	struct remote_file v[] = {{STR("/ca.pem"), str_from(ca_pem)},
-				  {STR("/key.pem"), str_from(ca_public_pem)},
-				  {STR("/other.pem"), str_from(other_pem)},
-				  {STR("/own.pem"), str_from(own_pem)},
-				  {STR("/empty.pem"), STR("nothing\n")}};
+	struct remote_file v[] = {{STR("/ca.pem"), str_from(ca_pem)},	    {STR("/key.pem"), str_from(ca_public_pem)},
+				  {STR("/other.pem"), str_from(other_pem)}, {STR("/own.pem"), str_from(own_pem)},
+				  {STR("/leaf.pem"), str_from(leaf_pem)},   {STR("/empty.pem"), STR("nothing\n")}};
 	struct remote_tls_files files = {.v = v, .n = ARRAY_SIZE(v)};
 	struct err err = ERR_NONE;
 
