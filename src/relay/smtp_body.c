@@ -1,8 +1,8 @@
 /* A message on its way out (RFC 5321 4.5.2, RFC 3030).
  *
  * Stored bytes go through one encoder: LF, or CRLF, ends a line and leaves as CRLF; any other CR becomes a blank, so
- * that nothing of ours can be read as an end of data that is none (GOTCHAS: SMTP smuggling). Pieces of 64 KB are all
- * that is ever in memory. */
+ * that no server, however it reads line ends, finds an end of data where there is none, and commands behind it (SMTP
+ * smuggling, CVE-2023-51764 and its kin). Pieces of 64 KB are all that is ever in memory. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "msg/downgrade.h"

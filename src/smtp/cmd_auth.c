@@ -72,7 +72,7 @@ static enum next auth_failed(struct smtp_session *c, const struct dir_auth *answ
 	smtp_log_auth_failed(c, why, answer->user);
 	if (temp)
 		return smtp_reply(c, 454, "4.7.0", "Temporary authentication failure");
-	/* The same words whether the user exists or not (GOTCHAS 94). */
+	/* The same words, and the same delay, whether the user exists or not: a guesser learns no names. */
 	session_delay(c->s, answer->delay_ms);
 	if (answer->status == AUTH_INVALID)
 		return smtp_reply(c, 504, "5.5.4", "Error: authentication mechanism or response not understood");

@@ -79,6 +79,8 @@ static enum next run_command(struct smtp_session *c, struct str line)
 	c->counts[c->command]++;
 	if (cmd == NULL && is_foreign(c, verb))
 		return reply_foreign(c, line);
+	if (c->command == CMD_BDAT) /* its bytes follow whatever is wrong with the line: only it can tell how many */
+		return cmd->fn(c, args);
 	if (!smtp_line_is_clean(line) || verb.len == 0)
 		return smtp_reply(c, 500, "5.5.2", "Error: bad syntax");
 	if (line.len > (size_t)c->conf->line_length_limit && c->command != CMD_AUTH)
@@ -221,8 +223,10 @@ static ssize_t smtp_frame(struct session *s, struct str in, size_t *scanned)
 	if (waits)
 		return FRAME_MORE;
 	*scanned = in.len;
-	if (len > SMTP_AUTH_LINE_MAX + 2)
+	if (len > SMTP_AUTH_LINE_MAX + 2) {
+		state(s)->command = str_istarts(in, STR("BDAT")) ? CMD_BDAT : CMD_UNKNOWN;
 		return FRAME_TOO_LONG;
+	}
 	return nl != NULL ? (ssize_t)len : FRAME_MORE;
 }
 
@@ -270,9 +274,13 @@ static enum next smtp_too_long(struct session *s)
 		smtp_auth_reset(c);
 		return smtp_reply(c, 500, "5.5.6", "Authentication exchange line is too long");
 	}
-	c->command = CMD_UNKNOWN;
 	c->where = "UNKNOWN";
-	c->counts[CMD_UNKNOWN]++;
+	c->counts[c->command]++;
+	if (c->command == CMD_BDAT) { /* what is behind the line is no commands, and nobody knows how much it is */
+		c->ending = true;
+		smtp_reply(c, 521, "5.5.2", "Error: line too long");
+		return NEXT_CLOSE;
+	}
 	return smtp_reply(c, 500, "5.5.2", "Error: line too long");
 }
 

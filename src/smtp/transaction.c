@@ -37,13 +37,31 @@ void smtp_mail_begin(struct smtp_session *c)
 
 #define TARGETS_FEW 16 /* looked through one by one */
 
+/* Where the part of an address begins whose case says nothing. Elsewhere only the server itself knows whether "Bob" and
+ * "bob" are one mailbox (RFC 5321 2.4): to each that was accepted the message goes. */
+static size_t folded_from(const struct delivery_rcpt *t)
+{
+	ptrdiff_t at = t->account == 0 ? str_rchr(t->address, '@') : 0;
+
+	return at < 0 ? t->address.len : (size_t)at;
+}
+
+static bool same_target(const struct delivery_rcpt *a, const struct delivery_rcpt *b)
+{
+	size_t n = folded_from(a);
+
+	return a->account == b->account && str_eq(str_sub(a->address, 0, n), str_sub(b->address, 0, n)) &&
+	       str_ieq(str_skip(a->address, n), str_skip(b->address, n));
+}
+
 static struct str target_key(struct smtp_mail *m, const struct delivery_rcpt *t)
 {
-	char *key = arena_alloc(&m->arena, sizeof(t->account) + t->address.len);
+	char *key = arena_alloc(&m->arena, sizeof(t->account) + t->address.len), *text = key + sizeof(t->account);
+	size_t n = folded_from(t);
 
 	memcpy(key, &t->account, sizeof(t->account));
 	for (size_t i = 0; i < t->address.len; i++)
-		key[sizeof(t->account) + i] = ascii_lower(t->address.ptr[i]);
+		text[i] = i < n ? t->address.ptr[i] : ascii_lower(t->address.ptr[i]);
 	return str_of(key, sizeof(t->account) + t->address.len);
 }
 
@@ -58,7 +76,7 @@ static size_t target_find(struct smtp_mail *m, const struct delivery_rcpt *t)
 	if (m->seen != NULL)
 		return (size_t)(uintptr_t)map_get(m->seen, target_key(m, t));
 	for (size_t i = 0; i < m->targets.n; i++)
-		if (m->targets.v[i].account == t->account && str_ieq(m->targets.v[i].address, t->address))
+		if (same_target(&m->targets.v[i], t))
 			return i + 1;
 	return 0;
 }

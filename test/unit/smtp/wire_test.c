@@ -5,6 +5,7 @@
  *	! conf NAME = VALUE      a parameter
  *	! store down, ! queue down, ! store up
  *	! whole                  only in one piece
+ *	! from ADDRESS           as a client with that IPv4 address (a PROXY line comes first)
  *	# comment
  *	C: line                  sent with CRLF
  *	C> text                  sent as it is; \r \n \t \0 \\ and \xHH
@@ -12,6 +13,7 @@
  *	S: line                  the next line of the server; * stands for anything
  *	S.                       the server closes
  *	N: COUNT                 so many deliveries until now;  Q: COUNT  so many messages in the queue;
+ *	K: text                  the last message in the queue, "sender|rcpt,rcpt|body";
  *	M: line                  a line of the last delivery;   M! line   no such line
  *	L: text                  a line of the log contains that (with *)
  */
@@ -43,6 +45,7 @@ struct play {
 	int fd, log_fd;
 	struct buf in, conf;
 	bool lmtp, whole_only, bytewise;
+	char from[64];
 	const char *file;
 	unsigned line;
 };
@@ -55,7 +58,9 @@ static void *run_engine(void *e)
 
 static void open_session(struct play *p)
 {
-	struct engine_listener l = {.fd = -1, .protocol = p->lmtp ? &lmtp_protocol : &smtp_protocol};
+	struct engine_listener l = {.fd = -1,
+				    .protocol = p->lmtp ? &lmtp_protocol : &smtp_protocol,
+				    .proxy_protocol = p->from[0] != '\0'};
 	struct err err = ERR_NONE;
 	struct conf *conf = conf_parse(buf_str(&p->conf), p->file, NULL, &err);
 	int pair[2];
@@ -68,6 +73,8 @@ static void open_session(struct play *p)
 	fd_nonblocking(pair[0], true);
 	assert_int_equal(engine_adopt(p->engine, pair[0], &l), 0);
 	p->fd = pair[1];
+	if (p->from[0] != '\0')
+		assert_true(dprintf(p->fd, "PROXY TCP4 %s 192.0.2.25 4000 25\r\n", p->from) > 0);
 }
 
 static void play_begin(struct play *p)
@@ -125,6 +132,19 @@ static bool read_more(struct play *p)
 	return n > 0;
 }
 
+/* What holds for every reply: three digits, 512 octets at most with the line end (RFC 5321 4.5.3.1.5), no control
+ * characters, and where there is an enhanced status code its class is the reply's (RFC 2034 4). */
+static void check_reply(struct play *p, struct str line)
+{
+	bool enhanced = line.len > 6 && ascii_digit(line.ptr[4]) && line.ptr[5] == '.' && ascii_digit(line.ptr[6]);
+
+	if (line.len < 4 || line.len > 510 || line.ptr[0] < '2' || line.ptr[0] > '5' || !ascii_digit(line.ptr[1]) ||
+	    !ascii_digit(line.ptr[2]) || (line.ptr[3] != ' ' && line.ptr[3] != '-') || str_has_control(line))
+		fail_msg("%s:%u: that is no reply: \"%.*s\"", p->file, p->line, STR_ARG(line));
+	if (enhanced && line.ptr[4] != line.ptr[0])
+		fail_msg("%s:%u: two classes in one reply: \"%.*s\"", p->file, p->line, STR_ARG(line));
+}
+
 static void expect_line(struct play *p, const char *want)
 {
 	ptrdiff_t nl;
@@ -134,6 +154,7 @@ static void expect_line(struct play *p, const char *want)
 		if (!read_more(p))
 			fail_msg("%s:%u: closed instead of \"%s\"", p->file, p->line, want);
 	assert_true(nl > 0 && p->in.ptr[nl - 1] == '\r');
+	check_reply(p, str_of(p->in.ptr, (size_t)nl - 1));
 	snprintf(got, sizeof(got), "%.*s", (int)nl - 1, p->in.ptr);
 	buf_consume(&p->in, (size_t)nl + 1);
 	if (strcmp(got, want) != 0 && fnmatch(want, got, 0) != 0)
@@ -219,6 +240,8 @@ static void directive(struct play *p, const char *text)
 		p->lmtp = true;
 	else if (strcmp(text, "whole") == 0)
 		p->whole_only = true;
+	else if (strncmp(text, "from ", 5) == 0)
+		snprintf(p->from, sizeof(p->from), "%.63s", text + 5);
 	else if (strcmp(text, "store down") == 0 || strcmp(text, "store up") == 0)
 		p->fakes.store_down = text[6] == 'd';
 	else if (strcmp(text, "queue down") == 0)
@@ -258,6 +281,18 @@ static void expect_count(struct play *p, size_t *count, const char *text)
 		fail_msg("%s:%u: expected %s, got %zu", p->file, p->line, text, got);
 }
 
+static void expect_queued(struct play *p, const char *want)
+{
+	bool found;
+
+	pthread_mutex_lock(&p->fakes.lock);
+	found = p->fakes.queued.n > 0 && fnmatch(want, p->fakes.queued.v[p->fakes.queued.n - 1], 0) == 0;
+	pthread_mutex_unlock(&p->fakes.lock);
+	if (!found)
+		fail_msg("%s:%u: not what was queued last: %s\n%s", p->file, p->line, want,
+			 p->fakes.queued.n > 0 ? p->fakes.queued.v[p->fakes.queued.n - 1] : "");
+}
+
 static void play_line(struct play *p, char *line)
 {
 	const char *text = strlen(line) > 3 ? line + 3 : "";
@@ -280,6 +315,8 @@ static void play_line(struct play *p, char *line)
 		expect_count(p, &p->fakes.delivered.n, text);
 	else if (line[0] == 'Q')
 		expect_count(p, &p->fakes.queued.n, text);
+	else if (line[0] == 'K')
+		expect_queued(p, text);
 	else if (line[0] == 'L')
 		expect_log(p, text);
 	else if (line[0] == 'M' && message_has(p, text) != (line[1] == ':'))
