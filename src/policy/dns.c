@@ -235,6 +235,30 @@ int policy_dns_check(struct str argument, struct err *err)
 	return 0;
 }
 
+/* What an answer means that no pattern picked. Entries are addresses of 127/8 (RFC 5782 2.1); any other comes from a list
+ * that is no more, whose name leads to somebody's web server. With 127.255.255.x the great lists say that they do not
+ * serve whoever asked, such as a public resolver or one that asks too much. Neither is about the host in question. */
+static enum found answer_itself(struct str query, const struct dns_answer *a)
+{
+	enum found found = ABSENT;
+
+	for (size_t i = 0; i < a->n; i++) {
+		const uint8_t *octets = (const uint8_t *)&a->v[i].address.v4.sin_addr;
+
+		if (octets[0] != 127)
+			continue;
+		if (octets[1] != 255 || octets[2] != 255)
+			return FOUND;
+		found = UNSURE;
+	}
+	if (found == UNSURE)
+		log_warning("%.*s: RBL lookup error: the list says (by 127.255.255.x) that it does not answer us",
+			    STR_ARG(query));
+	else
+		log_warning("%.*s: RBL lookup error: an address that is none of 127.0.0.0/8", STR_ARG(query));
+	return found;
+}
+
 /* Whether `name` stands in the list `argument` says. *domain_r: of the list, without the pattern. */
 static enum found listed(const struct policy_request *r, struct str name, struct str argument, struct arena *arena,
 			 struct str *query_r, struct str *domain_r)
@@ -249,12 +273,13 @@ static enum found listed(const struct policy_request *r, struct str name, struct
 	found = ask(r, *query_r, DNS_A, arena, &a);
 	if (found == UNSURE && a.why.len)
 		log_warning("%.*s: RBL lookup error: %.*s", STR_ARG(*query_r), STR_ARG(a.why));
-	if (found != FOUND || filter.len == 0)
+	if (found != FOUND)
 		return found;
-	for (size_t i = 0; i < a.n; i++)
+	for (size_t i = 0; filter.len > 0 && i < a.n; i++)
 		if (address_matches(filter, (const uint8_t *)&a.v[i].address.v4.sin_addr, &valid))
 			return FOUND;
-	return ABSENT;
+	found = answer_itself(*query_r, &a);
+	return found == FOUND && filter.len > 0 ? ABSENT : found;
 }
 
 /* The client's address as lists have it: reversed. */

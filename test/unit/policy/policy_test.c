@@ -64,7 +64,9 @@ static int resolve(void *ctx, struct str name, enum dns_type type, struct arena 
 	} zone[] = {{"b.example", DNS_MX, "mx.elsewhere.example"}, {"mx.elsewhere.example", DNS_A, "203.0.113.7"},
 		    {"b.example", DNS_NS, "ns.elsewhere.example"}, {"ns.elsewhere.example", DNS_AAAA, "2001:db8::53"},
 		    {"b.example", DNS_A, "203.0.113.80"},	   {"client.b.example", DNS_A, "198.51.100.1"},
-		    {"alone.b.example", DNS_A, "203.0.113.9"}};
+		    {"alone.b.example", DNS_A, "203.0.113.9"},	   {"1.100.51.198.black.example", DNS_A, "127.0.0.2"},
+		    {"1.100.51.198.busy.example", DNS_A, "127.255.255.254"},
+		    {"1.100.51.198.parked.example", DNS_A, "203.0.113.80"}};
 
 	(void)ctx, (void)err;
 	*a = (struct dns_answer){.status = str_ends(name, STR("example")) ? DNS_NODATA : DNS_TEMP};
@@ -363,6 +365,37 @@ static void servers_of_a_domain_may_refuse_and_never_permit(void **state)
 	}
 }
 
+/* RFC 5782 2.1; what lists of hosts say of whoever asks is not said of the client. */
+static void only_what_is_an_entry_of_a_list_counts(void **state)
+{
+	static const struct {
+		const char *list, *want;
+	} cases[] = {
+		{"reject_rbl_client black.example", "554 5.7.1"},
+		{"reject_rbl_client black.example=127.0.0.2", "554 5.7.1"},
+		{"reject_rbl_client black.example=127.0.0.3", "dunno"},
+		{"reject_rbl_client busy.example", "dunno"},
+		{"reject_rbl_client busy.example=127.0.0.[2..11]", "dunno"},
+		{"reject_rbl_client busy.example=127.255.255.254", "554 5.7.1"},
+		{"reject_rbl_client parked.example", "dunno"},
+		{"reject_rbl_client parked.example=203.0.113.80", "554 5.7.1"},
+		{"permit_dnswl_client black.example", "permit"},
+		{"permit_dnswl_client busy.example", "dunno"},
+		{"permit_dnswl_client parked.example", "dunno"},
+		/* who cannot be asked whether he is good is put off instead of refused */
+		{"permit_dnswl_client busy.example, reject", "450 4.7.1"},
+		{"permit_dnswl_client parked.example, reject", "554 5.7.1"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		const char *got = eval(cases[i].list, (struct ask){.key = "x", .conclude = true});
+
+		if (strcmp(got, cases[i].want) != 0)
+			fail_msg("%s: %s", cases[i].list, got);
+	}
+}
+
 static void what_is_put_off_waits_for_the_end(void **state)
 {
 	static const struct {
@@ -479,6 +512,7 @@ int main(void)
 		cmocka_unit_test(clients_are_asked_for_by_name_and_by_address),
 		cmocka_unit_test(log_in_names_have_their_own_check),
 		cmocka_unit_test(servers_of_a_domain_may_refuse_and_never_permit),
+		cmocka_unit_test(only_what_is_an_entry_of_a_list_counts),
 		cmocka_unit_test(what_is_put_off_waits_for_the_end),
 		cmocka_unit_test(reply_codes_are_the_configuration_s),
 		cmocka_unit_test(classes_are_lists_of_their_own),
