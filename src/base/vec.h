@@ -28,6 +28,16 @@ void *vec_grow_arena_(struct arena *a, void *v, size_t elem, size_t *cap, size_t
 #define vec_remove(vec, i)                                                                                             \
 	(memmove((vec)->v + (i), (vec)->v + (i) + 1, ((vec)->n - (i)-1) * sizeof(*(vec)->v)), (void)(vec)->n--)
 
+/* Removes the first element that equals item, if there is one. */
+#define vec_remove_item(vec, item)                                                                                     \
+	do {                                                                                                           \
+		size_t at_ = 0;                                                                                        \
+		while (at_ < (vec)->n && (vec)->v[at_] != (item))                                                      \
+			at_++;                                                                                         \
+		if (at_ < (vec)->n)                                                                                    \
+			vec_remove((vec), at_);                                                                        \
+	} while (0)
+
 #define vec_push_arena(a, vec, item)                                                                                   \
 	((vec)->cap > (vec)->n ? (void)0                                                                               \
 			       : (void)((vec)->v = vec_grow_arena_((a), (vec)->v, sizeof(*(vec)->v), &(vec)->cap,      \

@@ -159,12 +159,7 @@ void rpc_peer_close(struct rpc_peer *p)
 	struct rpc_server *s = p->server;
 
 	pthread_mutex_lock(&s->lock);
-	for (size_t i = 0; i < s->peers.n; i++) {
-		if (s->peers.v[i] == p) {
-			vec_remove(&s->peers, i);
-			break;
-		}
-	}
+	vec_remove_item(&s->peers, p);
 	pthread_mutex_unlock(&s->lock);
 	for (size_t i = 0; i < s->dirty.n; i++)
 		if (s->dirty.v[i] == p)

@@ -479,15 +479,6 @@ static void act_refuse(struct acting *a, const struct err *err)
 	act_free(a);
 }
 
-static void act_forget(struct acting *a)
-{
-	for (size_t i = 0; i < a->q->acting.n; i++)
-		if (a->q->acting.v[i] == a) {
-			vec_remove(&a->q->acting, i);
-			break;
-		}
-}
-
 static void act_durable(void *ctx)
 {
 	struct acting *a = ctx;
@@ -547,7 +538,7 @@ static void act_go_on(void *ctx)
 		rpc_server_after(a->q->server, 0, act_go_on, a);
 		return;
 	}
-	act_forget(a);
+	vec_remove_item(&a->q->acting, a);
 	if (rc == 0) {
 		kvlog_barrier(a->q->k, act_durable, a);
 		return;

@@ -414,22 +414,13 @@ static void leave_out(struct claim_answer *a, size_t at, const char *why)
 	got->messages.n = got->fingerprints.n = got->infos.n = got->messages.n - 1;
 }
 
-static void reading_forget(struct claim_answer *a)
-{
-	for (size_t i = 0; i < a->q->reading.n; i++)
-		if (a->q->reading.v[i] == a) {
-			vec_remove(&a->q->reading, i);
-			break;
-		}
-}
-
 static void files_are_read(void *ctx)
 {
 	struct claim_answer *a = ctx;
 	struct queue_service *q = a->q;
 	char key[QUEUE_KEY_MAX];
 
-	reading_forget(a);
+	vec_remove_item(&a->q->reading, a);
 	for (size_t i = a->files.n; i-- > 0;) { /* the last first: the places of the others hold */
 		const struct in_file *f = &a->files.v[i];
 		const struct queue_message *m = &a->claimed.messages.v[f->at];

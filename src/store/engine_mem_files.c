@@ -40,12 +40,7 @@ void mem_folder_drop(struct mem *m, struct mem_folder *f)
 	buf_release(&f->uidlist);
 	free(f->path);
 	free(f->folder);
-	for (size_t i = 0; i < m->folders.n; i++) {
-		if (m->folders.v[i] == f) {
-			vec_remove(&m->folders, i);
-			break;
-		}
-	}
+	vec_remove_item(&m->folders, f);
 	free(f);
 }
 

@@ -163,12 +163,8 @@ void follow_snapshot_taken(struct store_service *svc, struct peer *p, uint64_t a
 {
 	struct followed *f = follow_get(svc, account, mailbox);
 
-	for (size_t i = 0; f && i < f->gaps.n; i++) {
-		if (f->gaps.v[i] == p->id) {
-			vec_remove(&f->gaps, i);
-			return;
-		}
-	}
+	if (f)
+		vec_remove_item(&f->gaps, p->id);
 }
 
 static void tell(struct store_service *svc, struct followed *f, const struct store_changes *msg)
