@@ -98,6 +98,22 @@ static void a_text_message_counts_lines_and_wire_bytes(void **state)
 		true, "(\"TEXT\" \"PLAIN\" (\"CHARSET\" \"US-ASCII\") NIL NIL \"7BIT\" 10 2 NIL NIL NIL NIL)");
 }
 
+/* Values of parameters, sizes and lines are never NIL, however little the header says. */
+static void what_is_left_out_is_filled_in(void **state)
+{
+	(void)state;
+	check_structure("Content-Type: text/plain; charset; name=; x=\"\"\nContent-Transfer-Encoding:\n\n", false,
+			"(\"text\" \"plain\" (\"name\" \"\" \"x\" \"\") NIL NIL \"7bit\" 0 0)");
+	check_structure("Content-Type: text\n\nx\n", false, "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 3 1)");
+	check_structure("Content-Type:\nContent-Disposition:\n\nx", true,
+			"(\"text\" \"plain\" NIL NIL NIL \"7bit\" 1 0 NIL NIL NIL NIL)");
+	check_structure("Content-Type: multipart/mixed; boundary=b\n\nno parts\n", false,
+			"((\"text\" \"plain\" NIL NIL NIL \"7bit\" 10 1) \"mixed\")");
+	check_envelope("Subject: a\nTo: (nobody)\nCc: ,\nFrom: x\n\n",
+		       "(NIL \"a\" ((NIL NIL \"x\" \"\")) ((NIL NIL \"x\" \"\")) ((NIL NIL \"x\" \"\")) NIL NIL NIL "
+		       "NIL NIL)");
+}
+
 static void two_parts_as_in_rfc_3501(void **state)
 {
 	(void)state;
@@ -162,6 +178,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(quotes_backslashes_and_8_bit_are_made_safe, setup, teardown),
 		cmocka_unit_test_setup_teardown(groups_have_no_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_text_message_counts_lines_and_wire_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_left_out_is_filled_in, setup, teardown),
 		cmocka_unit_test_setup_teardown(two_parts_as_in_rfc_3501, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_inside_has_envelope_structure_and_lines, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_multipart_without_parts_has_an_empty_one, setup, teardown),

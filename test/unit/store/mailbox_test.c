@@ -240,6 +240,16 @@ static void quota_is_enforced(void **state)
 		box_append(b, 2, 7, inbox, "0123456789", 0, NULL);
 	box_refused(b, &STORE_COMMIT, &commit, ERR_FULL);
 	box_refused(b, &STORE_ADMIT, &admit, ERR_FULL);
+	/* A copy needs the room of an append; what is moved is there already. */
+	struct uid_range one = {1, 1};
+	struct store_op op_copy = {
+		.kind = OP_COPY, .mailbox = inbox, .target = box_mailbox(b, 1, 7, "Trash"), .uids = {&one, 1}};
+	commit.ops.v = &op_copy;
+	commit.commit_id = commit_id();
+	box_refused(b, &STORE_COMMIT, &commit, ERR_FULL);
+	op_copy.kind = OP_MOVE;
+	box_op(b, 2, 7, op_copy, &hold);
+	rpc_reply_release(&hold);
 	CALL(b, STORE_QUOTA, &who, &quota, &hold);
 	assert_int_equal(quota.used_bytes, 100);
 	assert_int_equal(quota.used_messages, 10);
