@@ -186,7 +186,8 @@ static void add_addresses(struct finder *f, struct str name, unsigned preference
 		struct mx_host host = {
 			.name = name,
 			.addr = answer.v[i].address,
-			.secure = mx_secure && answer.secure,
+			.secure = mx_secure,
+			.alias = !str_ieq(name, answer.canonical),
 			.tlsa_base = answer.secure ? answer.canonical : STR(""),
 		};
 
@@ -360,6 +361,8 @@ static int find_mx(struct finder *f, struct mx_list *list, struct err *err)
 	if (mx.status == DNS_TEMP && !f->conf->ignore_mx_lookup_error)
 		return not_found(f->n->host, "MX", true, mx.why, err);
 	list->mx_secure = mx.secure;
+	if (mx.status == DNS_OK && mx.secure)
+		list->domain = mx.canonical;
 	if (mx.status != DNS_OK)
 		return find_host(f, mx.secure, list, err);
 	if (is_null_mx(&mx)) /* RFC 7505 */

@@ -28,8 +28,9 @@ struct mx_host {
 	struct net_addr addr;
 	unsigned preference;
 	uint64_t order;	      /* among equals */
-	bool secure;	      /* MX and address were proven by DNSSEC */
-	struct str tlsa_base; /* canonical name of the host, where that is secure; else "" */
+	bool secure;	      /* the MX was proven by DNSSEC */
+	bool alias;	      /* the name is one, of another name that has the address */
+	struct str tlsa_base; /* canonical name of the host, where that and its addresses were proven; else "" */
 };
 
 struct mx_list {
@@ -37,7 +38,7 @@ struct mx_list {
 	size_t n;
 	bool mx_secure;	   /* the MX records, or their absence */
 	bool met_self;	   /* we are one of its hosts, also where that is the error */
-	struct str domain; /* canonical */
+	struct str domain; /* the nexthop; where DNSSEC proves that it is an alias, what it stands for */
 };
 
 /* dns_lookup() of the process dns, or a test's own. */

@@ -490,7 +490,7 @@ static int find_hosts(struct smtpc_try *t, const struct nexthop *n, struct mx_li
 
 	if (!n->path)
 		return find_by_name(t, n, list, err);
-	*list = (struct mx_list){.v = ARENA_NEW(arena, struct mx_host), .n = 1};
+	*list = (struct mx_list){.v = ARENA_NEW(arena, struct mx_host), .n = 1, .domain = n->host};
 	list->v[0] = (struct mx_host){.name = t->conf->myhostname, .tlsa_base = STR("")};
 	return 0;
 }
@@ -527,6 +527,7 @@ static bool try_destination(struct smtpc_try *t, struct str nexthop, bool last)
 		return !list.met_self;
 	}
 	last = last || list.met_self;
+	t->domain = list.domain;
 	if (smtpc_tls_policy_find(t) < 0 || smtpc_sts_find(t) < 0)
 		return !list.met_self;
 	for (size_t i = 0; i < list.n && pending(t->job) > 0; i++) {

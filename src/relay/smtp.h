@@ -192,6 +192,8 @@ struct smtpc_try {
 	int effective;				   /* enum tls_level at this host */
 	const struct dns_record *tlsa;		   /* of this host, proven */
 	size_t tlsa_count;
+	struct str domain;    /* that the hosts are of: the nexthop, or what that is proven to be an alias of */
+	struct str tlsa_base; /* the name they were found at: the host's canonical one, or its own */
 	bool tls_failed;    /* its hand-shake */
 	struct str key;	    /* what connections to t->host may be shared by */
 	struct str discard; /* extensions that t->host is not believed to have */

@@ -77,10 +77,13 @@ int smtpc_tls_policy_find(struct smtpc_try *t)
 
 /* ---- DANE ---- */
 
-/* RFC 7672 3.1: only 2 (trust anchor) and 3 (end entity) are of use. */
+/* RFC 7672 3.1: only 2 (trust anchor) and 3 (end entity) are of use; and no digest that is none. */
 static bool is_usable(const struct dns_record *r)
 {
-	return (r->usage == 2 || r->usage == 3) && r->selector <= 1 && r->matching <= 2 && r->data.len > 0;
+	static const size_t lengths[] = {0, 32, 64}; /* whole, SHA-256, SHA-512 */
+
+	return (r->usage == 2 || r->usage == 3) && r->selector <= 1 && r->matching < ARRAY_SIZE(lengths) &&
+	       (r->matching == 0 ? r->data.len > 0 : r->data.len == lengths[r->matching]);
 }
 
 static int no_dane(struct smtpc_try *t, const char *why)
@@ -98,48 +101,83 @@ static int no_dane(struct smtpc_try *t, const char *why)
 /* In the order of smtp_tls_dane_insecure_mx_policy's words. */
 enum { INSECURE_MX_MAY, INSECURE_MX_ENCRYPT, INSECURE_MX_DANE };
 
-/* Who may be asked for TLSA records: hosts whose addresses DNSSEC proves, and whose MX record it proves or, at the
- * level dane, need not. */
-static bool has_tlsa_base(const struct smtpc_try *t)
+/* Hosts whose MX record DNSSEC proves or, at the level dane, need not. */
+static bool mx_is_trusted(const struct smtpc_try *t)
 {
-	return t->host->tlsa_base.len > 0 &&
-	       (t->host->secure ||
-		(t->policy->level == TLS_LEVEL_DANE && t->conf->smtp_tls_dane_insecure_mx_policy != INSECURE_MX_MAY));
+	return t->host->secure ||
+	       (t->policy->level == TLS_LEVEL_DANE && t->conf->smtp_tls_dane_insecure_mx_policy != INSECURE_MX_MAY);
+}
+
+/* RFC 7672 2.1.1: who can make an answer vanish must not make the protection vanish. */
+static int ask_proven(struct smtpc_try *t, struct str name, enum dns_type type, struct dns_answer *answer_r)
+{
+	struct arena *arena = t->job->arena;
+	struct err err = ERR_NONE;
+
+	if (smtpc_dns(t)->lookup(smtpc_dns(t)->ctx, name, type, arena, answer_r, &err) == 0 &&
+	    answer_r->status != DNS_TEMP && answer_r->status != DNS_BOGUS)
+		return answer_r->status == DNS_OK && answer_r->secure;
+	smtpc_note(t, false, STR("4.7.5"),
+		   arena_printf(arena, "TLSA lookup error for %.*s: %.*s", STR_ARG(name),
+				STR_ARG(err.text[0] ? str_from(err.text) : answer_r->why)),
+		   NULL, false);
+	return -1;
+}
+
+/* 1: there are records that DNSSEC proves, t has them; 0: none; -1: noted. */
+static int ask_tlsa(struct smtpc_try *t, struct str base, uint16_t port)
+{
+	struct dns_answer answer;
+	int rc = ask_proven(t, arena_printf(t->job->arena, "_%u._tcp.%.*s", port, STR_ARG(base)), DNS_TLSA, &answer);
+
+	if (rc > 0) {
+		t->tlsa = answer.v;
+		t->tlsa_count = answer.n;
+		t->tlsa_base = base;
+	}
+	return rc;
+}
+
+/* RFC 7672 2.2.2, 2.2.3: the canonical name, where it is proven; then the host's own, where that is proven to be an
+ * alias: its owner may vouch for a server in a zone that nobody signs. */
+static int ask_bases(struct smtpc_try *t, uint16_t port, bool *any_r)
+{
+	struct str base = t->host->tlsa_base;
+	struct dns_answer answer;
+	int rc = 0;
+
+	*any_r = base.len > 0;
+	if (base.len > 0)
+		rc = ask_tlsa(t, base, port);
+	if (rc != 0 || !t->host->alias)
+		return rc;
+	if (base.len == 0 && (rc = ask_proven(t, t->host->name, DNS_CNAME, &answer)) <= 0)
+		return rc;
+	*any_r = true;
+	return ask_tlsa(t, t->host->name, port);
 }
 
 static int find_tlsa(struct smtpc_try *t, uint16_t port)
 {
-	struct arena *arena = t->job->arena;
-	struct dns_answer answer;
-	struct err err = ERR_NONE;
-	struct str name;
+	bool any = false;
+	int rc = 0;
 
 	t->policy = t->policy_all;
 	t->effective = t->policy->level;
 	t->tlsa = NULL;
 	t->tlsa_count = 0;
+	t->tlsa_base = STR("");
 	if (t->policy->level < TLS_LEVEL_DANE)
 		return 0;
-	if (!has_tlsa_base(t))
-		return no_dane(t, "its addresses are not secured by DNSSEC");
-	name = arena_printf(arena, "_%u._tcp.%.*s", port, STR_ARG(t->host->tlsa_base));
-	if (smtpc_dns(t)->lookup(smtpc_dns(t)->ctx, name, DNS_TLSA, arena, &answer, &err) < 0 ||
-	    answer.status == DNS_TEMP || answer.status == DNS_BOGUS) {
-		/* RFC 7672 2.1.1: who can make the answer vanish must not make the protection vanish. */
-		smtpc_note(t, false, STR("4.7.5"),
-			   arena_printf(arena, "TLSA lookup error for %.*s: %.*s", STR_ARG(name),
-					STR_ARG(err.text[0] ? str_from(err.text) : answer.why)),
-			   NULL, false);
+	if (mx_is_trusted(t) && (rc = ask_bases(t, port, &any)) < 0)
 		return -1;
-	}
-	if (answer.status != DNS_OK || !answer.secure)
-		return no_dane(t, "there is no TLSA record that DNSSEC proves");
+	if (rc == 0)
+		return no_dane(t, any ? "there is no TLSA record that DNSSEC proves"
+				      : "its addresses are not secured by DNSSEC");
 	if (!t->host->secure && t->conf->smtp_tls_dane_insecure_mx_policy == INSECURE_MX_ENCRYPT) {
 		t->effective = TLS_LEVEL_ENCRYPT;
-		return 0;
+		t->tlsa_count = 0;
 	}
-	t->tlsa = answer.v;
-	t->tlsa_count = answer.n;
 	return 0;
 }
 
@@ -285,7 +323,7 @@ static struct str servername(const struct smtpc_try *t)
 	struct str name = t->policy->servername;
 
 	if (smtpc_is_dane(t))
-		return t->host->tlsa_base;
+		return t->tlsa_base;
 	if (str_ieq(name, STR("hostname")))
 		return t->host->name;
 	return str_ieq(name, STR("nexthop")) ? t->nexthop : name;
@@ -297,12 +335,15 @@ static bool set_dane(struct smtpc_try *t, SSL *ssl)
 
 	if (!smtpc_is_dane(t))
 		return true;
-	if (SSL_dane_enable(ssl, arena_strz(arena, t->host->tlsa_base)) <= 0)
+	if (SSL_dane_enable(ssl, arena_strz(arena, t->tlsa_base)) <= 0)
 		return false;
 	SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS); /* RFC 7672 3.1.1 */
 	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
 	SSL_add1_host(ssl, arena_strz(arena, t->host->name));
-	SSL_add1_host(ssl, arena_strz(arena, t->nexthop));
+	if (t->host->secure) { /* RFC 7672 3.2.2: a host that anybody may have named vouches for itself alone */
+		SSL_add1_host(ssl, arena_strz(arena, t->nexthop));
+		SSL_add1_host(ssl, arena_strz(arena, t->domain));
+	}
 	for (size_t i = 0; i < t->tlsa_count; i++) {
 		const struct dns_record *r = &t->tlsa[i];
 
@@ -395,7 +436,7 @@ static struct str tlsa_text(const struct smtpc_try *t)
 	}
 	(void)!EVP_Digest(all.ptr, all.len, digest, &size, EVP_sha256(), NULL);
 	hex_encode(&hex, str_of(digest, size));
-	text = arena_printf(arena, "%d %.*s", t->host->secure, STR_ARG(buf_str(&hex)));
+	text = arena_printf(arena, "%d %.*s %.*s", t->host->secure, STR_ARG(t->tlsa_base), STR_ARG(buf_str(&hex)));
 	buf_release(&all);
 	buf_release(&hex);
 	return text;
@@ -405,7 +446,9 @@ struct str smtpc_tls_key(const struct smtpc_try *t)
 {
 	const struct smtpc_tls_policy *p = t->policy;
 	/* A certificate may have been matched with the nexthop. */
-	struct str matched = p->level > TLS_LEVEL_ENCRYPT ? t->nexthop : STR("");
+	struct str matched = p->level > TLS_LEVEL_ENCRYPT
+				     ? arena_printf(t->job->arena, "%.*s %.*s", STR_ARG(t->nexthop), STR_ARG(t->domain))
+				     : STR("");
 	struct tls_files *files = smtpc_tls_files(t);
 	uint64_t serial = tls_files_serial(files);
 

@@ -175,6 +175,9 @@ def test_an_alias_that_leaves_the_signed_zone_is_not_secure(world):
     world.dns.set("leaves.signed.test", "CNAME", "outside.example.org.")
     answer = lookup(world, "leaves.signed.test")
     assert (answer["status"], answer["secure"]) == ("OK", False)
+    # That it is an alias is proven: what is signed for its own name counts (RFC 7672 2.2.2).
+    answer = lookup(world, "leaves.signed.test", "CNAME")
+    assert (answer["status"], answer["secure"], answer["records"]) == ("OK", True, ["outside.example.org"])
 
 
 @pytest.mark.parametrize("word", ["bogus", "expired", "future", "strip"])

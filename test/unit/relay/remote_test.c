@@ -9,9 +9,9 @@
 static void a_message_is_delivered_command_by_command(void **state)
 {
 	(void)state;
-	begin(PLAIN "C: MAIL FROM:<a@example.test> SIZE=42\nS: 250 2.1.0 Ok\nC: RCPT TO:<b@remote.test>\nS: 250 Ok\n"
+	begin(PLAIN "C: MAIL FROM:<a@example.test> SIZE=42\nS: 250 2.1.0 Ok\nC: RCPT TO:<B.x@Remote.test>\nS: 250 Ok\n"
 		    "C: DATA\nS: 354 go\nDATA\nS: 250 2.0.0 Ok: queued as XYZ\nC: QUIT\n",
-	      "", "b@remote.test");
+	      "", "B.x@Remote.test"); /* as it was written: RFC 5321 2.4 */
 	deliver();
 	is(0, OUTCOME_DELIVERED, "2.0.0", "250 2.0.0 Ok: queued as XYZ");
 	assert_string_equal(server.body.ptr, "Received: by client\r\nSubject: x\r\n\r\nhello\r\n.\r\n");
@@ -282,6 +282,28 @@ static void smtputf8_is_not_sent_where_it_is_not_taken(void **state)
 	end();
 }
 
+/* Phones say SMTPUTF8 of all they send: only what needs it cannot go without. */
+static void smtputf8_without_need_keeps_nothing_back(void **state)
+{
+	static const char *const bodies[] = {"A: b\n\nb\xc3\xa4r\n", "A: \xc3\xa4\n\nx\n"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+		begin(i == 0 ? PLAIN "C: MAIL FROM:<a@example.test> SIZE=35\nS: 250 Ok\nC: RCPT TO:<b@r.test>\nS: 250 Ok\n"
+				     "C: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n"
+			     : PLAIN "C: QUIT\n",
+		      "", "b@r.test");
+		job.smtputf8 = true;
+		content.bytes = str_from(bodies[i]);
+		deliver();
+		if (i == 0)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_FAILED, "5.6.7", "SMTPUTF8 is required");
+		end();
+	}
+}
+
 /* ---- what servers do wrong ---- */
 
 static void refusals_at_each_step_are_understood(void **state)
@@ -544,6 +566,7 @@ int main(void)
 		cmocka_unit_test(a_message_too_large_for_the_server_is_not_sent),
 		cmocka_unit_test(eight_bits_are_converted_where_they_are_not_taken),
 		cmocka_unit_test(smtputf8_is_not_sent_where_it_is_not_taken),
+		cmocka_unit_test(smtputf8_without_need_keeps_nothing_back),
 		cmocka_unit_test(refusals_at_each_step_are_understood),
 		cmocka_unit_test(hang_ups_at_each_step_defer),
 		cmocka_unit_test(silence_at_each_step_ends_by_its_deadline),

@@ -128,7 +128,8 @@ static struct {
 	enum dns_type type;
 	enum dns_status status;
 	bool secure;
-	const char *values; /* "10 mx.remote.test" | "127.0.0.1" | "3 0 1 cert" */
+	const char *values; /* "10 mx.remote.test" | "127.0.0.1" | "right", "wrong", "authority", ... of TLSA */
+	const char *canonical; /* the name behind its aliases, or NULL: there are none */
 } zone[10];
 static const char *password_table, *policy_table, *discard_table;
 static char asked[1000];
@@ -156,8 +157,18 @@ static inline void add_value(struct str item, enum dns_type type, struct arena *
 		r->usage = str_eq(item, STR("pkix")) ? 1 : 3;
 		r->selector = 0;
 		r->matching = 1;
-		r->data = arena_str(a, str_of(digest, 32));
+		r->data = arena_str(a, str_of(digest, str_eq(item, STR("short")) ? 20 : 32));
+		if (str_eq(item, STR("authority"))) {
+			OPENSSL_free(der);
+			der = NULL;
+			size = i2d_X509(ca, &der);
+			r->usage = 2;
+			r->matching = 0;
+			r->data = arena_str(a, str_of((char *)der, (size_t)size));
+		}
 		OPENSSL_free(der);
+	} else if (type == DNS_CNAME) {
+		r->name = arena_str(a, item);
 	} else if (!net_addr_parse(item, 0, &r->address)) {
 		abort();
 	}
@@ -179,6 +190,8 @@ static inline int fake_dns(void *ctx, struct str name, enum dns_type type, struc
 			continue;
 		answer->status = zone[i].status;
 		answer->secure = zone[i].secure;
+		if (zone[i].canonical)
+			answer->canonical = str_from(zone[i].canonical);
 		answer->v = ARENA_ARRAY(a, struct dns_record, 200);
 		while (answer->status == DNS_OK && str_token(&rest, ",", &item))
 			add_value(item, type, a, &answer->v[answer->n++]);

@@ -108,6 +108,8 @@ static void dane_needs_proven_records_and_holds_to_them(void **state)
 		{true, true, true, DNS_OK, "wrong,right", taken, NULL},
 		{true, true, true, DNS_OK, "right", stopped, "TLS is required, but was not offered"},
 		{true, true, true, DNS_OK, "pkix", taken, NULL}, /* of no use: TLS, and no more */
+		{true, true, true, DNS_OK, "short", taken, NULL},
+		{true, true, true, DNS_OK, "short", stopped, "TLS is required, but was not offered"},
 		{true, true, false, DNS_OK, "wrong", plain, NULL},
 		{false, true, true, DNS_OK, "wrong", plain, NULL, "may"},
 		{false, true, true, DNS_OK, "wrong", refused, "does not match its TLSA records"},
@@ -144,6 +146,98 @@ static void dane_needs_proven_records_and_holds_to_them(void **state)
 			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
 		else
 			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, cases[i].text);
+		end();
+	}
+}
+
+/* RFC 7672 2.2.2, 2.2.3. The host of the MX is an alias of real.hoster.test, which has the address. */
+static void the_host_of_an_alias_is_proven_by_either_name(void **state)
+{
+	static const char refused[] = STARTTLS "HANG\n", taken[] = STARTTLS AGAIN MAIL,
+			  plain[] = HELLO "S: 250 SIZE\n" MAIL;
+	static const struct {
+		bool address_secure;
+		enum dns_status alias; /* what is said of the alias alone, and */
+		bool alias_secure;
+		const char *at_real, *at_alias, *script, *text;
+	} cases[] = {
+		{true, DNS_OK, true, "right", "wrong", taken, NULL},
+		{true, DNS_OK, true, "wrong", "right", refused, "does not match its TLSA records"},
+		{true, DNS_OK, true, "", "right", taken, NULL},
+		{true, DNS_OK, true, "", "wrong", refused, "does not match its TLSA records"},
+		{true, DNS_OK, true, "", "", plain, NULL},
+		{false, DNS_OK, true, "right", "wrong", refused, "does not match its TLSA records"},
+		{false, DNS_OK, true, "wrong", "right", taken, NULL},
+		{false, DNS_OK, true, "wrong", "", plain, NULL},
+		{false, DNS_OK, false, "wrong", "wrong", plain, NULL},
+		{false, DNS_TEMP, true, "wrong", "right", NULL, "TLSA lookup error for mx.remote.test"},
+		{false, DNS_BOGUS, true, "wrong", "right", NULL, "TLSA lookup error for mx.remote.test"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char real[100], alias[100];
+
+		zone_clear();
+		begin(cases[i].script ? cases[i].script : "CLOSE\n", "smtp_tls_security_level = dane\n", "b@r.test");
+		snprintf(real, sizeof(real), "_%u._tcp.real.hoster.test", server.port);
+		snprintf(alias, sizeof(alias), "_%u._tcp.mx.remote.test", server.port);
+		zone[0].name = "remote.test", zone[0].type = DNS_MX, zone[0].values = "10 mx.remote.test";
+		zone[1].name = "mx.remote.test", zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		zone[1].canonical = "real.hoster.test";
+		zone[2].name = "mx.remote.test", zone[2].type = DNS_CNAME, zone[2].values = "real.hoster.test";
+		zone[2].status = cases[i].alias, zone[2].secure = cases[i].alias_secure;
+		zone[3].name = real, zone[3].type = DNS_TLSA, zone[3].values = cases[i].at_real;
+		zone[4].name = alias, zone[4].type = DNS_TLSA, zone[4].values = cases[i].at_alias;
+		for (size_t z = 3; z < 5; z++)
+			zone[z].status = zone[z].values[0] ? DNS_OK : DNS_NODATA;
+		zone[0].secure = zone[3].secure = zone[4].secure = true;
+		zone[1].secure = cases[i].address_secure;
+		to_host("remote.test");
+		deliver();
+		if (cases[i].text == NULL)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, cases[i].text);
+		end();
+	}
+}
+
+/* RFC 7672 3.1.1, 3.2.2: a record of the server's own certificate asks for no name and no date; one of an authority
+ * asks for the host's name, or the destination's, in whatever form it is written. */
+static void names_count_where_an_authority_is_named(void **state)
+{
+	static const char refused[] = STARTTLS "HANG\n", taken[] = STARTTLS AGAIN MAIL;
+	static const struct {
+		const char *nexthop, *canonical, *host, *tlsa, *script;
+	} cases[] = {
+		{"remote.test", NULL, "mx.remote.test", "authority", taken},
+		{"r.test", NULL, "mx.remote.test", "authority", taken},
+		{"remote.test", NULL, "mx.elsewhere.test", "authority", taken},
+		{"r.test", "remote.test", "mx.elsewhere.test", "authority", taken},
+		{"r.test", NULL, "mx.elsewhere.test", "authority", refused},
+		{"r.test", NULL, "mx.elsewhere.test", "right", taken},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char name[100], mx[100];
+
+		zone_clear();
+		begin(cases[i].script, "smtp_tls_security_level = dane\n", "b@r.test");
+		snprintf(name, sizeof(name), "_%u._tcp.%s", server.port, cases[i].host);
+		snprintf(mx, sizeof(mx), "10 %s", cases[i].host);
+		zone[0].name = cases[i].nexthop, zone[0].type = DNS_MX, zone[0].values = mx;
+		zone[0].canonical = cases[i].canonical;
+		zone[1].name = cases[i].host, zone[1].type = DNS_A, zone[1].values = "127.0.0.1";
+		zone[2].name = name, zone[2].type = DNS_TLSA, zone[2].values = cases[i].tlsa;
+		zone[0].secure = zone[1].secure = zone[2].secure = true;
+		to_host(cases[i].nexthop);
+		deliver();
+		if (cases[i].script == taken)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, "does not match its TLSA records");
 		end();
 	}
 }
@@ -703,6 +797,8 @@ int main(void)
 		cmocka_unit_test(levels_decide_what_is_sent_to_whom),
 		cmocka_unit_test(a_named_fingerprint_is_taken),
 		cmocka_unit_test(dane_needs_proven_records_and_holds_to_them),
+		cmocka_unit_test(the_host_of_an_alias_is_proven_by_either_name),
+		cmocka_unit_test(names_count_where_an_authority_is_named),
 		cmocka_unit_test(a_policy_of_the_table_stands_before_the_parameter),
 		cmocka_unit_test(we_log_in_where_there_is_a_password),
 		cmocka_unit_test(no_password_goes_where_tls_came_to_nothing),
