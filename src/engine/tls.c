@@ -191,6 +191,9 @@ static int ctx_versions(SSL_CTX *ctx, const struct tls_options *o, struct err *e
 			       min < 0 ? o->min_protocol : o->max_protocol);
 	if (SSL_CTX_set_min_proto_version(ctx, min) != 1 || SSL_CTX_set_max_proto_version(ctx, max) != 1)
 		return tls_failed(err, "TLS protocol versions");
+	/* At any other OpenSSL refuses the old protocols whatever it was told of versions. */
+	if (min < TLS1_2_VERSION)
+		SSL_CTX_set_security_level(ctx, 0);
 	return 0;
 }
 

@@ -373,6 +373,10 @@ static int set_policy(struct smtpc_try *t, SSL *ssl, struct err *err)
 	    tls_cipher_list(t->conf, t->policy, arena, &ciphers, err) < 0)
 		return -1;
 	SSL_set_options(ssl, protocols.options);
+	/* Above 0 OpenSSL knows no protocol before TLS 1.2, and no short key. Where nobody is verified that would only mean
+	 * to send in clear (RFC 7435); where somebody is, old protocols must have been asked for. */
+	if (t->effective <= TLS_LEVEL_ENCRYPT || (protocols.min && protocols.min < TLS1_2_VERSION))
+		SSL_set_security_level(ssl, 0);
 	SSL_set_verify_depth(ssl, (int)t->conf->smtp_tls_scert_verifydepth);
 	if ((protocols.min && SSL_set_min_proto_version(ssl, protocols.min) != 1) ||
 	    (protocols.max && SSL_set_max_proto_version(ssl, protocols.max) != 1))

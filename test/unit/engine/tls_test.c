@@ -1,10 +1,10 @@
 /* TLS sessions: implicit, STARTTLS, SNI, channel binding, memory. */
 #include "toy.h"
 
-static struct tls_context *context_make(bool both)
+static struct tls_context *context_make(bool both, const char *oldest)
 {
 	struct tls_cert certs[3] = {cert_make("one.example", true)};
-	struct tls_options o = {.certs = certs, .cert_count = both ? 3 : 1, .min_protocol = "TLSv1.2"};
+	struct tls_options o = {.certs = certs, .cert_count = both ? 3 : 1, .min_protocol = oldest};
 	struct err err = ERR_NONE;
 	struct tls_context *t;
 
@@ -25,7 +25,7 @@ static struct toy *tls_toy(bool wrapper, bool both)
 	struct engine_listener like = {.tls_wrapper = wrapper};
 	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8}, &like);
 
-	t->sv.tls = context_make(both);
+	t->sv.tls = context_make(both, "TLSv1.2");
 	return t;
 }
 
@@ -167,23 +167,37 @@ static void test_the_certificate_is_chosen_by_name(void **state)
 	toy_end(t);
 }
 
-static void test_old_protocols_are_refused(void **state)
+static bool serves_old_client(const char *oldest, int version)
 {
-	struct toy *t = tls_toy(true, false);
+	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8},
+					&(struct engine_listener){.tls_wrapper = true});
 	struct client *c;
+	bool served;
 
-	(void)state;
+	t->sv.tls = context_make(false, oldest);
 	toy_start(t);
 	c = client_tcp(t);
 	c->ctx = SSL_CTX_new(TLS_client_method());
 	SSL_CTX_set_security_level(c->ctx, 0);
-	SSL_CTX_set_min_proto_version(c->ctx, TLS1_VERSION);
-	SSL_CTX_set_max_proto_version(c->ctx, TLS1_1_VERSION);
+	SSL_CTX_set_min_proto_version(c->ctx, version);
+	SSL_CTX_set_max_proto_version(c->ctx, version);
 	c->ssl = SSL_new(c->ctx);
 	SSL_set_fd(c->ssl, c->fd);
-	assert_true(SSL_connect(c->ssl) <= 0);
+	served = SSL_connect(c->ssl) > 0;
 	client_free(c);
 	toy_end(t);
+	return served;
+}
+
+/* Printers of old speak no other; who lets them has to mean it. */
+static void test_old_protocols_are_refused_unless_they_are_allowed(void **state)
+{
+	(void)state;
+	assert_false(serves_old_client("TLSv1.2", TLS1_VERSION));
+	assert_false(serves_old_client("TLSv1.2", TLS1_1_VERSION));
+	assert_false(serves_old_client("TLSv1.1", TLS1_VERSION));
+	assert_true(serves_old_client("TLSv1.1", TLS1_1_VERSION));
+	assert_true(serves_old_client("TLSv1", TLS1_VERSION));
 }
 
 /* ---- channel binding: a protocol that answers with it ---- */
@@ -281,7 +295,7 @@ int main(void)
 		cmocka_unit_test(test_garbage_instead_of_a_handshake_closes),
 		cmocka_unit_test(test_without_a_certificate_there_is_no_tls),
 		cmocka_unit_test(test_the_certificate_is_chosen_by_name),
-		cmocka_unit_test(test_old_protocols_are_refused),
+		cmocka_unit_test(test_old_protocols_are_refused_unless_they_are_allowed),
 		cmocka_unit_test(test_channel_bindings_are_those_the_client_sees),
 		cmocka_unit_test(test_bad_options_are_errors),
 	};

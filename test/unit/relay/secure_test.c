@@ -34,6 +34,40 @@ static void a_hand_shake_that_fails_means_plaintext_only_at_may(void **state)
 	end();
 }
 
+/* smtp_tls_protocols are >=TLSv1: better old than none. Where TLS is required it has to be new, unless that is said. */
+static void an_old_server_gets_the_tls_it_has(void **state)
+{
+	static const struct {
+		const char *more;
+		bool taken;
+	} cases[] = {
+		{"smtp_tls_security_level = may\n", true},
+		{"smtp_tls_security_level = encrypt\n", false},
+		{"smtp_tls_security_level = encrypt\nsmtp_tls_mandatory_protocols = >=TLSv1\n", true},
+		{"smtp_tls_security_level = verify\nsmtp_tls_mandatory_protocols = >=TLSv1\n" TRUST, true},
+	};
+	int before;
+
+	(void)state;
+	before = SSL_CTX_get_security_level(server.tls);
+	SSL_CTX_set_security_level(server.tls, 0);
+	SSL_CTX_set_max_proto_version(server.tls, TLS1_VERSION);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		zone_clear();
+		zone[0].name = "mx.remote.test", zone[0].type = DNS_A, zone[0].values = "127.0.0.1";
+		begin(cases[i].taken ? STARTTLS AGAIN MAIL : STARTTLS "HANG\n", cases[i].more, "b@r.test");
+		to_host("[mx.remote.test]");
+		deliver();
+		if (cases[i].taken)
+			is(0, OUTCOME_DELIVERED, "2.0.0", "250 Ok");
+		else
+			is(0, OUTCOME_DEFERRED, rcpts[0].code.ptr, "TLS");
+		end();
+	}
+	SSL_CTX_set_max_proto_version(server.tls, 0);
+	SSL_CTX_set_security_level(server.tls, before);
+}
+
 static void levels_decide_what_is_sent_to_whom(void **state)
 {
 	static const char refused[] = STARTTLS "HANG\n", taken[] = STARTTLS AGAIN MAIL,
@@ -794,6 +828,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tls_is_used_where_it_is_offered),
 		cmocka_unit_test(a_hand_shake_that_fails_means_plaintext_only_at_may),
+		cmocka_unit_test(an_old_server_gets_the_tls_it_has),
 		cmocka_unit_test(levels_decide_what_is_sent_to_whom),
 		cmocka_unit_test(a_named_fingerprint_is_taken),
 		cmocka_unit_test(dane_needs_proven_records_and_holds_to_them),
