@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/encode.h"
 #include "base/log.h"
-#include "msg/date.h"
 #include "msg/summary.h"
 #include "msg/verp.h"
 #include <openssl/evp.h>
@@ -88,31 +87,13 @@ static struct str fingerprint_make(const struct delivery *d, struct str bytes, s
 	return good ? str_of(hash, len) : STR("");
 }
 
-/* What submission added stands in the prefix, where the summary's parser does not look. */
 static struct str summary_of(const struct delivery *d, struct str bytes, struct arena *arena)
 {
 	struct buf out;
 	struct str copy;
-	struct summary s;
-	struct arena scratch;
 
 	buf_init(&out, SUMMARY_MAX);
-	if (d->added_date.len == 0 && d->added_message_id.len == 0 && d->added_from.len == 0) {
-		summary_make(bytes, &out);
-	} else {
-		arena_init(&scratch);
-		summary_parse(bytes, &scratch, &s);
-		if (d->added_date.len > 0)
-			s.root->envelope->date = d->added_date;
-		if (d->added_date.len > 0 && !date_parse(d->added_date, &s.sent_date, &s.sent_zone))
-			s.sent_date = INT64_MIN;
-		if (d->added_message_id.len > 0)
-			s.root->envelope->message_id = d->added_message_id;
-		if (d->added_from.len > 0)
-			address_list_parse(d->added_from, &scratch, &s.root->envelope->from);
-		summary_encode(&s, &out);
-		arena_release(&scratch);
-	}
+	summary_make_behind(d->prefix, bytes, &out);
 	copy = buf_failed(&out) ? STR("") : arena_str(arena, buf_str(&out));
 	buf_release(&out);
 	return copy;

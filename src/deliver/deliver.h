@@ -45,8 +45,7 @@ struct delivery {
 	uint8_t by_mode;
 	struct str verp; /* see msg/verp.h, and queue/schema.h; "" for none */
 	uint8_t marks;
-	struct str prefix;				     /* Received and what submission added, LF line ends */
-	struct str added_date, added_message_id, added_from; /* values that `prefix` adds to the header, or "" */
+	struct str prefix; /* Received and what submission added, LF line ends */
 	struct content content;
 	const struct str *delivered_to; /* Delivered-To values that it came with */
 	size_t delivered_to_count;

@@ -5,6 +5,7 @@
 #include "msg/header.h"
 
 #define HEADER_MAX (16u << 20)
+#define PREFIX_MAX (64u << 10) /* the store takes no more */
 
 /* ---- finding ---- */
 
@@ -272,19 +273,19 @@ int imap_body_open(struct imap_session *s, struct imap_ahead *ahead, uint32_t ui
 }
 
 /* Encoded too, when there is room for that: the store keeps it. */
-static void summarize(struct imap_session *s, struct imap_ahead *ahead, uint64_t message, struct str raw,
-		      struct arena *arena, struct summary *summary_r)
+static void summarize(struct imap_session *s, struct imap_ahead *ahead, uint64_t message, struct str prefix,
+		      struct str raw, struct arena *arena, struct summary *summary_r)
 {
 	struct buf made;
 
 	buf_init(&made, RPC_BYTES_MAX / 2);
-	summary_make(raw, &made);
+	summary_make_behind(prefix, raw, &made);
 	if (buf_failed(&made)) {
-		summary_parse(raw, arena, summary_r);
+		summary_parse_behind(prefix, raw, arena, summary_r);
 	} else {
 		note_summary(s, ahead, message, buf_str(&made));
 		if (!summary_decode(arena_str(arena, buf_str(&made)), arena, summary_r))
-			summary_parse(raw, arena, summary_r);
+			summary_parse_behind(prefix, raw, arena, summary_r);
 	}
 	buf_release(&made);
 }
@@ -295,17 +296,20 @@ static bool summary_from_body(struct imap_session *s, struct imap_ahead *ahead, 
 	struct message_meta newest;
 	struct imap_body body;
 	struct rpc_reply hold;
-	struct buf raw;
+	struct buf prefix, raw;
 	bool ok;
 
+	buf_init(&prefix, PREFIX_MAX);
 	buf_init(&raw, IMAP_BODY_LOAD_MAX);
 	ok = imap_body_open(s, ahead, meta->uid, &body, &hold, &newest, NULL) == 0 &&
+	     imap_body_read(&body, 0, newest.prefix_len <= PREFIX_MAX ? newest.prefix_len : 0, &prefix) &&
 	     imap_body_read(&body, newest.prefix_len,
 			    body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
 	if (ok)
-		summarize(s, ahead, meta->message, buf_str(&raw), arena, summary_r);
+		summarize(s, ahead, meta->message, buf_str(&prefix), buf_str(&raw), arena, summary_r);
 	imap_body_release(&body);
 	rpc_reply_release(&hold);
+	buf_release(&prefix);
 	buf_release(&raw);
 	return ok;
 }

@@ -416,13 +416,47 @@ void summary_parse(struct str message, struct arena *arena, struct summary *s_r)
 	buf_release(&preview);
 }
 
-void summary_make(struct str message, struct buf *out)
+/* Most prefixes have nothing but trace fields. */
+static bool prefix_adds(struct str prefix)
+{
+	return str_find(prefix, STR("\nDate:")) >= 0 || str_find(prefix, STR("\nFrom:")) >= 0 ||
+	       str_find(prefix, STR("\nMessage-ID:")) >= 0;
+}
+
+void summary_parse_behind(struct str prefix, struct str message, struct arena *arena, struct summary *s_r)
+{
+	struct envelope *e, *added;
+	struct summary of_prefix;
+
+	summary_parse(message, arena, s_r);
+	if (!prefix_adds(prefix))
+		return;
+	summary_parse(prefix, arena, &of_prefix);
+	e = s_r->root->envelope;
+	added = of_prefix.root->envelope;
+	if (added->date.ptr) {
+		e->date = added->date;
+		s_r->sent_date = of_prefix.sent_date;
+		s_r->sent_zone = of_prefix.sent_zone;
+	}
+	if (added->from.n > 0)
+		e->from = added->from;
+	if (added->message_id.ptr)
+		e->message_id = added->message_id;
+}
+
+void summary_make_behind(struct str prefix, struct str message, struct buf *out)
 {
 	struct arena arena;
 	struct summary s;
 
 	arena_init(&arena);
-	summary_parse(message, &arena, &s);
+	summary_parse_behind(prefix, message, &arena, &s);
 	summary_encode(&s, out);
 	arena_release(&arena);
+}
+
+void summary_make(struct str message, struct buf *out)
+{
+	summary_make_behind(STR(""), message, out);
 }

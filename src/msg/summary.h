@@ -22,5 +22,9 @@ void summary_encode(const struct summary *s, struct buf *out);
 bool summary_decode(struct str bytes, struct arena *arena, struct summary *s_r) WARN_UNUSED;
 /* Decoded form from the message itself. */
 void summary_parse(struct str message, struct arena *arena, struct summary *s_r);
+/* Both, of the message behind `prefix`: lines that stand in front of it in its file and are no part of its structure,
+ * which begins behind them. The Date, From and Message-ID that submission added there are in the envelope. */
+void summary_make_behind(struct str prefix, struct str message, struct buf *out);
+void summary_parse_behind(struct str prefix, struct str message, struct arena *arena, struct summary *s_r);
 
 #endif

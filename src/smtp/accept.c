@@ -30,14 +30,11 @@ void smtp_delivery_fill(struct smtp_session *c, struct delivery *d)
 		.delivered_to_count = m->filter.delivered_to_count,
 		.rcpts = m->targets.v,
 		.rcpt_count = m->targets.n,
-		.added_date = STR(""),
-		.added_message_id = STR(""),
-		.added_from = STR(""),
 		.fingerprint = STR(""),
 		.summary = STR(""),
 	};
 	memcpy(d->id, m->id, sizeof(d->id));
-	d->prefix = smtp_received(c, d);
+	d->prefix = smtp_received(c);
 }
 
 /* Our answer leaves now; the store may forget the delivery once it has left. Before the transaction's grants

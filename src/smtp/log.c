@@ -101,7 +101,7 @@ void smtp_log_disconnect(struct smtp_session *c)
 
 void smtp_log_message(struct smtp_session *c, struct delivery *d)
 {
-	struct str id = d->added_message_id.len > 0 ? d->added_message_id : c->mail.filter.message_id;
+	struct str id = c->mail.added_message_id.len > 0 ? c->mail.added_message_id : c->mail.filter.message_id;
 	struct log_gather gather;
 
 	log_gather(&gather);

@@ -92,21 +92,28 @@ static struct str message_id_value(struct smtp_session *c)
 			    STR_ARG(c->conf->myhostname));
 }
 
-static void complete(struct smtp_session *c, struct delivery *d)
+/* Fields that a message from a mail client or program must have and this one lacks (RFC 6409 8). */
+static void complete(struct smtp_session *c, struct buf *out)
 {
 	const struct smtp_filter *f = &c->mail.filter;
+	struct str from;
 
+	if (!f->has_from) {
+		from = smtp_rewrite_added(c, c->local	       ? smtp_local_from(c)
+					     : c->user.len > 0 ? c->user
+							       : c->mail.sender);
+		if (from.len > 0)
+			buf_addf(out, "From: %.*s\n", STR_ARG(from));
+	}
 	if (!f->has_date)
-		d->added_date = date_value(&c->mail.arena);
-	if (!f->has_from)
-		d->added_from = smtp_rewrite_added(c, c->local		? smtp_local_from(c)
-						      : c->user.len > 0 ? c->user
-									: c->mail.sender);
-	if (!f->has_message_id)
-		d->added_message_id = message_id_value(c);
+		buf_addf(out, "Date: %.*s\n", STR_ARG(date_value(&c->mail.arena)));
+	if (!f->has_message_id) {
+		c->mail.added_message_id = message_id_value(c);
+		buf_addf(out, "Message-ID: %.*s\n", STR_ARG(c->mail.added_message_id));
+	}
 }
 
-struct str smtp_received(struct smtp_session *c, struct delivery *d)
+struct str smtp_received(struct smtp_session *c)
 {
 	struct buf out;
 	struct str copy;
@@ -116,13 +123,7 @@ struct str smtp_received(struct smtp_session *c, struct delivery *d)
 		buf_addf(&out, "%.*s\n", STR_ARG(c->mail.fields.v[i]));
 	add_received(c, &out);
 	if (smtp_is_submission(c))
-		complete(c, d);
-	if (d->added_from.len > 0)
-		buf_addf(&out, "From: %.*s\n", STR_ARG(d->added_from));
-	if (d->added_date.len > 0)
-		buf_addf(&out, "Date: %.*s\n", STR_ARG(d->added_date));
-	if (d->added_message_id.len > 0)
-		buf_addf(&out, "Message-ID: %.*s\n", STR_ARG(d->added_message_id));
+		complete(c, &out);
 	copy = arena_str(&c->mail.arena, buf_str(&out));
 	buf_release(&out);
 	return copy;

@@ -89,6 +89,7 @@ struct smtp_mail {
 	int64_t hold_until, by_time; /* seconds since 1970; 0: at once, whenever */
 	struct str sender;	     /* text form, "" for the null sender */
 	struct str queue_id;	     /* "" until the first recipient was accepted */
+	struct str added_message_id; /* "" where it has one of its own, or is to have none */
 	uint8_t id[DELIVERY_ID_SIZE];
 	bool unwanted;		/* an access table says DISCARD */
 	VEC(struct str) fields; /* to be put in front of it: PREPEND */
@@ -218,7 +219,7 @@ void smtp_body_begin(struct smtp_session *c);
 int smtp_body_end(struct smtp_session *c, int *code_r, struct err *err) WARN_UNUSED;
 bulk_spill_fn smtp_body_spill;
 /* Received: and what submission adds. LF line ends. Lives in the transaction's arena. */
-struct str smtp_received(struct smtp_session *c, struct delivery *d);
+struct str smtp_received(struct smtp_session *c);
 /* The data is whole: decide, deliver, answer, end the transaction. chunk_size: of the last BDAT, -1 for DATA. */
 enum next smtp_accept(struct smtp_session *c, int64_t chunk_size);
 

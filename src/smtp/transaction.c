@@ -114,8 +114,12 @@ void smtp_mail_reset(struct smtp_session *c)
 	map_free(&m->seen);
 	map_free(&m->rewrite.known);
 	arena_clear(&arena);
-	*m = (struct smtp_mail){
-		.arena = arena, .content = CONTENT_NONE, .sender = STR(""), .queue_id = STR(""), .redirect = STR("")};
+	*m = (struct smtp_mail){.arena = arena,
+				.content = CONTENT_NONE,
+				.sender = STR(""),
+				.queue_id = STR(""),
+				.added_message_id = STR(""),
+				.redirect = STR("")};
 }
 
 void smtp_confirm(struct smtp_session *c)

@@ -103,6 +103,41 @@ def test_any_user_may_submit(running):
     running.wait_log(rf"postrider/qmgr\[\d+\]: {queue_id}: removed\n")
 
 
+def envelope_of(mail, address):
+    box = mail.imap(address)
+    box.select(readonly=True)
+    envelope = box.fetch("1", "(ENVELOPE)")[1][0].decode()
+    box.logout()
+    return envelope
+
+
+def envelope_from_header(text):
+    return (f'(ENVELOPE ("{field(text, "Date")}" "{field(text, "Subject")}" ' + '(("root" NIL "root" "example.test")) ' * 3 +
+            f'NIL NIL NIL NIL "{field(text, "Message-ID")}"))')
+
+
+def test_what_was_added_to_the_header_is_in_the_envelope(running):
+    """A client's list of messages shows it. ENVELOPE is made when a message comes in, or when its file is read again."""
+    sendmail(running, "alice@example.test")
+    (text,) = texts(running, "alice@example.test")
+    assert envelope_from_header(text) in envelope_of(running, "alice@example.test")
+    running.command("mail", "fsck", "alice@example.test")
+    assert envelope_from_header(text) in envelope_of(running, "alice@example.test")
+
+
+def test_what_was_added_to_the_header_is_in_the_envelope_of_what_waited(here):
+    """By way of the queue: root is the first user, who is not there yet."""
+    for who in ("alice", "bob"):
+        here.command("user", "delete", f"{who}@example.test")
+    here.start()
+    sendmail(here, "root")
+    here.wait_log("there is no user yet who could receive the postmaster's mail")
+    here.user("carol@example.test")
+    here.command("queue", "flush")
+    (text,) = texts(here, "carol@example.test")
+    assert envelope_from_header(text) in envelope_of(here, "carol@example.test")
+
+
 def test_cron(running):
     """What cron(8) pipes: a header of its own, with names that have no domain."""
     message = b"From: root (Cron Daemon)\nTo: alice\nSubject: Cron <root@host> true\nAuto-Submitted: auto-generated\n\nout\n"

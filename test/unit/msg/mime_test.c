@@ -398,6 +398,36 @@ static bool is_deflated(const struct buf *summary)
 	return summary->ptr[1] & DEFLATED;
 }
 
+/* What submission added stands in front of the message; what the message has itself stays. */
+static void test_the_envelope_has_what_stands_in_front_of_the_message(void **state)
+{
+	struct str message = STR("Subject: s\nTo: c@d\nContent-Type: text/plain\n\nhello\n"),
+		   prefix = STR("Return-Path: <x@y>\nReceived: by us\n\tid 1; today\nFrom: A <a@b>\n"
+				"Date: Fri, 21 Nov 1997 09:55:06 -0600\nMessage-ID: <1@us>\n");
+	struct arena arena;
+	struct summary s, alone;
+	struct buf bytes;
+
+	(void)state;
+	arena_init(&arena);
+	buf_init(&bytes, 1 << 20);
+	summary_make_behind(prefix, message, &bytes);
+	assert_true(summary_decode(buf_str(&bytes), &arena, &s));
+	assert_true(str_eq(s.root->envelope->date, STR("Fri, 21 Nov 1997 09:55:06 -0600")));
+	assert_int_equal(s.sent_date, 880127706);
+	assert_int_equal(s.sent_zone, -360);
+	assert_true(str_eq(s.root->envelope->message_id, STR("<1@us>")));
+	assert_int_equal(s.root->envelope->from.n, 1);
+	assert_true(str_eq(s.root->envelope->subject, STR("s")));
+	assert_true(str_eq(s.preview, STR("hello")));
+	summary_parse(message, &arena, &alone);
+	assert_int_equal(s.root->header_len, alone.root->header_len); /* its places are still the message's */
+	summary_parse_behind(STR("Received: by us; Date: no\n"), message, &arena, &s);
+	assert_null(s.root->envelope->date.ptr);
+	buf_release(&bytes);
+	arena_release(&arena);
+}
+
 static void test_only_large_summaries_are_packed(void **state)
 {
 	struct buf small, large, message;
@@ -583,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_transfer_encodings_are_undone_leniently),
 		cmocka_unit_test(test_previews_are_short_clean_text),
 		cmocka_unit_test(test_a_summary_keeps_everything_and_survives_no_damage),
+		cmocka_unit_test(test_the_envelope_has_what_stands_in_front_of_the_message),
 		cmocka_unit_test(test_only_large_summaries_are_packed),
 		cmocka_unit_test(test_a_packed_small_summary_of_before_is_read),
 		cmocka_unit_test(test_monsters_cost_linear_time_and_bounded_memory),
