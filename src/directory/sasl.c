@@ -49,7 +49,7 @@ static enum dir_auth_status plain_step(struct sasl *s, const struct sasl_env *en
 	if (!response)
 		return AUTH_CONTINUE;
 	if (!str_split(*response, '\0', &authzid, &rest) || !str_split(rest, '\0', &authcid, &password) ||
-	    authcid.len == 0 || password.len == 0 || str_chr(password, '\0') >= 0)
+	    authcid.len == 0 || authcid.len > SASL_USER_MAX || password.len == 0 || str_chr(password, '\0') >= 0)
 		return malformed(why_r, "PLAIN");
 	s->user = arena_str(&s->arena, authcid);
 	status = sasl_verify(env, authcid, password, &s->arena, &s->account, why_r);
