@@ -151,6 +151,20 @@ static const char *addresses(const struct value *v)
 
 /* ---- numbers ---- */
 
+static const char *networks(const struct value *v)
+{
+	struct str list = v->text, item;
+	struct net_cidr net;
+
+	while (conf_list_next(&list, &item))
+		if (net_cidr_parse(item, &net, NULL) == 0 && !net.negate &&
+		    (net.bits == 0 || (net.bits == 96 && net.addr[11] == 0xff))) /* "::/0", "0.0.0.0/0" */
+			return arena_printf(v->arena, "\"%.*s\" is everybody: whoever comes may send mail elsewhere",
+					    SHORT(item))
+				.ptr;
+	return NULL;
+}
+
 static bool all_digits(struct str text)
 {
 	for (size_t i = 0; i < text.len; i++)
@@ -318,6 +332,7 @@ static const struct {
 	{"lmtp_lhlo_name", domain},
 	{"mydomain", domain_or_none},
 	{"myhostname", domain},
+	{"mynetworks", networks},
 	{"myorigin", origin},
 	{"parent_domain_matches_subdomains", parameter_names},
 	{"proxy_interfaces", addresses},

@@ -19,6 +19,7 @@ ODD = [
     ("inet_interfaces", "mail.example.test", '"mail.example.test" is no IP address: the system does not start'),
     ("minimal_backoff_time", "5000s", "is larger than maximal_backoff_time"),
     ("myhostname", "a b", '"a b" is no host or domain name'),
+    ("mynetworks", "127.0.0.0/8, 0.0.0.0/0", '"0.0.0.0/0" is everybody: whoever comes may send mail elsewhere'),
     ("proxy_interfaces", "192.0.2.1, gate", '"gate" is no IP address, and names are not looked up'),
     ("relay_transport", "smtp:[127.0.0.1]:0", 'nexthop "[127.0.0.1]:0" is neither'),
     ("relayhost", "smtp:[127.0.0.1]:25", 'nexthop "smtp:[127.0.0.1]:25" is neither'),
@@ -73,6 +74,7 @@ def test_what_is_taken_and_does_not_do_what_was_meant_is_told(stopped):
 
 def test_what_is_right_is_not_told(stopped):
     stopped.configure(**{
+        "mynetworks": "!0.0.0.0/0, 10.0.0.0/8, [2001:db8::]/32, 0.0.0.0/1",
         "alert_recipient": "postmaster, ops@elsewhere.test", "alert_relayhost": "[::1]:587", "inet_interfaces": "localhost, 127.0.0.1",
         "default_destination_concurrency_negative_feedback": "0.5 / sqrt_concurrency", "slow_destination_rate_delay": "5m",
         "relayhost": "[2001:db8::1]:25, mail.example, [mail.example], 2001:db8::2", "smtp_tls_policy_maps": "inline:{ {x = encrypt protocols=>=TLSv1.2} }",

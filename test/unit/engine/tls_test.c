@@ -167,6 +167,50 @@ static void test_the_certificate_is_chosen_by_name(void **state)
 	toy_end(t);
 }
 
+/* Of two certificates of one name each client is shown the one whose signatures it knows, with all of its chain: old
+ * ones know RSA alone, and do not look for what is missing between the certificate and an authority. */
+static void check_key(struct toy *t, const char *signatures, int type, int chain)
+{
+	struct client *c = client_tcp(t);
+
+	c->ctx = SSL_CTX_new(TLS_client_method());
+	assert_int_equal(SSL_CTX_set1_sigalgs_list(c->ctx, signatures), 1);
+	c->ssl = SSL_new(c->ctx);
+	SSL_set_fd(c->ssl, c->fd);
+	assert_int_equal(SSL_connect(c->ssl), 1);
+	assert_int_equal(EVP_PKEY_get_base_id(X509_get0_pubkey(SSL_get0_peer_certificate(c->ssl))), type);
+	assert_int_equal(sk_X509_num(SSL_get_peer_cert_chain(c->ssl)), chain);
+	client_free(c);
+}
+
+static void test_each_client_sees_the_key_it_knows_and_the_whole_chain(void **state)
+{
+	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8},
+					&(struct engine_listener){.tls_wrapper = true});
+	struct tls_cert certs[3] = {cert_make("one.example", true), cert_make("one.example", false),
+				    cert_make("authority.example", true)};
+	struct tls_options o = {.certs = certs, .cert_count = 2};
+	struct str leaf = certs[1].chain_pem;
+	struct err err = ERR_NONE;
+	struct buf chain;
+
+	(void)state;
+	buf_init(&chain, 100000);
+	buf_add_str(&chain, leaf);
+	buf_add_str(&chain, certs[2].chain_pem);
+	certs[1].chain_pem = buf_str(&chain);
+	t->sv.tls = tls_context_new(&o, &err);
+	assert_string_equal(err.text, "");
+	certs[1].chain_pem = leaf;
+	for (size_t i = 0; i < ARRAY_SIZE(certs); i++)
+		cert_drop(&certs[i]);
+	buf_release(&chain);
+	toy_start(t);
+	check_key(t, "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256", EVP_PKEY_EC, 1);
+	check_key(t, "RSA-PSS+SHA256:RSA+SHA256", EVP_PKEY_RSA, 2);
+	toy_end(t);
+}
+
 static bool serves_old_client(const char *oldest, int version)
 {
 	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8},
@@ -295,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_garbage_instead_of_a_handshake_closes),
 		cmocka_unit_test(test_without_a_certificate_there_is_no_tls),
 		cmocka_unit_test(test_the_certificate_is_chosen_by_name),
+		cmocka_unit_test(test_each_client_sees_the_key_it_knows_and_the_whole_chain),
 		cmocka_unit_test(test_old_protocols_are_refused_unless_they_are_allowed),
 		cmocka_unit_test(test_channel_bindings_are_those_the_client_sees),
 		cmocka_unit_test(test_bad_options_are_errors),
