@@ -103,6 +103,32 @@ def test_starttls_injection_is_refused(mail):
         assert not c.line().startswith("+OK")
 
 
+def test_starttls_forgets_what_was_said_in_clear(mail):
+    def over_tls(c):
+        c.socket = mail.tls().wrap_socket(c.socket)
+        c.file = c.socket.makefile("rb")
+
+    with greeted(mail, "submission") as c:
+        assert c.ask("MAIL FROM:<alice@example.test>").startswith("530")
+    with greeted(mail) as c:
+        assert c.ask("MAIL FROM:<a@elsewhere.test>").startswith("250")
+        assert c.ask("RCPT TO:<bob@example.test>").startswith("250")
+        assert c.ask("STARTTLS").startswith("220")
+        over_tls(c)
+        assert c.ask("RCPT TO:<alice@example.test>").startswith("503")
+        assert c.ask("DATA").startswith("503")
+        assert "STARTTLS" not in c.ask("EHLO client.test")
+        assert c.ask("STARTTLS").startswith("5")
+    with greeted(mail, "pop3", None) as c:
+        c.send("USER bob@example.test\r\n")
+        assert c.line().startswith("+OK")
+        c.send("STLS\r\n")
+        assert c.line().startswith("+OK")
+        over_tls(c)
+        c.send("PASS secret\r\n")
+        assert c.line().startswith("-ERR")
+
+
 def test_bdat_counts_exactly(mail):
     with greeted(mail) as c:
         c.send("BDAT 5\r\nhello")
