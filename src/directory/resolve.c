@@ -225,12 +225,14 @@ static void add_target(struct resolver *r, struct account *user, struct str addr
 	vec_push_arena(r->arena, &r->out->targets, target);
 }
 
-static int add_user(struct resolver *r, uint64_t id, struct str extension, struct err *err)
+static int add_user(struct resolver *r, uint64_t id, struct str extension, struct str elsewhere, struct err *err)
 {
 	struct account *user = ARENA_NEW(r->arena, struct account);
 	int rc = user_get(r->db, id, r->arena, user, err);
 
-	if (rc > 0 && user->active)
+	if (rc > 0 && user->active && elsewhere.len > 0)
+		add_target(r, NULL, arena_str(r->arena, elsewhere), STR_NULL);
+	else if (rc > 0 && user->active)
 		add_target(r, user, user->address, extension);
 	else if (rc > 0)
 		r->disabled_seen = true;
@@ -507,8 +509,27 @@ static bool rewrites_nothing(const struct resolve_rules *rules)
 	return rules->finder == NULL || rules->finder->conf->virtual_alias_maps.len == 0;
 }
 
+/* *elsewhere_r: the address, where its transport is not our store; what refuses mail for it is noted. */
+static int judge_transport(struct resolver *r, struct item item, struct str *elsewhere_r, struct err *err)
+{
+	enum route_verdict verdict;
+	struct err why = ERR_NONE;
+
+	*elsewhere_r = STR("");
+	if (r->rules->router == NULL)
+		return 0;
+	if (route_judge(r->rules->router, item.address, &verdict, &why, err) < 0)
+		return err->kind == ERR_PERM ? 0 : -1; /* no address: somebody else says so */
+	if (verdict != ROUTE_HERE)
+		*elsewhere_r = item.address;
+	if (verdict == ROUTE_REFUSED && item.depth == 0)
+		r->out->refused = why;
+	return 0;
+}
+
 static int resolve_item(struct resolver *r, struct item item, struct err *err)
 {
+	struct str elsewhere;
 	struct found f;
 	int rc = expand_by_tables(r, item, err);
 
@@ -522,13 +543,15 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 	}
 	if (rc > 0)
 		return 0;
+	if (f.what != FOUND_ALIAS && judge_transport(r, item, &elsewhere, err) < 0)
+		return -1;
 	switch (f.what) {
 	case FOUND_REMOTE:
 	case FOUND_RELAY:
 		add_target(r, NULL, arena_str(r->arena, item.address), STR_NULL);
 		return 0;
 	case FOUND_USER:
-		return add_user(r, f.row.user, f.extension, err);
+		return add_user(r, f.row.user, f.extension, elsewhere, err);
 	case FOUND_ALIAS:
 		return add_alias(r, &f, item.depth, err);
 	case FOUND_RESERVED:
@@ -619,7 +642,8 @@ int resolve(struct db *db, const struct resolve_rules *rules, struct str address
 	struct item first = {.address = address};
 	int rc;
 
-	*r_r = (struct resolved){.class = RCPT_UNKNOWN, .rewritten = STR(""), .foreign = STR(""), .owner = STR("")};
+	*r_r = (struct resolved){
+		.class = RCPT_UNKNOWN, .rewritten = STR(""), .foreign = STR(""), .owner = STR(""), .refused = ERR_NONE};
 	/* RFC 5321 4.1.1.3: <postmaster> needs no domain. */
 	if (a.domain.len == 0 && str_ieq(a.local, STR("postmaster")))
 		first.address = arena_printf(arena, "postmaster@%.*s", STR_ARG(rules->default_domain));

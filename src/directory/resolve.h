@@ -10,6 +10,9 @@
  * 5321 4.5.1, RFC 2142): to the domain's first administrator, else to its first user, else to those of the whole
  * system.
  *
+ * A user whose transport (transport_maps, virtual_transport) is another system's counts as a remote address, and stays
+ * ours: anybody may send to him.
+ *
  * An alias of alias_maps beside which owner-NAME stands is a list: its copies have the owner as their sender, so that
  * their bounces are his. It is expanded when it is asked for itself; among the members of another alias it stays an
  * address, to be asked for in its own turn. */
@@ -17,6 +20,7 @@
 #define DIRECTORY_RESOLVE_H
 
 #include "directory/accounts.h"
+#include "directory/route.h"
 #include "directory/schema.h"
 #include "directory/tables/find.h"
 
@@ -32,6 +36,7 @@ struct resolve_rules {
 	bool propagate_lists;	     /* to what its :include: lists name */
 	bool whole;		     /* lists with owners are expanded wherever they stand */
 	const struct finder *finder; /* look-up tables; NULL: none are asked */
+	const struct router *router; /* whether users are where their transport leads; NULL: they are here */
 	unsigned maps;		     /* enum dir_rewrite_maps: what rewrites the address first */
 };
 
@@ -49,6 +54,7 @@ struct resolved {
 	} targets;
 	struct str owner;     /* who the sender of its copies is, or "": whoever sent it */
 	struct str rewritten; /* what `maps` made of the address, or "" */
+	struct err refused;   /* kind, code, text: a transport or relocated_maps refuses mail for the address itself */
 	struct str foreign;   /* normalized domain, if every address of it is RCPT_REMOTE and leads to itself; or "" */
 };
 

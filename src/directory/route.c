@@ -139,8 +139,12 @@ int route_class_of(const struct router *r, struct str domain, enum route_class *
 static int of_sender(const struct router *r, struct str list, struct str sender, struct str empty_key,
 		     struct str *value_r, struct err *err)
 {
-	int rc = sender.len ? find_address(&r->finder, list, sender, FIND_DEFAULT, 0, value_r, NULL, err)
-			    : maps_find(r->finder.set, list, empty_key, false, r->finder.arena, value_r, err);
+	int rc;
+
+	if (sender.ptr == NULL)
+		return 0;
+	rc = sender.len ? find_address(&r->finder, list, sender, FIND_DEFAULT, 0, value_r, NULL, err)
+			: maps_find(r->finder.set, list, empty_key, false, r->finder.arena, value_r, err);
 
 	return rc > 0 && str_ieq(*value_r, STR("DUNNO")) ? 0 : rc;
 }
@@ -278,4 +282,71 @@ int route(const struct router *r, struct str sender, struct str recipient, struc
 	if (route_class_of(r, a.domain, &out->class, err) < 0 || by_class(r, sender, a.domain, out, err) < 0)
 		return -1;
 	return apply_maps(r, &a, out, err);
+}
+
+/* ---- at the door ---- */
+
+static bool is_store(struct str transport)
+{
+	return str_ieq(transport, STR("virtual")) || str_ieq(transport, STR("local")) ||
+	       str_ieq(transport, STR("store"));
+}
+
+static bool refuses(struct str transport)
+{
+	return str_ieq(transport, STR("error")) || str_ieq(transport, STR("retry"));
+}
+
+static struct str transport_of(struct str value)
+{
+	struct str transport, nexthop;
+
+	(void)str_split(value, ':', &transport, &nexthop);
+	return str_trim(transport);
+}
+
+bool route_matters(const struct conf *conf)
+{
+	return conf->transport_maps.len + conf->relocated_maps.len > 0 ||
+	       !is_store(transport_of(conf->virtual_transport)) || !is_store(transport_of(conf->local_transport)) ||
+	       refuses(transport_of(conf->relay_transport)) || refuses(transport_of(conf->default_transport));
+}
+
+/* "5.1.1 nobody lives here": a code of one's own in front counts, of the transport's class. */
+static void take_reason(struct str text, bool later, struct err *why)
+{
+	struct str code, rest = text;
+	char fallback[] = "5.1.1";
+	uint32_t n;
+
+	fallback[0] = later ? '4' : '5';
+	if (str_token(&rest, " \t", &code) && code.len >= 5 && code.len <= 9 && ascii_digit(code.ptr[0]) &&
+	    code.ptr[1] == '.' && str_to_u32(str_sub(code, str_rchr(code, '.') + 1, 9), &n)) {
+		err_set(why, later ? ERR_TEMP : ERR_PERM, "", "%.*s", STR_ARG(str_trim(rest)));
+		snprintf(why->code, sizeof(why->code), "%c%.*s", fallback[0], STR_ARG(str_skip(code, 1)));
+	} else {
+		err_set(why, later ? ERR_TEMP : ERR_PERM, fallback, "%.*s", STR_ARG(text));
+	}
+}
+
+int route_judge(const struct router *r, struct str recipient, enum route_verdict *verdict_r, struct err *why_r,
+		struct err *err)
+{
+	const struct conf *conf = r->finder.conf;
+	struct route to;
+
+	*verdict_r = ROUTE_HERE;
+	if (route(r, STR_NULL, recipient, &to, err) < 0)
+		return -1;
+	if (is_store(to.transport) || to.class == ROUTE_ALIAS)
+		return 0;
+	*verdict_r = ROUTE_ELSEWHERE;
+	/* Who sends may have another default_transport. */
+	if (!refuses(to.transport) ||
+	    (to.class == ROUTE_DEFAULT && conf->sender_dependent_default_transport_maps.len > 0 &&
+	     str_eq(to.transport, transport_of(conf->default_transport))))
+		return 0;
+	*verdict_r = ROUTE_REFUSED;
+	take_reason(to.nexthop, str_ieq(to.transport, STR("retry")), why_r);
+	return 0;
 }

@@ -28,10 +28,20 @@ struct route {
 	bool routed;	      /* the local part still holds @, % or !: it may be meant for yet another host */
 };
 
-/* sender "": the null sender. 0, or -1: ERR_TEMP when a table or the database failed, ERR_PERM (5.1.3) when the
- * recipient is no address. Strings live in the arena of the finder, or as long as the configuration. */
+/* sender "": the null sender; STR_NULL: nobody knows who. 0, or -1: ERR_TEMP when a table or the database failed,
+ * ERR_PERM (5.1.3) when the recipient is no address. Strings live in the arena of the finder, or as long as the
+ * configuration. */
 int route(const struct router *r, struct str sender, struct str recipient, struct route *out,
 	  struct err *err) WARN_UNUSED;
+/* May transports and tables of the configuration make of an address of ours, or refuse, what no look-up of users tells?
+ * Where not, route_judge() need not be asked. */
+bool route_matters(const struct conf *conf);
+enum route_verdict { ROUTE_HERE, ROUTE_ELSEWHERE, ROUTE_REFUSED };
+/* Whether users of ours are where their transport leads, whoever sends; and whether mail is refused at the door,
+ * because its transport is error or retry, or because the user has moved: *why_r as in Postfix's replies. -1 as
+ * route(). */
+int route_judge(const struct router *r, struct str recipient, enum route_verdict *verdict_r, struct err *why_r,
+		struct err *err) WARN_UNUSED;
 /* The class of a domain alone: what a recipient in it has to be judged by. 1, or -1 with err. */
 int route_class_of(const struct router *r, struct str domain, enum route_class *class_r, struct err *err) WARN_UNUSED;
 

@@ -28,7 +28,8 @@ enum rcpt_class {
 	F(S, u8, maps)            /* enum dir_rewrite_maps: of a new message, what is to be made of the address first; 0 later */ \
 	F(S, u8, admit)           /* 1: the store is asked whether the targets would take a message of this size now */ \
 	F(S, u64, size)           \
-	F(S, u8, whole)           /* 1: lists with owners are expanded wherever they stand (directory/resolve.h) */
+	F(S, u8, whole)           /* 1: lists with owners are expanded wherever they stand (directory/resolve.h) */ \
+	F(S, u8, here)            /* 1: users of ours are here, whatever transports say: it has been where they lead (LMTP) */
 RPC_DECLARE(dir_resolve, DIR_RESOLVE_FIELDS)
 
 #define DIR_TARGET_FIELDS(F, S)                                   \
@@ -42,7 +43,9 @@ RPC_DECLARE(dir_target, DIR_TARGET_FIELDS)
 	F(S, bytes, full_code) F(S, bytes, full_text)           \
 	F(S, bytes, rewritten)    /* with `maps`: what the address was made, or "". The class is that of what was asked for */ \
 	F(S, u8, everybody)       /* RCPT_REMOTE: so is, now, every address of this domain, and leads to itself */ \
-	F(S, bytes, owner)        /* it is a list: its targets' copies have this sender; or "" */
+	F(S, bytes, owner)        /* it is a list: its targets' copies have this sender; or "" */ \
+	F(S, u8, refused)         /* a transport (error, retry) or relocated_maps refuses mail for it: enum err_kind; 0: none does */ \
+	F(S, bytes, refused_code) F(S, bytes, refused_text)
 RPC_DECLARE(dir_resolved, DIR_RESOLVED_FIELDS)
 
 /* ---- routing ---- */

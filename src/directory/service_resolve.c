@@ -146,6 +146,7 @@ void service_resolve(struct work *w)
 	const struct dir_resolve *ask = w->req->msg;
 	struct grant_ask grant = grant_for(ask, w->peer, grants_epoch(w->service->grants));
 	struct finder finder = work_finder(w);
+	struct router router = {.db = w->db, .finder = finder};
 	struct resolve_rules rules = resolve_rules_of(w->conf, &finder);
 	struct dir_resolved answer = {0};
 	struct err err = ERR_NONE, verdict = ERR_NONE;
@@ -153,13 +154,17 @@ void service_resolve(struct work *w)
 
 	rules.whole = ask->whole;
 	rules.maps = ask->maps;
+	if (!ask->here && route_matters(w->conf))
+		rules.router = &router;
 	if (resolve(w->db, &rules, ask->address, &w->req->arena, &r, &err) < 0) {
 		if (err.sys == 0 && err.code[0] && strcmp(err.code, "4.3.0") != 0)
 			log_warning("%.*s: %s", STR_ARG(ask->address), err.text);
 		rpc_refuse(w->req, &err);
 		return;
 	}
-	if (ask->maps == 0)
+	if (r.refused.kind != ERR_OK)
+		r.foreign = STR("");
+	if (ask->maps == 0 && !ask->here)
 		resolve_cache_put(w->service->cache, w->cache_state, ask->address, &r);
 	else
 		r.foreign = STR("");
@@ -170,6 +175,9 @@ void service_resolve(struct work *w)
 	answer.everybody = r.foreign.len > 0;
 	answer.class = (uint8_t)r.class;
 	answer.owner = r.owner;
+	answer.refused = (uint8_t)r.refused.kind;
+	answer.refused_code = str_from(r.refused.code);
+	answer.refused_text = str_from(r.refused.text);
 	/* Of a list who cannot take it is its owner's to hear. */
 	grant.admit = grant.admit && r.owner.len == 0;
 	answer.targets.n = r.targets.n;

@@ -53,7 +53,8 @@ static int rcpt_resolve(struct smtp_session *c, const struct address *rcpt, stru
 				  .admit = 1,
 				  .size = c->mail.args.size,
 				  .maps = smtp_rewrite_rcpt_maps(c),
-				  .whole = c->lmtp /* who hears of every mailbox at once */};
+				  .whole = c->lmtp, /* who hears of every mailbox at once */
+				  .here = c->lmtp};
 	struct foreign *foreign = c->server->foreign;
 	struct err why = ERR_NONE;
 
@@ -139,8 +140,16 @@ static enum next rcpt_accept(struct smtp_session *c, const struct rcpt_args *rcp
 static int rcpt_judge(struct smtp_session *c, const struct address *rcpt, struct str text,
 		      const struct dir_resolved *found, int *code_r, struct err *err)
 {
-	if (smtp_policy_rcpt(c, rcpt, text, found->class, code_r, err) < 0)
+	bool refused = found->refused && c->conf->smtpd_reject_unlisted_recipient;
+	bool unlisted = found->class == RCPT_UNKNOWN || found->class == RCPT_DISABLED;
+
+	/* What refuses him has more to say than that he is not there. */
+	if (smtp_policy_rcpt(c, rcpt, text, refused && unlisted ? RCPT_LOCAL : found->class, code_r, err) < 0)
 		return -1;
+	*code_r = found->refused == ERR_TEMP ? 450 : 550;
+	if (refused)
+		return err_set(err, (enum err_kind)found->refused, arena_strz(&c->mail.arena, found->refused_code),
+			       "<%.*s>: Recipient address rejected: %.*s", STR_ARG(text), STR_ARG(found->refused_text));
 	*code_r = 550;
 	/* Who speaks LMTP keeps what we do not take at once; mail for elsewhere he can send himself. */
 	if (c->lmtp && (found->class == RCPT_REMOTE || found->class == RCPT_MIXED))

@@ -400,6 +400,75 @@ def test_the_administrator_has_the_last_word_on_a_status(tmp_path, sink):
         queue_is_empty(m)
 
 
+def test_users_of_ours_whose_transport_leads_elsewhere(tmp_path, sink):
+    """On their way to another server, or already there: by each way in; and back by LMTP they are here."""
+    with Instance(tmp_path / "mail", settings={
+            "transport_maps": f"inline:{{ {{bob@example.test = smtp:{sink.nexthop}}} {{example.test = :}} }}", "recipient_delimiter": "+", **FAST}) as m:
+        for name in ("alice", "bob"):
+            m.user(f"{name}@example.test")
+        m.command("alias", "add", "all@example.test", "alice@example.test", "bob@example.test")
+        m.command("alias", "add", "one@example.test", "bob@example.test")
+        m.start()
+        with m.smtp() as s:
+            for to in (["Bob+x@example.test"], ["alice@example.test", "bob@example.test"], ["all@example.test"], ["one@example.test"]):
+                s.sendmail("ann@far.test", to, "Subject: s\r\n\r\nx\r\n")
+        m.command("sendmail", "bob", "alice", input="Subject: s\n\nx\n")
+        sink.wait(5)
+        assert sorted(r for x in sink.messages for r in x.rcpts) == ["Bob+x@example.test"] + ["bob@example.test"] * 4
+        m.wait_messages("alice@example.test", 3)
+        with smtplib.LMTP("127.0.0.1", m.ports["lmtp"], local_hostname="filter.test") as s:
+            s.sendmail("ann@far.test", ["bob@example.test"], "Subject: filtered\r\n\r\nx\r\n")
+        m.wait_messages("bob@example.test", 1)
+        # Nobody is let in by it who was not there; the whole domain may go there, too, and comes back at a reload.
+        with m.smtp() as s:
+            s.ehlo()
+            s.mail("ann@far.test")
+            assert s.rcpt("nobody@example.test")[0] == 550
+        m.configure(transport_maps="", virtual_transport=f"smtp:{sink.nexthop}")
+        m.command("reload")
+        m.send("alice@example.test")
+        assert sink.wait(6)[5].rcpts == ["alice@example.test"]
+        m.configure(virtual_transport="virtual")
+        m.command("reload")
+        m.send("bob@example.test")
+        m.wait_messages("bob@example.test", 2)
+
+
+@pytest.mark.parametrize("to, code, said", [
+    ("a@err.test", 550, "5.1.1 <a@err.test>: Recipient address rejected: nobody lives here"),
+    ("a@plain.test", 550, "5.1.1 <a@plain.test>: Recipient address rejected: plain words"),
+    ("a@temp.test", 550, "5.7.1 <a@temp.test>: Recipient address rejected: no"),
+    ("a@retry.test", 450, "4.3.0 <a@retry.test>: Recipient address rejected: later"),
+    ("alice@example.test", 550, "5.2.1 <alice@example.test>: Recipient address rejected: gone"),
+    ("moved@example.test", 550, "5.1.6 <moved@example.test>: Recipient address rejected: User has moved to new@far.test"),
+    ("a@relayed.test", 550, "5.1.1 <a@relayed.test>: Recipient address rejected: closed"),
+])
+def test_what_no_transport_takes_is_refused_at_the_door(shut, to, code, said):
+    """In Postfix's words: what it would have to send back is no good to anybody."""
+    with shut.smtp() as s:
+        s.ehlo()
+        for _ in range(2):       # and is not forgotten by what is known of the domain
+            s.mail("ann@far.test")
+            assert s.rcpt(to) == (code, said.encode())
+            s.rset()
+        s.mail("ann@far.test")
+        assert s.rcpt("bob@example.test")[0] == s.rcpt("a@far.test")[0] == s.rcpt("alias@example.test")[0] == 250
+    # Programs of this machine have gone when it could be said.
+    shut.command("sendmail", "-f", "bob", to, input="Subject: s\n\nx\n")
+
+
+@pytest.fixture(scope="module")
+def shut(tmp_path_factory):
+    with Instance(tmp_path_factory.mktemp("shut") / "mail", settings={
+            "relay_domains": "relayed.test", "relay_transport": "error:closed", "relocated_maps": "inline:{moved@example.test=new@far.test}",
+            "transport_maps": "inline:{ {err.test = error:5.1.1 nobody lives here} {plain.test = error:plain words} {temp.test = error:4.7.1 no}"
+            " {retry.test = retry:4.3.0 later} {alice@example.test = error:5.2.1 gone} }"}) as m:
+        m.user("alice@example.test")
+        m.user("bob@example.test")
+        m.command("alias", "add", "alias@example.test", "alice@example.test", "bob@example.test")
+        yield m.start()
+
+
 def test_a_host_that_only_etc_hosts_knows(tmp_path):
     """The jailed relay has what master read."""
     lines = [line.split("#")[0].split() for line in open("/etc/hosts")]
