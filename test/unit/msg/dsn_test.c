@@ -120,6 +120,14 @@ static void test_foreign_addresses_in_both_variants(void **state)
 	has(buf_str(&out), "Remote-MTA: dns; mx.example.test\nDiagnostic-Code: smtp; User unknown");
 	assert_true(str_is_ascii(buf_str(&out)));
 	buf_clear(&out);
+	/* Phones say SMTPUTF8 of all their mail: what needs none is told in the form that everybody reads. */
+	struct dsn plain = make(&bob);
+	plain.utf8 = true;
+	dsn_write(&plain, &out);
+	has(buf_str(&out), "Content-Type: message/delivery-status\n");
+	has(buf_str(&out), "Content-Type: message/rfc822\n");
+	assert_true(str_find(buf_str(&out), STR("global")) < 0);
+	buf_clear(&out);
 	d.utf8 = true;
 	d.message = STR("Subject: \xc3\xa4\n\n\xff\n");
 	dsn_write(&d, &out);
