@@ -10,6 +10,7 @@
 #include "msg/verp.h"
 #include "os/fd.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -151,6 +152,33 @@ static const char *addresses(const struct value *v)
 
 /* ---- numbers ---- */
 
+/* Where a container's ports are published, some of those who come in by them have its gateway's address: anybody, from
+ * anywhere (Docker's proxy for IPv6, its translation for others). */
+static const char *container_gateway(const struct value *v)
+{
+	int fd = -1;
+	const char *fault = NULL;
+	struct net_addr gateway;
+	char text[NET_ADDR_TEXT], *data = NULL;
+	struct str rest;
+	ssize_t n;
+
+	if (access("/.dockerenv", F_OK) < 0 && access("/run/.containerenv", F_OK) < 0)
+		return NULL;
+	fd = open("/proc/net/route", O_RDONLY | O_CLOEXEC);
+	n = fd >= 0 ? fd_read_all(fd, 1 << 20, &data, NULL) : -1;
+	for (rest = str_of(data, n > 0 ? (size_t)n : 0); fault == NULL && net_gateway_next(&rest, &gateway);)
+		if (conf_in_networks(v->text, &gateway))
+			fault = arena_printf(v->arena,
+					     "%s is the gateway of this container: others may come in by that address, "
+					     "and send mail elsewhere",
+					     net_addr_text(&gateway, text))
+					.ptr;
+	free(data);
+	fd_close(&fd);
+	return fault;
+}
+
 static const char *networks(const struct value *v)
 {
 	struct str list = v->text, item;
@@ -162,7 +190,7 @@ static const char *networks(const struct value *v)
 			return arena_printf(v->arena, "\"%.*s\" is everybody: whoever comes may send mail elsewhere",
 					    SHORT(item))
 				.ptr;
-	return NULL;
+	return container_gateway(v);
 }
 
 static bool all_digits(struct str text)

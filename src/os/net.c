@@ -1,5 +1,6 @@
 /* net - see os/net.h. */
 #include "os/net.h"
+#include "base/encode.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "os/fd.h"
@@ -155,6 +156,34 @@ bool net_cidr_match(const struct net_cidr *cidr, const struct net_addr *a)
 	if (memcmp(bytes, cidr->addr, whole) != 0)
 		return false;
 	return rest == 0 || ((bytes[whole] ^ cidr->addr[whole]) & (0xff00 >> rest) & 0xff) == 0;
+}
+
+bool net_gateway_next(struct str *routes, struct net_addr *gateway_r)
+{
+	struct str line, column, value;
+
+	while (str_token(routes, "\n", &line)) {
+		struct buf bytes;
+		uint32_t word = 0;
+
+		str_token(&line, " \t", &column);
+		str_token(&line, " \t", &column);
+		if (!str_token(&line, " \t", &value) || value.len != 8)
+			continue;
+		buf_init(&bytes, 8);
+		/* The address as a number of this machine, most significant digit first. */
+		if (hex_decode(&bytes, value) && bytes.len == 4)
+			for (size_t i = 0; i < 4; i++)
+				word = word << 8 | (unsigned char)bytes.ptr[i];
+		buf_release(&bytes);
+		if (word == 0)
+			continue;
+		*gateway_r = (struct net_addr){.len = sizeof(gateway_r->v4)};
+		gateway_r->v4.sin_family = AF_INET;
+		gateway_r->v4.sin_addr.s_addr = word;
+		return true;
+	}
+	return false;
 }
 
 static int listen_on(const struct net_addr *a, bool both_families, int backlog, bool beside)

@@ -33,6 +33,9 @@ struct net_cidr {
 int net_cidr_parse(struct str text, struct net_cidr *cidr_r, struct err *err) WARN_UNUSED;
 bool net_cidr_match(const struct net_cidr *cidr, const struct net_addr *a);
 
+/* The next IPv4 gateway of routes as /proc/net/route has them; takes the lines off *routes. False: none is left. */
+bool net_gateway_next(struct str *routes, struct net_addr *gateway_r);
+
 /* A listening, non-blocking, close-on-exec TCP socket. host "" or "*": all addresses (IPv6 socket that also
  * takes IPv4 where the kernel allows, else IPv4). Port 0: the kernel chooses. Returns the descriptor, or -1. */
 int net_listen_tcp(struct str host, uint16_t port, int backlog, struct err *err) WARN_UNUSED;

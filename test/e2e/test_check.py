@@ -1,6 +1,9 @@
 """What `postrider check` says of values that cannot be what was meant."""
 
 import json
+import os
+import socket
+import struct
 
 import pytest
 
@@ -74,7 +77,7 @@ def test_what_is_taken_and_does_not_do_what_was_meant_is_told(stopped):
 
 def test_what_is_right_is_not_told(stopped):
     stopped.configure(**{
-        "mynetworks": "!0.0.0.0/0, 10.0.0.0/8, [2001:db8::]/32, 0.0.0.0/1",
+        "mynetworks": "!0.0.0.0/0, 203.0.113.0/24, [2001:db8::]/32",
         "alert_recipient": "postmaster, ops@elsewhere.test", "alert_relayhost": "[::1]:587", "inet_interfaces": "localhost, 127.0.0.1",
         "default_destination_concurrency_negative_feedback": "0.5 / sqrt_concurrency", "slow_destination_rate_delay": "5m",
         "relayhost": "[2001:db8::1]:25, mail.example, [mail.example], 2001:db8::2", "smtp_tls_policy_maps": "inline:{ {x = encrypt protocols=>=TLSv1.2} }",
@@ -82,6 +85,17 @@ def test_what_is_right_is_not_told(stopped):
         "transport_maps": "pcre:{ {/^(.*)$$/ smtp:[$$1]} }, inline:{ {a.test = lmtp:unix:/run/x} {b.test = :} {c.test = error:5.1.1 no [one: here} }",
         "smtp_bind_address": "127.0.0.1", "smtp_tls_fingerprint_cert_match": "AB:" * 31 + "CD", "smtp_discard_ehlo_keywords": "silent-discard, dsn"})
     assert warnings(stopped) == []
+
+
+def test_the_gateway_of_a_container_is_told_to_be_anybody(stopped):
+    with open("/proc/net/route") as f:
+        numbers = [line.split()[2] for line in f.readlines()[1:]]
+    gateways = [socket.inet_ntoa(struct.pack("=L", int(n, 16))) for n in numbers if n != "00000000"]
+    if not gateways:
+        pytest.skip("this machine has no gateway")
+    stopped.configure(mynetworks=f"127.0.0.0/8, {gateways[0]}")
+    told = any(f"mynetworks: {gateways[0]} is the gateway of this container" in w for w in warnings(stopped))
+    assert told == any(map(os.path.exists, ("/.dockerenv", "/run/.containerenv")))
 
 
 @pytest.mark.parametrize("name, value, sentence", REFUSED, ids=[r[0] for r in REFUSED])

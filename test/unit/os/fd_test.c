@@ -193,6 +193,25 @@ static void networks_match_their_own_family_only(void **state)
 	assert_int_equal(net_cidr_parse(STR("host"), &cidr, &err), -1);
 }
 
+static void gateways_are_read_from_routes(void **state)
+{
+	struct str routes = STR("Iface\tDestination\tGateway \tFlags\tRefCnt\n"
+				"lo\n"
+				"eth0\t000200C0\t00000000\t0001\t0\n"
+				"eth0\t00000000\tnonsense\t0003\t0\n"
+				"eth0\t00000000\t7F7F7F7F\t0003\t0\n"
+				"eth1\t00000000\t0A0A0A0A   \t0003\t0");
+	struct net_addr a;
+	char text[NET_ADDR_TEXT];
+
+	(void)state;
+	assert_true(net_gateway_next(&routes, &a));
+	assert_string_equal(net_addr_text(&a, text), "127.127.127.127");
+	assert_true(net_gateway_next(&routes, &a));
+	assert_string_equal(net_addr_text(&a, text), "10.10.10.10");
+	assert_false(net_gateway_next(&routes, &a));
+}
+
 static void listening_takes_a_port_from_the_kernel_and_replaces_stale_sockets(void **state)
 {
 	char dir[] = "/tmp/postrider-net-XXXXXX", path[64];
@@ -257,6 +276,7 @@ int main(void)
 		cmocka_unit_test(waiting_ends_at_the_deadline_or_the_byte),
 		cmocka_unit_test(addresses_print_as_they_parse),
 		cmocka_unit_test(networks_match_their_own_family_only),
+		cmocka_unit_test(gateways_are_read_from_routes),
 		cmocka_unit_test(listening_takes_a_port_from_the_kernel_and_replaces_stale_sockets),
 		cmocka_unit_test(a_socket_may_have_a_long_path),
 	};
