@@ -66,19 +66,44 @@ void imap_add_envelope(struct buf *out, const struct envelope *envelope)
 
 /* ---- body structure ---- */
 
-static void add_params(struct buf *out, const struct mime_param *v, size_t n)
+static void add_pairs(struct buf *out, const struct mime_param *v, size_t n)
 {
-	if (n == 0) {
-		buf_addz(out, "NIL");
-		return;
-	}
 	for (size_t i = 0; i < n; i++) {
 		buf_addc(out, i ? ' ' : '(');
 		imap_add_header_nstring(out, v[i].name.ptr ? v[i].name : STR(""));
 		buf_addc(out, ' ');
 		imap_add_header_nstring(out, v[i].value.ptr ? v[i].value : STR(""));
 	}
-	buf_addc(out, ')');
+}
+
+static void add_params(struct buf *out, const struct mime_param *v, size_t n)
+{
+	add_pairs(out, v, n);
+	buf_addz(out, n ? ")" : "NIL");
+}
+
+static bool is_text(const struct mime_part *p)
+{
+	return p->type.ptr == NULL || str_ieq(p->type, STR("text"));
+}
+
+static bool has_charset(const struct mime_part *p)
+{
+	for (size_t i = 0; i < p->param_count; i++)
+		if (str_ieq(p->params[i].name, STR("charset")) || str_ieq(p->params[i].name, STR("charset*")))
+			return true;
+	return false;
+}
+
+/* RFC 2045 5.2: text that says nothing else is in US-ASCII, and servers say so, as clients expect. */
+static void add_type_params(struct buf *out, const struct mime_part *p)
+{
+	if (!is_text(p) || has_charset(p)) {
+		add_params(out, p->params, p->param_count);
+		return;
+	}
+	add_pairs(out, p->params, p->param_count);
+	buf_addz(out, p->param_count ? " \"charset\" \"us-ascii\")" : "(\"charset\" \"us-ascii\")");
 }
 
 static void add_languages(struct buf *out, const struct mime_part *p)
@@ -139,7 +164,7 @@ static void add_single(struct buf *out, const struct mime_part *p, bool extended
 	buf_addc(out, ' ');
 	imap_add_header_nstring(out, p->subtype.ptr ? p->subtype : STR("plain"));
 	buf_addc(out, ' ');
-	add_params(out, p->params, p->param_count);
+	add_type_params(out, p);
 	buf_addc(out, ' ');
 	imap_add_header_nstring(out, p->id);
 	buf_addc(out, ' ');
@@ -157,7 +182,7 @@ static void add_single(struct buf *out, const struct mime_part *p, bool extended
 		else
 			add_empty_body(out, extended);
 		buf_addf(out, " %u", p->body_lines);
-	} else if (p->type.ptr == NULL || str_ieq(p->type, STR("text"))) {
+	} else if (is_text(p)) {
 		buf_addf(out, " %u", p->body_lines);
 	}
 	if (extended) {

@@ -151,14 +151,20 @@ static void list_field(struct mailbox_addr_list *list, struct str value, struct 
 		       struct arena *arena)
 {
 	size_t max = budget->addresses < ADDRESS_LIST_MAX ? budget->addresses : ADDRESS_LIST_MAX;
+	struct mailbox_addr_list more;
 
-	if (list->n > 0 || max == 0)
+	if (max == 0)
 		return;
 	value = str_sub(value, 0, MIME_LIST_VALUE_MAX);
 	value = str_sub(value, 0, budget->text);
 	budget->text -= value.len;
-	address_list_parse_max(value, max, arena, list);
-	budget->addresses -= list->n < max ? list->n : max;
+	address_list_parse_max(value, max, arena, &more);
+	budget->addresses -= more.n < max ? more.n : max;
+	if (list->n == 0)
+		*list = more;
+	else
+		for (size_t i = 0; i < more.n; i++)
+			vec_push_arena(arena, list, more.v[i]);
 }
 
 static void envelope_field(struct envelope *e, const struct header *h, struct mime_budget *budget, struct arena *arena)
@@ -167,6 +173,8 @@ static void envelope_field(struct envelope *e, const struct header *h, struct mi
 		struct str name;
 		struct str *text;
 		struct mailbox_addr_list *list;
+		bool joined; /* with what came before, as RFC 5322 4.5.3 has it of recipients; of others the first
+				counts */
 	} fields[] = {
 		{STR("Date"), &e->date, NULL},
 		{STR("Subject"), &e->subject, NULL},
@@ -175,17 +183,17 @@ static void envelope_field(struct envelope *e, const struct header *h, struct mi
 		{STR("From"), NULL, &e->from},
 		{STR("Sender"), NULL, &e->sender},
 		{STR("Reply-To"), NULL, &e->reply_to},
-		{STR("To"), NULL, &e->to},
-		{STR("Cc"), NULL, &e->cc},
-		{STR("Bcc"), NULL, &e->bcc},
+		{STR("To"), NULL, &e->to, true},
+		{STR("Cc"), NULL, &e->cc, true},
+		{STR("Bcc"), NULL, &e->bcc, true},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
 		if (!str_ieq(h->name, fields[i].name))
 			continue;
-		if (fields[i].list != NULL)
+		if (fields[i].list != NULL && (fields[i].list->n == 0 || fields[i].joined))
 			list_field(fields[i].list, h->value, budget, arena);
-		else if (fields[i].text->ptr == NULL)
+		else if (fields[i].text != NULL && fields[i].text->ptr == NULL)
 			text_field(fields[i].text, h->value, budget, arena);
 	}
 }

@@ -67,6 +67,15 @@ static void absent_fields_are_nil_and_empty_ones_are_empty(void **state)
 	check_envelope("Subject:\nTo:\n\n", "(NIL \"\" NIL NIL NIL NIL NIL NIL NIL NIL)");
 }
 
+static void recipients_in_several_fields_are_all_there(void **state)
+{
+	(void)state;
+	/* RFC 5322 4.5.3; of a second From nothing is said, and the first is the one. */
+	check_envelope("To: a@b\nFrom: c@d\nTo: e@f, g@h\nFrom: x@y\nSubject: one\nSubject: two\n\n",
+		       "(NIL \"one\" ((NIL NIL \"c\" \"d\")) ((NIL NIL \"c\" \"d\")) ((NIL NIL \"c\" \"d\")) "
+		       "((NIL NIL \"a\" \"b\")(NIL NIL \"e\" \"f\")(NIL NIL \"g\" \"h\")) NIL NIL NIL NIL)");
+}
+
 static void quotes_backslashes_and_8_bit_are_made_safe(void **state)
 {
 	(void)state;
@@ -102,13 +111,18 @@ static void a_text_message_counts_lines_and_wire_bytes(void **state)
 static void what_is_left_out_is_filled_in(void **state)
 {
 	(void)state;
-	check_structure("Content-Type: text/plain; charset; name=; x=\"\"\nContent-Transfer-Encoding:\n\n", false,
-			"(\"text\" \"plain\" (\"name\" \"\" \"x\" \"\") NIL NIL \"7bit\" 0 0)");
-	check_structure("Content-Type: text\n\nx\n", false, "(\"text\" \"plain\" NIL NIL NIL \"7bit\" 3 1)");
+	check_structure(
+		"Content-Type: text/plain; charset; name=; x=\"\"\nContent-Transfer-Encoding:\n\n", false,
+		"(\"text\" \"plain\" (\"name\" \"\" \"x\" \"\" \"charset\" \"us-ascii\") NIL NIL \"7bit\" 0 0)");
+	check_structure("Content-Type: text/html; charset*=utf-8''utf-8\n\n", false,
+			"(\"text\" \"html\" (\"charset*\" \"utf-8''utf-8\") NIL NIL \"7bit\" 0 0)");
+	check_structure("Content-Type: image/png\n\nx", false, "(\"image\" \"png\" NIL NIL NIL \"7bit\" 1)");
+	check_structure("Content-Type: text\n\nx\n", false,
+			"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 3 1)");
 	check_structure("Content-Type:\nContent-Disposition:\n\nx", true,
-			"(\"text\" \"plain\" NIL NIL NIL \"7bit\" 1 0 NIL NIL NIL NIL)");
+			"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 1 0 NIL NIL NIL NIL)");
 	check_structure("Content-Type: multipart/mixed; boundary=b\n\nno parts\n", false,
-			"((\"text\" \"plain\" NIL NIL NIL \"7bit\" 10 1) \"mixed\")");
+			"((\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 10 1) \"mixed\")");
 	check_envelope("Subject: a\nTo: (nobody)\nCc: ,\nFrom: x\n\n",
 		       "(NIL \"a\" ((NIL NIL \"x\" \"\")) ((NIL NIL \"x\" \"\")) ((NIL NIL \"x\" \"\")) NIL NIL NIL "
 		       "NIL NIL)");
@@ -138,7 +152,7 @@ static void a_message_inside_has_envelope_structure_and_lines(void **state)
 	check_structure("Content-Type: message/rfc822\n\nSubject: in\n\nbody\n", false,
 			"(\"message\" \"rfc822\" NIL NIL NIL \"7bit\" 21 "
 			"(NIL \"in\" NIL NIL NIL NIL NIL NIL NIL NIL) "
-			"(\"text\" \"plain\" NIL NIL NIL \"7bit\" 6 1) 3)");
+			"(\"text\" \"plain\" (\"charset\" \"us-ascii\") NIL NIL \"7bit\" 6 1) 3)");
 }
 
 static void a_multipart_without_parts_has_an_empty_one(void **state)
@@ -175,6 +189,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_envelope_of_rfc_3501_section_8, setup, teardown),
 		cmocka_unit_test_setup_teardown(absent_fields_are_nil_and_empty_ones_are_empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(recipients_in_several_fields_are_all_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(quotes_backslashes_and_8_bit_are_made_safe, setup, teardown),
 		cmocka_unit_test_setup_teardown(groups_have_no_host, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_text_message_counts_lines_and_wire_bytes, setup, teardown),
