@@ -251,7 +251,7 @@ static bool address_ok(struct str address)
 		if (str_has_control(str_sub(address, i, 1)) || memchr(" <>(),;\\\"", address.ptr[i], 9))
 			return false;
 	return address.len > 0 && address.len <= ADDRESS_MAX && address.ptr[0] != '-' && at != 0 &&
-	       at != (ptrdiff_t)address.len - 1 && str_is_ascii(address);
+	       str_chr(address, '@') == at && at != (ptrdiff_t)address.len - 1 && str_is_ascii(address);
 }
 
 static int add_recipient(struct alert *a, struct str address)

@@ -545,6 +545,10 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 		return 0;
 	if (f.what != FOUND_ALIAS && judge_transport(r, item, &elsewhere, err) < 0)
 		return -1;
+	/* Somebody's own mailbox it may be, but no catch-all's. */
+	if (r->rules->finder != NULL && (f.what == FOUND_NOTHING || (f.catch_all && f.what != FOUND_REMOTE)) &&
+	    route_is_notice_sender(r->rules->finder->conf, item.address))
+		f.what = FOUND_RELAY;
 	switch (f.what) {
 	case FOUND_REMOTE:
 	case FOUND_RELAY:

@@ -267,6 +267,14 @@ static int apply_maps(const struct router *r, const struct address *a, struct ro
 	return rc < 0 ? -1 : 0;
 }
 
+bool route_is_notice_sender(const struct conf *conf, struct str address)
+{
+	struct str own = conf->double_bounce_sender.len > 0 ? conf->double_bounce_sender : STR("double-bounce");
+	struct address a = address_split(address), b = address_split(own);
+
+	return str_ieq(a.local, b.local) && str_ieq(a.domain, b.domain.len > 0 ? b.domain : conf->myorigin);
+}
+
 int route(const struct router *r, struct str sender, struct str recipient, struct route *out, struct err *err)
 {
 	struct address a;
@@ -281,6 +289,11 @@ int route(const struct router *r, struct str sender, struct str recipient, struc
 	out->routed = names_another_host(a.local);
 	if (route_class_of(r, a.domain, &out->class, err) < 0 || by_class(r, sender, a.domain, out, err) < 0)
 		return -1;
+	if (out->class != ROUTE_DEFAULT && route_is_notice_sender(r->finder.conf, out->recipient)) {
+		out->transport = STR("discard");
+		out->nexthop = STR("silently discarded");
+		return 0;
+	}
 	return apply_maps(r, &a, out, err);
 }
 

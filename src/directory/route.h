@@ -33,6 +33,9 @@ struct route {
  * configuration. */
 int route(const struct router *r, struct str sender, struct str recipient, struct route *out,
 	  struct err *err) WARN_UNUSED;
+/* The sender of our own notices (double_bounce_sender): it exists, for whoever asks, and what comes to it is dropped.
+ */
+bool route_is_notice_sender(const struct conf *conf, struct str address);
 /* May transports and tables of the configuration make of an address of ours, or refuse, what no look-up of users tells?
  * Where not, route_judge() need not be asked. */
 bool route_matters(const struct conf *conf);

@@ -454,7 +454,7 @@ def test_what_cannot_leave_now_is_kept_and_what_is_refused_ends(stopped, sink):
 
 @pytest.mark.parametrize("args, status, word", [
     (("-s",), os.EX_USAGE, ""), (("-s", "x"), os.EX_USAGE, "nobody gets it"), (("--bogus", "a@b.test"), os.EX_USAGE, ""), (("a b@c.test",), os.EX_DATAERR, "no address"),
-    (("-s", "x", "a@b.test", "c@d.test,e@f.test"), os.EX_DATAERR, "no address"), (("<a@b.test>",), os.EX_DATAERR, "no address"),
+    (("-s", "x", "a@b.test", "c@d.test,e@f.test"), os.EX_DATAERR, "no address"), (("<a@b.test>",), os.EX_DATAERR, "no address"), (("ops@@b.test",), os.EX_DATAERR, "no address"),
     (tuple(f"a{i}@b.test" for i in range(51)), os.EX_USAGE, "more than 50")])
 def test_bad_calls_of_alert(shared_stopped, args, status, word):
     done = alert(shared_stopped, *args, check=False)

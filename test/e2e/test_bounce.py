@@ -149,6 +149,9 @@ def test_copies_for_the_postmaster(tmp_path, sink):                             
         # Of trouble with notices nobody is told.
         send(m, "double-bounce@example.test", ["gone@far.test"])
         m.wait_log("undeliverable notification dropped")
+        # Who asks whether their sender exists hears yes; what is sent there nobody gets.
+        send(m, "", ["double-bounce@example.test"])
+        m.wait_log(r"to=<double-bounce@example.test>, relay=none,.*status=sent \(silently discarded\)")
         m.command("queue", "delete", "--recipient", "late@far.test")
         queue_is_empty(m)
         assert [len(m.messages(who)) for who in WATCHERS] == [1, 2, 1, 0]
