@@ -160,6 +160,34 @@ static bool is_served(const struct master_service *s)
 	return false;
 }
 
+/* What a service of Postfix that has no process here is for, and who does it; NULL: it is not built yet. */
+static const char *done_by(struct str command)
+{
+	static const struct {
+		const char *command, *by;
+	} own[] = {
+		{"anvil", "directory counts clients"},
+		{"bounce", "relay writes notifications"},
+		{"cleanup", "smtpd takes messages whole"},
+		{"flush", "queue finds what waits for a destination"},
+		{"local", "relay and store deliver"},
+		{"pickup", "master finds what programs left in the maildrop"},
+		{"postlogd", "master writes the log"},
+		{"proxymap", "directory reads all tables"},
+		{"qmgr", "queue keeps what waits, relay sends it"},
+		{"scache", "relay keeps connections"},
+		{"showq", "queue lists itself"},
+		{"tlsmgr", "each process keeps the TLS sessions that it needs"},
+		{"trivial-rewrite", "directory knows where mail goes"},
+		{"virtual", "store delivers"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		if (str_eq(command, str_from(own[i].command)))
+			return own[i].by;
+	return NULL;
+}
+
 static void check_service(struct check *k, const struct conf *conf, const struct master_service *s)
 {
 	struct err err = ERR_NONE;
@@ -173,7 +201,12 @@ static void check_service(struct check *k, const struct conf *conf, const struct
 	}
 	conf_each_name(own, s->overrides, s->override_count, override_finding, &o);
 	conf_unref(&own);
-	if (!is_served(s))
+	if (is_served(s))
+		return;
+	if (done_by(s->command))
+		finding(k, LEVEL_NOTE, "accepted, without effect: service %.*s (%.*s): %s", STR_ARG(s->name),
+			STR_ARG(s->command), done_by(s->command));
+	else
 		finding(k, LEVEL_NOTE, "accepted, not used yet: service %.*s (%.*s)", STR_ARG(s->name),
 			STR_ARG(s->command));
 }

@@ -306,7 +306,7 @@ static void test_what_makes_no_sense_here_is_told_apart(void **state)
 	buf_init(&told, 10000);
 	c = conf_parse(
 		STR("queue_run_delay = 1s\nhash_queue_depth = 1\nlmtp_per_request_deadline = yes\n"
-		    "slow_delivery_slot_cost = 3\nsmtp_tls_per_site = hash:/x\nbiff = no\n"
+		    "slow_delivery_slot_cost = 3\nsmtp_tls_per_site = hash:/x\nappend_dot_mydomain = no\n"
 		    "slow_destination_recipient_limit = 2\nslow_recipient_limit = 3\nrelayhost = x\nnobodys = 1\n"),
 		"main.cf", NULL, &err);
 	assert_non_null(c);
