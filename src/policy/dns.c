@@ -235,9 +235,10 @@ int policy_dns_check(struct str argument, struct err *err)
 	return 0;
 }
 
-/* What an answer means that no pattern picked. Entries are addresses of 127/8 (RFC 5782 2.1); any other comes from a list
- * that is no more, whose name leads to somebody's web server. With 127.255.255.x the great lists say that they do not
- * serve whoever asked, such as a public resolver or one that asks too much. Neither is about the host in question. */
+/* What an answer means that no pattern picked. Entries are addresses of 127/8 (RFC 5782 2.1); any other comes from a
+ * list that is no more, whose name leads to somebody's web server. With 127.255.255.x the great lists say that they do
+ * not serve whoever asked, such as a public resolver or one that asks too much. Neither is about the host in question.
+ */
 static enum found answer_itself(struct str query, const struct dns_answer *a)
 {
 	enum found found = ABSENT;

@@ -194,9 +194,9 @@ struct smtpc_try {
 	size_t tlsa_count;
 	struct str domain;    /* that the hosts are of: the nexthop, or what that is proven to be an alias of */
 	struct str tlsa_base; /* the name they were found at: the host's canonical one, or its own */
-	bool tls_failed;    /* its hand-shake */
-	struct str key;	    /* what connections to t->host may be shared by */
-	struct str discard; /* extensions that t->host is not believed to have */
+	bool tls_failed;      /* its hand-shake */
+	struct str key;	      /* what connections to t->host may be shared by */
+	struct str discard;   /* extensions that t->host is not believed to have */
 	struct str password;
 	struct str login; /* user name for this host, or "": part of what connections are shared by */
 	/* Why not everybody has an outcome yet: the last word of the hosts tried. */

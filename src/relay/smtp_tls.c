@@ -373,8 +373,8 @@ static int set_policy(struct smtpc_try *t, SSL *ssl, struct err *err)
 	    tls_cipher_list(t->conf, t->policy, arena, &ciphers, err) < 0)
 		return -1;
 	SSL_set_options(ssl, protocols.options);
-	/* Above 0 OpenSSL knows no protocol before TLS 1.2, and no short key. Where nobody is verified that would only mean
-	 * to send in clear (RFC 7435); where somebody is, old protocols must have been asked for. */
+	/* Above 0 OpenSSL knows no protocol before TLS 1.2, and no short key. Where nobody is verified that would only
+	 * mean to send in clear (RFC 7435); where somebody is, old protocols must have been asked for. */
 	if (t->effective <= TLS_LEVEL_ENCRYPT || (protocols.min && protocols.min < TLS1_2_VERSION))
 		SSL_set_security_level(ssl, 0);
 	SSL_set_verify_depth(ssl, (int)t->conf->smtp_tls_scert_verifydepth);

@@ -185,8 +185,8 @@ static void check_key(struct toy *t, const char *signatures, int type, int chain
 
 static void test_each_client_sees_the_key_it_knows_and_the_whole_chain(void **state)
 {
-	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8},
-					&(struct engine_listener){.tls_wrapper = true});
+	struct toy *t =
+		toy_new_limited((struct engine_limits){.threads = 8}, &(struct engine_listener){.tls_wrapper = true});
 	struct tls_cert certs[3] = {cert_make("one.example", true), cert_make("one.example", false),
 				    cert_make("authority.example", true)};
 	struct tls_options o = {.certs = certs, .cert_count = 2};
@@ -213,8 +213,8 @@ static void test_each_client_sees_the_key_it_knows_and_the_whole_chain(void **st
 
 static bool serves_old_client(const char *oldest, int version)
 {
-	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8},
-					&(struct engine_listener){.tls_wrapper = true});
+	struct toy *t =
+		toy_new_limited((struct engine_limits){.threads = 8}, &(struct engine_listener){.tls_wrapper = true});
 	struct client *c;
 	bool served;
 

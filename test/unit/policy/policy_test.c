@@ -61,10 +61,14 @@ static int resolve(void *ctx, struct str name, enum dns_type type, struct arena 
 		const char *name;
 		enum dns_type type;
 		const char *value;
-	} zone[] = {{"b.example", DNS_MX, "mx.elsewhere.example"}, {"mx.elsewhere.example", DNS_A, "203.0.113.7"},
-		    {"b.example", DNS_NS, "ns.elsewhere.example"}, {"ns.elsewhere.example", DNS_AAAA, "2001:db8::53"},
-		    {"b.example", DNS_A, "203.0.113.80"},	   {"client.b.example", DNS_A, "198.51.100.1"},
-		    {"alone.b.example", DNS_A, "203.0.113.9"},	   {"1.100.51.198.black.example", DNS_A, "127.0.0.2"},
+	} zone[] = {{"b.example", DNS_MX, "mx.elsewhere.example"},
+		    {"mx.elsewhere.example", DNS_A, "203.0.113.7"},
+		    {"b.example", DNS_NS, "ns.elsewhere.example"},
+		    {"ns.elsewhere.example", DNS_AAAA, "2001:db8::53"},
+		    {"b.example", DNS_A, "203.0.113.80"},
+		    {"client.b.example", DNS_A, "198.51.100.1"},
+		    {"alone.b.example", DNS_A, "203.0.113.9"},
+		    {"1.100.51.198.black.example", DNS_A, "127.0.0.2"},
 		    {"1.100.51.198.busy.example", DNS_A, "127.255.255.254"},
 		    {"1.100.51.198.parked.example", DNS_A, "203.0.113.80"}};
 

@@ -289,8 +289,9 @@ static void smtputf8_without_need_keeps_nothing_back(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
-		begin(i == 0 ? PLAIN "C: MAIL FROM:<a@example.test> SIZE=35\nS: 250 Ok\nC: RCPT TO:<b@r.test>\nS: 250 Ok\n"
-				     "C: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n"
+		begin(i == 0 ? PLAIN
+			      "C: MAIL FROM:<a@example.test> SIZE=35\nS: 250 Ok\nC: RCPT TO:<b@r.test>\nS: 250 Ok\n"
+			      "C: DATA\nS: 354 go\nDATA\nS: 250 Ok\nC: QUIT\n"
 			     : PLAIN "C: QUIT\n",
 		      "", "b@r.test");
 		job.smtputf8 = true;

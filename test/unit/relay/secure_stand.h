@@ -128,7 +128,7 @@ static struct {
 	enum dns_type type;
 	enum dns_status status;
 	bool secure;
-	const char *values; /* "10 mx.remote.test" | "127.0.0.1" | "right", "wrong", "authority", ... of TLSA */
+	const char *values;    /* "10 mx.remote.test" | "127.0.0.1" | "right", "wrong", "authority", ... of TLSA */
 	const char *canonical; /* the name behind its aliases, or NULL: there are none */
 } zone[10];
 static const char *password_table, *policy_table, *discard_table;

@@ -58,9 +58,8 @@ static void *run_engine(void *e)
 
 static void open_session(struct play *p)
 {
-	struct engine_listener l = {.fd = -1,
-				    .protocol = p->lmtp ? &lmtp_protocol : &smtp_protocol,
-				    .proxy_protocol = p->from[0] != '\0'};
+	struct engine_listener l = {
+		.fd = -1, .protocol = p->lmtp ? &lmtp_protocol : &smtp_protocol, .proxy_protocol = p->from[0] != '\0'};
 	struct err err = ERR_NONE;
 	struct conf *conf = conf_parse(buf_str(&p->conf), p->file, NULL, &err);
 	int pair[2];
