@@ -12,6 +12,7 @@
 #include "proc/bundle_client.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -253,6 +254,39 @@ static int add_names(struct bundle *b, struct err *err)
 	return rc;
 }
 
+/* With inet_interfaces = all, mail for user@[address] of this machine is mail for users of ours: a jail does not see
+ * its addresses. Those of links are no names for anybody. */
+static void add_interfaces(struct bundle *b)
+{
+	struct conf *conf = conf_parse(b->wire.main_cf, INSTANCE_MAIN_CF, NULL, NULL);
+	struct ifaddrs *all = NULL;
+	char address[NET_ADDR_TEXT];
+	struct buf text;
+
+	buf_init(&text, CF_MAX);
+	if (conf != NULL && conf_list_ihas(conf->inet_interfaces, STR("all")) && getifaddrs(&all) == 0) {
+		buf_addf(&text, "%.*s\nproxy_interfaces = %.*s", STR_ARG(b->wire.main_cf),
+			 STR_ARG(conf->proxy_interfaces));
+		for (const struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
+			sa_family_t family = i->ifa_addr ? i->ifa_addr->sa_family : AF_UNSPEC;
+			struct net_addr a = {.len = family == AF_INET ? sizeof(a.v4) : sizeof(a.v6)};
+
+			if (family != AF_INET && family != AF_INET6)
+				continue;
+			memcpy(&a.any, i->ifa_addr, a.len);
+			if (!net_addr_is_loopback(&a) &&
+			    !(family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&a.v6.sin6_addr)))
+				buf_addf(&text, " %s", net_addr_text(&a, address));
+		}
+		buf_addc(&text, '\n');
+		if (!buf_failed(&text))
+			b->wire.main_cf = arena_str(&b->arena, buf_str(&text));
+	}
+	freeifaddrs(all);
+	buf_release(&text);
+	conf_unref(&conf);
+}
+
 /* Who may submit, by number, as the kernel will name him: a jail has no names. */
 static void add_submitters(struct bundle *b)
 {
@@ -295,6 +329,7 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 	if (bundle_read_file(&b->arena, main_cf, CF_MAX, &b->wire.main_cf, err) == 0 &&
 	    bundle_read_file(&b->arena, master_cf, CF_MAX, &b->wire.master_cf, err) == 0 && add_names(b, err) == 0) {
 		add_submitters(b);
+		add_interfaces(b);
 		result = parse(b, dir, warnings, err);
 	}
 	if (result == 0)

@@ -1,6 +1,8 @@
 """Who gets a message: names in all their spellings, aliases, loops."""
 
 import os
+import re
+import socket
 import subprocess
 
 import pytest
@@ -149,3 +151,24 @@ def test_sender_belongs_to_the_user(mail, own, code_):
         s.mail(own)
         got, text = s.rcpt("bob@example.test")
         assert got == code_ or not code_, text
+
+
+def test_the_addresses_of_this_machine_are_ours_where_it_listens_on_all(stopped):
+    """RFC 5321 4.5.1: postmaster@[address] is taken. Nothing listens outside of the loopback net here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.99", 9))         # sends nothing: says where it would leave from
+        except OSError:
+            pytest.skip("this machine has no address besides loopback")
+        address = s.getsockname()[0]
+    path = os.path.join(stopped.dir, "master.cf")
+    text = re.sub(r"(?m)^(\d+\s+inet)", r"127.0.0.1:\1", open(path).read())
+    with open(path, "w") as f:
+        f.write(text)
+    stopped.configure(inet_interfaces="all", mynetworks="198.51.100.0/24", proxy_interfaces="203.0.113.7")
+    with Smtp(stopped.start()) as c:
+        c.ask("MAIL FROM:<a@elsewhere.test>")
+        for ours in (address, "203.0.113.7"):
+            assert code(c.ask(f"RCPT TO:<postmaster@[{ours}]>")) == "250"
+            assert "User unknown" in c.ask(f"RCPT TO:<nobody@[{ours}]>")
+        assert "Relay access denied" in c.ask("RCPT TO:<postmaster@[203.0.113.8]>")
