@@ -118,7 +118,9 @@ static void check_host(const struct conf *conf, const struct nexthop *n, const s
 	invariant(family == AF_INET || family == AF_INET6);
 	invariant(net_addr_port(&h->addr) == n->port);
 	invariant(i == 0 || list->v[i - 1].preference <= h->preference);
-	invariant(!h->secure || str_eq(h->tlsa_base, h->name));
+	/* Nothing is proven but by an answer that was, or by who named the host; no name here is an alias. */
+	invariant(!h->secure || list->mx_secure || n->no_mx);
+	invariant(!h->alias && (h->tlsa_base.len == 0 || str_eq(h->tlsa_base, h->name)));
 	/* Mail never comes back to us. */
 	invariant(!loop_check || !mx_is_self(self, conf, &h->addr));
 	if (n->literal)
