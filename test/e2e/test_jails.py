@@ -247,8 +247,8 @@ QUEUE_CLAIM, QUEUE_ACT = 2, 8
 
 
 def resolve(session, address):
-    """DIR_RESOLVE_FIELDS: maps, admit, size, whole are behind the address."""
-    return u64(session) + text(address) + b"\0\0" + u64(0) + b"\0"
+    """DIR_RESOLVE_FIELDS: maps, admit, size, whole, here are behind the address."""
+    return u64(session) + text(address) + b"\0\0" + u64(0) + b"\0\0"
 
 
 def log_in(mail, process, session, user, password="secret", service="imap"):

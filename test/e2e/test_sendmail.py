@@ -591,9 +591,14 @@ def test_stopped_smtpd_is_waited_for_then_killed(here):
     p = subprocess.Popen([running.sendmail, "alice"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     p.stdin.write(b"Subject: patient\n\n")
     p.stdin.close()
-    wait_for("sendmail to wait for its reply",
-             lambda: "unix" in os.readlink(f"/proc/{p.pid}/fd/3") or "socket" in os.readlink(f"/proc/{p.pid}/fd/3")
-             if os.path.exists(f"/proc/{p.pid}/fd/3") else False)
+
+    def is_connected():
+        try:
+            return os.readlink(f"/proc/{p.pid}/fd/3").startswith("socket:")
+        except FileNotFoundError:        # before it, and between it and what was read of the configuration
+            return False
+
+    wait_for("sendmail to wait for its reply", is_connected)
     os.kill(pid, signal.SIGKILL)
     assert p.wait(60) == 0, p.stderr.read()
     texts(running, "alice@example.test")
