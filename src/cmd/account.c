@@ -112,17 +112,12 @@ void account_json_print(json_t *json)
 	json_decref(json);
 }
 
-json_t *account_json_str(struct str s)
-{
-	return json_stringn(s.ptr ? s.ptr : "", s.len);
-}
-
 json_t *account_json_list(const struct str_list *list)
 {
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < list->n; i++)
-		json_array_append_new(array, account_json_str(list->v[i]));
+		json_array_append_new(array, json_of(list->v[i]));
 	return array;
 }
 

@@ -5,8 +5,8 @@
 #define CMD_ACCOUNT_H
 
 #include "cmd/cmd.h"
+#include "cmd/json.h"
 #include "directory/accounts.h"
-#include <jansson.h>
 
 /* An open database and the memory of one command. */
 struct account_cmd {
@@ -39,7 +39,6 @@ bool account_size_parse(const char *text, uint64_t *bytes_r) WARN_UNUSED;
 void account_size_print(uint64_t bytes, char *out, size_t size);
 /* Prints and frees. */
 void account_json_print(json_t *json);
-json_t *account_json_str(struct str s);
 json_t *account_json_list(const struct str_list *list);
 
 /* A password: from the first line of standard input, or asked for twice on the terminal without echo. In a->arena;

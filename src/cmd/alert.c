@@ -11,6 +11,7 @@
 #include "cmd/alert_smtp.h"
 #include "cmd/cf_files.h"
 #include "cmd/control.h"
+#include "cmd/json.h"
 #include "cmd/submission.h"
 #include "config/instance.h"
 #include "deliver/deliver.h"
@@ -18,7 +19,6 @@
 #include "os/fd.h"
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -328,7 +328,8 @@ static int test_report(const struct alert *a)
 
 		if (a->cmd->json)
 			json_object_set_new(all, path == 0 ? "queue" : "relayhost",
-					    json_pack("{s:b, s:s}", "accepted", (int)a->ok[path], "outcome", outcome));
+					    json_pack("{s:b, s:o}", "accepted", (int)a->ok[path], "outcome",
+						      json_of(str_from(outcome))));
 		else
 			printf("%s: %s\n", PATHS[path], outcome);
 	}
@@ -396,10 +397,10 @@ static json_t *list_json(const struct control_alarms *r)
 	for (size_t i = 0; i < r->alarms.n; i++) {
 		const struct control_alarm *a = &r->alarms.v[i];
 
-		json_array_append_new(list, json_pack("{s:s%, s:s%, s:b, s:b, s:I, s:I}", "name", a->name.ptr,
-						      a->name.len, "text", a->text.ptr, a->text.len, "holds",
-						      (int)a->holds, "told", (int)a->told, "since",
-						      (json_int_t)a->since, "last_mail", (json_int_t)a->last_mail));
+		json_array_append_new(list,
+				      json_pack("{s:o, s:o, s:b, s:b, s:I, s:I}", "name", json_of(a->name), "text",
+						json_of(a->text), "holds", (int)a->holds, "told", (int)a->told, "since",
+						(json_int_t)a->since, "last_mail", (json_int_t)a->last_mail));
 	}
 	return json_pack("{s:I, s:o}", "looked", (json_int_t)r->looked, "conditions", list);
 }

@@ -5,7 +5,7 @@
 
 static json_t *alias_json(const struct alias *alias)
 {
-	return json_pack("{s:o, s:b, s:o}", "address", account_json_str(alias->address), "enabled", (int)alias->enabled,
+	return json_pack("{s:o, s:b, s:o}", "address", json_of(alias->address), "enabled", (int)alias->enabled,
 			 "targets", account_json_list(&alias->targets));
 }
 

@@ -2,10 +2,10 @@
 #include "base/mem.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
+#include "cmd/json.h"
 #include "config/man.h"
 #include "config/names.h"
 #include "config/params.h"
-#include <jansson.h>
 
 enum which { SHOW_ALL, SHOW_SET, SHOW_DEFAULTS };
 
@@ -19,19 +19,12 @@ struct show {
 	int status;
 };
 
-static json_t *json_str(struct str s)
-{
-	json_t *text = json_stringn(s.ptr != NULL ? s.ptr : "", s.len);
-
-	return text != NULL ? text : json_string("(not UTF-8)");
-}
-
 static void show_value(struct show *s, struct str name, struct str value)
 {
 	if (s->json != NULL) {
 		char *key = str_dup(name);
 
-		json_object_set_new(s->json, key, json_str(value));
+		json_object_set_new(s->json, key, json_of(value));
 		free(key);
 	} else if (s->bare) {
 		printf("%.*s\n", STR_ARG(value));

@@ -1,10 +1,10 @@
 /* postrider dns: what the running system sees when it asks the DNS. */
 #include "cmd/control.h"
+#include "cmd/json.h"
 #include "dns/client.h"
 #include "dns/rdata.h"
 #include "msg/address.h"
 #include <inttypes.h>
-#include <jansson.h>
 
 #define LOOKUP_TIMEOUT_MS 330000
 
@@ -101,15 +101,12 @@ static void print_json(const char *name, enum dns_type type, const struct dns_an
 {
 	json_t *records = json_array(), *answer;
 
-	for (size_t i = 0; i < a->n; i++) {
-		struct str value = value_text(&a->v[i], arena);
-
-		json_array_append_new(records, json_stringn(value.ptr, value.len));
-	}
-	answer = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s%, s:s%, s:o}", "name", name, "type", dns_type_text(type),
-			   "status", dns_status_text(a->status), "secure", a->secure, "ttl", (json_int_t)a->ttl,
-			   "canonical", a->canonical.ptr ? a->canonical.ptr : "", a->canonical.len, "why",
-			   a->why.ptr ? a->why.ptr : "", a->why.len, "records", records);
+	for (size_t i = 0; i < a->n; i++)
+		json_array_append_new(records, json_of(value_text(&a->v[i], arena)));
+	answer = json_pack("{s:o, s:s, s:s, s:b, s:I, s:o, s:o, s:o}", "name", json_of(str_from(name)), "type",
+			   dns_type_text(type), "status", dns_status_text(a->status), "secure", a->secure, "ttl",
+			   (json_int_t)a->ttl, "canonical", json_of(a->canonical), "why", json_of(a->why), "records",
+			   records);
 	json_dumpf(answer, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(answer);

@@ -5,10 +5,10 @@
 
 static json_t *domain_json(struct account_cmd *a, const struct domain *d)
 {
-	return json_pack("{s:o, s:o, s:b, s:o, s:I, s:I, s:I}", "name", account_json_str(d->name), "unicode",
-			 account_json_str(domain_unicode(d->name, &a->arena)), "enabled", (int)d->enabled,
-			 "description", account_json_str(d->description), "users", (json_int_t)d->users, "aliases",
-			 (json_int_t)d->aliases, "created", (json_int_t)d->created);
+	return json_pack("{s:o, s:o, s:b, s:o, s:I, s:I, s:I}", "name", json_of(d->name), "unicode",
+			 json_of(domain_unicode(d->name, &a->arena)), "enabled", (int)d->enabled, "description",
+			 json_of(d->description), "users", (json_int_t)d->users, "aliases", (json_int_t)d->aliases,
+			 "created", (json_int_t)d->created);
 }
 
 struct options {

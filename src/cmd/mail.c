@@ -2,9 +2,9 @@
  * only compares index, files and uidlists, and says what does not agree. */
 #include "base/mem.h"
 #include "cmd/control.h"
+#include "cmd/json.h"
 #include "config/instance.h"
 #include "directory/accounts.h"
-#include <jansson.h>
 
 #define FSCK_TIMEOUT_MS 3600000
 
@@ -32,7 +32,7 @@ static void print_report(const struct cmd *c, const struct store_report *r, bool
 	struct str text = r->text;
 
 	if (c->json) {
-		json_t *report = json_pack("{s:o}", "report", json_stringn(text.ptr ? text.ptr : "", text.len));
+		json_t *report = json_pack("{s:o}", "report", json_of(text));
 
 		if (check)
 			json_object_set_new(report, "faults", json_integer((json_int_t)r->faults));

@@ -3,7 +3,7 @@
 #include "cmd/map.h"
 #include "base/mem.h"
 #include "cmd/cf_files.h"
-#include <jansson.h>
+#include "cmd/json.h"
 #include <limits.h>
 #include <unistd.h>
 
@@ -78,7 +78,7 @@ static int print_found(struct cmd *c, const char *key, struct str value)
 		printf("%.*s\n", STR_ARG(value));
 		return EX_OK;
 	}
-	json = json_pack("{s:s, s:o}", "key", key, "value", json_stringn(value.ptr, value.len));
+	json = json_pack("{s:o, s:o}", "key", json_of(str_from(key)), "value", json_of(value));
 	json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(json);
@@ -141,10 +141,10 @@ static void list_table(json_t *json, const char *parameter, const struct table *
 	bool counted = table_each(t, count, &entries);
 
 	if (json)
-		json_array_append_new(json, json_pack("{s:s, s:o, s:o, s:I}", "parameter", parameter, "table",
-						      json_stringn(name.ptr, name.len), "entries",
-						      counted ? json_integer((json_int_t)entries) : json_null(),
-						      "bytes", (json_int_t)table_bytes(t)));
+		json_array_append_new(json,
+				      json_pack("{s:s, s:o, s:o, s:I}", "parameter", parameter, "table", json_of(name),
+						"entries", counted ? json_integer((json_int_t)entries) : json_null(),
+						"bytes", (json_int_t)table_bytes(t)));
 	else if (counted)
 		printf("%-32s %-48.*s %8zu entries %10zu bytes\n", parameter, STR_ARG(name), entries, table_bytes(t));
 	else

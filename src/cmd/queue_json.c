@@ -1,12 +1,5 @@
 #include "cmd/queue_json.h"
 
-json_t *queue_json_str(struct str s)
-{
-	json_t *text = json_stringn(s.ptr ? s.ptr : "", s.len);
-
-	return text ? text : json_string("(not UTF-8)");
-}
-
 json_t *queue_json_entry(const struct queue_entry *e)
 {
 	const struct queue_message *m = e->m;
@@ -16,14 +9,13 @@ json_t *queue_json_entry(const struct queue_entry *e)
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
 
-		json_array_append_new(rcpts,
-				      json_pack("{s:o, s:I, s:o, s:o}", "address", queue_json_str(r->address),
-						"attempts", (json_int_t)r->attempts, "code",
-						queue_json_str(r->last_code), "reason", queue_json_str(r->last_text)));
+		json_array_append_new(rcpts, json_pack("{s:o, s:I, s:o, s:o}", "address", json_of(r->address),
+						       "attempts", (json_int_t)r->attempts, "code",
+						       json_of(r->last_code), "reason", json_of(r->last_text)));
 	}
-	json = json_pack("{s:o, s:o, s:I, s:I, s:s, s:o, s:o}", "id", queue_json_str(m->id), "sender",
-			 queue_json_str(m->sender), "arrival", (json_int_t)m->arrival, "size", (json_int_t)m->size,
-			 "state", queue_condition_name(e->condition), "due", due, "recipients", rcpts);
+	json = json_pack("{s:o, s:o, s:I, s:I, s:s, s:o, s:o}", "id", json_of(m->id), "sender", json_of(m->sender),
+			 "arrival", (json_int_t)m->arrival, "size", (json_int_t)m->size, "state",
+			 queue_condition_name(e->condition), "due", due, "recipients", rcpts);
 	if (e->waits)
 		json_object_set_new(json, "hold_until", json_integer((json_int_t)m->hold_until));
 	if (m->by_mode)
@@ -38,16 +30,16 @@ json_t *queue_json_postfix(const struct queue_entry *e)
 
 	for (size_t i = 0; i < m->rcpts.n; i++) {
 		const struct queue_rcpt *r = &m->rcpts.v[i];
-		json_t *rcpt = json_pack("{s:o}", "address", queue_json_str(r->address));
+		json_t *rcpt = json_pack("{s:o}", "address", json_of(r->address));
 
 		if (r->last_text.len)
-			json_object_set_new(rcpt, "delay_reason", queue_json_str(r->last_text));
+			json_object_set_new(rcpt, "delay_reason", json_of(r->last_text));
 		json_array_append_new(rcpts, rcpt);
 	}
 	return json_pack("{s:s, s:o, s:I, s:I, s:b, s:o, s:o}", "queue_name", queue_condition_name(e->condition),
-			 "queue_id", queue_json_str(m->id), "arrival_time", (json_int_t)m->arrival, "message_size",
+			 "queue_id", json_of(m->id), "arrival_time", (json_int_t)m->arrival, "message_size",
 			 (json_int_t)m->size, "forced_expire", (m->marks & MARK_EXPIRED) != 0, "sender",
-			 m->sender.len ? queue_json_str(m->sender) : json_string("MAILER-DAEMON"), "recipients", rcpts);
+			 m->sender.len ? json_of(m->sender) : json_string("MAILER-DAEMON"), "recipients", rcpts);
 }
 
 void queue_json_print(json_t *value)

@@ -2,10 +2,9 @@
 #ifndef CMD_QUEUE_JSON_H
 #define CMD_QUEUE_JSON_H
 
+#include "cmd/json.h"
 #include "cmd/queue.h"
-#include <jansson.h>
 
-json_t *queue_json_str(struct str s);
 json_t *queue_json_entry(const struct queue_entry *e);
 json_t *queue_json_postfix(const struct queue_entry *e);
 void queue_json_print(json_t *value); /* and frees it */

@@ -296,9 +296,10 @@ static json_t *destinations_json(const struct shape *s)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < s->rows.n; i++)
-		json_array_append_new(list, json_pack("{s:s, s:I, s:o}", "destination", s->rows.v[i]->name,
-						      "recipients", (json_int_t)s->rows.v[i]->total, "ages",
-						      ages_json(s->rows.v[i]->ages)));
+		json_array_append_new(list,
+				      json_pack("{s:o, s:I, s:o}", "destination", json_of(str_from(s->rows.v[i]->name)),
+						"recipients", (json_int_t)s->rows.v[i]->total, "ages",
+						ages_json(s->rows.v[i]->ages)));
 	return list;
 }
 

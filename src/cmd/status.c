@@ -1,7 +1,7 @@
 /* postrider status: what runs, for how long, and what its jail holds. */
 #include "cmd/control.h"
+#include "cmd/json.h"
 #include <inttypes.h>
-#include <jansson.h>
 
 #define STATUS_TIMEOUT_MS 10000
 
@@ -24,11 +24,6 @@ static void print_text(const struct control_status *s, const char *dir)
 	}
 }
 
-static json_t *json_str(struct str s)
-{
-	return json_stringn(s.ptr ? s.ptr : "", s.len);
-}
-
 static void print_json(const struct control_status *s)
 {
 	json_t *list = json_array(), *all;
@@ -36,12 +31,12 @@ static void print_json(const struct control_status *s)
 	for (size_t i = 0; i < s->processes.n; i++) {
 		const struct control_process *p = &s->processes.v[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:I, s:I, s:i, s:b, s:o, s:I}", "name", json_str(p->name),
+		json_array_append_new(list, json_pack("{s:o, s:I, s:I, s:i, s:b, s:o, s:I}", "name", json_of(p->name),
 						      "pid", (json_int_t)p->pid, "uptime", (json_int_t)p->uptime_s,
 						      "restarts", (int)p->restarts, "ready", (int)p->ready, "jail",
-						      json_str(p->jail), "sessions", (json_int_t)p->sessions));
+						      json_of(p->jail), "sessions", (json_int_t)p->sessions));
 	}
-	all = json_pack("{s:o, s:I, s:I, s:b, s:b, s:I, s:o}", "version", json_str(s->version), "pid",
+	all = json_pack("{s:o, s:I, s:I, s:b, s:b, s:I, s:o}", "version", json_of(s->version), "pid",
 			(json_int_t)s->pid, "uptime", (json_int_t)s->uptime_s, "privileged", (int)s->privileged,
 			"stopping", (int)s->stopping, "reloads", (json_int_t)s->reloads, "processes", list);
 	json_dumpf(all, stdout, JSON_INDENT(2));

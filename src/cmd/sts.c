@@ -1,11 +1,11 @@
 /* postrider sts: which MTA-STS policy the running system applies to a domain, and what DNS says of one now. What is not
  * known, or asked for anew, relay fetches: it is the process that may, and keeps what it finds. */
 #include "cmd/control.h"
+#include "cmd/json.h"
 #include "dns/client.h"
 #include "msg/address.h"
 #include "relay/schema.h"
 #include "relay/sts_policy.h"
-#include <jansson.h>
 #include <time.h>
 
 #define LOOKUP_TIMEOUT_MS 330000
@@ -123,12 +123,12 @@ static void print_json(const struct answer *a)
 	json_t *mx = json_array(), *all;
 
 	for (size_t i = 0; i < a->policy.mx_count; i++)
-		json_array_append_new(mx, json_stringn(a->policy.mx[i].ptr, a->policy.mx[i].len));
-	all = json_pack("{s:s%, s:b, s:b, s:s, s:s%, s:I, s:I, s:o, s:s%, s:s}", "domain", a->domain.ptr, a->domain.len,
-			"known", (int)a->kept.found, "valid", (int)a->valid, "mode", sts_mode_text(a->policy.mode),
-			"id", a->kept.id.ptr, a->kept.id.len, "fetched", (json_int_t)a->kept.fetched, "expires",
-			(json_int_t)a->kept.expires, "mx", mx, "dns_id", a->id.ptr, a->id.len, "error",
-			a->fetch.kind == ERR_TEMP ? a->fetch.text : "");
+		json_array_append_new(mx, json_of(a->policy.mx[i]));
+	all = json_pack("{s:o, s:b, s:b, s:s, s:o, s:I, s:I, s:o, s:o, s:o}", "domain", json_of(a->domain), "known",
+			(int)a->kept.found, "valid", (int)a->valid, "mode", sts_mode_text(a->policy.mode), "id",
+			json_of(a->kept.id), "fetched", (json_int_t)a->kept.fetched, "expires",
+			(json_int_t)a->kept.expires, "mx", mx, "dns_id", json_of(a->id), "error",
+			json_of(str_from(a->fetch.kind == ERR_TEMP ? a->fetch.text : "")));
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);

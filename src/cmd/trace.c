@@ -9,10 +9,10 @@
 #include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
+#include "cmd/json.h"
 #include "cmd/logs.h"
 #include "config/instance.h"
 #include <errno.h>
-#include <jansson.h>
 
 #define ROUNDS_MAX 8
 #define IDS_MAX	   100000
@@ -224,10 +224,9 @@ static void tell(struct trace *t, const struct line *l)
 	if (t->json == NULL) {
 		printf("%.*s  %.*s: %s\n", STR_ARG(l->when), STR_ARG(l->id), text.ptr);
 	} else {
-		event = json_pack("{s:s%, s:s%, s:s%, s:s%}", "time", l->when.ptr, l->when.len, "id", l->id.ptr,
-				  l->id.len, "program", l->program.ptr, l->program.len, "text", text.ptr, text.len);
-		if (event)
-			json_array_append_new(t->json, event);
+		event = json_pack("{s:o, s:o, s:o, s:o}", "time", json_of(l->when), "id", json_of(l->id), "program",
+				  json_of(l->program), "text", json_of(buf_str(&text)));
+		json_array_append_new(t->json, event);
 	}
 	buf_release(&text);
 }

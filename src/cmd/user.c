@@ -261,12 +261,11 @@ static json_t *user_json(struct account_cmd *a, const struct account *user)
 	if (user_addresses(a->db, user->id, &a->arena, &addresses, &a->err) < 0)
 		addresses = (struct str_list){0};
 	return json_pack("{s:I, s:o, s:o, s:o, s:b, s:b, s:I, s:I, s:o, s:b, s:b, s:I}", "id", (json_int_t)user->id,
-			 "address", account_json_str(user->address), "addresses", account_json_list(&addresses), "name",
-			 account_json_str(user->name), "enabled", (int)user->enabled, "admin", (int)user->admin,
-			 "quota_bytes", (json_int_t)user->quota_bytes, "quota_messages",
-			 (json_int_t)user->quota_messages, "path", account_json_str(user->path), "has_password",
-			 user->password.len > 0, "has_scram", user->scram.iterations > 0, "created",
-			 (json_int_t)user->created);
+			 "address", json_of(user->address), "addresses", account_json_list(&addresses), "name",
+			 json_of(user->name), "enabled", (int)user->enabled, "admin", (int)user->admin, "quota_bytes",
+			 (json_int_t)user->quota_bytes, "quota_messages", (json_int_t)user->quota_messages, "path",
+			 json_of(user->path), "has_password", user->password.len > 0, "has_scram",
+			 user->scram.iterations > 0, "created", (json_int_t)user->created);
 }
 
 static int run_list(struct account_cmd *a, int argc, char **argv)
