@@ -8,6 +8,7 @@
 #include "cmd/check_transports.h"
 #include "cmd/check_values.h"
 #include "cmd/cmd.h"
+#include "cmd/json.h"
 #include "config/instance.h"
 #include "config/master_cf.h"
 #include "config/names.h"
@@ -15,7 +16,6 @@
 #include "policy/policy.h"
 #include "proc/bundle.h"
 #include <errno.h>
-#include <jansson.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 
@@ -41,7 +41,8 @@ static void finding(struct check *k, enum level level, const char *fmt, ...)
 	va_end(args);
 	k->count[level]++;
 	if (k->json != NULL)
-		json_array_append_new(k->json, json_pack("{s:s, s:s}", "level", LEVELS[level], "text", text.ptr));
+		json_array_append_new(k->json,
+				      json_pack("{s:s, s:o}", "level", LEVELS[level], "text", json_of(buf_str(&text))));
 	else
 		printf("%s: %s\n", LEVELS[level], text.ptr);
 	buf_release(&text);
@@ -53,7 +54,12 @@ static void name_finding(void *ctx, const struct conf_name *name)
 {
 	struct check *k = ctx;
 
-	if (name->status == CONF_NAME_NOT_YET)
+	if (name->earlier > 0)
+		finding(k, LEVEL_NOTE, "%s/%s, line %u: %.*s: what line %u says of it does not count", k->dir,
+			INSTANCE_MAIN_CF, name->line, STR_ARG(name->name), name->earlier);
+	if (name->status == CONF_NAME_NOT_YET && name->why != NULL)
+		finding(k, LEVEL_WARNING, "accepted, not used yet: %.*s: %s", STR_ARG(name->name), name->why);
+	else if (name->status == CONF_NAME_NOT_YET)
 		finding(k, LEVEL_NOTE, "accepted, not used yet: %.*s", STR_ARG(name->name));
 	else if (name->status == CONF_NAME_NO_USE)
 		finding(k, name->warn ? LEVEL_WARNING : LEVEL_NOTE, "accepted, without effect: %.*s: %s",
@@ -74,9 +80,12 @@ static void override_finding(void *ctx, const struct conf_name *name)
 {
 	struct override_names *o = ctx;
 
-	if (name->line != 0 || conf_is_set(o->base, name->name))
+	if (name->line != 0 || (conf_is_set(o->base, name->name) && !(name->warn && name->status == CONF_NAME_NOT_YET)))
 		return;
-	if (name->status == CONF_NAME_NOT_YET)
+	if (name->status == CONF_NAME_NOT_YET && name->why != NULL)
+		finding(o->check, LEVEL_WARNING, "accepted, not used yet: %.*s (-o of service %.*s): %s",
+			STR_ARG(name->name), STR_ARG(o->service->name), name->why);
+	else if (name->status == CONF_NAME_NOT_YET)
 		finding(o->check, LEVEL_NOTE, "accepted, not used yet: %.*s (-o of service %.*s)", STR_ARG(name->name),
 			STR_ARG(o->service->name));
 	else if (name->status == CONF_NAME_NO_USE)
@@ -86,6 +95,24 @@ static void override_finding(void *ctx, const struct conf_name *name)
 	else if (name->status == CONF_NAME_UNKNOWN)
 		finding(o->check, LEVEL_WARNING, "%s/%s, line %u: unknown parameter that nothing refers to: -o %.*s",
 			o->check->dir, INSTANCE_MASTER_CF, o->service->line, STR_ARG(name->name));
+}
+
+static void undefined_finding(void *ctx, struct str in, unsigned line, struct str name)
+{
+	struct check *k = ctx;
+
+	if (line != 0)
+		finding(k, LEVEL_WARNING, "%s/%s, line %u: %.*s: $%.*s is set nowhere: it counts as empty", k->dir,
+			INSTANCE_MAIN_CF, line, STR_ARG(in), STR_ARG(name));
+}
+
+static void undefined_in_override(void *ctx, struct str in, unsigned line, struct str name)
+{
+	const struct override_names *o = ctx;
+
+	if (line == 0)
+		finding(o->check, LEVEL_WARNING, "%s/%s, line %u: -o %.*s: $%.*s is set nowhere: it counts as empty",
+			o->check->dir, INSTANCE_MASTER_CF, o->service->line, STR_ARG(in), STR_ARG(name));
 }
 
 struct restriction_names {
@@ -200,9 +227,16 @@ static void check_service(struct check *k, const struct conf *conf, const struct
 		return;
 	}
 	conf_each_name(own, s->overrides, s->override_count, override_finding, &o);
+	conf_each_undefined(own, undefined_in_override, &o);
 	conf_unref(&own);
 	if (is_served(s))
 		return;
+	if (s->type == SERVICE_INET) {
+		finding(k, LEVEL_WARNING, "accepted, not used yet: service %.*s (%.*s): nobody listens on port %u%s",
+			STR_ARG(s->name), STR_ARG(s->command), s->port,
+			str_eq(s->command, STR("postscreen")) ? ": let the command be smtpd" : "");
+		return;
+	}
 	if (done_by(s->command))
 		finding(k, LEVEL_NOTE, "accepted, without effect: service %.*s (%.*s): %s", STR_ARG(s->name),
 			STR_ARG(s->command), done_by(s->command));
@@ -225,6 +259,7 @@ static void check_names(struct check *k, const struct conf *conf, const struct m
 		for (size_t j = 0; j < cf->services[i].override_count; j++)
 			all[n++] = cf->services[i].overrides[j];
 	conf_each_name(conf, all, n, name_finding, k);
+	conf_each_undefined(conf, undefined_finding, k);
 	free(all);
 	for (size_t i = 0; i < cf->count; i++)
 		check_service(k, conf, &cf->services[i]);
@@ -235,12 +270,18 @@ static void warning_finding(void *ctx, const char *text)
 	finding(ctx, LEVEL_WARNING, "%s", text);
 }
 
+static void error_finding(void *ctx, const char *text)
+{
+	finding(ctx, LEVEL_ERROR, "%s", text);
+}
+
 static void check_service_values(struct check *k, const struct conf *conf, const struct master_service *s,
 				 const char *file)
 {
 	struct conf *own = s->override_count > 0 ? conf_override(conf, s->overrides, s->override_count, NULL) : NULL;
 	char *name = str_dup(s->name);
-	struct values_told told = {.tell = warning_finding, .ctx = k, .file = file, .service = name};
+	struct values_told told = {
+		.tell = warning_finding, .refuse = error_finding, .ctx = k, .file = file, .service = name};
 
 	if (own != NULL)
 		check_values(own, &told);
@@ -248,11 +289,23 @@ static void check_service_values(struct check *k, const struct conf *conf, const
 	free(name);
 }
 
+/* A master.cf without lines is in order, and nobody's wish. */
+static void check_listeners(struct check *k, const struct master_cf *cf)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < cf->count; i++)
+		any = any || bundle_is_listener(&cf->services[i]);
+	if (!any)
+		finding(k, LEVEL_WARNING, "%s/%s: no service takes mail, or gives it to readers", k->dir,
+			INSTANCE_MASTER_CF);
+}
+
 static void check_all_values(struct check *k, const struct conf *conf, const struct master_cf *cf)
 {
 	char *main_cf = mem_printf("%s/%s", k->dir, INSTANCE_MAIN_CF),
 	     *master_cf = mem_printf("%s/%s", k->dir, INSTANCE_MASTER_CF);
-	struct values_told told = {.tell = warning_finding, .ctx = k, .file = main_cf};
+	struct values_told told = {.tell = warning_finding, .refuse = error_finding, .ctx = k, .file = main_cf};
 
 	check_values(conf, &told);
 	check_values_together(conf, &told);
@@ -428,6 +481,7 @@ int cmd_check(struct cmd *c)
 	conf = check_main(&k);
 	if (check_master(&k, &arena, &cf) && conf != NULL) {
 		check_names(&k, conf, &cf);
+		check_listeners(&k, &cf);
 		check_restrictions(&k, conf, &cf);
 		check_transports(k.dir, conf, &cf, warning_finding, &k);
 		check_all_values(&k, conf, &cf);

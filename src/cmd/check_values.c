@@ -20,6 +20,8 @@ struct value {
 	struct arena *arena;
 };
 
+#define NO_START "the system does not start"
+
 #define SHORT(s) STR_ARG(str_sub(s, 0, 60))
 
 /* ---- addresses ---- */
@@ -133,7 +135,7 @@ static const char *interfaces(const struct value *v)
 	while (fault == NULL && conf_list_next(&list, &item))
 		if (!str_ieq(item, STR("all")) && !str_ieq(item, STR("loopback-only")) &&
 		    !str_ieq(item, STR("localhost")))
-			fault = own_address(v, item, "the system does not start");
+			fault = own_address(v, item, NO_START);
 	return fault;
 }
 
@@ -400,7 +402,7 @@ static void say(const struct values_told *told, unsigned line, struct str name, 
 						fault)
 				   : mem_printf("%s, line %u: %.*s: %s", told->file, line, STR_ARG(name), fault);
 
-	told->tell(told->ctx, text);
+	(str_ends(str_from(fault), STR(NO_START)) ? told->refuse : told->tell)(told->ctx, text);
 	free(text);
 }
 

@@ -7,6 +7,7 @@
 
 struct values_told {
 	void (*tell)(void *ctx, const char *text);
+	void (*refuse)(void *ctx, const char *text); /* what a start would not get over */
 	void *ctx;
 	const char *file;    /* "DIR/main.cf" */
 	const char *service; /* NULL: of main.cf; else only what the -o of this service set */

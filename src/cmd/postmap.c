@@ -27,18 +27,21 @@ static int complain(struct postmap *p, int status, const char *severity, const c
 	return p->status = status;
 }
 
-/* "type:name", or a name alone, which is of default_database_type: hash. */
-static char *full_name(const char *arg)
+/* "type:name", or a name alone, which is of default_database_type. */
+static char *full_name(const struct postmap *p, const char *arg)
 {
 	const char *colon = strchr(arg, ':');
+	struct str type = p->m.conf != NULL ? p->m.conf->default_database_type : STR("");
 
-	return colon && arg[0] != '/' ? mem_strdup(arg) : mem_printf("hash:%s", arg);
+	if (colon && arg[0] != '/')
+		return mem_strdup(arg);
+	return mem_printf("%.*s:%s", STR_ARG(type.len > 0 ? type : STR("hash")), arg);
 }
 
 static struct table *open_table(struct postmap *p, const char *arg)
 {
 	struct err err = ERR_NONE;
-	char *spec = full_name(arg);
+	char *spec = full_name(p, arg);
 	struct table *t = table_open(str_from(spec), &p->m.source, &err);
 
 	map_files_warn(&p->m, p->name);

@@ -42,11 +42,15 @@ static void keep_settings(struct conf_private *p, const struct setting *settings
 	qsort(all, count, sizeof(*all), by_name_then_order);
 	p->settings = ARENA_ARRAY(&p->arena, struct setting, count + 1);
 	for (size_t i = 0; i < count; i++) {
-		if (i + 1 < count && str_eq(all[i].s.name, all[i + 1].s.name))
+		if (i + 1 < count && str_eq(all[i].s.name, all[i + 1].s.name)) {
+			if (all[i + 1].s.earlier == 0)
+				all[i + 1].s.earlier = all[i].s.line;
 			continue;
+		}
 		p->settings[p->count++] = (struct setting){.name = arena_str(&p->arena, all[i].s.name),
 							   .raw = arena_str(&p->arena, all[i].s.raw),
-							   .line = all[i].s.line};
+							   .line = all[i].s.line,
+							   .earlier = all[i].s.earlier};
 	}
 	free(all);
 }
@@ -63,6 +67,25 @@ const struct setting *conf_setting(const struct conf *c, struct str name)
 
 /* ---- values ---- */
 
+/* config_directory, where no main.cf says otherwise. */
+bool conf_is_directory(const struct conf *c, struct str name, struct str *directory_r)
+{
+	const struct setting *set;
+
+	if (!str_eq(name, STR("config_directory")))
+		return false;
+	set = conf_setting(c, name);
+	*directory_r = set != NULL && set->raw.len > 0 ? set->raw : c->p->directory;
+	return true;
+}
+
+static struct str directory_of(struct str path)
+{
+	ptrdiff_t slash = str_rchr(path, '/');
+
+	return slash > 0 ? str_sub(path, 0, (size_t)slash) : STR("");
+}
+
 static bool lookup(const void *ctx, struct str name, struct expand_value *value_r)
 {
 	const struct conf *c = ctx;
@@ -70,6 +93,8 @@ static bool lookup(const void *ctx, struct str name, struct expand_value *value_
 	const struct param *p;
 
 	*value_r = (struct expand_value){.raw = STR("")};
+	if (conf_is_directory(c, name, &value_r->raw))
+		return true;
 	if (str_eq(name, STR("mydomain")) && (set == NULL || set->raw.len == 0)) {
 		*value_r = (struct expand_value){.raw = STR("$myhostname"), .domain_of = true};
 		return true;
@@ -168,7 +193,8 @@ static int check_settings(const struct conf *c, struct err *err)
 	buf_init(&text, VALUE_MAX);
 	for (size_t i = 0; i < c->p->count && result == 0; i++) {
 		buf_clear(&text);
-		if (param_find(c->p->settings[i].name) == NULL && expand(c, c->p->settings[i].name, &text, err) < 0)
+		if (param_find(c->p->settings[i].name) == NULL && !param_is_late(c->p->settings[i].name) &&
+		    expand(c, c->p->settings[i].name, &text, err) < 0)
 			result = where(c, c->p->settings[i].name, err);
 	}
 	buf_release(&text);
@@ -176,6 +202,14 @@ static int check_settings(const struct conf *c, struct err *err)
 }
 
 /* ---- derived ---- */
+
+/* It looks like a table, "2001:db8::/32". */
+static bool is_bare_ipv6(struct str item)
+{
+	struct net_cidr net;
+
+	return item.len > 0 && item.ptr[0] != '[' && str_chr(item, ':') >= 0 && net_cidr_parse(item, &net, NULL) == 0;
+}
 
 static int fill_mynetworks(struct conf *c, struct err *err)
 {
@@ -189,6 +223,11 @@ static int fill_mynetworks(struct conf *c, struct err *err)
 
 		while (plain.len > 0 && plain.ptr[0] == '!')
 			plain = str_skip(plain, 1);
+		if (is_bare_ipv6(plain)) {
+			err_set(err, ERR_SYNTAX, "", "\"%.*s\": IPv6 addresses stand in brackets, [2001:db8::]/32",
+				STR_ARG(item));
+			return where(c, STR("mynetworks"), err);
+		}
 		if (plain.len > 0 && (plain.ptr[0] == '/' || (plain.ptr[0] != '[' && str_chr(plain, ':') > 0))) {
 			c->mynetworks_tables = true;
 			continue;
@@ -214,6 +253,7 @@ struct conf *conf_build(const struct setting *settings, size_t count, const char
 	atomic_init(&c->p->refs, 1);
 	arena_init(&c->p->arena);
 	c->p->file_name = arena_strz(&c->p->arena, str_from(file_name));
+	c->p->directory = directory_of(str_from(c->p->file_name));
 	keep_settings(c->p, settings, count);
 	if (fill_params(c, err) < 0 || check_settings(c, err) < 0 || fill_mynetworks(c, err) < 0)
 		conf_unref(&c);

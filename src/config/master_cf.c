@@ -2,6 +2,7 @@
 #include "config/master_cf.h"
 #include "base/vec.h"
 #include "config/cf_lines.h"
+#include "os/net.h"
 
 #define SERVICES_MAX 1000
 #define ARGS_MAX     1000
@@ -49,6 +50,7 @@ static int inet_name(struct cf_parser *p, struct master_service *s)
 {
 	ptrdiff_t colon = str_rchr(s->name, ':');
 	struct str port = colon < 0 ? s->name : str_skip(s->name, (size_t)colon + 1);
+	struct net_addr ignored;
 
 	s->host = colon < 0 ? STR("") : str_sub(s->name, 0, (size_t)colon);
 	if (s->host.len >= 2 && s->host.ptr[0] == '[' && s->host.ptr[s->host.len - 1] == ']')
@@ -57,6 +59,8 @@ static int inet_name(struct cf_parser *p, struct master_service *s)
 		return cf_fail(p, "IPv6 addresses are written [address]:port", s->name);
 	if (str_eq(s->host, STR("localhost")))
 		s->host = STR("127.0.0.1"); /* no name is looked up, ever */
+	if (s->host.len > 0 && !net_addr_parse(s->host, 0, &ignored) && !str_eq(s->host, STR("*")))
+		return cf_fail(p, "the host is no IP address, and names are not looked up", s->name);
 	if (!port_of(port, &s->port))
 		return cf_fail(p, "no port number and no service name that we know", s->name);
 	return 0;
@@ -100,13 +104,20 @@ static int count(struct cf_parser *p, struct str word, int *count_r)
 	return 0;
 }
 
+/* "{ a word with blanks }" */
+static struct str without_braces(struct str word)
+{
+	if (word.len >= 2 && word.ptr[0] == '{' && word.ptr[word.len - 1] == '}')
+		return str_trim(str_sub(word, 1, word.len - 2));
+	return word;
+}
+
 /* "{ name = value }" or "name=value" to the latter. */
 static int override(struct cf_parser *p, struct str text, struct str *setting_r)
 {
 	struct str name, value;
 
-	if (text.len >= 2 && text.ptr[0] == '{' && text.ptr[text.len - 1] == '}')
-		text = str_trim(str_sub(text, 1, text.len - 2));
+	text = without_braces(text);
 	if (!str_split(text, '=', &name, &value) || str_trim(name).len == 0)
 		return cf_fail(p, "-o needs name=value", text);
 	name = str_trim(name);
@@ -115,16 +126,35 @@ static int override(struct cf_parser *p, struct str text, struct str *setting_r)
 	return 0;
 }
 
+/* Of "-o smtpd_relay_restrictions=permit_mynetworks, reject" a process would see the first half alone. */
+static bool takes_words(struct str command)
+{
+	static const char *const none[] = {"smtpd", "smtp", "lmtp", "imap", "pop3", "pickup", "error", "discard"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		if (str_eq(command, str_from(none[i])))
+			return false;
+	return true;
+}
+
+/* As getopt() of Postfix's daemons: behind the first word that is no option everything belongs to the command, as in
+ * "pipe user=spam argv=/usr/bin/spamc -e /usr/sbin/sendmail -oi". */
 static int arguments(struct cf_parser *p, struct str rest, struct master_service *s)
 {
 	VEC(struct str) args = {0}, overrides = {0};
 	struct str word = STR_NULL, setting = STR_NULL;
+	bool options = true;
 	int got;
 
 	while ((got = cf_word(&rest, false, &word)) > 0) {
 		if (args.n + overrides.n == ARGS_MAX)
 			return cf_fail(p, "too many arguments", word);
-		if (!str_starts(word, STR("-o"))) {
+		word = without_braces(word);
+		options = options && str_starts(word, STR("-")) && !str_eq(word, STR("--"));
+		if (!options && !takes_words(s->command))
+			return cf_fail(p, "unexpected argument (a value with blanks is written -o { name = value })",
+				       word);
+		if (!options || !str_starts(word, STR("-o"))) {
 			vec_push_arena(p->arena, &args, arena_str(p->arena, word));
 			continue;
 		}

@@ -100,6 +100,57 @@ static void take_why(struct conf_name *name)
 	}
 }
 
+/* ---- names that somebody may rely on ---- */
+
+#define NAME_MISSED(name, harmless, unless, why) {name, harmless, unless, why},
+static const struct {
+	const char *name, *harmless, *unless, *why;
+} MISSED[] = {
+#include "config/names_missed.def"
+};
+
+static bool is_harmless(const struct conf *c, const struct setting *s, const char *harmless)
+{
+	struct str rest = str_from(harmless), value;
+	struct buf text;
+	bool found;
+
+	buf_init(&text, 1 << 20);
+	if (conf_text(c, s->name, &text))
+		value = str_trim(buf_str(&text));
+	else
+		value = s->raw;
+	found = value.len == 0;
+	while (!found && rest.len > 0) {
+		struct str one, more;
+
+		if (!str_split(rest, '|', &one, &more))
+			more = STR("");
+		found = str_ieq(value, one) || str_eq(s->raw, one);
+		rest = more;
+	}
+	buf_release(&text);
+	return found;
+}
+
+static void take_missed(const struct conf *c, const struct setting *s, struct conf_name *name)
+{
+	bool twin = str_starts(name->name, STR("lmtp_"));
+
+	for (size_t i = 0; i < ARRAY_SIZE(MISSED); i++) {
+		struct str known = str_from(MISSED[i].name);
+
+		if (!str_eq(name->name, known) &&
+		    !(twin && str_starts(known, STR("smtp_")) && str_eq(str_skip(name->name, 5), str_skip(known, 5))))
+			continue;
+		if (is_harmless(c, s, MISSED[i].harmless) ||
+		    (MISSED[i].unless != NULL && conf_is_set(c, str_from(MISSED[i].unless))))
+			return;
+		name->why = MISSED[i].why;
+		name->warn = true;
+	}
+}
+
 void conf_each_name(const struct conf *c, const struct str *more, size_t more_count,
 		    void (*f)(void *ctx, const struct conf_name *name), void *ctx)
 {
@@ -113,30 +164,93 @@ void conf_each_name(const struct conf *c, const struct str *more, size_t more_co
 			      : param_is_postfix(s->name)		   ? CONF_NAME_NOT_YET
 			      : map_get(mentioned, s->name) != NULL	   ? CONF_NAME_USER
 									   : CONF_NAME_UNKNOWN;
+		name.earlier = s->earlier;
 		if (name.status == CONF_NAME_NOT_YET)
 			take_why(&name);
+		if (name.status == CONF_NAME_NOT_YET)
+			take_missed(c, s, &name);
 		f(ctx, &name);
 	}
 	map_free(&mentioned);
 }
 
+/* ---- names that nothing defines ---- */
+
+/* What Postfix fills in when it uses the value, and what is no parameter there either. */
+static bool is_defined(const struct conf *c, struct str name)
+{
+	static const char *const others[] = {"process_id", "process_name", "server_name", "stress"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (str_eq(name, str_from(others[i])))
+			return true;
+	return conf_is_set(c, name) || is_used(name) || is_of_transport(name) || param_is_postfix(name);
+}
+
+struct references {
+	const struct conf *c;
+	struct str in;
+	unsigned line;
+	void (*f)(void *ctx, struct str in, unsigned line, struct str name);
+	void *ctx;
+};
+
+static void on_reference(void *ctx, struct str name)
+{
+	const struct references *r = ctx;
+
+	if (!is_defined(r->c, name))
+		r->f(r->ctx, r->in, r->line, name);
+}
+
+void conf_each_undefined(const struct conf *c, void (*f)(void *ctx, struct str in, unsigned line, struct str name),
+			 void *ctx)
+{
+	struct references r = {.c = c, .f = f, .ctx = ctx};
+
+	for (size_t i = 0; i < c->p->count; i++) {
+		if (param_is_late(c->p->settings[i].name))
+			continue;
+		r.in = c->p->settings[i].name;
+		r.line = c->p->settings[i].line;
+		expand_names(c->p->settings[i].raw, on_reference, &r);
+	}
+}
+
+/* ---- what is told at a start ---- */
+
 struct warn_ctx {
 	struct buf *out;
-	const char *file_name;
+	const char *where;
+	bool own; /* only what -o sets */
 };
 
 static void warn(void *ctx, const struct conf_name *name)
 {
 	struct warn_ctx *w = ctx;
+	char line[32] = "";
 
-	if (name->status == CONF_NAME_UNKNOWN)
-		buf_addf(w->out, "%s, line %u: unused parameter: %.*s\n", w->file_name, name->line,
-			 STR_ARG(name->name));
+	if (w->own != (name->line == 0))
+		return;
+	if (!w->own)
+		snprintf(line, sizeof(line), ", line %u", name->line);
+	if (name->status == CONF_NAME_UNKNOWN && !w->own)
+		buf_addf(w->out, "%s%s: unused parameter: %.*s\n", w->where, line, STR_ARG(name->name));
+	else if (name->warn)
+		buf_addf(w->out, "%s%s: %.*s %s: %s\n", w->where, line, STR_ARG(name->name),
+			 name->status == CONF_NAME_NOT_YET ? "is not used yet" : "has no effect", name->why);
 }
 
 void conf_warn_unknown(const struct conf *c, struct buf *warnings)
 {
-	struct warn_ctx w = {warnings, c->p->file_name};
+	struct warn_ctx w = {warnings, c->p->file_name, false};
+
+	conf_each_name(c, NULL, 0, warn, &w);
+}
+
+void conf_warn_own(const struct conf *c, const char *where, struct buf *warnings)
+{
+	struct warn_ctx w = {warnings, where, true};
 
 	conf_each_name(c, NULL, 0, warn, &w);
 }
@@ -146,6 +260,8 @@ bool conf_raw(const struct conf *c, struct str name, struct str *raw_r)
 	const struct setting *set = conf_setting(c, name);
 	const struct param *p = param_find(name);
 
+	if (conf_is_directory(c, name, raw_r))
+		return true;
 	*raw_r = set != NULL ? set->raw : p != NULL ? param_default(p) : STR("");
 	return set != NULL || p != NULL;
 }

@@ -112,6 +112,27 @@ bool param_is_postfix(struct str name)
 	return is_listed(name) || is_lmtp_twin(name);
 }
 
+bool param_is_late(struct str name)
+{
+	static const char *const late[] = {"command_expansion_filter",
+					   "debugger_command",
+					   "default_rbl_reply",
+					   "execution_directory_expansion_filter",
+					   "forward_expansion_filter",
+					   "forward_path",
+					   "luser_relay",
+					   "mailbox_command",
+					   "postscreen_expansion_filter",
+					   "postscreen_reject_footer",
+					   "smtpd_expansion_filter",
+					   "smtpd_reject_footer"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(late); i++)
+		if (str_eq(name, str_from(late[i])))
+			return true;
+	return false;
+}
+
 struct str param_default(const struct param *p)
 {
 	struct str def = str_from(p->def);

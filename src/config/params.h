@@ -31,5 +31,7 @@ bool param_value(const struct param *p, struct str text, int64_t *value_r, struc
 
 /* A parameter of Postfix that Postrider accepts and does not use yet. Never one of PARAMS. */
 bool param_is_postfix(struct str name);
+/* One of those whose $names Postfix fills in only when it uses the value: "$EXTENSION" of mailbox_command. */
+bool param_is_late(struct str name);
 
 #endif

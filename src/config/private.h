@@ -9,13 +9,15 @@
 /* One "name = value" as it stands in a file. */
 struct setting {
 	struct str name, raw;
-	unsigned line; /* 0: from -o */
+	unsigned line;	  /* 0: from -o */
+	unsigned earlier; /* line of another setting of the name, which does not count; 0: none */
 };
 
 struct conf_private {
 	atomic_uint refs;
 	struct arena arena; /* everything that hangs on the conf, settings included */
 	const char *file_name;
+	struct str directory;	  /* that the file is in; "" where only its name is known */
 	struct setting *settings; /* sorted by name, one each */
 	size_t count;
 };
@@ -27,6 +29,8 @@ int main_cf_read(struct str text, const char *file_name, struct arena *arena, st
 int main_cf_split(struct str text, struct setting *s) WARN_UNUSED;
 /* A conf of its own copies of the settings; where a name comes twice, the later one wins. */
 struct conf *conf_build(const struct setting *settings, size_t count, const char *file_name, struct err *err);
+/* Is the name config_directory? Its value is not the table's. */
+bool conf_is_directory(const struct conf *c, struct str name, struct str *directory_r);
 const struct setting *conf_setting(const struct conf *c, struct str name);
 /* A warning for each name that nobody knows and nothing refers to. */
 void conf_warn_unknown(const struct conf *c, struct buf *warnings);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "config/instance.h"
+#include "config/names.h"
 #include "config/roles.h"
 #include "deliver/notice.h"
 #include "dns/service.h"
@@ -145,6 +146,21 @@ static int check_service(struct bundle *b, file_vec *files, const struct master_
 	tls_context_unref(&tls);
 	conf_unref(&conf);
 	return result < 0 ? err_context(err, "%s line %u (%.*s)", INSTANCE_MASTER_CF, s->line, STR_ARG(s->name)) : 0;
+}
+
+/* What its own settings rely on in vain; and that somebody may wait for it to listen. */
+static void warn_of_service(const struct bundle *b, const struct master_service *s, struct buf *warnings)
+{
+	struct conf *conf = s->override_count > 0 && warnings != NULL ? bundle_service_conf(b, s, NULL) : NULL;
+	char *where = mem_printf("service %.*s", STR_ARG(s->name));
+
+	if (conf != NULL)
+		conf_warn_own(conf, where, warnings);
+	if (warnings != NULL && s->type == SERVICE_INET && bundle_role_of(s->command) == 0)
+		buf_addf(warnings, "service %.*s (%.*s) is not supported yet: nobody listens there\n", STR_ARG(s->name),
+			 STR_ARG(s->command));
+	conf_unref(&conf);
+	free(where);
 }
 
 /* ---- making one ---- */
@@ -336,6 +352,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 		result = check_notifications(b, warnings, err);
 	if (result == 0)
 		result = check_dns(b, warnings, err);
+	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
+		warn_of_service(b, &b->master_cf.services[i], warnings);
 	for (size_t i = 0; i < b->master_cf.count && result == 0; i++)
 		if (ours(&b->master_cf.services[i]))
 			result = check_service(b, &files, &b->master_cf.services[i], warnings, err);

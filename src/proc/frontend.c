@@ -14,7 +14,8 @@ struct listener {
 	struct str name; /* of the master.cf service */
 	const struct frontend_protocol *protocol;
 	struct service *service;
-	bool wrapper;
+	bool wrapper, proxy;
+	bool retired; /* another command stands behind the name: its sessions go on, new sockets are not its own */
 };
 
 struct frontend {
@@ -86,6 +87,13 @@ static char *log_name(const struct conf *conf, const char *command)
 	return text;
 }
 
+/* What holds from the first byte of a connection. */
+static void listener_take(struct listener *l, const struct conf *conf)
+{
+	l->wrapper = l->protocol->wrapper(conf);
+	l->proxy = l->protocol->proxy && conf->smtpd_upstream_proxy_protocol != 0;
+}
+
 static struct listener *listener_new(struct frontend *f, struct str name, struct err *err)
 {
 	struct listener *l = NEW(struct listener);
@@ -107,7 +115,7 @@ static struct listener *listener_new(struct frontend *f, struct str name, struct
 		free(l);
 		return NULL;
 	}
-	l->wrapper = l->protocol->wrapper(conf);
+	listener_take(l, conf);
 	if (l->wrapper && tls == NULL)
 		log_warning("service %.*s wants TLS from the first byte, but smtpd_tls_cert_file names no certificate",
 			    STR_ARG(name));
@@ -121,7 +129,7 @@ static struct listener *listener_new(struct frontend *f, struct str name, struct
 static struct listener *listener_find(struct frontend *f, struct str name)
 {
 	for (size_t i = 0; i < f->listeners.n; i++)
-		if (str_eq(f->listeners.v[i]->name, name))
+		if (!f->listeners.v[i]->retired && str_eq(f->listeners.v[i]->name, name))
 			return f->listeners.v[i];
 	return NULL;
 }
@@ -142,7 +150,19 @@ static void on_listen(void *ctx, struct str name, int fd)
 	engine_listen(f->engine, &(struct engine_listener){.fd = fd,
 							   .protocol = l->protocol->protocol,
 							   .service = l->service,
-							   .tls_wrapper = l->wrapper});
+							   .tls_wrapper = l->wrapper,
+							   .proxy_protocol = l->proxy});
+}
+
+/* Master opens new sockets for a service whose command, or whose beginning of a connection, was changed. */
+static void listener_update(struct frontend *f, struct listener *l, struct bundle *b, struct conf *conf,
+			    struct tls_context *tls)
+{
+	if (protocol_for(f, bundle_service(b, l->name)->command) == l->protocol)
+		listener_take(l, conf);
+	else
+		l->retired = true;
+	service_update(l->service, conf, tls);
 }
 
 /* All services first, then the change: a configuration is used whole or not at all. */
@@ -160,7 +180,7 @@ static int on_reload(void *ctx, struct bundle *b, struct err *err)
 			result = load(b, f->listeners.v[done]->name, &confs[done], &tls[done], err);
 	for (size_t i = 0; i < n; i++) {
 		if (result == 0 && confs[i]) {
-			service_update(f->listeners.v[i]->service, confs[i], tls[i]);
+			listener_update(f, f->listeners.v[i], b, confs[i], tls[i]);
 		} else {
 			conf_unref(&confs[i]);
 			tls_context_unref(&tls[i]);

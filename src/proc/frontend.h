@@ -13,6 +13,7 @@ struct frontend_protocol {
 	const struct protocol *protocol;
 	bool (*wrapper)(const struct conf *conf); /* TLS from the first byte? */
 	void *server;				  /* struct smtp_server, ... */
+	bool proxy;				  /* smtpd_upstream_proxy_protocol is for it */
 };
 
 /* protocols: borrowed for the process's life, ended by {0}. Threads and connections are limited as given. */

@@ -17,22 +17,45 @@ static void listening_free(struct listening *l)
 	fd_close(&l->fd);
 	free(l->service);
 	free(l->address);
+	free(l->kind);
 	free(l);
 }
 
-static struct listening *find(struct master *m, struct str service, const char *address)
+/* What the process that serves it has to know before the first byte, and therefore about the whole socket. */
+static char *kind_of(const struct bundle *b, const struct master_service *s)
+{
+	struct conf *conf = bundle_service_conf(b, s, NULL);
+	bool imap = str_eq(s->command, STR("imap")), pop3 = str_eq(s->command, STR("pop3")), wrapper = false,
+	     proxy = false;
+
+	if (conf != NULL) {
+		wrapper = imap	 ? conf->imap_tls_wrappermode
+			  : pop3 ? conf->pop3_tls_wrappermode
+				 : conf->smtpd_tls_wrappermode;
+		proxy = conf->smtpd_upstream_proxy_protocol != 0 && str_eq(s->command, STR("smtpd"));
+	}
+	conf_unref(&conf);
+	return mem_printf("%.*s%s%s", STR_ARG(s->command), wrapper ? " tls" : "", proxy ? " proxy" : "");
+}
+
+/* One that came through a restart becomes what the configuration says: all begins anew. */
+static struct listening *find(struct master *m, struct str service, const char *address, const char *kind)
 {
 	for (size_t i = 0; i < m->sockets.n; i++) {
 		struct listening *l = m->sockets.v[i];
 
-		if (strcmp(l->address, address) == 0 && str_eq(str_from(l->service), service))
+		if (strcmp(l->address, address) != 0 || !str_eq(str_from(l->service), service))
+			continue;
+		if (l->kind == NULL)
+			l->kind = mem_strdup(kind);
+		if (strcmp(l->kind, kind) == 0)
 			return l;
 	}
 	return NULL;
 }
 
-/* From all addresses to one, or back: what is open is in the way of the new one, and is closed only when everything
- * else of the new configuration is in order. */
+/* From all addresses to one, or back, or to another protocol: what is open is in the way of the new one, and is closed
+ * only when everything else of the new configuration is in order. */
 static int listen_beside(const struct master *m, struct str host, uint16_t port, struct err *err)
 {
 	char *suffix = mem_printf(":%u", port);
@@ -50,42 +73,66 @@ static int listen_beside(const struct master *m, struct str host, uint16_t port,
 }
 
 /* With `open` the socket is opened if it is not there yet; without, one that is there is only marked. */
-static int open_one(struct master *m, const struct master_service *s, struct str host, bool open, struct err *err)
+static int open_one(struct master *m, const struct bundle *b, const struct master_service *s, struct str host,
+		    bool open, struct err *err)
 {
-	char *address = mem_printf("%.*s:%u", STR_ARG(host), s->port);
-	struct listening *l = find(m, s->name, address);
+	char *address = mem_printf("%.*s:%u", STR_ARG(host), s->port), *kind = kind_of(b, s);
+	struct listening *l = find(m, s->name, address, kind);
+	int fd = -1, rc = 0;
 
-	if (l == NULL && !open) {
-		free(address);
-		return 0;
-	}
-	if (l == NULL) {
-		int fd = net_listen_tcp(host, s->port, LISTEN_BACKLOG, err);
-
+	if (l == NULL && open) {
+		fd = net_listen_tcp(host, s->port, LISTEN_BACKLOG, err);
 		if (fd < 0 && errno == EADDRINUSE)
 			fd = listen_beside(m, host, s->port, err);
-		if (fd < 0) {
-			free(address);
-			return err_context(err, "service %.*s", STR_ARG(s->name));
-		}
+		if (fd < 0)
+			rc = err_context(err, "service %.*s", STR_ARG(s->name));
+	}
+	if (fd >= 0) {
 		l = NEW(struct listening);
-		*l = (struct listening){.service = str_dup(s->name), .address = mem_strdup(address), .fd = fd};
+		*l = (struct listening){.service = str_dup(s->name),
+					.address = mem_strdup(address),
+					.kind = mem_strdup(kind),
+					.fd = fd};
 		vec_push(&m->sockets, l);
 	}
-	l->role = (enum process_role)bundle_role_of(s->command);
-	l->wanted = true;
+	if (l != NULL) {
+		l->role = (enum process_role)bundle_role_of(s->command);
+		l->wanted = true;
+	}
 	free(address);
-	return 0;
+	free(kind);
+	return rc;
+}
+
+/* inet_protocols, as in Postfix, is also what is listened to. */
+static bool speaks(const struct bundle *b, const char *protocol)
+{
+	return conf_list_ihas(b->conf->inet_protocols, STR("all")) ||
+	       conf_list_ihas(b->conf->inet_protocols, str_from(protocol));
 }
 
 /* Where there is no IPv6, IPv4 has to do. */
-static int open_loopback(struct master *m, const struct master_service *s, bool open, struct err *err)
+static int open_loopback(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
+			 struct err *err)
 {
-	if (open_one(m, s, STR("127.0.0.1"), open, err) < 0)
+	bool v4 = speaks(b, "ipv4");
+
+	if (v4 && open_one(m, b, s, STR("127.0.0.1"), open, err) < 0)
 		return -1;
-	if (open_one(m, s, STR("::1"), open, NULL) < 0)
+	if (speaks(b, "ipv6") && open_one(m, b, s, STR("::1"), open, v4 ? NULL : err) < 0) {
+		if (!v4)
+			return -1;
 		log_debug("service %.*s: no IPv6 loopback", STR_ARG(s->name));
+	}
 	return 0;
+}
+
+static int open_everywhere(struct master *m, const struct bundle *b, const struct master_service *s, bool open,
+			   struct err *err)
+{
+	const char *host = !speaks(b, "ipv6") ? "0.0.0.0" : !speaks(b, "ipv4") ? "::" : "";
+
+	return open_one(m, b, s, str_from(host), open, err);
 }
 
 /* Local submission: everybody may connect, the kernel says who he is. The name is without the directory: a restart
@@ -94,7 +141,7 @@ static int open_local(struct master *m, const struct bundle *b, const struct mas
 		      struct err *err)
 {
 	char *address = mem_printf("unix:" INSTANCE_PUBLIC "/%.*s", STR_ARG(s->name)), *directory, *path;
-	struct listening *l = find(m, s->name, address);
+	struct listening *l = find(m, s->name, address, "pickup");
 	int fd;
 
 	if (l == NULL && open) {
@@ -108,7 +155,10 @@ static int open_local(struct master *m, const struct bundle *b, const struct mas
 			return err_context(err, "service %.*s", STR_ARG(s->name));
 		}
 		l = NEW(struct listening);
-		*l = (struct listening){.service = str_dup(s->name), .address = mem_strdup(address), .fd = fd};
+		*l = (struct listening){.service = str_dup(s->name),
+					.address = mem_strdup(address),
+					.kind = mem_strdup("pickup"),
+					.fd = fd};
 		vec_push(&m->sockets, l);
 	}
 	if (l != NULL) {
@@ -128,16 +178,16 @@ static int open_service(struct master *m, const struct bundle *b, const struct m
 	if (s->type != SERVICE_INET)
 		return open_local(m, b, s, open, err);
 	if (s->host.len)
-		return open_one(m, s, s->host, open, err);
+		return open_one(m, b, s, s->host, open, err);
 	while (conf_list_next(&rest, &host)) {
 		int result;
 
 		if (str_ieq(host, STR("all")))
-			result = open_one(m, s, STR(""), open, err);
+			result = open_everywhere(m, b, s, open, err);
 		else if (str_ieq(host, STR("loopback-only")))
-			result = open_loopback(m, s, open, err);
+			result = open_loopback(m, b, s, open, err);
 		else
-			result = open_one(m, s, host, open, err);
+			result = open_one(m, b, s, host, open, err);
 		if (result < 0)
 			return -1;
 	}

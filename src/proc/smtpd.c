@@ -24,7 +24,7 @@ static bool no_wrapper(const struct conf *conf)
 int proc_smtpd(struct proc *p)
 {
 	static struct smtp_server server;
-	static const struct frontend_protocol protocols[] = {{"smtpd", &smtp_protocol, wrapper, &server},
+	static const struct frontend_protocol protocols[] = {{"smtpd", &smtp_protocol, wrapper, &server, true},
 							     {"lmtp", &lmtp_protocol, wrapper, &server},
 							     {"pickup", &local_protocol, no_wrapper, &server},
 							     {0}};

@@ -19,7 +19,6 @@ ODD = [
     ("default_verp_delimiters", "ab", '"ab" is not two characters of verp_delimiter_filter'),
     ("delay_warning_time", "6d", "is not smaller than maximal_queue_lifetime"),
     ("double_bounce_sender", "x@", '"x@" is no single mail address'),
-    ("inet_interfaces", "mail.example.test", '"mail.example.test" is no IP address: the system does not start'),
     ("minimal_backoff_time", "5000s", "is larger than maximal_backoff_time"),
     ("myhostname", "a b", '"a b" is no host or domain name'),
     ("mynetworks", "127.0.0.0/8, 0.0.0.0/0", '"0.0.0.0/0" is everybody: whoever comes may send mail elsewhere'),
@@ -103,3 +102,33 @@ def test_what_would_do_harm_is_refused(stopped, name, value, sentence):
     stopped.configure(**{name: value})
     done = stopped.command("check", check=False)
     assert done.returncode == 78 and f"error: {name}: {sentence}" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("value,said", [("mail.example.test", '"mail.example.test" is no IP address'),
+                                        ("localhost, 192.0.2.77", "this machine does not have the address 192.0.2.77")])
+def test_what_the_start_would_not_get_over_is_an_error(stopped, value, said):
+    stopped.configure(inet_interfaces=value)
+    done = stopped.command("check", check=False)
+    assert done.returncode == 78 and f"inet_interfaces: {said}: the system does not start\n" in done.stdout, done.stdout
+
+
+def test_what_nothing_defines_or_nobody_serves_is_told(stopped):
+    stopped.configure(smtpd_client_restrictions="$mua_client_restrictions", smtp_tls_session_cache_database="btree:${data_directory}/x")
+    with open(stopped.dir + "/master.cf", "a") as f:
+        f.write("24465 inet n - n - - postscreen\n24466 inet n - n - - smtpd\n  -o smtpd_helo_restrictions=$mua_helo_restrictions\n")
+    said = warnings(stopped)
+    assert len(said) == 3, said
+    assert any("smtpd_client_restrictions: $mua_client_restrictions is set nowhere: it counts as empty" in w for w in said)
+    assert any("-o smtpd_helo_restrictions: $mua_helo_restrictions is set nowhere" in w for w in said)
+    assert any("service 24465 (postscreen): nobody listens on port 24465: let the command be smtpd" in w for w in said)
+    with open(stopped.dir + "/master.cf", "w") as f:
+        f.write("# nothing\n")
+    assert any("no service takes mail, or gives it to readers" in w for w in warnings(stopped))
+
+
+def test_json_holds_whatever_the_file_does(stopped):
+    """Bytes that are no UTF-8 must not make a finding, or a value, go away."""
+    with open(stopped.dir + "/main.cf", "ab") as f:
+        f.write(b"myorigin = \xff.test\n")
+    assert any("myorigin: " in w and "\ufffd.test" in w for w in warnings(stopped))
+    assert json.loads(stopped.command("config", "--json", "myorigin").stdout) == {"myorigin": "\ufffd.test"}

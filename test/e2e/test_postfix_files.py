@@ -188,8 +188,7 @@ def check(directory, tls, main, master, *args):
                                   "without effect: service qmgr (qmgr): queue keeps what waits, relay sends it",
                                   "without effect: service postlog (postlogd): master writes the log",
                                   "without effect: readme_directory: it says where Postfix is installed"]),
-    (VIRTUAL_MAIN, VIRTUAL_MASTER, ["not used yet: " + name for name in (
-        "virtual_mailbox_maps", "smtpd_milters", "content_filter (-o of service smtp)", "smtpd_sasl_path")]),
+    (VIRTUAL_MAIN, VIRTUAL_MASTER, ["not used yet: smtpd_sasl_path", "not used yet: milter_default_action"]),
     (NULL_MAIN, NULL_MASTER, ["without effect: service qmgr (qmgr): queue keeps what waits, relay sends it"]),
 ], ids=["debian", "virtual", "null"])
 def test_it_is_accepted_and_explained(tmp_path, tls, main, master, said):
@@ -220,6 +219,35 @@ def test_what_would_silently_weaken_a_server_is_a_warning(tmp_path, tls):
     text = "accepted, but refuses and permits nobody yet: check_policy_service in smtpd_recipient_restrictions"
     assert warnings.count(text) == 1, warnings
     assert any("unknown parameter" in w and "smtpd_recipent_limit" in w for w in warnings), "a slip of the pen"
+    for text in ("smtpd_milters: mail is taken without asking them", "header_checks: nothing in a header is looked at",
+                 "content_filter (-o of service smtp): mail is delivered without", "virtual_mailbox_domains: mail for these domains",
+                 "virtual_mailbox_maps: users are those of postrider user", "smtpd_sasl_type: log-ins are those of postrider user"):
+        assert any(w.startswith("accepted, not used yet: " + text) for w in warnings), (text, warnings)
+
+
+SPAMC = """
+spamassassin unix - n n - - pipe
+  user=spamd argv=/usr/bin/spamc -f -e /usr/sbin/sendmail -oi -f ${sender} ${recipient}
+"""
+
+
+def test_arguments_of_commands_are_no_options(tmp_path, tls):
+    done = check(tmp_path / "etc", tls, DEBIAN_MAIN, DEBIAN_MASTER + SPAMC)
+    assert done.returncode == 0 and "service spamassassin (pipe)" in done.stdout, done.stdout
+
+
+def test_what_nobody_does_is_logged_at_start(stopped):
+    stopped.configure(header_checks="regexp:/nonexistent", body_checks="")
+    with open(stopped.dir + "/master.cf") as f:
+        text = f.read()
+    with open(stopped.dir + "/master.cf", "w") as f:
+        f.write(text.replace("  -o smtpd_sasl_auth_enable=yes", "  -o smtpd_sasl_auth_enable=yes -o content_filter=scan:[127.0.0.1]:9", 1) +
+                "27 inet n - n - - postscreen\n")
+    mail = stopped.start()
+    mail.wait_log(r"warning: \S+/main\.cf, line \d+: header_checks is not used yet: nothing in a header is looked at")
+    mail.wait_log(r"warning: service \d+: content_filter is not used yet: mail is delivered without going through the filter")
+    mail.wait_log(r"warning: service 27 \(postscreen\) is not supported yet: nobody listens there")
+    assert "body_checks" not in mail.log()
 
 
 @pytest.mark.parametrize("line,sentence", [

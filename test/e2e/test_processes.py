@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from instance import Raw, free_ports, wait_for
+from instance import PATIENCE, Raw, free_ports, wait_for
 
 ACCOUNTS = {"smtpd": "postrider", "access": "postrider", "relay": "postrider", "dns": "postrider", "directory": "postrider-auth",
             "queue": "postrider-queue", "store": "postrider-store"}
@@ -232,6 +232,73 @@ def test_reload_goes_from_all_addresses_to_one_and_back(mail):
             f.write(f"{other} inet n - n - - smtpd\n")
         done = mail.command("reload", check=False)
         assert done.returncode == 78 and "in use" in done.stderr, done.stderr
+
+
+def test_reload_changes_what_a_connection_begins_with(mail):
+    """TLS from the first byte, a PROXY header, another protocol: on the same port, without a gap."""
+    path, port = os.path.join(mail.dir, "master.cf"), mail.ports["smtp"]
+    text = open(path).read()
+
+    def become(command):
+        with open(path, "w") as f:
+            f.write(re.sub(rf"(?m)^({port} .*)smtpd$", rf"\g<1>{command}", text))
+        mail.command("reload")
+        return Raw(port)
+    with become("smtpd") as kept:
+        assert kept.line().startswith("220")
+        with become("smtpd -o smtpd_tls_wrappermode=yes"), socket.create_connection(("127.0.0.1", port), PATIENCE) as s:
+            with mail.tls().wrap_socket(s) as tls:
+                assert tls.recv(100).startswith(b"220")
+        with become("smtpd -o smtpd_upstream_proxy_protocol=haproxy") as c:
+            c.send("PROXY TCP4 192.0.2.9 192.0.2.1 4711 25\r\n")
+            assert c.line().startswith("220") and c.ask("HELO x").startswith("250")
+        with become("imap") as c:
+            assert c.line().startswith("* OK")
+        with become("pop3") as c:
+            assert c.line().startswith("+OK")
+        with become("smtpd") as c:
+            assert c.line().startswith("220")
+        assert kept.ask("NOOP").startswith("250")
+    assert mail.command("check").returncode == 0
+
+
+def test_behind_a_proxy_nobody_is_who_the_proxy_is(mail):
+    """The proxy on this host is in mynetworks: its clients are not."""
+    path, port = os.path.join(mail.dir, "master.cf"), mail.ports["smtp"]
+    text = open(path).read()
+    with open(path, "w") as f:
+        f.write(re.sub(rf"(?m)^({port} .*)smtpd$", r"\g<1>smtpd -o smtpd_upstream_proxy_protocol=haproxy", text))
+    mail.command("reload")
+    with Raw(port) as c:
+        c.send("PROXY TCP4 192.0.2.9 192.0.2.1 4711 25\r\n")
+        c.line()
+        c.ask("EHLO x")
+        c.ask("MAIL FROM:<a@elsewhere.test>")
+        assert c.ask("RCPT TO:<b@elsewhere.test>").startswith("554")
+        assert c.ask("RCPT TO:<alice@example.test>").startswith("250")
+    mail.wait_log(r"reject: RCPT from unknown\[192\.0\.2\.9\]")
+    with Raw(port) as c:
+        c.send("EHLO x\r\n")
+        assert c.at_end()
+    mail.wait_log("no PROXY header from 127.0.0.1")
+
+
+def test_inet_protocols_are_what_is_listened_to(mail):
+    port, = free_ports(1)
+    with open(os.path.join(mail.dir, "master.cf"), "a") as f:
+        f.write(f"{port} inet n - n - - smtpd\n")
+
+    def answers(family, address):
+        with socket.socket(family) as s:
+            return s.connect_ex((address, port)) == 0
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
+    for protocols, interfaces in (("all", "all"), ("ipv4", "all"), ("ipv6", "all"), ("all", "loopback-only"), ("ipv4", "loopback-only"),
+                                  ("ipv6", "loopback-only")):
+        mail.configure(inet_protocols=protocols, inet_interfaces=interfaces)
+        mail.command("reload")
+        assert answers(socket.AF_INET, "127.0.0.1") == (protocols != "ipv6"), (protocols, interfaces)
+        assert answers(socket.AF_INET6, "::1") == (protocols != "ipv4"), (protocols, interfaces)
 
 
 def test_reload_returns_when_it_counts(mail):

@@ -293,7 +293,7 @@ static void note_why(void *ctx, const struct conf_name *name)
 {
 	if (name->status == CONF_NAME_NO_USE)
 		buf_addf(ctx, "%.*s%s\n", STR_ARG(name->name), name->warn ? " !" : "");
-	assert_int_equal(name->status == CONF_NAME_NO_USE, name->why != NULL);
+	assert_true(name->status == CONF_NAME_NO_USE ? name->why != NULL : name->why == NULL || name->warn);
 }
 
 static void test_what_makes_no_sense_here_is_told_apart(void **state)
@@ -315,6 +315,82 @@ static void test_what_makes_no_sense_here_is_told_apart(void **state)
 				      "slow_delivery_slot_cost\nslow_recipient_limit\nsmtp_tls_per_site !\n");
 	conf_unref(&c);
 	buf_release(&told);
+}
+
+static void note_missed(void *ctx, const struct conf_name *name)
+{
+	if (name->status == CONF_NAME_NOT_YET && name->warn)
+		buf_addf(ctx, "%.*s ", STR_ARG(name->name));
+	if (name->earlier != 0)
+		buf_addf(ctx, "%.*s:%u>%u ", STR_ARG(name->name), name->line, name->earlier);
+}
+
+static void note_undefined(void *ctx, struct str in, unsigned line, struct str name)
+{
+	buf_addf(ctx, "%.*s:%u:%.*s ", STR_ARG(in), line, STR_ARG(name));
+}
+
+/* Only where the value would have changed something. */
+static void test_what_somebody_may_rely_on_is_told_apart(void **state)
+{
+	static const struct {
+		const char *main_cf, *missed, *undefined;
+	} cases[] = {
+		{"header_checks = regexp:/x\nbody_checks =\nappend_dot_mydomain = no\nlmtp_header_checks = regexp:/x\n",
+		 "header_checks lmtp_header_checks ", ""},
+		{"append_dot_mydomain = yes\nsmtpd_sasl_security_options = noanonymous\n"
+		 "smtpd_sasl_tls_security_options = $smtpd_sasl_security_options\n",
+		 "append_dot_mydomain ", ""},
+		{"mynetworks_style = subnet\n", "mynetworks_style ", ""},
+		{"mynetworks_style = subnet\nmynetworks = 127.0.0.0/8\n", "", ""},
+		{"mime_header_checks = $header_checks\n", "", ""},
+		{"relayhost = a\n\nrelayhost = b\nrelayhost = c\n", "relayhost:4>3 ", ""},
+		{"smtpd_client_restrictions = $mine ${other?{x}:{y}} $smtpd_milters $slow_destination_rate_delay\nown "
+		 "= $relayhost\n",
+		 "", "smtpd_client_restrictions:1:mine smtpd_client_restrictions:1:other "},
+		{"mailbox_command = /x -a \"$EXTENSION\" \"$@\"\ndebugger_command = ddd "
+		 "$daemon_directory/$process_name\n",
+		 "mailbox_command ", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct err err = ERR_NONE;
+		struct conf *c = conf_parse(str_from(cases[i].main_cf), "main.cf", NULL, &err);
+		struct buf told;
+
+		if (c == NULL)
+			fail_msg("%s: %s", cases[i].main_cf, err.text);
+		buf_init(&told, 10000);
+		conf_each_name(c, NULL, 0, note_missed, &told);
+		assert_string_equal(told.ptr, cases[i].missed);
+		buf_clear(&told);
+		conf_each_undefined(c, note_undefined, &told);
+		assert_string_equal(told.ptr, cases[i].undefined);
+		buf_release(&told);
+		conf_unref(&c);
+	}
+}
+
+/* Postfix's own names for where it lies stand in many values. */
+static void test_values_mention_the_directory(void **state)
+{
+	struct err err = ERR_NONE;
+	struct conf *c = conf_parse(STR("transport_maps = $default_database_type:${config_directory}/transport\n"),
+				    "/etc/x/main.cf", NULL, &err);
+	struct str raw;
+
+	(void)state;
+	assert_non_null(c);
+	assert_true(str_eq(c->transport_maps, STR("hash:/etc/x/transport")));
+	assert_true(conf_raw(c, STR("config_directory"), &raw) && str_eq(raw, STR("/etc/x")));
+	conf_unref(&c);
+	c = conf_parse(STR("config_directory = /etc/postfix\ndefault_database_type = lmdb\n"
+			   "transport_maps = $default_database_type:$config_directory/transport\n"),
+		       "/etc/x/main.cf", NULL, &err);
+	assert_non_null(c);
+	assert_true(str_eq(c->transport_maps, STR("lmdb:/etc/postfix/transport")));
+	conf_unref(&c);
 }
 
 /* What was there before smtp_tls_security_level must not leave mail open that was to be encrypted. */
@@ -404,6 +480,8 @@ int main(void)
 		cmocka_unit_test(test_a_word_is_in_a_list_or_not),
 		cmocka_unit_test(test_unknown_names_are_warned_of_unless_used),
 		cmocka_unit_test(test_what_makes_no_sense_here_is_told_apart),
+		cmocka_unit_test(test_what_somebody_may_rely_on_is_told_apart),
+		cmocka_unit_test(test_values_mention_the_directory),
 		cmocka_unit_test(test_old_tls_parameters_give_the_level),
 		cmocka_unit_test(test_the_table_is_sound),
 		cmocka_unit_test(test_the_host_name_is_added_once),

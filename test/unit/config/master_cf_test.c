@@ -69,6 +69,33 @@ static void test_services_with_all_their_fields(void **state)
 	arena_release(&arena);
 }
 
+/* As getopt() has it: what stands behind the first word that is no option is the command's own. */
+static void test_options_end_where_the_command_begins(void **state)
+{
+	struct arena arena;
+	struct master_cf cf;
+
+	(void)state;
+	arena_init(&arena);
+	parse_ok("spam unix - n n - - pipe\n  -o soft_bounce=yes user=spamd argv=/usr/bin/spamc -e /usr/sbin/sendmail "
+		 "-oi -f "
+		 "${sender}\n"
+		 "smtp inet n - n - - smtpd -v { -o smtpd_helo_required = yes }\n"
+		 "x unix - n n - - spawn user=nobody argv=/x -- -o a\n",
+		 &arena, &cf);
+	assert_int_equal(cf.services[0].override_count, 1);
+	assert_int_equal(cf.services[0].arg_count, 7);
+	assert_true(str_eq(cf.services[0].args[4], STR("-oi")));
+	assert_int_equal(cf.services[1].arg_count, 1);
+	assert_int_equal(cf.services[1].override_count, 1);
+	assert_true(str_eq(cf.services[1].overrides[0], STR("smtpd_helo_required=yes")));
+	assert_int_equal(cf.services[2].override_count, 0);
+	arena_release(&arena);
+	fails("smtp inet n - n - - smtpd\n  -o smtpd_recipient_restrictions=permit_mynetworks, reject\n",
+	      "unexpected argument (a value with blanks is written -o { name = value }): \"reject\"");
+	fails("mail.example.org:smtp inet n - n - - smtpd\n", "the host is no IP address");
+}
+
 static void test_listeners_are_hosts_and_ports(void **state)
 {
 	static const struct {
@@ -129,6 +156,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_services_with_all_their_fields),
+		cmocka_unit_test(test_options_end_where_the_command_begins),
 		cmocka_unit_test(test_listeners_are_hosts_and_ports),
 		cmocka_unit_test(test_mistakes_are_told_with_file_and_line),
 	};
