@@ -3,25 +3,31 @@
  * The log is read several times: first for the queue ids that the question is about; then, as long as lines name
  * further ids that belong to them (a message that went to the queue under another id, a bounce), again; at last for the
  * lines of all of these, each of which becomes a sentence. Nothing but the ids is kept in memory. What was rotated away
- * from the log is read with it: a message may wait for days. */
+ * from the log is read with it: a message may wait for days. Where the log is syslog's, the systemd journal is asked,
+ * and when that says nothing the file that syslogd writes by default. */
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
+#include "cmd/journalctl.h"
 #include "cmd/json.h"
 #include "cmd/logs.h"
 #include "config/instance.h"
 #include <errno.h>
+#include <unistd.h>
 
-#define ROUNDS_MAX 8
-#define IDS_MAX	   100000
+#define ROUNDS_MAX	   8
+#define IDS_MAX		   100000
+#define JOURNAL_TIMEOUT_MS 120000
 
 struct trace {
 	const char *wanted;
 	bool address;
 	struct map *ids; /* queue id: in it */
 	struct logs logs;
+	struct journalctl journal;
+	bool syslog;  /* the system has no log of its own */
 	json_t *json; /* list of events, or NULL: print them */
 	uint64_t told, added;
 };
@@ -40,7 +46,7 @@ static bool is_id(struct str s)
 	return s.len >= 10 && s.len < 32;
 }
 
-static bool take_line(struct str in, struct line *l)
+static bool take_front(struct str in, struct line *l)
 {
 	struct str rest, host, name;
 
@@ -58,10 +64,23 @@ static bool take_line(struct str in, struct line *l)
 	l->program = name;
 	for (ptrdiff_t slash; (slash = str_chr(l->program, '/')) >= 0;)
 		l->program = str_skip(l->program, (size_t)slash + 1);
+	return true;
+}
+
+static bool take_text(struct line *l)
+{
+	struct str rest;
+
 	if (!str_split(l->text, ':', &l->id, &rest) || !(is_id(l->id) || str_eq(l->id, STR("NOQUEUE"))))
 		return false;
 	l->text = str_trim(rest);
 	return true;
+}
+
+/* What the system wrote to its standard output or error the journal has as a line inside of another one. */
+static bool take_line(struct str in, struct line *l)
+{
+	return take_front(in, l) && (take_text(l) || (take_front(l->text, l) && take_text(l)));
 }
 
 /* The value of "name=<value>" or "name=value," in the text. */
@@ -261,18 +280,16 @@ static int find_log(const struct cmd *c, struct trace *t, struct err *err)
 
 	if (conf == NULL)
 		return -1;
-	path = conf->maillog_file.len > 0 ? str_dup(conf->maillog_file) : NULL;
+	path = str_dup(conf->maillog_file);
 	conf_unref(&conf);
-	if (path == NULL)
-		return err_set(
-			err, ERR_NOT_FOUND, "",
-			"maillog_file is not set: the log is syslog's; say which file it writes with --log FILE");
-	logs_add_rotated(&t->logs, path);
+	t->syslog = *path == '\0' || strcmp(path, "/dev/stdout") == 0 || strcmp(path, "/dev/stderr") == 0;
+	if (!t->syslog)
+		logs_add_rotated(&t->logs, path);
 	free(path);
 	return 0;
 }
 
-static int run(struct trace *t, struct err *err)
+static int tell_story(struct trace *t, struct err *err)
 {
 	for (int round = 0; round < ROUNDS_MAX; round++) {
 		t->added = 0;
@@ -282,6 +299,46 @@ static int run(struct trace *t, struct err *err)
 			break;
 	}
 	return read_log(t, tell, err);
+}
+
+/* Where syslogd writes facility mail: Debian and its kin, Red Hat and its, one file for all. */
+static bool find_syslog_file(struct trace *t)
+{
+	static const char *const files[] = {"/var/log/mail.log", "/var/log/maillog", "/var/log/syslog",
+					    "/var/log/messages"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
+		if (access(files[i], R_OK) == 0) {
+			logs_release(&t->logs);
+			logs_add_rotated(&t->logs, files[i]);
+			return true;
+		}
+	return false;
+}
+
+static int tell_from_syslog(struct trace *t, struct err *err)
+{
+	struct err why = ERR_NONE;
+
+	if (journalctl_read(&t->journal, JOURNAL_TIMEOUT_MS, &why) == 0) {
+		logs_add(&t->logs, t->journal.path);
+		if (tell_story(t, err) < 0)
+			return -1;
+		if (t->told > 0 || !find_syslog_file(t))
+			return 0;
+	} else if (!find_syslog_file(t)) {
+		return err_set(err, ERR_NOT_FOUND, "",
+			       "the log is syslog's, as maillog_file says: %s; say with --log FILE which file it is in",
+			       why.text);
+	}
+	return tell_story(t, err);
+}
+
+static int run(struct trace *t, const struct cmd *c, struct err *err)
+{
+	if (t->logs.paths.n == 0 && find_log(c, t, err) < 0)
+		return -1;
+	return t->syslog ? tell_from_syslog(t, err) : tell_story(t, err);
 }
 
 /* Options may stand in front of what is asked for, or behind it. */
@@ -302,6 +359,9 @@ static int said_nothing(const struct trace *t)
 {
 	size_t last = t->logs.paths.n - 1;
 
+	if (t->journal.path != NULL && strcmp(t->logs.paths.v[last], t->journal.path) == 0)
+		return cmd_error(EX_DATAERR, "the systemd journal says nothing of %s%s", t->wanted,
+				 t->journal.partly ? "; this user sees a part of it only: ask as root" : "");
 	return last > 0 ? cmd_error(EX_DATAERR, "%s and %zu other log%s say nothing of %s", t->logs.paths.v[last], last,
 				    last > 1 ? "s" : "", t->wanted)
 			: cmd_error(EX_DATAERR, "the log %s says nothing of %s", t->logs.paths.v[last], t->wanted);
@@ -309,7 +369,7 @@ static int said_nothing(const struct trace *t)
 
 int cmd_trace(struct cmd *c)
 {
-	struct trace t = {.json = c->json ? json_array() : NULL};
+	struct trace t = {.json = c->json ? json_array() : NULL, .journal = {.fd = -1}};
 	struct err err = ERR_NONE;
 	int status = EX_OK;
 
@@ -320,8 +380,9 @@ int cmd_trace(struct cmd *c)
 	}
 	t.address = strchr(t.wanted, '@') != NULL;
 	t.ids = map_new();
-	if ((t.logs.paths.n == 0 && find_log(c, &t, &err) < 0) || run(&t, &err) < 0)
-		status = cmd_error(err.sys == ENOENT ? EX_NOINPUT : cmd_status_of(&err), "%s", err.text);
+	if (run(&t, c, &err) < 0)
+		status = cmd_error(err.sys == ENOENT || err.kind == ERR_NOT_FOUND ? EX_NOINPUT : cmd_status_of(&err),
+				   "%s", err.text);
 	else if (t.told == 0)
 		status = said_nothing(&t);
 	else if (t.json) {
@@ -331,5 +392,6 @@ int cmd_trace(struct cmd *c)
 	json_decref(t.json);
 	map_free(&t.ids);
 	logs_release(&t.logs);
+	journalctl_release(&t.journal);
 	return status;
 }

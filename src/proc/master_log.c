@@ -7,6 +7,8 @@
 #include "proc/master.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,12 +27,24 @@ static int open_file(const char *path, struct err *err)
 	return fd;
 }
 
+/* Under systemd a service's stderr is the journal, where each line would stand inside of another one, with the wrong
+ * facility and name: syslog's socket leads there, too (systemd.exec(5), $JOURNAL_STREAM). */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, inode;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &inode) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+	       st.st_dev == dev && st.st_ino == inode;
+}
+
 int master_log_open(struct master *m, const struct conf *conf, struct err *err)
 {
 	char *path = str_dup(conf->maillog_file);
 	int fd = -1, result = 0;
 
-	if (*path == '\0' && m->detached)
+	if (*path == '\0' && (m->detached || stderr_is_journal()))
 		log_to_syslog();
 	else if (*path == '\0' || strcmp(path, "/dev/stderr") == 0)
 		log_to_stderr();

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 
+import pytest
+
 from instance import BINARY
 
 
@@ -80,3 +82,81 @@ def test_what_was_rotated_away_is_read_too(mail):
     assert done.returncode == os.EX_DATAERR and "and 2 other logs say nothing of 4jXnt01LHBzMW7" in done.stderr
     open(mail.log_path + ".2.gz", "r+b").write(b"\x1f\x8b\x08\x00garbage garbage")
     assert ".2.gz is damaged" in trace(mail, id, check=False).stderr
+
+
+# ---- where the log is syslog's ----
+
+@pytest.fixture
+def journal(mail, tmp_path):
+    """A story that stands in the journal alone, told by a journalctl of the test's own."""
+    mail.send("alice@example.test", sender="ann@elsewhere.test")
+    id = mail.wait_log(r"/qmgr\[\d+\]: (\w+): removed").group(1)
+    story = [line[17:] for line in trace(mail, id).stdout.splitlines()]
+    lines = [line for line in mail.log().splitlines() if id in line]
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    mail.configure(maillog_file="")
+
+    def ask(script, *args, tool=True, prefix=()):
+        path = bin / "journalctl"
+        path.write_text(f"#!/bin/sh\necho \"$@\" >{tmp_path}/said\n" + script)
+        path.chmod(0o755 if tool else 0o644)
+        return subprocess.run([*prefix, BINARY, "-c", mail.dir, "trace", *args], capture_output=True, text=True, timeout=60,
+                              env=dict(os.environ, PATH=f"{bin}:/usr/bin:/bin" if tool else str(bin), TMPDIR=str(tmp_path)))
+    ask.id, ask.lines, ask.story, ask.said = id, lines, story, tmp_path / "said"
+    return ask
+
+
+def told(done):
+    assert done.returncode == 0, done.stderr
+    return [line.split("  ", 1)[1] for line in done.stdout.splitlines()]
+
+
+def test_the_journal_is_asked(journal):
+    iso = "\n".join(re.sub(r"^.{15}", "2026-11-24T00:51:33+0000", line) for line in journal.lines)
+    done = journal(f"cat <<'EOF'\n-- Boot 1234 --\n{iso}\nEOF\n", "alice@example.test")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == ["2026-11-24T00:51:33+0000"] * 5
+    assert told(done) == journal.story
+    assert journal.said.read_text() == "--no-pager --output=short-iso _COMM=postrider\n"
+    # What a service wrote to its standard error stands inside of another line.
+    inside = "\n".join("2026-11-24T00:51:33+0000 vm postrider[4711]: " + line for line in journal.lines)
+    assert told(journal(f"cat <<'EOF'\n{inside}\nEOF\n", journal.id)) == journal.story
+    # What is asked for is no word of its command line.
+    done = journal("echo '-- No entries --'\n", "x; id >/tmp/x $(id)@y.test")
+    assert done.returncode == os.EX_DATAERR and "the systemd journal says nothing of x; id" in done.stderr
+    assert journal.said.read_text() == "--no-pager --output=short-iso _COMM=postrider\n"
+
+
+def test_a_journal_that_does_not_tell_is_told(journal):
+    done = journal("echo 'Hint: You are currently not seeing messages from other users and the system.' >&2\n", journal.id)
+    assert done.returncode == os.EX_DATAERR and "this user sees a part of it only: ask as root" in done.stderr
+    done = journal("echo 'No journal files were opened due to insufficient permissions.' >&2\nexit 1\n", journal.id)
+    assert done.returncode == os.EX_NOINPUT, done.stderr
+    assert "journalctl: No journal files were opened due to insufficient permissions; say with --log FILE" in done.stderr
+    done = journal("kill -9 $$\n", journal.id)
+    assert done.returncode == os.EX_NOINPUT and "journalctl failed" in done.stderr
+    done = journal("", journal.id, tool=False)
+    assert done.returncode == os.EX_NOINPUT and "journalctl" in done.stderr, done.stderr
+
+
+def test_without_a_journal_the_file_of_syslog_is_read(journal, tmp_path):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    (tmp_path / "mail.log").write_text("\n".join(journal.lines) + "\n")
+    script = f'mount -t tmpfs none /var/log && cp {tmp_path}/mail.log /var/log/ && exec "$@"'
+    for fake in ("exit 1\n", "echo '-- No entries --'\n"):
+        assert told(journal(fake, journal.id, prefix=("unshare", "-m", "sh", "-c", script, "sh"))) == journal.story
+
+
+def test_a_service_of_systemd_logs_by_syslog(stopped, monkeypatch):
+    """Its standard error is the journal's own socket, where a line would stand inside of another one."""
+    stopped.configure(maillog_file="")
+    path = stopped.dir + "/run.out"
+    open(path, "w").close()
+    st = os.stat(path)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{st.st_dev}:{st.st_ino}")
+    stopped.start().stop()
+    assert "started --" not in open(path).read()
+    monkeypatch.setenv("JOURNAL_STREAM", f"{st.st_dev}:{st.st_ino + 1}")
+    stopped.start().stop()
+    assert "started --" in open(path).read()
