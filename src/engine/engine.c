@@ -33,7 +33,8 @@ static void conds_init(struct engine *e)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&e->pool_cond, &attr);
-	pthread_cond_init(&e->kind_cond, &attr);
+	for (size_t kind = 0; kind < BLOCK_KINDS; kind++)
+		pthread_cond_init(&e->kind_cond[kind], &attr);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -99,7 +100,8 @@ void engine_free(struct engine **engine)
 	pthread_mutex_destroy(&e->pool_lock);
 	pthread_mutex_destroy(&e->kind_lock);
 	pthread_cond_destroy(&e->pool_cond);
-	pthread_cond_destroy(&e->kind_cond);
+	for (size_t kind = 0; kind < BLOCK_KINDS; kind++)
+		pthread_cond_destroy(&e->kind_cond[kind]);
 	free(e);
 }
 

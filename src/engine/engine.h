@@ -59,8 +59,8 @@ size_t engine_session_count(const struct engine *e);
 enum block_kind { BLOCK_STORE, BLOCK_DIRECTORY, BLOCK_LOGIN, BLOCK_DNS, BLOCK_QUEUE, BLOCK_FILTER, BLOCK_KINDS };
 void engine_block_begin(enum block_kind kind);
 void engine_block_end(enum block_kind kind);
-/* Like begin, but returns false (and nothing is to be ended) when too many already wait for this kind: the
- * caller answers "try again later" rather than take one of the last threads. */
+/* Like begin, but returns false (and nothing is to be ended) when too many already wait for this kind and it does not
+ * work them off: the caller answers "try again later" rather than take one of the last threads. */
 bool engine_block_try(enum block_kind kind) WARN_UNUSED;
 
 #endif

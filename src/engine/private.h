@@ -100,8 +100,8 @@ struct engine {
 	pthread_cond_t pool_cond;
 
 	pthread_mutex_t kind_lock;
-	pthread_cond_t kind_cond;
-	unsigned kind_blocked[BLOCK_KINDS], kind_waiting[BLOCK_KINDS];
+	pthread_cond_t kind_cond[BLOCK_KINDS];
+	unsigned kind_blocked[BLOCK_KINDS], kind_waiting[BLOCK_KINDS], kind_ended[BLOCK_KINDS];
 };
 
 enum phase {

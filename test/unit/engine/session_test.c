@@ -451,6 +451,85 @@ static void test_blocked_threads_make_room_for_others(void **state)
 	toy_end(t);
 }
 
+/* Eight threads: four calls to a service at a time, two may wait for ever. */
+static struct toy *trying_toy(int try_ms, int pipe_r[2])
+{
+	struct toy *t = toy_new_limited((struct engine_limits){.threads = 8}, NULL);
+
+	assert_int_equal(pipe2(pipe_r, O_CLOEXEC), 0);
+	t->sv.spill_fd = pipe_r[0];
+	t->sv.try_ms = try_ms;
+	toy_start(t);
+	return t;
+}
+
+#define CROWD 100
+
+static void test_many_at_once_are_no_reason_to_refuse(void **state)
+{
+	struct client *crowd[CROWD];
+	int p[2];
+	struct toy *t = trying_toy(2, p);
+
+	(void)state;
+	for (int i = 0; i < CROWD; i++) {
+		crowd[i] = client_tcp(t);
+		expect_line(crowd[i], "hello 127.0.0.1");
+	}
+	for (int i = 0; i < CROWD; i++)
+		client_send(crowd[i], "TRY 0\nTRY 0\nTRY 0\n");
+	for (int i = 0; i < CROWD; i++) {
+		for (int k = 0; k < 3; k++)
+			expect_line(crowd[i], "tried");
+		client_free(crowd[i]);
+	}
+	close(p[1]);
+	toy_end(t);
+}
+
+/* Nobody of the directory answers, or log-ins take their time: `refused_min` of the crowd hear so, others are served. */
+static void hanging(const char *call, unsigned share, int refused_min)
+{
+	struct client *crowd[12], *other;
+	int p[2], refused = 0;
+	struct toy *t = trying_toy(60000, p);
+	char line[100];
+
+	for (int i = 0; i < 12; i++) {
+		crowd[i] = client_tcp(t);
+		expect_line(crowd[i], "hello 127.0.0.1");
+	}
+	other = client_tcp(t);
+	expect_line(other, "hello 127.0.0.1");
+	for (int i = 0; i < 12; i++)
+		client_send(crowd[i], call);
+	client_send(other, "ECHO free\n");
+	expect_line(other, "free");
+	for (int i = 0; i < 12 && refused < refused_min; i++)
+		if (fd_wait(crowd[i]->fd, POLLIN, 100) > 0) {
+			expect_line(crowd[i], "too many");
+			refused++;
+			client_send(crowd[i], call);
+			i = -1;
+		}
+	assert_int_equal(refused, refused_min);
+	assert_int_equal(t->sv.tries, share);
+	close(p[1]); /* from now on each call ends at once */
+	for (int i = 0; i < 12; i++) {
+		assert_true(client_line(crowd[i], line, sizeof(line)));
+		client_free(crowd[i]);
+	}
+	client_free(other);
+	toy_end(t);
+}
+
+static void test_a_service_that_hangs_does_not_take_the_last_thread(void **state)
+{
+	(void)state;
+	hanging("TRY 0\n", 4, 8);
+	hanging("TRY 1\n", 2, 8);
+}
+
 static void test_stop_tells_every_session_and_ends(void **state)
 {
 	struct toy *t = toy_new();
@@ -616,6 +695,8 @@ int main(void)
 		cmocka_unit_test(test_what_a_captured_process_set_on_a_listening_socket_is_set_back),
 		cmocka_unit_test(test_a_delay_holds_the_answer_back),
 		cmocka_unit_test(test_blocked_threads_make_room_for_others),
+		cmocka_unit_test(test_many_at_once_are_no_reason_to_refuse),
+		cmocka_unit_test(test_a_service_that_hangs_does_not_take_the_last_thread),
 		cmocka_unit_test(test_stop_tells_every_session_and_ends),
 		cmocka_unit_test(test_what_will_not_end_is_closed_after_the_grace),
 		cmocka_unit_test(test_one_client_has_a_limit),

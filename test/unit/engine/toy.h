@@ -42,6 +42,8 @@ struct toy_service {
 	int64_t idle_ms;
 	int64_t request_ms, min_rate; /* for session_set_deadline() */
 	unsigned client_limit;	      /* 0: none */
+	int try_ms;		      /* how long TRY takes, unless spill_fd is readable */
+	_Atomic unsigned tries;
 	bool spill_fails;
 	const char *secret; /* where SECRET's line stood */
 	_Atomic unsigned opened, closed, secured;
@@ -263,6 +265,18 @@ static enum next toy_unit(struct session *s, struct str unit)
 			session_write(s, STR("nothing\n"));
 		engine_block_end(BLOCK_FILTER);
 		session_write(s, STR("unblocked\n"));
+		return NEXT_UNIT;
+	}
+	if (str_eq(word, STR("TRY"))) {
+		if (!engine_block_try(n == 0 ? BLOCK_DIRECTORY : BLOCK_LOGIN)) {
+			session_write(s, STR("too many\n"));
+			return NEXT_UNIT;
+		}
+		t->sv->tries++;
+		if (fd_wait(t->sv->spill_fd, POLLIN, t->sv->try_ms) < 0)
+			session_write(s, STR("cannot wait\n"));
+		engine_block_end(n == 0 ? BLOCK_DIRECTORY : BLOCK_LOGIN);
+		session_write(s, STR("tried\n"));
 		return NEXT_UNIT;
 	}
 	if (str_eq(word, STR("DELAY"))) {
