@@ -58,6 +58,16 @@ int account_cmd_run(struct cmd *c, const struct account_verb *verbs, size_t coun
 	return status;
 }
 
+int account_domain_known(struct account_cmd *a, const char *name)
+{
+	struct domain d;
+	int found = domain_get(a->db, str_from(name), &a->arena, &d, &a->err);
+
+	if (found == 0)
+		return cmd_error(EX_NOHOST, "there is no domain %s here", name);
+	return found < 0 ? account_cmd_fail(a) : EX_OK;
+}
+
 /* ---- sizes ---- */
 
 static const char units[] = "KMGT";
@@ -125,15 +135,15 @@ json_t *account_json_list(const struct str_list *list)
 
 #define CTRL_C '\003'
 
-/* One line, without its end. False at the end of the input, at Ctrl-C, or when it is longer than any password may be.
- */
+/* One line, without its end. False at the end of the input, at Ctrl-C, when it is longer than any password may be, or
+ * holds a NUL, behind which nothing would count. */
 static bool read_line(int fd, char *line, size_t size)
 {
 	size_t len = 0;
 	ssize_t n;
 	char ch;
 
-	while ((n = read(fd, &ch, 1)) == 1 && ch != '\n' && ch != CTRL_C && len + 1 < size)
+	while ((n = read(fd, &ch, 1)) == 1 && ch != '\n' && ch != CTRL_C && ch != '\0' && len + 1 < size)
 		line[len++] = ch;
 	if (len > 0 && line[len - 1] == '\r')
 		len--;
@@ -186,7 +196,8 @@ bool account_password_read(struct account_cmd *a, bool from_stdin, struct str *p
 	if (from_stdin) {
 		ok = read_line(STDIN_FILENO, line, sizeof(line));
 		if (!ok)
-			cmd_error(EX_DATAERR, "no password on standard input, or one longer than %d bytes",
+			cmd_error(EX_DATAERR,
+				  "no password on standard input, or one longer than %d bytes, or with a NUL",
 				  PASSWORD_LEN_MAX);
 	} else {
 		ok = read_from_terminal(line, again, sizeof(line));

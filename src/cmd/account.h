@@ -33,6 +33,8 @@ static inline bool account_said(int status)
 }
 /* Prints a->err as the command's failure; returns its sysexits status. */
 int account_cmd_fail(struct account_cmd *a);
+/* EX_OK if the domain is one of ours; else it was printed that it is not, and the exit status for that. */
+int account_domain_known(struct account_cmd *a, const char *name);
 /* "12", "100K", "2G", "none". Binary multiples. False: it is no size. */
 bool account_size_parse(const char *text, uint64_t *bytes_r) WARN_UNUSED;
 /* "2G", "1536M", "none": exact. */

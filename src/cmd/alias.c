@@ -71,9 +71,12 @@ static int run_list(struct account_cmd *a, int argc, char **argv)
 {
 	struct alias_list list;
 	json_t *array;
+	int status;
 
 	if (argc > 2)
 		return cmd_usage(a->c);
+	if (argc == 2 && (status = account_domain_known(a, argv[1])) != EX_OK)
+		return status;
 	if (alias_list(a->db, argc == 2 ? str_from(argv[1]) : STR_NULL, &a->arena, &list, &a->err) < 0)
 		return account_cmd_fail(a);
 	if (!a->c->json) {

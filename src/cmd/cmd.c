@@ -5,6 +5,7 @@
 #include "config/instance.h"
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -49,6 +50,8 @@ int cmd_usage(const struct cmd *c)
 
 int cmd_status_of(const struct err *err)
 {
+	if (err->sys == EACCES || err->sys == EPERM)
+		return EX_NOPERM;
 	switch (err->kind) {
 	case ERR_OK:
 		return EX_OK;
@@ -94,17 +97,18 @@ static char *absolute(const char *dir)
 	return mem_printf("%s/%s", cwd, dir);
 }
 
-/* Takes --json and --help out of the arguments, wherever they stand (but not behind "--"). */
+/* Takes --json and --help out of the arguments, wherever they stand (but not behind "--"). As postconf's, -h of config
+ * is another thing. */
 static bool take_flags(struct cmd *c)
 {
-	bool help_wanted = false, ended = false;
+	bool help_wanted = false, ended = false, short_form = strcmp(c->name, "config") != 0;
 	int kept = 0;
 
 	for (int i = 0; i < c->argc; i++) {
 		ended = ended || strcmp(c->argv[i], "--") == 0;
 		if (!ended && strcmp(c->argv[i], "--json") == 0)
 			c->json = true;
-		else if (!ended && (strcmp(c->argv[i], "--help") == 0 || strcmp(c->argv[i], "-h") == 0))
+		else if (!ended && (strcmp(c->argv[i], "--help") == 0 || (short_form && strcmp(c->argv[i], "-h") == 0)))
 			help_wanted = true;
 		else
 			c->argv[kept++] = c->argv[i];
@@ -126,8 +130,10 @@ static int global_options(struct cmd *c, int argc, char **argv, const char **dir
 			return printf("postrider %s\n", VERSION) < 0 ? -EX_IOERR - 1 : -EX_OK - 1;
 		if (strcmp(argv[at], "--json") == 0)
 			c->json = true;
-		else if (strcmp(argv[at], "-c") == 0 && at + 1 < argc)
+		else if (strcmp(argv[at], "-c") == 0 && at + 1 < argc && argv[at + 1][0] != '\0')
 			*dir = argv[++at];
+		else if (strcmp(argv[at], "-c") == 0)
+			return -cmd_error(EX_USAGE, "-c names no directory") - 1;
 		else
 			return -cmd_error(EX_USAGE, "unknown option \"%s\"; see postrider --help", argv[at]) - 1;
 	}
@@ -153,6 +159,18 @@ static int run_by_name(const char *name, const char *dir, int argc, char **argv)
 		return fflush(stdout) != 0 && status == EX_OK ? EX_IOERR : status;
 	}
 	return -1;
+}
+
+/* What was printed must have arrived. Where nobody reads any more, as behind `| head`, nothing is to be said of it. */
+static int finish(int status)
+{
+	struct pollfd reader = {.fd = STDOUT_FILENO};
+
+	if ((fflush(stdout) == 0 && !ferror(stdout)) || status != EX_OK)
+		return status;
+	if (poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR) != 0)
+		return EX_IOERR;
+	return cmd_error(EX_IOERR, "cannot write the result");
 }
 
 /* To the program that is called as this one without the end of its name, and stands beside it. Returns if that cannot
@@ -223,7 +241,5 @@ int cmd_main(const struct cmd_set *set, int argc, char **argv)
 		status = e->run(&c);
 	}
 	free(instance);
-	if (fflush(stdout) != 0 && status == EX_OK)
-		return cmd_error(EX_IOERR, "cannot write the result");
-	return status;
+	return finish(status);
 }

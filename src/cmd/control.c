@@ -19,6 +19,9 @@ static int connect_master(const char *dir, struct err *err)
 
 	if (fd < 0 && (why.sys == ENOENT || why.sys == ECONNREFUSED))
 		err_set(err, ERR_NOT_FOUND, "", "%s is not running; start it: postrider -c %s start", dir, dir);
+	else if (fd < 0 && why.sys == EACCES)
+		err_set(err, ERR_DENIED, "", "%s does not answer to everybody: ask as root, or as whom it belongs to",
+			dir);
 	else if (fd < 0 && err) {
 		*err = why;
 		(void)err_context(err, "cannot reach the running system");

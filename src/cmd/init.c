@@ -18,6 +18,8 @@
 
 extern char **environ;
 
+#define PORT_OFFSET_MAX (65535 - 995)
+
 struct init {
 	const char *dir;
 	char *domain, *host; /* A-labels */
@@ -399,7 +401,7 @@ static bool options_take(struct cmd *c, const char **domain, const char **host, 
 		else if (opt == 'h')
 			*host = optarg;
 		else
-			ok = opt == 'p' && str_to_u32(str_from(optarg), offset) && *offset + 995 <= 65535;
+			ok = opt == 'p' && str_to_u32(str_from(optarg), offset) && *offset <= PORT_OFFSET_MAX;
 	}
 	if (ok && optind < c->argc + 1)
 		*dir = argv[optind++];
@@ -418,8 +420,10 @@ int cmd_init(struct cmd *c)
 	if (!options_take(c, &domain, &host, &dir, &in.offset)) {
 		cmd_usage(c);
 		return cmd_error(EX_USAGE, "init needs a directory and --domain; --port-offset is a number up to %d",
-				 65535 - 995);
+				 PORT_OFFSET_MAX);
 	}
+	if (*dir == '\0')
+		return cmd_error(EX_USAGE, "the directory has no name");
 	path = absolute_path(dir);
 	in.dir = path;
 	arena_init(&in.arena);

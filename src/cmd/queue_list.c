@@ -77,8 +77,8 @@ static int list_one(void *ctx, const struct queue_entry *e)
 		return 0;
 	}
 	json = l->lines ? queue_json_postfix(e) : queue_json_entry(e);
-	if (!l->lines && l->count > 1)
-		puts(",");
+	if (!l->lines)
+		puts(l->count > 1 ? "," : "[");
 	json_dumpf(json, stdout, JSON_PRESERVE_ORDER | (l->lines ? 0 : JSON_INDENT(2)));
 	if (l->lines)
 		putchar('\n');
@@ -98,13 +98,11 @@ static int list(const char *dir, struct listing *l)
 {
 	struct err err = ERR_NONE;
 
-	if (l->json && !l->lines)
-		putchar('[');
 	if (queue_walk(dir, goes_to_file() ? "listing" : NULL, list_one, l, &err) < 0)
 		return cmd_error(cmd_status_of(&err), "%s", err.text);
 	if (l->json) {
 		if (!l->lines)
-			puts("]");
+			puts(l->count > 0 ? "\n]" : "[]");
 		return EX_OK;
 	}
 	if (l->count == 0) /* what was not chosen may still be there */

@@ -21,7 +21,7 @@ int cmd_reload(struct cmd *c)
 	rpc_reply_release(&hold);
 	if (result >= 0)
 		return result;
-	if (err.kind == ERR_NOT_FOUND)
-		return cmd_error(EX_UNAVAILABLE, "%s", err.text);
+	if (err.kind == ERR_NOT_FOUND || err.kind == ERR_DENIED)
+		return cmd_error(cmd_status_of(&err), "%s", err.text);
 	return cmd_error(EX_CONFIG, "not reloaded, everything stays as it was: %s", err.text);
 }

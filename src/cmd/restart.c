@@ -39,7 +39,8 @@ int cmd_restart(struct cmd *c)
 	result = control_call(c->dir, &CONTROL_RESTART, &request, &reply, &hold, RESTART_TIMEOUT_MS, &err);
 	rpc_reply_release(&hold);
 	if (result < 0 && err.kind != ERR_LOST)
-		return cmd_error(err.kind == ERR_NOT_FOUND ? EX_UNAVAILABLE : EX_CONFIG, "%s", err.text);
+		return cmd_error(err.kind == ERR_NOT_FOUND || err.kind == ERR_DENIED ? cmd_status_of(&err) : EX_CONFIG,
+				 "%s", err.text);
 	while (!begun(c->dir, asked_ms)) {
 		if (clock_ms() - asked_ms > RESTART_TIMEOUT_MS)
 			return cmd_error(EX_TEMPFAIL, "%s does not serve again yet; the log says why", c->dir);

@@ -17,9 +17,10 @@ static const struct cmd_entry nouns[] = {
 	 "Stop and start anew, as after an upgrade; clients wait instead of being refused."},
 	{"status", cmd_status, "[--json]", "Show the processes, their uptime and what their jails hold."},
 	{"check", cmd_check, "[--json]", "Read the configuration and tell what is wrong, unknown or not used yet."},
-	{"config", cmd_config, "[-n | -d] [--json] [NAME ...] | -b [FILE] | -t [FILE]",
-	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some; or the templates of "
-	 "notifications\n"
+	{"config", cmd_config, "[-n | -d] [-x] [-h] [--json] [NAME ...] | -b [FILE] | -t [FILE]",
+	 "Show parameters: all, those set in main.cf (-n), the defaults (-d), or some; with $names expanded (-x), "
+	 "without\n"
+	 "their own names (-h); or the templates of notifications\n"
 	 "as they expand (-b) or as they are written (-t): those of FILE, which may be tried like this before it is "
 	 "used,\n"
 	 "or of bounce_template_file. What FILE does not say is as built in."},

@@ -15,6 +15,7 @@
 #include "cmd/logs.h"
 #include "config/instance.h"
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROUNDS_MAX	   8
@@ -341,6 +342,17 @@ static int run(struct trace *t, const struct cmd *c, struct err *err)
 	return t->syslog ? tell_from_syslog(t, err) : tell_story(t, err);
 }
 
+/* A pipe, as the shell's <(...) is one, would be empty when it is read again. */
+static bool is_file(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || S_ISREG(st.st_mode))
+		return true;
+	cmd_error(EX_USAGE, "%s is no file: a log is read several times", path);
+	return false;
+}
+
 /* Options may stand in front of what is asked for, or behind it. */
 static bool take_arguments(struct trace *t, const struct cmd *c)
 {
@@ -378,6 +390,12 @@ int cmd_trace(struct cmd *c)
 		logs_release(&t.logs);
 		return cmd_usage(c);
 	}
+	for (size_t i = 0; i < t.logs.paths.n; i++)
+		if (!is_file(t.logs.paths.v[i])) {
+			json_decref(t.json);
+			logs_release(&t.logs);
+			return EX_USAGE;
+		}
 	t.address = strchr(t.wanted, '@') != NULL;
 	t.ids = map_new();
 	if (run(&t, c, &err) < 0)

@@ -94,6 +94,8 @@ static bool option_take(struct account_cmd *a, struct options *o, int opt)
 		return true;
 	case OPT_ENABLE:
 	case OPT_DISABLE:
+		if (o->has_enabled && o->enabled != (opt == OPT_ENABLE))
+			return account_said(cmd_error(EX_USAGE, "only one of --enable and --disable"));
 		o->has_enabled = true;
 		o->enabled = opt == OPT_ENABLE;
 		return true;
@@ -163,6 +165,9 @@ static int check_free(struct account_cmd *a, struct str address)
 	uint64_t id;
 	int found;
 
+	/* Only a quoted local part may hold one. */
+	if (address.len > 0 && address.ptr[0] != '"' && str_chr(address, '@') != str_rchr(address, '@'))
+		return cmd_error(EX_DATAERR, "\"%.*s\" has more than one @", STR_ARG(address));
 	if (!address_key(address, false, &a->arena, &key))
 		return cmd_error(EX_DATAERR, "\"%.*s\" is no mail address: user@domain", STR_ARG(address));
 	found = domain_row(a->db, key.domain, &id, &enabled, &a->err);
@@ -220,6 +225,12 @@ static int run_add(struct account_cmd *a, int argc, char **argv)
 
 /* ---- set ---- */
 
+static bool says_something(const struct options *o)
+{
+	return o->password != 0 || o->has_name || o->has_quota || o->has_messages || o->has_admin || o->has_enabled ||
+	       o->add.n > 0 || o->remove.n > 0;
+}
+
 static int run_set(struct account_cmd *a, int argc, char **argv)
 {
 	struct options o = {0};
@@ -232,6 +243,8 @@ static int run_set(struct account_cmd *a, int argc, char **argv)
 		return EX_USAGE;
 	if (o.from)
 		return cmd_usage(a->c);
+	if (!says_something(&o))
+		return cmd_error(EX_USAGE, "nothing to set: say what, see postrider user --help");
 	status = find(a, o.address, &user);
 	if (status == EX_OK && o.password != 0)
 		status = password_of(a, &o, &password);
@@ -273,9 +286,12 @@ static int run_list(struct account_cmd *a, int argc, char **argv)
 	struct account_list list;
 	json_t *array;
 	char quota[32];
+	int status;
 
 	if (argc > 2)
 		return cmd_usage(a->c);
+	if (argc == 2 && (status = account_domain_known(a, argv[1])) != EX_OK)
+		return status;
 	if (user_list(a->db, argc == 2 ? str_from(argv[1]) : STR_NULL, &a->arena, &list, &a->err) < 0)
 		return account_cmd_fail(a);
 	if (!a->c->json) {

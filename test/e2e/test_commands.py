@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from instance import BINARY, Instance, wait_for
+from instance import BINARY, Instance, let_through, wait_for
 
 
 def as_json(mail, *args):
@@ -114,6 +114,12 @@ def test_aliases_in_json(stopped):
     (os.EX_USAGE, "run x", "run cannot be called like this"),
     (os.EX_USAGE, "frob", 'there is no command "frob"; see postrider --help'),
     (os.EX_DATAERR, "config nosuch", "nosuch: unknown parameter"),
+    (os.EX_USAGE, "user set alice@example.test", "nothing to set"),
+    (os.EX_USAGE, "user set alice@example.test --enable --disable", "only one of --enable and --disable"),
+    (os.EX_DATAERR, "user add a@b@example.test --no-password", "has more than one @"),
+    (os.EX_NOHOST, "user list nowhere.test", "there is no domain nowhere.test here"),
+    (os.EX_NOHOST, "alias list nowhere.test --json", "there is no domain nowhere.test here"),
+    (os.EX_USAGE, "trace x --log /dev/null", "/dev/null is no file"),
 ])
 def test_a_no_has_a_status_and_a_sentence(stopped, status, words, sentence):
     code, text = told(stopped, *words.split(), input="")
@@ -126,6 +132,61 @@ def test_an_instance_that_is_not_there(tmp_path):
         done = subprocess.run([BINARY, "-c", str(tmp_path / "nothing"), *words], capture_output=True, text=True)
         assert done.returncode in (os.EX_NOINPUT, os.EX_CONFIG), words
         assert "nothing" in done.stderr + done.stdout, words
+
+
+def test_an_empty_word_is_no_directory(tmp_path):
+    """As of a variable that is not set: the instance in /etc, or here, is not what was meant."""
+    for words in (["-c", "", "user", "list"], ["init", "", "--domain", "x.test"]):
+        done = subprocess.run([BINARY, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == os.EX_USAGE, done.stderr
+        assert os.listdir(tmp_path) == []
+    done = subprocess.run([BINARY, "init", str(tmp_path / "x"), "--domain", "x.test", "--port-offset", str(2**32 - 800)], capture_output=True, text=True)
+    assert done.returncode == os.EX_USAGE and "--port-offset is a number up to 64540" in done.stderr
+
+
+def test_a_password_has_no_nul(stopped):
+    """What stands behind it would not count."""
+    done = stopped.command("user", "add", "x@example.test", "--password-stdin", input="a\0b\n", check=False)
+    assert done.returncode == os.EX_DATAERR and "NUL" in done.stderr
+    assert "x@example.test" not in stopped.command("user", "list").stdout
+
+
+def test_config_as_postconf_is_asked(stopped):
+    assert stopped.command("config", "-h", "myhostname").stdout == "mail.example.test\n"
+    assert stopped.command("config", "-x", "-h", "myorigin").stdout == "example.test\n"
+    assert stopped.command("config", "-x", "myorigin").stdout == "myorigin = example.test\n"
+    assert stopped.command("config", "--help").stdout.startswith("usage:")
+
+
+def test_what_is_not_allowed_is_said(mail):
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    let_through(mail.dir)
+    for words in (["status"], ["reload"], ["restart"], ["queue", "list"], ["user", "list"], ["trace", "x"], ["stop"]):
+        done = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", BINARY, "-c", mail.dir, *words],
+                              capture_output=True, text=True)
+        assert done.returncode == os.EX_NOPERM, (words, done.stderr)
+    done = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", BINARY, "-c", mail.dir, "reload"],
+                          capture_output=True, text=True)
+    assert "does not answer to everybody: ask as root" in done.stderr
+
+
+def test_results_that_nobody_takes(mail):
+    """A full disk is told; somebody who has read enough is not."""
+    for words in (["status"], ["queue", "list"], ["check", "--json"], ["config"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([BINARY, "-c", mail.dir, *words], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == os.EX_IOERR and "cannot write the result" in done.stderr, words
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([BINARY, "-c", mail.dir, *words], stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert done.returncode != 0 and done.stderr == "", (words, done.stderr)
+
+
+def test_json_of_what_is_not_running_is_nothing(stopped):
+    done = stopped.command("queue", "list", "--json", check=False)
+    assert done.returncode == os.EX_UNAVAILABLE and done.stdout == ""
 
 
 # ---- status, queue, mail ----
