@@ -45,7 +45,6 @@ static int uidlist_rewrite(struct store_service *svc, struct account *a, struct 
 		return -1;
 	arena_init(&arena);
 	buf_init(&lines, STORE_COMMIT_MAX);
-	m->rec.uidlist_lines = m->rec.messages;
 	uidlist_validity(&lines, m->rec.uidvalidity, m->id);
 	uidlist_mailbox(&lines, m->rec.role, m->rec.subscribed, m->rec.name);
 	uidlist_ceiling(&lines, m->rec.uid_ceiling, a->header.modseq);
@@ -67,10 +66,13 @@ static int uidlist_rewrite(struct store_service *svc, struct account *a, struct 
 		arena_clear(&arena);
 		first = false;
 	}
-	if (rc == 0)
+	/* With the last part: a list that has no end is begun anew. */
+	if (rc == 0) {
+		m->rec.uidlist_lines = m->rec.messages;
 		rc = uidlist_part(svc, a, m, &lines, first, err);
-	else
+	} else {
 		rc = -1;
+	}
 	buf_release(&lines);
 	arena_release(&arena);
 	return rc;

@@ -13,6 +13,8 @@
 #define UIDLIST_MAX (256u << 20)
 /* Above whatever modseq was given after the uidlist was written last. */
 #define MODSEQ_STEP 1000000
+/* Then what cannot be read stays away, and the rest is served. */
+#define TRIES 3
 
 struct fsck {
 	struct store_service *svc;
@@ -170,20 +172,24 @@ static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct 
 	return m;
 }
 
-/* One mailbox for a folder. *arena and *u_r (NULL: no uidlist) go to the scan. */
+/* One mailbox for a folder, or NULL. *arena and *u_r (NULL: no uidlist) go to the scan. */
 static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, struct str folder, struct arena *arena,
-					   struct uidlist **u_r)
+					   struct uidlist **u_r, struct err *err)
 {
 	struct uidlist *u = ARENA_NEW(arena, struct uidlist);
+	struct runtime *rt = runtime_get(t->svc, a->id);
 	struct str text, name;
 	struct mailbox *m;
-	struct err err = ERR_NONE;
 	int rc = store_engine_read_file(t->svc->engine, a->header.path, folder, STORE_UIDLIST_NAME, UIDLIST_MAX, arena,
-					&text, &err);
+					&text, err);
 
-	if (rc < 0)
+	if (rc < 0) {
 		log_warning("account %llu: reading the uidlist of \"%.*s\": %s", (unsigned long long)a->id,
-			    STR_ARG(folder), err.text);
+			    STR_ARG(folder), err->text);
+		/* Without it all UIDs would be others: not for a passing want of descriptors. */
+		if (++rt->rebuild_tries < TRIES)
+			return NULL;
+	}
 	if (rc <= 0 || !uidlist_read(text, arena, u))
 		u = NULL;
 	if (folder.len == 0) {
@@ -223,10 +229,13 @@ static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_l
 	if (rc >= 0)
 		rc = account_create(t, id, path, folders.names.n == 0, &a, err);
 	for (size_t i = 0; rc == 0 && i < folders.names.n; i++) {
+		struct mailbox *m;
 		struct part p;
 
 		arena_init(&p.arena);
-		p.mailbox = mailbox_from_folder(t, a, folders.names.v[i], &p.arena, &p.list)->id;
+		m = mailbox_from_folder(t, a, folders.names.v[i], &p.arena, &p.list, err);
+		p.mailbox = m ? m->id : 0;
+		rc = m ? 0 : -1;
 		vec_push(parts, p);
 	}
 	folder_list_release(&folders);
@@ -246,6 +255,7 @@ static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path
 	struct txn *t = NULL;
 	int rc;
 
+	rt->rebuild_broken = false;
 	/* Ids and UIDs may not be what an open view believes: its session has to select again. */
 	follow_revoke(svc, id);
 	account_forget(svc, id);
@@ -299,7 +309,21 @@ static void fsck_note(struct runtime *rt, const struct account *a)
 	vec_clear(&rt->fscks);
 }
 
-/* Every folder has been read: the account is whole. */
+/* A mailbox whose files were not taken over would begin with UID 1 again, under the UIDVALIDITY that it had. */
+static void keep_above_ceilings(struct account *a)
+{
+	for (size_t i = 0; i < a->mailboxes.n; i++) {
+		struct mailbox *m = a->mailboxes.v[i];
+
+		if (m->rec.uidnext >= m->rec.uid_ceiling)
+			continue;
+		m->rec.uidnext = m->rec.recent_from = m->rec.uid_ceiling;
+		m->dirty = true;
+	}
+}
+
+/* Every folder has been read: the account is whole. If one could not be, its key goes on saying that it is being
+ * rebuilt, and who asks for it next begins again. */
 static void rebuild_finish(struct store_service *svc, uint64_t id)
 {
 	struct runtime *rt = runtime_get(svc, id);
@@ -309,8 +333,16 @@ static void rebuild_finish(struct store_service *svc, uint64_t id)
 
 	if (account_get(svc, id, &a, &err) <= 0 || !a->header.rebuilding)
 		return;
+	if (rt->rebuild_broken && ++rt->rebuild_tries < TRIES) {
+		rt->rebuild_failed_ms = clock_ms();
+		account_forget(svc, id);
+		return;
+	}
 	t = txn_new(svc);
 	txn_touch(t, a);
+	if (rt->rebuild_broken)
+		keep_above_ceilings(a);
+	rt->rebuild_tries = 0;
 	a->header.rebuilding = false;
 	a->dirty = true;
 	if (txn_commit(&t, NULL, NULL, &err) < 0) {

@@ -522,16 +522,18 @@ static void rebuild_done(struct job *j)
 	struct folder_state none = {0};
 	struct account *a = NULL;
 	struct mailbox *m = NULL;
-	struct err err = ERR_NONE;
+	struct err err = s->err;
+	int rc = s->rc < 0 ? -1 : account_get(svc, s->account, &a, &err);
 
-	if (account_get(svc, s->account, &a, &err) > 0)
+	if (rc > 0)
 		m = account_mailbox(a, s->mailbox);
-	if (s->rc < 0)
-		log_error("account %llu: reading the folder \"%.*s\": %s", (unsigned long long)s->account,
-			  STR_ARG(s->folder), s->err.text);
-	else if (m && scan_merge(svc, a, m, &none, s, &err) < 0)
+	if (m)
+		rc = scan_merge(svc, a, m, &none, s, &err);
+	if (rc < 0) {
 		log_error("account %llu: rebuilding the folder \"%.*s\": %s", (unsigned long long)s->account,
 			  STR_ARG(s->folder), err.text);
+		runtime_get(svc, s->account)->rebuild_broken = true;
+	}
 	vec_release(&none.suspects);
 	uint64_t account = s->account;
 	scan_free(s);

@@ -51,6 +51,8 @@ struct runtime {
 	unsigned rebuilding;   /* folders still to be read; requests wait in `waiting` */
 	VEC(struct rpc_request *) waiting;
 	int64_t rebuild_failed_ms; /* 0: never; not tried again at once */
+	bool rebuild_broken;	   /* while rebuilding: a folder could not be read or taken over */
+	unsigned rebuild_tries;	   /* so many ended so, one after the other */
 	bool was_rebuilt;	   /* or was tried to */
 	struct map *rebuilt;	   /* while rebuilding: message id to its first place */
 	VEC(struct fsck *) fscks;  /* wait for the rebuild */
@@ -107,6 +109,7 @@ struct store_service {
 	struct map *blobs;	 /* blob: struct blob_ref */
 	struct map *delivered;	 /* delivery id: struct confirmation, until its notes are struck off */
 	VEC(uint64_t) to_strike; /* accounts with notes to be struck off */
+	bool strike_failed;	 /* the last time */
 	size_t chunk_count;
 	VEC(struct parked) parked;
 	VEC(uint64_t) to_project; /* accounts whose file names lag */

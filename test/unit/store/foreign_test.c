@@ -2,6 +2,7 @@
 #include "harness.h"
 #include "os/io.h"
 #include <dirent.h>
+#include <errno.h>
 #include <stdatomic.h>
 
 static struct store_box box;
@@ -553,6 +554,114 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	free(path);
 }
 
+/* ---- a rebuild that is hindered ---- */
+
+static const char *refused_path;
+static atomic_int refused_times;
+
+static int refuse_open(void *ctx, const struct io_event *event)
+{
+	(void)ctx;
+	return event->op == IO_OPEN && str_ends(str_from(event->path), str_from(refused_path)) &&
+			       atomic_fetch_sub(&refused_times, 1) > 0
+		       ? EIO
+		       : 0;
+}
+
+static void rebuild_by_hand(void)
+{
+	struct store_fsck req = {.account = 7, .path = STR("example.test/u7")};
+	struct store_report report;
+	struct rpc_reply hold;
+
+	CALL(&box, STORE_FSCK, &req, &report, &hold);
+	rpc_reply_release(&hold);
+}
+
+/* The index is gone, and `path` cannot be opened for some times. */
+static struct mailbox_info begin_hindered(const char *path, int times)
+{
+	static const struct io_hook hook = {.before = refuse_open};
+	struct uid_range range = {1, 1};
+	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
+	char *state_dir = mem_printf("%s/state", box.dir);
+	struct mailbox_info before;
+	struct rpc_reply hold;
+
+	box_append(&box, 1, 7, inbox, "one\n", 0, NULL);
+	box_append(&box, 1, 7, inbox, "two\n", 0, NULL);
+	box_append(&box, 1, 7, inbox, "three\n", 0, NULL);
+	box_op(&box, 1, 7, op, &hold);
+	rpc_reply_release(&hold);
+	before = box_info(&box, 1, 7, "INBOX");
+	box_stop(&box);
+	assert_int_equal(nftw(state_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+	free(state_dir);
+	refused_path = path;
+	atomic_store(&refused_times, times);
+	io_set_hook(&hook);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	return before;
+}
+
+static void is_whole_again(const struct mailbox_info *before)
+{
+	struct mailbox_info after = box_info(&box, 1, 7, "INBOX");
+	struct view *v;
+
+	assert_int_equal(after.uidvalidity, before->uidvalidity);
+	assert_int_equal(after.messages, 2);
+	assert_true(after.uidnext >= before->uidnext);
+	v = open_view(after.id);
+	assert_int_equal(view_at(v, 1).uid, 2);
+	assert_int_equal(view_at(v, 2).uid, 3);
+	view_close(&v);
+}
+
+static void a_rebuild_that_cannot_read_once_begins_again(const char *path)
+{
+	struct store_mailbox_get get = {.session = 1, .account = 7, .name = STR("INBOX")};
+	struct mailbox_info before = begin_hindered(path, 1);
+
+	box_refused(&box, &STORE_MAILBOX, &get, ERR_TEMP);
+	rebuild_by_hand();
+	is_whole_again(&before);
+	io_set_hook(NULL);
+}
+
+static void a_rebuild_that_cannot_read_a_folder_begins_again(void **state)
+{
+	(void)state;
+	a_rebuild_that_cannot_read_once_begins_again("u7/cur");
+}
+
+static void a_rebuild_that_cannot_read_a_uidlist_begins_again(void **state)
+{
+	(void)state;
+	a_rebuild_that_cannot_read_once_begins_again("u7/postrider-uidlist");
+}
+
+static void what_a_rebuild_can_never_read_gets_no_uid_twice(void **state)
+{
+	struct mailbox_info before = begin_hindered("u7/new", 1000000), after;
+	struct view *v;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		rebuild_by_hand();
+	after = box_info(&box, 1, 7, "INBOX"); /* the others are served */
+	assert_int_equal(after.uidvalidity, before.uidvalidity);
+	assert_int_equal(after.messages, 0);
+	assert_true(after.uidnext >= before.uidnext);
+	atomic_store(&refused_times, 0);
+	EVENTUALLY(box_info(&box, 1, 7, "INBOX").messages == 2);
+	v = open_view(after.id);
+	assert_true(view_at(v, 1).uid >= before.uidnext);
+	view_close(&v);
+	io_set_hook(NULL);
+}
+
 static void a_long_uidlist_is_begun_anew(void **state)
 {
 	char *list = mail_path("postrider-uidlist"), *path = mem_printf("%s/state", box.dir);
@@ -628,6 +737,9 @@ int main(void)
 		T(a_folder_of_another_tool_becomes_a_mailbox),
 		T(expunged_files_are_hidden_and_kept),
 		T(a_lost_index_is_rebuilt_with_the_same_uids),
+		T(a_rebuild_that_cannot_read_a_folder_begins_again),
+		T(a_rebuild_that_cannot_read_a_uidlist_begins_again),
+		T(what_a_rebuild_can_never_read_gets_no_uid_twice),
 		T(a_long_uidlist_is_begun_anew),
 		T(fsck_changes_nothing_that_is_right),
 	};
