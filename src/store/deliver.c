@@ -15,9 +15,12 @@
 /* Notes that no front end ever confirmed are of no use when no sender tries any more. */
 #define NOTE_LIFETIME_S (5 * 86400)
 #define STRIKE_DELAY_MS 5000
+/* Of one commit. */
+#define STRIKE_ACCOUNTS 1000u
+#define STRIKE_NOTES	10000u
 /* Of deliveries that this process has not seen, and of accounts to look at: a captured front end may invent them. */
 #define CONFIRMED_MAX 100000
-/* A commit that strikes off may fail, and be made again by the next one. */
+/* A commit that strikes off may be aborted, and be made again by the next one. */
 #define CONFIRMED_KEEP_MS (4 * STRIKE_DELAY_MS)
 
 /* ---- notes ---- */
@@ -146,27 +149,52 @@ static void confirmations_trim(struct store_service *svc)
 	}
 }
 
-/* One commit for all accounts that had no other. Nobody waits for it. */
-void delivery_notes_strike_all(struct store_service *svc)
+/* Those of some accounts, in one commit. */
+static int strike_some(struct store_service *svc, struct err *err)
 {
 	struct txn *t = txn_new(svc);
-	struct err err;
+	size_t left = svc->to_strike.n, notes = 0;
 
-	for (size_t i = 0; i < svc->to_strike.n; i++) {
+	for (; left > 0 && t->accounts.n < STRIKE_ACCOUNTS && notes < STRIKE_NOTES; left--) {
 		struct account *a = NULL;
 
-		if (account_get(svc, svc->to_strike.v[i], &a, NULL) > 0 && has_confirmed(svc, a))
-			txn_touch(t, a);
+		if (account_get(svc, svc->to_strike.v[left - 1], &a, NULL) <= 0 || !has_confirmed(svc, a))
+			continue;
+		txn_touch(t, a);
+		notes += a->notes.n;
 	}
-	vec_clear(&svc->to_strike);
-	if (t->accounts.n == 0 || txn_commit(&t, NULL, NULL, &err) < 0)
+	if (t->accounts.n == 0)
 		txn_abort(&t);
+	else if (txn_commit(&t, NULL, NULL, err) < 0)
+		return -1;
+	svc->to_strike.n = left;
+	return 0;
+}
+
+/* Of all accounts that had no other commit. Nobody waits for it. */
+void delivery_notes_strike_all(struct store_service *svc)
+{
+	struct err err = ERR_NONE;
+	int rc = 0;
+
+	while (rc == 0 && svc->to_strike.n > 0)
+		rc = strike_some(svc, &err);
+	if (rc < 0 && !svc->strike_failed)
+		log_warning("cannot strike off what was delivered, tried again until it is possible: %s", err.text);
+	svc->strike_failed = rc < 0;
 }
 
 static void strike_timer(void *ctx)
 {
-	confirmations_trim(ctx);
-	delivery_notes_strike_all(ctx);
+	struct store_service *svc = ctx;
+
+	delivery_notes_strike_all(svc);
+	/* What was confirmed is known here alone until it is struck off: forgotten, the next message like it would be
+	 * taken for its sender's second try, and would be lost. */
+	if (svc->strike_failed)
+		timer_once(svc, TIMER_CONFIRM, STRIKE_DELAY_MS, strike_timer);
+	else
+		confirmations_trim(svc);
 }
 
 /* ---- confirm ---- */
