@@ -256,7 +256,7 @@ void contents_unlink(struct queue_service *q, struct str id)
 
 	snprintf(name, sizeof(name), "%.*s", STR_ARG(id));
 	if (io_unlink(q->msgs, name) == 0)
-		q->unlinked = true;
+		q->unsynced = true;
 	else if (errno != ENOENT)
 		log_warning("cannot remove queue file %s: %s", name, strerror(errno));
 }
@@ -329,11 +329,9 @@ static bool next_released(struct queue_service *q, uint64_t lsn, size_t at, stru
 	return found;
 }
 
-/* Whether a file was changed. */
-static bool settle_released(struct queue_service *q, uint64_t lsn)
+static void settle_released(struct queue_service *q, uint64_t lsn)
 {
 	struct released r;
-	bool wrote = false;
 	size_t n = 0;
 
 	for (; next_released(q, lsn, n, &r); n++) {
@@ -342,28 +340,30 @@ static bool settle_released(struct queue_service *q, uint64_t lsn)
 		if (rc < 0)
 			log_warning("cannot mark queue file %s as released, it may be on hold again one day: %s", r.id,
 				    strerror(errno));
-		wrote = wrote || rc > 0;
+		else if (rc > 0)
+			q->unsynced = true;
 	}
 	if (n == 0)
-		return false;
+		return;
 	pthread_mutex_lock(&q->lock);
 	q->released.n -= n;
 	memmove(q->released.v, q->released.v + n, q->released.n * sizeof(*q->released.v));
 	pthread_mutex_unlock(&q->lock);
-	return wrote;
 }
 
 int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 {
 	struct queue_service *q = ctx;
 	struct contents *c;
-	bool wrote = false;
 	size_t at = 0;
 
 	while ((c = next_unfiled(q, lsn, &at))) {
 		int rc = write_file(q, c, err);
 		bool gone;
 
+		/* Also for the next try, which finds it filed, should one of those behind it fail. */
+		if (rc == 0)
+			q->unsynced = true;
 		pthread_mutex_lock(&q->lock);
 		c->filed = rc == 0;
 		gone = c->gone;
@@ -376,11 +376,10 @@ int contents_settle(void *ctx, uint64_t lsn, struct err *err)
 		pthread_mutex_unlock(&q->lock);
 		if (rc < 0)
 			return -1;
-		wrote = true;
 	}
-	wrote = settle_released(q, lsn) || wrote;
+	settle_released(q, lsn);
 	gone_settle(q->gone);
-	if ((atomic_exchange(&q->unlinked, false) || wrote) && io_syncfs(q->msgs) < 0)
+	if (atomic_exchange(&q->unsynced, false) && io_syncfs(q->msgs) < 0)
 		storage_failed("cannot sync the queue's files: %s", strerror(errno));
 	return 0;
 }

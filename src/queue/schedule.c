@@ -22,6 +22,7 @@
 
 #define NEVER	      UINT64_MAX
 #define HORIZON_MIN_S 3600
+#define UNREAD_MS     5000 /* until it is looked at again, when the index could not be read */
 
 struct dest {
 	struct dest *ring_next;
@@ -224,7 +225,8 @@ void schedule_put(struct queue_service *q, struct str key)
 	if (!schedule_parse(key, &e))
 		return;
 	d = dest_of(q->schedule, e.destination);
-	/* Looking begins at it, and not where its second does: what was delivered in that second would be walked over. */
+	/* Looking begins at it, and not where its second does: what was delivered in that second would be walked over.
+	 */
 	if (d->due[e.class] == NEVER || (d->low[e.class].len && str_cmp(key, d->low[e.class]) < 0))
 		low_set(d, e.class, key);
 	if (e.due < d->due[e.class])
@@ -304,8 +306,12 @@ static bool find_due(struct queue_service *q, struct dest *d, unsigned class, ch
 		from.len -= 5; /* before every id */
 	to = schedule_key(name, class, NEVER, none, end);
 	end[name.len + 2]++;
-	if (kvlog_range(q->k, from, to, false, look_at, &l, &err) < 0)
+	if (kvlog_range(q->k, from, to, false, look_at, &l, &err) < 0) {
+		/* Nothing is known: what is due stays so. */
 		log_error("cannot read the schedule: %s", err.text);
+		d->rest_until = now_ms() + UNREAD_MS;
+		return false;
+	}
 	if (l.key.len == 0) {
 		d->due[class] = NEVER;
 		low_clear(d, class);

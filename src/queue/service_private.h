@@ -106,7 +106,7 @@ struct queue_service {
 	struct map *claims;		/* part's key -> struct holding */
 	struct map *taken;		/* delivery id -> struct taken */
 	VEC(struct delivery_key) heard; /* to be written */
-	bool striking, striking_now;
+	bool striking, striking_now, strike_failed;
 	struct map *blobs; /* begun and not used yet: id -> peer id + 1 */
 	VEC(struct waiting_claim) polls;
 	VEC(struct claim_answer *) reading; /* wait for files */
@@ -121,7 +121,7 @@ struct queue_service {
 	struct tidy *tidy; /* NULL: done */
 	struct gone *gone;
 
-	atomic_bool unlinked; /* files were removed since the last sync */
+	atomic_bool unsynced; /* files were written or removed since the last sync */
 	pthread_mutex_t lock;
 	VEC(struct contents *) contents; /* in LSN order */
 	struct map *contents_by_id;	 /* the latest of each id */

@@ -130,10 +130,9 @@ static void heard_op(struct queue_service *q, const struct delivery_key *d, stru
 	*op_r = (struct kvlog_op){.key = arena_str(a, taken_key(d->id, key)), .del = true};
 	if (t && message_there(q, t->rec.id, a))
 		op_r->del = taken_encode(&t->rec, a, &op_r->value, NULL) < 0;
-	taken_drop(q, id);
 }
 
-static void strike_soon(struct queue_service *q);
+static void strike_soon(struct queue_service *q, bool may_now);
 
 static void strike(void *ctx)
 {
@@ -141,24 +140,37 @@ static void strike(void *ctx)
 	struct kvlog_op *ops;
 	struct arena arena;
 	struct err err = ERR_NONE;
+	bool failed = false;
 	size_t n = 0;
 
 	q->striking = q->striking_now = false;
 	arena_init(&arena);
 	ops = ARENA_ARRAY(&arena, struct kvlog_op, STRIKE_BATCH);
-	while (n < STRIKE_BATCH && q->heard.n > 0)
-		heard_op(q, &q->heard.v[--q->heard.n], &arena, &ops[n++]);
-	if (n > 0 && !kvlog_commit(q->k, ops, n, NULL, 0, NULL, NULL, &err))
-		log_warning("cannot strike off what was answered: %s", err.text);
+	for (; n < STRIKE_BATCH && n < q->heard.n; n++)
+		heard_op(q, &q->heard.v[q->heard.n - 1 - n], &arena, &ops[n]);
+	if (n > 0 && !kvlog_commit(q->k, ops, n, NULL, 0, NULL, NULL, &err)) {
+		/* Tried again: what nobody seems to have heard makes the next message like it a second try. */
+		if (!q->strike_failed)
+			log_warning("cannot strike off what was answered, tried again until it is possible: %s",
+				    err.text);
+		n = 0;
+		failed = true;
+	}
+	q->strike_failed = failed;
+	for (; n > 0; n--) {
+		struct delivery_key *d = &q->heard.v[--q->heard.n];
+
+		taken_drop(q, str_of(d->id, sizeof(d->id)));
+	}
 	arena_release(&arena);
 	if (q->heard.n > 0)
-		strike_soon(q);
+		strike_soon(q, !failed);
 }
 
 /* What waits for it is in memory: a full batch goes at once. */
-static void strike_soon(struct queue_service *q)
+static void strike_soon(struct queue_service *q, bool may_now)
 {
-	bool now = q->heard.n >= STRIKE_BATCH;
+	bool now = may_now && q->heard.n >= STRIKE_BATCH;
 
 	if (now ? q->striking_now : q->striking)
 		return;
@@ -180,7 +192,7 @@ void queue_handle_heard(struct queue_service *q, struct rpc_request *req)
 		t->rec.heard = 1;
 		memcpy(id.id, t->delivery_id, sizeof(id.id));
 		vec_push(&q->heard, id);
-		strike_soon(q);
+		strike_soon(q, true);
 	} else if (t && !msg->heard && t->peer == rpc_peer_id(req->peer) + 1) {
 		t->peer = 0;
 	}
@@ -294,7 +306,7 @@ static void heard_add(struct queue_service *q, struct str delivery_id)
 
 	memcpy(id.id, delivery_id.ptr, sizeof(id.id));
 	vec_push(&q->heard, id);
-	strike_soon(q);
+	strike_soon(q, true);
 }
 
 /* Those that were not heard are all in memory, unless they are outdated or damaged: these go. Of the others, which may

@@ -1,7 +1,41 @@
 /* The queue as its peers see it, over real channels; restarts and kills are real too. */
+#include "os/io.h"
 #include "stand.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <lmdb.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
+
+/* ---- what stands before the index's own functions ---- */
+
+static atomic_bool unsynced; /* a file of contents was written since the last sync */
+static atomic_uint index_commits, index_ahead, cursors_refused;
+
+int mdb_txn_commit(MDB_txn *txn)
+{
+	static int (*real)(MDB_txn * txn);
+
+	if (!real)
+		real = (int (*)(MDB_txn *))dlsym(RTLD_NEXT, "mdb_txn_commit");
+	atomic_fetch_add(&index_ahead, atomic_load(&unsynced));
+	atomic_fetch_add(&index_commits, 1);
+	return real(txn);
+}
+
+int mdb_cursor_open(MDB_txn *txn, MDB_dbi dbi, MDB_cursor **cursor)
+{
+	static int (*real)(MDB_txn * txn, MDB_dbi dbi, MDB_cursor * *cursor);
+	unsigned left = atomic_load(&cursors_refused);
+
+	if (!real)
+		real = (int (*)(MDB_txn *, MDB_dbi, MDB_cursor **))dlsym(RTLD_NEXT, "mdb_cursor_open");
+	while (left > 0)
+		if (atomic_compare_exchange_weak(&cursors_refused, &left, left - 1))
+			return ENOMEM;
+	return real(txn, dbi, cursor);
+}
 
 static void a_message_is_claimed_deferred_and_due_again(void **state)
 {
@@ -206,6 +240,69 @@ static void everything_survives_a_restart_and_moves_to_files(void **state)
 	assert_int_equal(listed(f, first, &l), 1);
 	assert_int_equal(claim(f->c, f, 5000, &got), 2);
 	assert_true(str_eq(got.messages.v[0].body, STR("kept\n")));
+}
+
+/* ---- a checkpoint that fails half way ---- */
+
+static char refused_file[64];
+static atomic_uint refusals;
+
+static int refuse_file(void *ctx, const struct io_event *event)
+{
+	(void)ctx;
+	if (event->op != IO_OPEN || strcmp(event->path, refused_file) != 0 || !(event->flags & O_CREAT))
+		return 0;
+	atomic_fetch_add(&refusals, 1);
+	return ENOSPC;
+}
+
+static void see_file(void *ctx, const struct io_event *event)
+{
+	(void)ctx;
+	if (event->op == IO_OPEN && (event->flags & O_CREAT) && strchr(event->path, 'z'))
+		atomic_store(&unsynced, true);
+	if (event->op == IO_SYNCFS)
+		atomic_store(&unsynced, false);
+}
+
+static void what_a_failed_checkpoint_has_written_the_next_one_syncs(void **state)
+{
+	static const struct io_hook hook = {.before = refuse_file, .after = see_file};
+	struct fixture *f = *state;
+	struct queue_message written = message("this is written\n"), refused = message("this is not, and ends\n");
+	struct queue_act act = {.action = QUEUE_DELETE};
+	struct queue_acted acted;
+	unsigned before;
+	char id[64];
+
+	commit(f, &written, id);
+	commit(f, &refused, refused_file);
+	io_set_hook(&hook);
+	while (atomic_load(&refusals) == 0) /* the checkpoint comes when it is quiet */
+		usleep(1000);
+	assert_true(atomic_load(&unsynced));
+	before = atomic_load(&index_commits);
+	act.id = str_from(refused_file);
+	assert_int_equal(call(f->admin, f, &QUEUE_ACT, &act, &acted), 0);
+	assert_int_equal(acted.count, 1);
+	while (atomic_load(&index_commits) == before)
+		usleep(1000);
+	assert_int_equal(atomic_load(&index_ahead), 0);
+	io_set_hook(NULL);
+}
+
+static void a_schedule_that_cannot_be_read_once_is_read_again(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_message m = message("body\n");
+	struct queue_claimed got;
+	char id[64];
+
+	commit(f, &m, id);
+	atomic_store(&cursors_refused, 1);
+	assert_int_equal(claim(f->c, f, 60000, &got), 1);
+	assert_int_equal(atomic_load(&cursors_refused), 0);
+	assert_true(str_eq(got.messages.v[0].id, str_from(id)));
 }
 
 static void a_message_whose_file_cannot_be_read_keeps_no_other(void **state)
@@ -815,6 +912,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(after_progress_a_result_ends_the_message, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_refused_result_leaves_the_part_with_who_claimed_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(everything_survives_a_restart_and_moves_to_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_failed_checkpoint_has_written_the_next_one_syncs, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(a_schedule_that_cannot_be_read_once_is_read_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_message_whose_file_cannot_be_read_keeps_no_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_from_the_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_was_released_stays_so_when_the_index_is_lost, setup, teardown),
