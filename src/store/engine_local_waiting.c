@@ -169,6 +169,10 @@ int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
 
 	buf_init(&list, WAITING_MAX);
 	pthread_mutex_lock(&l->settle_lock);
+	/* While a refresh waited for its turn the index may have learnt of more. */
+	pthread_mutex_lock(&l->lock);
+	lsn = lsn > l->kept_lsn ? lsn : l->kept_lsn;
+	pthread_mutex_unlock(&l->lock);
 	left = notes_flush(l, &why);
 	if (left > 0 && !l->waiting_there)
 		log_error("%zu uidlists wait to be written: %s", left, why.text);
@@ -178,7 +182,7 @@ int waiting_settle(struct local *l, uint64_t lsn, struct err *err)
 		rc = store_list(l, &list, err);
 	pthread_mutex_lock(&l->lock);
 	note_listed(l, &blobs, rc == 0);
-	if (rc == 0 && lsn > l->kept_lsn)
+	if (rc == 0)
 		l->kept_lsn = lsn;
 	if (rc < 0)
 		l->kept_done = true;

@@ -1,5 +1,6 @@
 /* What every engine must hold, run against both: local (with restarts where mem has a "power loss"). */
 #include "../journal/testdir.h"
+#include "base/clock.h"
 #include "base/encode.h"
 #include "os/io.h"
 #include "store/engine.h"
@@ -698,6 +699,86 @@ static void the_bytes_of_what_waits_stay_while_its_list_names_it(void **state)
 	assert_true(body_is(f, STR(""), STR("1.Mb.h"), false, STR(""), "bytes\n"));
 }
 
+/* What one account still had to do is done, so the list is to be written anew: while that waits for its turn, a
+ * checkpoint puts another account's into it. */
+enum { BOTH_FAIL, ONE_IS_MENDED, CHECKPOINT };
+struct refresh_hook {
+	struct fixture *f;
+	atomic_int phase;
+	atomic_uint failed[2], lists, removed;
+	int64_t mended_ms;
+};
+
+static int refresh_before(void *ctx, const struct io_event *ev)
+{
+	struct refresh_hook *h = ctx;
+	bool first;
+
+	if (ev->op == IO_UNLINK && strcmp(ev->path, "waiting") == 0)
+		atomic_fetch_add(&h->removed, 1);
+	if (ev->op != IO_RENAME)
+		return 0;
+	if (strcmp(ev->path, "waiting.new") == 0 && atomic_fetch_add(&h->lists, 1) == 1)
+		/* The checkpoint's: the other one is due a second after what it was for. */
+		while (clock_ms() - h->mended_ms < 1500)
+			nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	first = strstr(ev->path, "1.Mone.h") != NULL;
+	if (!strstr(ev->path, "tmp/postrider.") || (first && atomic_load(&h->phase) != BOTH_FAIL))
+		return 0;
+	atomic_fetch_add(&h->failed[first ? 0 : 1], 1);
+	return EIO;
+}
+
+static void put_for(struct fixture *f, uint64_t account, const char *base)
+{
+	struct str body = STR("bytes\n");
+	struct store_file_op op = {
+		.kind = FILE_PUT, .account = account, .path = STR("u/alice"), .base = str_from(base), .body = 0};
+
+	commit(f, &(struct store_batch){.files = &op, .file_count = 1, .bodies = &body, .body_count = 1});
+}
+
+static void checkpoint(struct fixture *f)
+{
+	unsigned points = 0;
+
+	store_engine_checkpoint(f->e, testloop_count, &points);
+	testloop_until(&f->loop, &points, 1);
+}
+
+static void wait_refused(struct refresh_hook *h, int which)
+{
+	while (atomic_load(&h->failed[which]) == 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static void a_list_that_is_written_anew_keeps_what_came_meanwhile(void **state)
+{
+	struct fixture *f = *state;
+	struct refresh_hook h = {.f = f};
+	struct io_hook hook = {.before = refresh_before, .ctx = &h};
+
+	if (f->mem)
+		return;
+	io_set_hook(&hook);
+	put_for(f, 7, "1.Mone.h");
+	wait_refused(&h, 0);
+	checkpoint(f);
+	assert_int_equal(atomic_load(&h.lists), 1);
+	put_for(f, 8, "1.Mtwo.h");
+	wait_refused(&h, 1);
+	atomic_store(&h.phase, ONE_IS_MENDED);
+	while (store_engine_files_pending(f->e, 7) > 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	h.mended_ms = clock_ms();
+	checkpoint(f);
+	while (atomic_load(&h.lists) < 3 && atomic_load(&h.removed) == 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	assert_int_equal(atomic_load(&h.removed), 0);
+	io_set_hook(NULL);
+	wait_files(f, 8);
+}
+
 #define BOTH(test)                                                                                                     \
 	{"local: " #test, test, setup_local, teardown, NULL},                                                          \
 	{                                                                                                              \
@@ -715,6 +796,7 @@ int main(void)
 		BOTH(one_commit_serves_several_accounts_with_one_body),
 		BOTH(a_blob_is_checked_used_once_and_placed),
 		BOTH(the_bytes_of_what_waits_stay_while_its_list_names_it),
+		BOTH(a_list_that_is_written_anew_keeps_what_came_meanwhile),
 		BOTH(notes_are_appended_in_order_by_the_checkpoint),
 		BOTH(folders_are_listed_and_their_stamp_changes),
 		BOTH(bad_names_and_sizes_are_refused_whole),
