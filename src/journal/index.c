@@ -546,6 +546,10 @@ int index_apply(struct index *ix, const struct overlay *o, uint64_t lsn, bool wh
 	if (rc == 0)
 		(void)map_replace(ix, 1);
 	pthread_mutex_unlock(&ix->writing);
+	/* The page that says which transaction counts could not be written: LMDB does nothing more, reading neither, in
+	 * a process to which that has happened. */
+	if (rc == MDB_PANIC)
+		storage_failed("the index can be used no more since a write to it failed");
 	if (rc)
 		return index_err(err, rc, "cannot write");
 	ix->whole = ix->whole || whole;

@@ -152,8 +152,10 @@ int spool_begin(struct spool *s, uint64_t size_hint, uint64_t *id_r, int *fd_r, 
 	ours = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (ours < 0) {
 		err_errno(err, "cannot create a blob");
-		if (fd >= 0)
+		if (fd >= 0) {
 			io_close(fd);
+			(void)!io_unlink(s->dirfd, name);
+		}
 		pthread_mutex_unlock(&s->lock);
 		return -1;
 	}

@@ -5,6 +5,8 @@
 #include "os/fd.h"
 #include "os/io.h"
 #include "testdir.h"
+#include <dlfcn.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -226,6 +228,60 @@ static void an_index_damaged_while_only_read_ends_the_process(void **state)
 	ends_with_a_garbled_index(false);
 }
 
+/* The write that would make the index's transaction count: LMDB's own, to one of its first two pages. */
+static atomic_bool refuse_meta;
+
+ssize_t pwrite(int fd, const void *data, size_t len, off_t at)
+{
+	static ssize_t (*real)(int fd, const void *data, size_t len, off_t at);
+
+	if (!real)
+		real = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
+	if (len < 4096 && at < 8192 && atomic_exchange(&refuse_meta, false)) {
+		errno = EIO;
+		return -1;
+	}
+	return real(fd, data, len, at);
+}
+
+static void an_index_that_takes_nothing_more_ends_the_process(void **state)
+{
+	char path[64];
+	int dir = testdir_make(path), status;
+	unsigned done = 0, points = 0;
+	struct fixture f = {.dir = dir};
+	pid_t pid;
+
+	(void)state;
+	testloop_init(&f.loop);
+	buf_init(&f.extras, 1 << 20);
+	pid = fork();
+	if (pid == 0) {
+		alarm(60);
+		open_log(&f);
+		put(&f, 1, 1, &done);
+		kvlog_checkpoint(f.k, testloop_count, &points);
+		testloop_until(&f.loop, &points, 1);
+		put(&f, 1, 2, &done);
+		testloop_until(&f.loop, &done, 2);
+		atomic_store(&refuse_meta, true);
+		kvlog_checkpoint(f.k, testloop_count, &points);
+		testloop_until(&f.loop, &points, 2);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == EX_IOERR);
+	open_log(&f);
+	memset(model, 0, sizeof(model));
+	model[1] = 2;
+	check_all(&f);
+	kvlog_close(&f.k);
+	testloop_drain(&f.loop);
+	buf_release(&f.extras);
+	close(dir);
+	testdir_remove(path);
+}
+
 static void reads_merge_overlays_and_index_through_checkpoints_and_restarts(void **state)
 {
 	struct fixture *f = *state;
@@ -417,6 +473,7 @@ int main(void)
 		cmocka_unit_test(the_overlay_keeps_order_and_counts_its_bytes),
 		cmocka_unit_test_setup_teardown(reads_merge_overlays_and_index_through_checkpoints_and_restarts, setup,
 						teardown),
+		cmocka_unit_test(an_index_that_takes_nothing_more_ends_the_process),
 		cmocka_unit_test(an_index_damaged_while_in_use_ends_the_process),
 		cmocka_unit_test(an_index_damaged_while_only_read_ends_the_process),
 		cmocka_unit_test_setup_teardown(done_comes_in_order_and_a_barrier_behind_it, setup, teardown),
