@@ -91,6 +91,10 @@ void rpc_channel_on_link(struct rpc_channel *c, void (*fn)(void *ctx, bool up), 
 /* There will be no connection any more: calls that wait for one, and later ones, fail at once with ERR_LOST. Without
  * effect while there is a connection. Any thread. */
 void rpc_channel_give_up(struct rpc_channel *c);
+/* A call came too late: its caller has given it up, and nobody else knows of what it was given (a claim, a blob). Runs
+ * on the channel's own thread, with a struct of the call's reply in which descriptors are -1; may send over this
+ * channel. Not of replies over an earlier connection: with that, what was given ended. Set before there are calls. */
+void rpc_channel_on_late(struct rpc_channel *c, void (*fn)(void *ctx, uint16_t number, const void *reply), void *ctx);
 /* Runs on the channel's own thread when there has been no connection for a moment, and then about every second until
  * there is one: to ask for it. `gone`: how many there have been, all of them lost; one that comes meanwhile is not
  * among them. Set before the first attach. */

@@ -107,6 +107,7 @@ bool channel_lost(struct rpc_channel *c, struct conn *conn)
 			channel_wake(channel_settle(p, PENDING_LOST));
 	}
 	channel_conn_unref(&c->conn);
+	channel_late_end(c, false);
 	/* Who led waits now, or passes on to somebody who waits, for what this thread has to ask for. */
 	channel_doze_end(c);
 	return true;
@@ -178,6 +179,10 @@ static void *channel_thread(void *arg)
 			wait_for_connection(c);
 			continue;
 		}
+		if (c->late) {
+			channel_late_end(c, true);
+			continue;
+		}
 		if (c->later_waits) {
 			c->later_waits = false;
 			pthread_mutex_unlock(&c->lock);
@@ -246,6 +251,9 @@ void rpc_channel_end(struct rpc_channel *c)
 	pthread_mutex_unlock(&c->lock);
 	if (!ended)
 		pthread_join(c->thread, NULL);
+	pthread_mutex_lock(&c->lock);
+	channel_late_end(c, false);
+	pthread_mutex_unlock(&c->lock);
 	channel_async_tell(c);
 }
 

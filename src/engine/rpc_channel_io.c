@@ -114,8 +114,9 @@ static void event_take(struct rpc_channel *c, struct rpc_frame *frame)
 	rpc_frame_drop(frame);
 }
 
-/* Returns true if it was a reply for a caller who waits. One that nobody waits for any more is dropped. */
-static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
+/* Returns true if it was a reply for a caller who waits. One that nobody waits for any more is the channel's thread's.
+ */
+static bool frame_take(struct rpc_channel *c, struct conn *conn, struct rpc_frame *frame)
 {
 	_Atomic uint32_t *wake = NULL;
 	struct pending *p, *async = NULL;
@@ -137,6 +138,8 @@ static bool frame_take(struct rpc_channel *c, struct rpc_frame *frame)
 		} else {
 			wake = channel_settle(p, PENDING_DONE);
 		}
+	} else if (p == NULL && c->conn == conn) {
+		channel_late_add(c, frame);
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (async) {
@@ -163,7 +166,7 @@ static int lead_once(struct rpc_channel *c, struct conn *conn, int64_t wait_ms)
 	if (n <= 0)
 		return -1;
 	while ((n = rpc_reader_next(&conn->reader, &frame)) > 0)
-		got |= frame_take(c, &frame);
+		got |= frame_take(c, conn, &frame);
 	if (n < 0)
 		log_error("%s channel: the peer sent a malformed frame", c->name);
 	return n < 0 ? -1 : got;

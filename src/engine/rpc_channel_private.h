@@ -1,7 +1,7 @@
 /* rpc_channel_private - the inside of a calling channel; shared by rpc_channel*.c only.
  *
  * rpc_channel.c has its life and its thread, rpc_channel_call.c the calls, rpc_channel_async.c those that
- * nobody waits for, rpc_channel_io.c what moves bytes. How
+ * nobody waits for, rpc_channel_late.c replies that nobody waits for any more, rpc_channel_io.c what moves bytes. How
  * they share it is told on top of rpc_channel.c. */
 #ifndef ENGINE_RPC_CHANNEL_PRIVATE_H
 #define ENGINE_RPC_CHANNEL_PRIVATE_H
@@ -45,6 +45,11 @@ struct pending {
 	bool late;
 };
 
+struct late {
+	struct late *next;
+	struct rpc_frame frame; /* without descriptors */
+};
+
 struct rpc_channel {
 	char *name;
 	const struct rpc_call *table;
@@ -55,6 +60,8 @@ struct rpc_channel {
 	void *on_link_ctx;
 	void (*on_missing)(void *ctx, uint64_t gone);
 	void *on_missing_ctx;
+	void (*on_late)(void *ctx, uint16_t number, const void *reply);
+	void *on_late_ctx;
 
 	pthread_mutex_t send_lock;
 	struct buf later; /* frames without descriptors */
@@ -71,6 +78,7 @@ struct rpc_channel {
 	bool given_up; /* no connection will come */
 	size_t async_count, async_max;
 	struct pending *async_over; /* those that will have no reply, by `next` */
+	struct late *late;	    /* replies that nobody waits for any more; the thread's to look at */
 	struct pending *first, *last;
 	struct pending *buckets[CHANNEL_BUCKETS];
 	pthread_cond_t thread_wake;
@@ -88,6 +96,12 @@ void channel_doze_end(struct rpc_channel *c);
 /* Under lock. Returns true if it was the channel's connection: the caller then tells on_link, unlocked. */
 bool channel_lost(struct rpc_channel *c, struct conn *conn);
 void channel_lost_unlocked(struct rpc_channel *c, struct conn *conn);
+
+/* ---- rpc_channel_late.c; both under lock ---- */
+/* The frame answers no call that is under way. Takes its bytes if somebody wants to know. */
+void channel_late_add(struct rpc_channel *c, struct rpc_frame *frame);
+/* Tells of them (tell), giving up the lock meanwhile, or drops them. */
+void channel_late_end(struct rpc_channel *c, bool tell);
 
 /* ---- rpc_channel_call.c; all under lock ---- */
 /* Where the call of this id hangs, or would. */

@@ -144,6 +144,25 @@ int queue_known_find(struct queue_client *c, struct str fingerprint, struct queu
 	return fits ? rpc_call(c->channel, &QUEUE_KNOWN, &ask, known_r, hold, true, ASK_MS, err) : 0;
 }
 
+/* ---- what comes too late ---- */
+
+void queue_came_late(struct rpc_channel *c, uint16_t number, const void *reply)
+{
+	struct queue_blob drop = {.fd = -1};
+
+	if (number != QUEUE_BLOB_BEGIN.number)
+		return;
+	drop.blob = ((const struct queue_blob *)reply)->blob;
+	(void)!rpc_send(c, &QUEUE_BLOB_DROP, &drop);
+}
+
+static void came_late(void *ctx, uint16_t number, const void *reply)
+{
+	struct queue_client *c = ctx;
+
+	queue_came_late(c->channel, number, reply);
+}
+
 /* ---- life ---- */
 
 struct queue_client *queue_client_new(void)
@@ -155,6 +174,7 @@ struct queue_client *queue_client_new(void)
 	c->stale = true;
 	c->channel = rpc_channel_new("queue", QUEUE_CALLS);
 	rpc_channel_on_link(c->channel, on_link, c);
+	rpc_channel_on_late(c->channel, came_late, c);
 	return c;
 }
 

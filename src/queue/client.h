@@ -21,5 +21,7 @@ int queue_known_find(struct queue_client *c, struct str fingerprint, struct queu
 /* The 250 to a message that the queue has (or to its second try) has left; or its session ended and it had not. Does
  * not block. What was heard is told again to a queue that was started anew. */
 void queue_heard(struct queue_client *c, const uint8_t delivery_id[16], bool heard);
+/* For rpc_channel_on_late() of any channel to the queue: a blob that nobody knows of goes. */
+void queue_came_late(struct rpc_channel *c, uint16_t number, const void *reply);
 
 #endif

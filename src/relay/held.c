@@ -77,6 +77,19 @@ enum held_as held_take(struct held *h, const struct queue_message *m, uint32_t p
 	return as;
 }
 
+bool held_has(struct held *h, const struct queue_message *m, uint32_t part)
+{
+	char out[HELD_NAME_MAX];
+	const struct hand *hand;
+	bool has;
+
+	pthread_mutex_lock(&h->lock);
+	hand = map_get(h->parts, name_of(m, part, out));
+	has = hand && !hand->left;
+	pthread_mutex_unlock(&h->lock);
+	return has;
+}
+
 bool held_leave(struct held *h, const struct queue_message *m, uint32_t part)
 {
 	char out[HELD_NAME_MAX];

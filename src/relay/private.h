@@ -141,6 +141,8 @@ void held_init(struct held *h);
 void held_release(struct held *h);
 void held_claiming(struct held *h);
 enum held_as held_take(struct held *h, const struct queue_message *m, uint32_t part);
+/* Any thread: it is in hand. */
+bool held_has(struct held *h, const struct queue_message *m, uint32_t part);
 /* The attempt is over. False: the part was claimed again meanwhile, which the caller ends, and asks again. */
 bool held_leave(struct held *h, const struct queue_message *m, uint32_t part) WARN_UNUSED;
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "os/fault.h"
 #include "os/fd.h"
+#include "queue/client.h"
 #include "relay/private.h"
 #include "relay/remote.h"
 #include <poll.h>
@@ -14,6 +15,31 @@
 #define CLAIM_SLACK_MS 10000
 #define PAUSE_MS       1000 /* after a claim that failed */
 #define ROOM_WAIT_MS   200
+
+static void give_back(struct relay *r, const struct queue_message *m, uint32_t part)
+{
+	struct queue_give_back ask = {.id = m->id, .part = part};
+
+	(void)!rpc_send(r->env.queue, &QUEUE_GIVE_BACK, &ask);
+}
+
+/* The disk made the queue wait for longer than we did: what it handed out then is ours, and nobody would ever try it.
+ */
+static void came_late(void *ctx, uint16_t number, const void *reply)
+{
+	struct relay *r = ctx;
+
+	if (number == QUEUE_CLAIM.number) {
+		const struct queue_claimed *got = reply;
+
+		for (size_t i = 0; i < got->messages.n; i++)
+			if (!held_has(&r->held, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0))
+				give_back(r, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0);
+		if (got->messages.n > 0)
+			log_info("the queue handed out %zu messages too late, they are given back", got->messages.n);
+	}
+	queue_came_late(r->env.queue, number, reply);
+}
 
 struct relay *relay_new(const struct relay_peers *peers, struct conf *conf)
 {
@@ -29,6 +55,7 @@ struct relay *relay_new(const struct relay_peers *peers, struct conf *conf)
 	held_init(&r->held);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	dispatch_init(r, (unsigned)conf->relay_thread_limit);
+	rpc_channel_on_late(peers->queue, came_late, r);
 	return r;
 }
 
@@ -37,6 +64,7 @@ void relay_free(struct relay **r)
 	if (*r == NULL)
 		return;
 	atomic_store(&(*r)->stopping, true);
+	rpc_channel_on_late((*r)->env.queue, NULL, NULL);
 	dispatch_release(*r);
 	conf_unref(&(*r)->conf);
 	transports_unref(&(*r)->transports);
@@ -100,13 +128,6 @@ static uint32_t window_of(struct relay *r)
 	limit = r->conf->default_destination_concurrency_limit;
 	pthread_mutex_unlock(&r->lock);
 	return limit <= 0 || limit > 250 ? 1000 : (uint32_t)(4 * limit);
-}
-
-static void give_back(struct relay *r, const struct queue_message *m, uint32_t part)
-{
-	struct queue_give_back ask = {.id = m->id, .part = part};
-
-	(void)!rpc_send(r->env.queue, &QUEUE_GIVE_BACK, &ask);
 }
 
 /* Those that are not begun any more come back by themselves. */

@@ -89,6 +89,18 @@ static void on_link(void *ctx, bool up)
 	confirm_again(ctx);
 }
 
+/* Nobody else knows of it, and it would take up room in the spool for as long as we are connected. */
+static void came_late(void *ctx, uint16_t number, const void *reply)
+{
+	struct store_client *c = ctx;
+	struct blob_drop drop;
+
+	if (number != STORE_BLOB_BEGIN.number)
+		return;
+	drop = (struct blob_drop){.blob = ((const struct blob *)reply)->blob};
+	(void)!rpc_send(c->channel, &STORE_BLOB_DROP, &drop);
+}
+
 /* ---- life ---- */
 
 struct store_client *store_client_new(struct engine *engine)
@@ -102,6 +114,7 @@ struct store_client *store_client_new(struct engine *engine)
 	c->channel = rpc_channel_new("store", STORE_CALLS);
 	rpc_channel_on_event(c->channel, on_event, c);
 	rpc_channel_on_link(c->channel, on_link, c);
+	rpc_channel_on_late(c->channel, came_late, c);
 	return c;
 }
 

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,7 +44,7 @@ struct fixture {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	unsigned keeps, notes, closed, events, downs;
+	unsigned keeps, notes, closed, events, downs, lates;
 	struct rpc_request *kept[8];
 	struct rpc_request *unanswered[RPC_ASYNC_MAX];
 	unsigned unanswered_count;
@@ -444,6 +445,38 @@ static void test_a_deadline_ends_the_wait_and_a_late_answer_is_dropped(void **st
 	rpc_answer(f->kept[0], &late);
 	assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, &err), 0);
 	assert_int_equal(reply.number, 2);
+	tear_down(f);
+}
+
+static void on_late(void *ctx, uint16_t number, const void *reply)
+{
+	const struct ask *m = reply;
+	struct fixture *f = ctx;
+
+	pthread_mutex_lock(&f->lock);
+	f->lates += number == KEEP_CALL.number && m->number == 42 && m->file == -1 && str_eq(m->text, STR("yours"));
+	pthread_cond_broadcast(&f->cond);
+	pthread_mutex_unlock(&f->lock);
+}
+
+static void test_an_answer_that_comes_too_late_is_told_to_who_wants_to_know(void **state)
+{
+	struct fixture *f = set_up(0, true);
+	struct ask reply, late = {.number = 42, .text = STR("yours"), .file = memfd_create("late", MFD_CLOEXEC)};
+	struct err err = ERR_NONE;
+
+	(void)state;
+	rpc_channel_on_late(f->channel, on_late, f);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(call(f, &KEEP_CALL, 1, STR(""), &reply, 20, &err), -1);
+		wait_until(f, &f->keeps, i + 1);
+		rpc_answer(f->kept[i], &late);
+		/* Whoever reads the channel: another call, or nobody. */
+		if (i < 2)
+			assert_int_equal(call(f, &ECHO_CALL, 1, STR("x"), &reply, 10000, &err), 0);
+		wait_until(f, &f->lates, i + 1);
+	}
+	close(late.file);
 	tear_down(f);
 }
 
@@ -875,6 +908,7 @@ int main(void)
 		cmocka_unit_test(test_a_reply_whose_descriptor_finds_no_room_fails_one_call_and_says_what_it_named),
 		cmocka_unit_test(test_a_new_connection_of_a_peer_replaces_the_one_before),
 		cmocka_unit_test(test_a_deadline_ends_the_wait_and_a_late_answer_is_dropped),
+		cmocka_unit_test(test_an_answer_that_comes_too_late_is_told_to_who_wants_to_know),
 		cmocka_unit_test(test_many_threads_share_a_channel),
 		cmocka_unit_test(test_threads_mode_answers_from_a_pool),
 		cmocka_unit_test(test_events_come_before_the_answer_behind_them),

@@ -106,6 +106,30 @@ static void a_body_in_a_file_is_delivered(void **state)
 	close(fd);
 }
 
+/* A queue that waited for its disk for longer than the relay did: what it then hands out nobody would ever try. */
+static void what_is_handed_out_too_late_is_given_back(void **state)
+{
+	struct queue_message m = message("a@remote.test", "bob@example.test");
+	struct queue_claim_info info = {.alone = 1, .first = 1};
+	struct queue_claimed got = {0};
+	struct err err = ERR_NONE;
+
+	(void)state;
+	fakes_clear(&fakes);
+	atomic_store(&fakes.keep_claim, true);
+	assert_int_equal(relay_step(relay, 0, &err), -1);
+	assert_false(atomic_load(&fakes.keep_claim));
+	got.messages.v = &m;
+	got.infos.v = &info;
+	got.messages.n = got.infos.n = 1;
+	rpc_answer(fakes.kept_claim, &got);
+	while (atomic_load(&fakes.given_back) == 0)
+		usleep(1000);
+	assert_int_equal(fakes.delivered.n, 0);
+	assert_string_equal(run(&m), "3 1 2.0.0 delivered to mailbox");
+	assert_int_equal(atomic_load(&fakes.given_back), 1);
+}
+
 static void what_cannot_be_now_stays(void **state)
 {
 	struct queue_message m = message("alice@example.test", "late@example.test");
@@ -344,6 +368,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_message_for_an_account_is_delivered),
 		cmocka_unit_test(a_body_in_a_file_is_delivered),
+		cmocka_unit_test(what_is_handed_out_too_late_is_given_back),
 		cmocka_unit_test(what_cannot_be_now_stays),
 		cmocka_unit_test(what_can_never_be_comes_back),
 		cmocka_unit_test(headers_only_where_asked_or_large),

@@ -47,6 +47,9 @@ struct fakes {
 	uint64_t blob_size;
 	/* relay: what a claim hands out, once, and what was reported */
 	struct queue_message *claimable;
+	atomic_bool keep_claim; /* the next one is not answered: the tester does that */
+	struct rpc_request *kept_claim;
+	atomic_uint given_back;
 	unsigned refuse_results; /* so many, for now */
 	uint8_t warned;		 /* of it */
 	VEC(char *) outcomes;	 /* "index outcome code text" */
@@ -438,12 +441,20 @@ static inline void fake_queue(void *ctx, struct rpc_request *req)
 		struct queue_claimed got = {0};
 
 		f->claims++;
+		if (atomic_load(&f->keep_claim)) {
+			f->kept_claim = req;
+			atomic_store(&f->keep_claim, false);
+			return;
+		}
 		got.messages.v = f->claimable;
 		got.messages.n = f->claimable != NULL;
 		got.infos.v = &info;
 		got.infos.n = got.messages.n;
 		rpc_answer(req, &got);
 		f->claimable = NULL;
+	} else if (req->number == QUEUE_GIVE_BACK.number) {
+		atomic_fetch_add(&f->given_back, 1);
+		rpc_answer(req, NULL);
 	} else if (req->number == QUEUE_RESULT.number && f->refuse_results > 0) {
 		f->refuse_results--;
 		err_set(&err, ERR_TEMP, "4.3.0", "not now");
