@@ -196,6 +196,8 @@ install: $(B)/postrider $(B)/postrider-client
 	for f in man/*.[1-8]; do install -D -m 0644 "$$f" "$(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}"; done
 	install -d -m 0755 $(DESTDIR)/lib/systemd/system
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.service >$(DESTDIR)/lib/systemd/system/postrider.service
+	install -d -m 0755 $(DESTDIR)/etc/logrotate.d
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|' contrib/postrider.logrotate >$(DESTDIR)/etc/logrotate.d/postrider
 
 clean:
 	rm -rf $(B) $(B)-asan $(B)-tsan $(B)-tested $(B)-cov $(FUZZ_B)

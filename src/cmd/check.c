@@ -12,6 +12,7 @@
 #include "config/instance.h"
 #include "config/master_cf.h"
 #include "config/names.h"
+#include "directory/accounts.h"
 #include "msg/address.h"
 #include "policy/policy.h"
 #include "proc/bundle.h"
@@ -289,13 +290,40 @@ static void check_service_values(struct check *k, const struct conf *conf, const
 	free(name);
 }
 
+/* TLS without a certificate is no TLS: who may not do without it is not served at all. */
+static void check_certificate(struct check *k, const struct conf *conf, const struct master_service *s)
+{
+	enum { ENCRYPT = 2 }; /* in the order of the parameter's words */
+	struct conf *own = conf_override(conf, s->overrides, s->override_count, NULL);
+	bool imap = is_by(s, "imap"), pop3 = is_by(s, "pop3"), smtp = is_by(s, "smtpd") || is_by(s, "lmtp");
+	const char *name = NULL;
+
+	if (own == NULL || own->smtpd_tls_cert_file.len + own->smtpd_tls_chain_files.len > 0)
+		name = NULL;
+	else if (imap && own->imap_tls_wrappermode)
+		name = "imap_tls_wrappermode";
+	else if (pop3 && own->pop3_tls_wrappermode)
+		name = "pop3_tls_wrappermode";
+	else if (smtp && own->smtpd_tls_wrappermode)
+		name = "smtpd_tls_wrappermode";
+	else if (is_by(s, "smtpd") && own->smtpd_tls_security_level == ENCRYPT)
+		name = "smtpd_tls_security_level";
+	if (name != NULL)
+		finding(k, LEVEL_WARNING,
+			"service %.*s: %s demands TLS, and smtpd_tls_cert_file names no certificate: nobody is served",
+			STR_ARG(s->name), name);
+	conf_unref(&own);
+}
+
 /* A master.cf without lines is in order, and nobody's wish. */
-static void check_listeners(struct check *k, const struct master_cf *cf)
+static void check_listeners(struct check *k, const struct conf *conf, const struct master_cf *cf)
 {
 	bool any = false;
 
 	for (size_t i = 0; i < cf->count; i++)
 		any = any || bundle_is_listener(&cf->services[i]);
+	for (size_t i = 0; i < cf->count; i++)
+		check_certificate(k, conf, &cf->services[i]);
 	if (!any)
 		finding(k, LEVEL_WARNING, "%s/%s: no service takes mail, or gives it to readers", k->dir,
 			INSTANCE_MASTER_CF);
@@ -349,6 +377,28 @@ static void check_key_files(struct check *k, struct str list)
 	}
 }
 
+/* What stands in the file is as good as the key. */
+static void check_password_files(struct check *k, struct str list)
+{
+	struct str item, type, name;
+	struct stat st;
+
+	while (conf_list_next(&list, &item)) {
+		char *file;
+
+		while (str_starts(item, STR("proxy:")))
+			item = str_skip(item, 6);
+		if (!str_split(item, ':', &type, &name) || name.len == 0 || name.ptr[0] != '/')
+			continue;
+		file = str_dup(name);
+		if (stat(file, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & S_IRWXO) != 0)
+			finding(k, LEVEL_WARNING, "%s (mode %04o) holds passwords that others may read: chmod %04o %s",
+				file, (unsigned)st.st_mode & 07777, (unsigned)st.st_mode & 07777 & ~(unsigned)S_IRWXO,
+				file);
+		free(file);
+	}
+}
+
 static void check_files(struct check *k, const struct conf *conf)
 {
 	static const char *const written[] = {INSTANCE_MAIN_CF, INSTANCE_MASTER_CF};
@@ -371,7 +421,49 @@ static void check_files(struct check *k, const struct conf *conf)
 		check_key_files(k, conf->smtpd_tls_chain_files);
 		check_key_files(k, conf->smtp_tls_key_file);
 		check_key_files(k, conf->smtp_tls_chain_files);
+		check_password_files(k, conf->smtp_sasl_password_maps);
+		check_password_files(k, conf->alert_relayhost_sasl_password_maps);
 	}
+}
+
+/* ---- destinations ---- */
+
+static bool is_known(struct db *db, struct str name)
+{
+	struct arena arena;
+	struct domain d;
+	bool known;
+
+	arena_init(&arena);
+	known = domain_get(db, name, &arena, &d, NULL) != 0;
+	arena_release(&arena);
+	return known;
+}
+
+/* Whose users a Postfix finds in /etc/passwd. That nobody told us of them is found out by whoever writes to them. */
+static void check_destinations(struct check *k, const struct conf *conf)
+{
+	char *path = mem_printf("%s/%s", k->dir, INSTANCE_DIRECTORY);
+	struct str list = conf->mydestination, item;
+	struct db *db = NULL;
+	struct buf unknown;
+
+	buf_init(&unknown, 4096);
+	if (conf_is_set(conf, STR("mydestination")) && db_open(path, 0, &db, NULL) == 0)
+		while (conf_list_next(&list, &item))
+			if (domain_is_valid(item) && !str_ieq(item, STR("localhost")) &&
+			    !str_istarts(item, STR("localhost.")) && !str_ieq(item, STR("localdomain")) &&
+			    !is_known(db, item))
+				buf_addf(&unknown, "%s%.*s", unknown.len > 0 ? ", " : "", STR_ARG(item));
+	if (unknown.len > 0)
+		finding(k, LEVEL_WARNING,
+			"mydestination: users of this machine get no mail at %s: mail for who is in no alias_maps is "
+			"refused, "
+			"but for users of ours (postrider domain add, postrider user add)",
+			unknown.ptr);
+	db_close(&db);
+	buf_release(&unknown);
+	free(path);
 }
 
 /* ---- copies ---- */
@@ -481,7 +573,7 @@ int cmd_check(struct cmd *c)
 	conf = check_main(&k);
 	if (check_master(&k, &arena, &cf) && conf != NULL) {
 		check_names(&k, conf, &cf);
-		check_listeners(&k, &cf);
+		check_listeners(&k, conf, &cf);
 		check_restrictions(&k, conf, &cf);
 		check_transports(k.dir, conf, &cf, warning_finding, &k);
 		check_all_values(&k, conf, &cf);
@@ -490,6 +582,7 @@ int cmd_check(struct cmd *c)
 	if (conf != NULL) {
 		check_templates(&k, conf);
 		check_copies(&k, conf);
+		check_destinations(&k, conf);
 	}
 	check_whole(&k);
 	conf_unref(&conf);

@@ -81,7 +81,7 @@ int users_add_from(struct account_cmd *a, const char *path, const struct user_ne
 		err_set(&a->err, why.kind, why.code, "line %zu: %s", l.users.n ? l.lines.v[failed] : 0, why.text);
 		status = account_cmd_fail(a);
 	} else if (!a->c->json) {
-		printf("%zu users added\n", l.users.n);
+		printf("%zu user%s added\n", l.users.n, l.users.n == 1 ? "" : "s");
 	}
 	vec_release(&l.users);
 	vec_release(&l.lines);

@@ -334,6 +334,29 @@ static void add_submitters(struct bundle *b)
 	conf_unref(&conf);
 }
 
+/* main.cf of a Postfix often names its queue. There pickup and maildrop have the same names and another content, which
+ * would be set aside as damaged. */
+static int check_queue_directory(const struct bundle *b, const char *dir, struct err *err)
+{
+	static const char *const of_postfix[] = {"active", "incoming", "defer"};
+	char *queue = bundle_queue_directory(b, dir);
+	int found = 0, rc = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(of_postfix); i++) {
+		char *path = mem_printf("%s/%s", queue, of_postfix[i]);
+
+		found += access(path, F_OK) == 0;
+		free(path);
+	}
+	if (found == (int)ARRAY_SIZE(of_postfix))
+		rc = err_set(err, ERR_PERM, "",
+			     "queue_directory: %s is the queue of a Postfix: leave the setting out, or name another "
+			     "directory",
+			     queue);
+	free(queue);
+	return rc;
+}
+
 struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *err)
 {
 	struct bundle *b = bundle_new();
@@ -348,6 +371,8 @@ struct bundle *bundle_read(const char *dir, struct buf *warnings, struct err *er
 		add_interfaces(b);
 		result = parse(b, dir, warnings, err);
 	}
+	if (result == 0)
+		result = check_queue_directory(b, dir, err);
 	if (result == 0)
 		result = check_notifications(b, warnings, err);
 	if (result == 0)

@@ -119,6 +119,8 @@ int master_reload(struct master *m, struct err *err)
 	if (b == NULL || check_changes(m, b, err) < 0 || master_take_configuration(m, b, &fresh, err) < 0) {
 		bundle_unref(&b);
 		buf_release(&warnings);
+		/* Who has moved the log away asks for a new file, whatever else is wrong. */
+		(void)!master_log_open(m, m->bundle->conf, NULL);
 		log_error("reload refused, everything stays as it was: %s", err->text);
 		return -1;
 	}

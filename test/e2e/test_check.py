@@ -132,3 +132,33 @@ def test_json_holds_whatever_the_file_does(stopped):
         f.write(b"myorigin = \xff.test\n")
     assert any("myorigin: " in w and "\ufffd.test" in w for w in warnings(stopped))
     assert json.loads(stopped.command("config", "--json", "myorigin").stdout) == {"myorigin": "\ufffd.test"}
+
+
+def test_passwords_that_others_may_read_are_told(stopped, tmp_path):
+    passwords = tmp_path / "sasl_passwd"
+    passwords.write_text("[127.0.0.1]:587 user:secret\n")
+    stopped.configure(smtp_sasl_password_maps=f"texthash:{passwords}")
+    passwords.chmod(0o644)
+    assert warnings(stopped) == [f"{passwords} (mode 0644) holds passwords that others may read: chmod 0640 {passwords}"]
+    passwords.chmod(0o600)
+    assert warnings(stopped) == []
+
+
+def test_destinations_whose_users_are_unknown_here_are_told(stopped):
+    """A Postfix finds them in /etc/passwd."""
+    stopped.configure(mydestination="$myhostname, example.test, localhost.example.test, localhost, unix.test, hash:/nonexistent")
+    said = [f["text"] for f in json.loads(stopped.command("check", "--json", check=False).stdout)["findings"] if f["level"] == "warning"]
+    assert len(said) == 1 and "mydestination: users of this machine get no mail at mail.example.test, unix.test: " in said[0], said
+    for name in ("mail.example.test", "unix.test"):
+        stopped.command("domain", "add", name)
+    stopped.configure(mydestination="$myhostname, unix.test")
+    assert warnings(stopped) == []
+
+
+def test_tls_without_a_certificate_is_told(stopped):
+    stopped.configure(smtpd_tls_cert_file="", smtpd_tls_key_file="")
+    said = warnings(stopped)
+    names = ["smtpd_tls_security_level", "smtpd_tls_wrappermode", "imap_tls_wrappermode", "pop3_tls_wrappermode"]
+    assert len(said) == 4, said
+    for name, text in zip(names, said):
+        assert f": {name} demands TLS, and smtpd_tls_cert_file names no certificate: nobody is served" in text

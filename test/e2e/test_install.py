@@ -157,7 +157,9 @@ def test_make_install_under_a_destination(tmp_path, variables, prefix):
         assert os.readlink(f"{destination}/{n}") == ("postrider" if n.endswith(("newaliases", "postmap", "postalias")) else "postrider-client")
     client = subprocess.run([f"{destination}{prefix}/sbin/postrider-client", "--version"], capture_output=True, text=True)
     assert client.stdout == done.stdout
-    assert len(listed) == 24, listed
+    assert len(listed) == 25, listed
+    rotate = open(f"{destination}/etc/logrotate.d/postrider").read()
+    assert f"{prefix}/sbin/postrider -c /etc/postrider reload" in rotate and "@" not in rotate
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
@@ -172,6 +174,32 @@ def test_systemd_understands_the_unit(tmp_path):
     about_it = [line for line in done.stderr.splitlines() if "postrider" in line and "Failed to create" not in line]
     assert done.returncode == 0 or "Failed to" in done.stderr, done.stderr
     assert about_it == [], done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not can_unshare("-m"), reason="needs root and namespaces")
+def test_the_unit_leaves_master_what_it_needs(stopped):
+    """Capabilities, new privileges and read-only file systems as the unit has them."""
+    unit = open(os.path.join(ROOT, "contrib", "postrider.service")).read()
+    assert "NoNewPrivileges=yes" in unit and "ProtectSystem=full" in unit
+    caps = [c[4:].lower() for c in re.search(r"(?m)^CapabilityBoundingSet=(.*)$", unit).group(1).split()]
+    script = "for d in /usr /etc; do mount --bind $d $d && mount -o remount,bind,ro $d; done && exec \"$@\""
+    done = subprocess.run(["unshare", "-m", "sh", "-ec", script, "sh", "setpriv", "--no-new-privs", "--inh-caps=-all",
+                           "--bounding-set=-all," + ",".join("+" + c for c in caps), BINARY, "-c", stopped.dir, "start"],
+                          capture_output=True, text=True, timeout=2 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    try:
+        bounding = re.search(r"(?m)^CapBnd:\s*(\w+)", open(f"/proc/{done.stdout.split()[-1]}/status").read()).group(1)
+        assert 0 < bin(int(bounding, 16)).count("1") <= len(caps)      # a container may have less
+        stopped.send("alice@example.test")
+        stopped.wait_messages("alice@example.test", 1)
+        stopped.configure(message_size_limit="50000000")
+        stopped.command("reload")
+        stopped.command("restart")
+        status = stopped.command("status").stdout
+        assert status.count("chroot") == 7 and status.count("seccomp") == 7, status
+        stopped.imap("alice@example.test").logout()
+    finally:
+        stopped.command("stop")
 
 
 # ---- README's steps ----
@@ -268,6 +296,39 @@ def test_readmes_installation_works_as_it_is_written(tmp_path):
     assert status == 0 and "ALL DONE" in out, out
     assert "Subject: by hand" in out
     assert processes_of(work) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not can_unshare("-mn") or not os.path.exists("/usr/share/postfix/main.cf.debian"),
+                    reason="needs root, namespaces and the package postfix")
+def test_readmes_take_over_of_a_postfix_works_as_it_is_written(tmp_path):
+    """The configuration that Debian's package makes, with a domain."""
+    block = readme_block("## Take over a Postfix")
+    assert "own.cf" in block and "user add --from users" in block
+    work = tmp_path / "work"
+    etc = work / "etc"
+    etc.mkdir(parents=True)
+    let_through(work)
+    subprocess.run(["cp", "-a", "/etc/.", str(etc)], check=True)
+    subprocess.run(["rm", "-rf", str(etc / "postrider")], check=True)
+    for name in ("master.cf", "main.cf"):
+        (etc / "postfix").mkdir(exist_ok=True)
+        (etc / "postfix" / name).write_text(open(f"/usr/share/postfix/{name}.{'dist' if name == 'master.cf' else 'debian'}").read())
+    with open(etc / "postfix" / "main.cf", "a") as f:
+        f.write("myhostname = mail.example.org\nmydestination = localhost\nmaillog_file = /etc/postrider/log/log\nmyorigin = example.org\n"
+                "smtpd_tls_cert_file = /etc/postrider/tls/cert.pem\nsmtpd_tls_key_file = /etc/postrider/tls/key.pem\n")
+    sbin = work / "sbin"
+    sbin.mkdir()
+    shutil.copy(BINARY, sbin / "postrider")
+    script = work / "script"
+    block = block.replace("cd /etc/postrider\n", f"cd /etc/postrider\nprintf 'alice@example.org:{{PLAIN}}{PASSWORD}\\n' >users\n")
+    script.write_text("set -eu\nip link set lo up\n" f"mount --bind {etc} /etc\n" + block +
+                      "postrider start\n"
+                      f"SMTP=25 IMAPS=993 WHO=alice@example.org LOGIN=alice@example.org PASSWORD='{PASSWORD}'\n" + TRY_IT +
+                      "postrider stop\necho ALL DONE\n")
+    done = subprocess.run(["unshare", "-mn", "sh", str(script)], capture_output=True, text=True, timeout=4 * PATIENCE,
+                          env=dict(os.environ, PATH=f"{sbin}:/usr/sbin:/usr/bin:/sbin:/bin"))
+    assert done.returncode == 0 and "ALL DONE" in done.stdout and "Subject: by hand" in done.stdout, done.stdout + done.stderr
+    assert "0 errors" in done.stdout
 
 
 def test_readmes_steps_without_root_work_as_they_are_written(somebody):

@@ -1,10 +1,13 @@
 """The log says what other tools know how to read."""
 
+import os
 import re
 import smtplib
 import subprocess
 
 import pytest
+
+from instance import wait_for
 
 
 def fail2ban_matches(mail, filter_name, mode=None):
@@ -60,3 +63,20 @@ def test_passwords_are_never_logged(mail):
     with mail.submission("carol@example.test", "Very-Secret-Word"):
         pass
     assert "Very-Secret-Word" not in mail.log()
+
+
+def test_the_log_may_be_moved_away(mail):
+    """As logrotate(8) does it: renamed, or copied and cut; a reload opens a new one, also when it is refused otherwise."""
+    os.rename(mail.log_path, mail.log_path + ".1")
+    mail.command("reload")
+    mail.wait_log("reload -- version")
+    assert "reload -- version" in open(mail.log_path).read()
+    os.rename(mail.log_path, mail.log_path + ".2")
+    mail.configure(message_size_limit="much")
+    assert mail.command("reload", check=False).returncode == os.EX_CONFIG
+    assert "reload refused" in open(mail.log_path).read()
+    os.truncate(mail.log_path, 0)
+    with mail.smtp() as s:
+        s.noop()
+    wait_for("a line", lambda: "connect from" in open(mail.log_path).read())
+    assert "\0" not in open(mail.log_path).read()

@@ -285,3 +285,19 @@ def test_an_origin_that_is_a_file_is_its_first_line(stopped, tmp_path):
     stopped.command("sendmail", "-f", "bob", "alice", input="To: alice\nSubject: s\n\nx\n")
     text = open(stopped.wait_messages("alice@example.test", 1)[0]).read()
     assert "Return-Path: <bob@example.test>\n" in text and "To: alice@example.test\n" in text
+
+
+def test_the_queue_of_a_postfix_is_left_alone(stopped, tmp_path):
+    """Its maildrop has the name of ours: what waits there would be set aside as damaged."""
+    queue = tmp_path / "postfix"
+    for name in ("active", "incoming", "defer", "maildrop", "public", "corrupt"):
+        (queue / name).mkdir(parents=True, mode=0o700)
+    (queue / "maildrop" / "4711ABC").write_bytes(b"C1 2 3")
+    stopped.configure(queue_directory=str(queue))
+    sentence = f"queue_directory: {queue} is the queue of a Postfix: leave the setting out, or name another directory"
+    assert f"error: {sentence}" in stopped.command("check", check=False).stdout
+    run = subprocess.run([BINARY, "-c", stopped.dir, "run"], capture_output=True, text=True, timeout=60)
+    assert run.returncode == os.EX_CONFIG and sentence in run.stderr
+    assert sorted(os.listdir(queue)) == ["active", "corrupt", "defer", "incoming", "maildrop", "public"]
+    assert (queue / "maildrop").stat().st_mode & 0o7777 == 0o700
+    assert os.listdir(queue / "maildrop") == ["4711ABC"]
