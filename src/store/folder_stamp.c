@@ -43,6 +43,18 @@ bool folder_unchanged(struct store_service *svc, struct account *a, struct mailb
 	return true;
 }
 
+bool folder_stands(struct store_service *svc, const struct account *a, const struct mailbox *m)
+{
+	struct folder_state *fs = folder_state_get(svc, a->id, m->id);
+	uint64_t mark = watch_mark(svc, a, m); /* before the times: what happens between the two changes both */
+
+	if (!mark || !fs->trusted || fs->suspects.n > 0 ||
+	    store_engine_folder_stamp(svc->engine, a->header.path, m->rec.folder, NULL) != fs->stamp)
+		return false;
+	fs->mark = mark;
+	return true;
+}
+
 /* The times of a folder where nobody but us was at work since it was read are good to know, too. */
 static void take_stamp(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs)
 {

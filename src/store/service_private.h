@@ -347,6 +347,8 @@ void folders_look(struct store_service *svc, struct account *a);
 void folders_look_soon(struct store_service *svc, uint64_t account, int64_t delay_ms);
 /* Nothing changed since the folder was read. */
 bool folder_unchanged(struct store_service *svc, struct account *a, struct mailbox *m, struct folder_state *fs);
+/* The same, told by the times alone, once it is watched: from here on the watch tells. */
+bool folder_stands(struct store_service *svc, const struct account *a, const struct mailbox *m);
 /* At the end: which folders stand as they were read, so that the next start need not read them again. */
 void folders_save(struct store_service *svc);
 struct folder_state *folder_state_get(struct store_service *svc, uint64_t account, uint32_t mailbox);

@@ -412,7 +412,8 @@ static void follow(struct store_service *svc, uint64_t account, uint32_t mailbox
 			first->mark = 0;
 		map_set(w->by_mailbox, str_of(&key, sizeof(key)), first);
 		/* What came between the look and the watch. */
-		folder_scan_soon(svc, account, mailbox);
+		if (!folder_stands(svc, a, m))
+			folder_scan_soon(svc, account, mailbox);
 		return;
 	}
 	watch_drop(w, first);

@@ -272,8 +272,8 @@ static void a_folder_that_did_not_change_is_not_read_again_after_a_restart(void 
 	box_start(&box);
 	box_grant(&box, 1, 7, RIGHTS_FULL);
 	assert_int_equal(count_at_select(), 1);
-	age_folder(1700000001);
-	assert_int_equal(count_at_select(), 2);
+	put("cur/1700000003.1_3.other:2,S", "z\n");
+	assert_int_equal(count_at_select(), 3);
 }
 
 static void a_folder_that_changed_while_the_store_was_away_is_read(void **state)
@@ -342,6 +342,25 @@ static void a_folder_that_only_we_changed_is_not_read(void **state)
 	assert_int_equal(n, 1);
 	view_close(&v);
 	free(to);
+	io_set_hook(NULL);
+}
+
+/* After a start not even behind the answer, though it was read before anybody watched. */
+static void a_folder_that_stands_when_it_is_watched_is_not_read(void **state)
+{
+	(void)state;
+	put("cur/1700000001.1_1.other:2,S", "x\n");
+	age_folder(1700000000);
+	assert_int_equal(count_at_select(), 1);
+	box_stop(&box);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	io_set_hook(&watch_reads);
+	atomic_store(&reads, 0);
+	assert_int_equal(count_at_select(), 1);
+	assert_true(is_opened_unread_after_a_delivery(2));
+	put("cur/1700000002.1_2.other:2,S", "theirs\n");
+	assert_int_equal(count_at_select(), 3);
 	io_set_hook(NULL);
 }
 
@@ -729,6 +748,7 @@ int main(void)
 		T(a_folder_that_did_not_change_is_not_read_again_after_a_restart),
 		T(a_folder_that_changed_while_the_store_was_away_is_read),
 		T(a_folder_that_only_we_changed_is_not_read),
+		T(a_folder_that_stands_when_it_is_watched_is_not_read),
 		T(another_directory_in_its_place_is_read),
 		T(what_another_tool_removes_as_soon_as_we_put_it_is_missed),
 		T(a_rename_by_another_tool_is_merged_three_ways),
