@@ -530,6 +530,22 @@ static bool check_master(struct check *k, struct arena *arena, struct master_cf 
 	return ok;
 }
 
+/* Lines of tables that do not count, as a start tells them. */
+static void check_tables(struct check *k, const struct bundle *b)
+{
+	struct table_files *files;
+	struct str rest, line;
+	struct buf warnings;
+
+	buf_init(&warnings, 1 << 20);
+	files = bundle_read_tables(b, k->dir, &warnings, NULL);
+	rest = buf_str(&warnings);
+	while (str_token(&rest, "\n", &line))
+		finding(k, LEVEL_WARNING, "%.*s", STR_ARG(line));
+	table_files_free(&files);
+	buf_release(&warnings);
+}
+
 /* What master would refuse: certificates, keys, services. Told last, for the other checks say it better. */
 static void check_whole(struct check *k)
 {
@@ -542,7 +558,8 @@ static void check_whole(struct check *k)
 	if (b == NULL)
 		finding(k, LEVEL_ERROR, "%s", err.text);
 	else
-		bundle_unref(&b);
+		check_tables(k, b);
+	bundle_unref(&b);
 }
 
 static int result(struct check *k)

@@ -34,7 +34,8 @@ static bool is_used(struct str name)
 {
 	char twin[80];
 
-	if (param_find(name) != NULL)
+	/* Its names are parameters of their own kind: asked for by text (policy/policy.c). */
+	if (param_find(name) != NULL || str_eq(name, STR("smtpd_restriction_classes")))
 		return true;
 	if (!str_starts(name, STR("lmtp_")))
 		return false;

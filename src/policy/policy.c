@@ -383,13 +383,16 @@ static bool is_table(struct str name)
 	return str_chr(name, ':') > 0;
 }
 
-static bool is_access(struct str *list, struct element *e)
+/* check_client_access without a table is a mistake: what stands behind it is not its own, and must not go with it. */
+static enum kind access_kind(struct str *list, struct element *e)
 {
+	struct str behind = *list;
+
 	e->access = policy_access_find(e->name);
-	if (e->access != NULL)
-		return conf_list_next(list, &e->table) && is_table(e->table);
-	e->table = e->name;
-	return is_table(e->name);
+	if (!conf_list_next(&behind, &e->table) || !is_table(e->table))
+		return UNKNOWN;
+	*list = behind;
+	return ACCESS;
 }
 
 /* Takes the next element, with its argument, off the list. */
@@ -409,8 +412,12 @@ static enum kind next_element(const struct conf *conf, struct str *list, struct 
 		return UNKNOWN;
 	if (e->rule != NULL)
 		return RESTRICTION;
-	if (is_access(list, e))
+	if (is_table(e->name)) {
+		e->table = e->name;
 		return ACCESS;
+	}
+	if (policy_access_find(e->name) != NULL)
+		return access_kind(list, e);
 	if (is_class(conf, e->name))
 		return CLASS;
 	if (!is_not_yet(e->name, &argument))
@@ -550,6 +557,12 @@ static int list_check(const struct conf *conf, const struct named_list *l, struc
 	enum kind kind;
 
 	while ((kind = next_element(conf, &list, &e)) != END) {
+		if (kind == UNKNOWN && e.access != NULL)
+			return err_set(err, ERR_PERM, "", "%s: %.*s needs a table behind it, as in %.*s hash:/path",
+				       l->name, STR_ARG(e.name), STR_ARG(e.name));
+		if (kind == UNKNOWN && e.rule != NULL)
+			return err_set(err, ERR_PERM, "", "%s: %.*s needs a name behind it, as in %.*s list.example",
+				       l->name, STR_ARG(e.name), STR_ARG(e.name));
 		if (kind == UNKNOWN)
 			return err_set(err, ERR_PERM, "", "%s: unknown or unsupported restriction \"%.*s\"", l->name,
 				       STR_ARG(e.name));
@@ -617,6 +630,30 @@ static bool guards_relaying(const struct conf *conf, struct str list)
 	return false;
 }
 
+/* Lists of their own: one that is not there, or that nobody understands, would be found out by the first client. */
+static int check_classes(const struct conf *conf, struct err *err)
+{
+	struct str rest, item;
+	struct buf classes, list;
+	int rc = 0;
+
+	buf_init(&classes, 65536);
+	(void)conf_text(conf, STR("smtpd_restriction_classes"), &classes);
+	for (rest = buf_str(&classes); rc == 0 && conf_list_next(&rest, &item);) {
+		char *name = str_dup(item);
+
+		buf_init(&list, 65536);
+		if (!conf_is_set(conf, item))
+			rc = err_set(err, ERR_PERM, "", "smtpd_restriction_classes: nothing says what %s is", name);
+		else if (conf_text(conf, item, &list))
+			rc = list_check(conf, &(struct named_list){name, buf_str(&list)}, err);
+		buf_release(&list);
+		free(name);
+	}
+	buf_release(&classes);
+	return rc;
+}
+
 int policy_check(const struct conf *conf, struct err *err)
 {
 	struct named_list lists[LISTS];
@@ -625,6 +662,8 @@ int policy_check(const struct conf *conf, struct err *err)
 	for (size_t i = 0; i < LISTS; i++)
 		if (list_check(conf, &lists[i], err) < 0)
 			return -1;
+	if (check_classes(conf, err) < 0)
+		return -1;
 	if (!guards_relaying(conf, conf->smtpd_relay_restrictions) &&
 	    !guards_relaying(conf, conf->smtpd_recipient_restrictions))
 		return err_set(

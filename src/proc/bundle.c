@@ -42,6 +42,21 @@ bool bundle_is_listener(const struct master_service *s)
 	return ours(s);
 }
 
+char *bundle_log_name(const struct conf *conf, const char *command)
+{
+	struct str before, after;
+	struct buf name;
+	char *text;
+
+	buf_init(&name, 200);
+	if (conf_text(conf, STR("syslog_name"), &name) && str_split(buf_str(&name), '/', &before, &after) && after.len)
+		text = mem_printf("%.*s/%s", STR_ARG(after), command);
+	else
+		text = mem_strdup(command);
+	buf_release(&name);
+	return text;
+}
+
 /* ---- files ---- */
 
 static const struct str *find_file(const struct bundle *b, struct str path)

@@ -56,6 +56,9 @@ struct table_set *bundle_tables(const struct bundle *b, struct table_files *file
 				struct err *err);
 
 /* It listens, and a process of ours serves it: type inet, or local submission (pickup). */
+/* What log lines call a service behind "postrider/": "smtpd", or with Postfix's "-o syslog_name=postfix/submission"
+ * "submission/smtpd". The caller's. */
+char *bundle_log_name(const struct conf *conf, const char *command);
 bool bundle_is_listener(const struct master_service *s);
 /* The listener of that name, or NULL. */
 const struct master_service *bundle_service(const struct bundle *b, struct str name);

@@ -70,23 +70,6 @@ static int load(const struct bundle *b, struct str name, struct conf **conf_r, s
 	return 0;
 }
 
-/* What log lines call it behind "postrider/": "smtpd", or with Postfix's "-o syslog_name=postfix/submission"
- * "submission/smtpd". */
-static char *log_name(const struct conf *conf, const char *command)
-{
-	struct str before, after;
-	struct buf name;
-	char *text;
-
-	buf_init(&name, 200);
-	if (conf_text(conf, STR("syslog_name"), &name) && str_split(buf_str(&name), '/', &before, &after) && after.len)
-		text = mem_printf("%.*s/%s", STR_ARG(after), command);
-	else
-		text = mem_strdup(command);
-	buf_release(&name);
-	return text;
-}
-
 /* What holds from the first byte of a connection. */
 static void listener_take(struct listener *l, const struct conf *conf)
 {
@@ -119,7 +102,7 @@ static struct listener *listener_new(struct frontend *f, struct str name, struct
 	if (l->wrapper && tls == NULL)
 		log_warning("service %.*s wants TLS from the first byte, but smtpd_tls_cert_file names no certificate",
 			    STR_ARG(name));
-	full_name = log_name(conf, l->protocol->command);
+	full_name = bundle_log_name(conf, l->protocol->command);
 	l->service = service_new(full_name, l->protocol->server, conf, tls);
 	free(full_name);
 	vec_push(&f->listeners, l);
@@ -154,14 +137,17 @@ static void on_listen(void *ctx, struct str name, int fd)
 							   .proxy_protocol = l->proxy});
 }
 
-/* Master opens new sockets for a service whose command, or whose beginning of a connection, was changed. */
+/* Master opens new sockets for a service whose command, name in the log or beginning of a connection was changed. */
 static void listener_update(struct frontend *f, struct listener *l, struct bundle *b, struct conf *conf,
 			    struct tls_context *tls)
 {
-	if (protocol_for(f, bundle_service(b, l->name)->command) == l->protocol)
+	char *name = bundle_log_name(conf, l->protocol->command);
+
+	if (protocol_for(f, bundle_service(b, l->name)->command) == l->protocol && strcmp(l->service->name, name) == 0)
 		listener_take(l, conf);
 	else
 		l->retired = true;
+	free(name);
 	service_update(l->service, conf, tls);
 }
 

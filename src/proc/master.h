@@ -65,7 +65,8 @@ struct child {
 struct listening {
 	char *service; /* master_service.name */
 	char *address; /* "127.0.0.1:10025": what a restart finds it by */
-	char *kind;    /* how a connection begins, "smtpd tls": another one takes another socket; NULL: not known yet */
+	char *kind;    /* what it is called, how a connection begins, "smtpd submission/smtpd tls": another one takes
+			* another socket; NULL: not known yet */
 	enum process_role role;
 	int fd;
 	bool wanted; /* by the configuration being taken */

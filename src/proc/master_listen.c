@@ -21,12 +21,13 @@ static void listening_free(struct listening *l)
 	free(l);
 }
 
-/* What the process that serves it has to know before the first byte, and therefore about the whole socket. */
+/* What the process that serves it has to know of the whole socket: how a connection begins, and what it is called. */
 static char *kind_of(const struct bundle *b, const struct master_service *s)
 {
 	struct conf *conf = bundle_service_conf(b, s, NULL);
 	bool imap = str_eq(s->command, STR("imap")), pop3 = str_eq(s->command, STR("pop3")), wrapper = false,
 	     proxy = false;
+	char *command = str_dup(s->command), *name = NULL, *kind;
 
 	if (conf != NULL) {
 		wrapper = imap	 ? conf->imap_tls_wrappermode
@@ -34,8 +35,13 @@ static char *kind_of(const struct bundle *b, const struct master_service *s)
 				 : conf->smtpd_tls_wrappermode;
 		proxy = conf->smtpd_upstream_proxy_protocol != 0 && str_eq(s->command, STR("smtpd"));
 	}
+	if (conf != NULL)
+		name = bundle_log_name(conf, command);
+	kind = mem_printf("%s %s%s%s", command, name ? name : "", wrapper ? " tls" : "", proxy ? " proxy" : "");
 	conf_unref(&conf);
-	return mem_printf("%.*s%s%s", STR_ARG(s->command), wrapper ? " tls" : "", proxy ? " proxy" : "");
+	free(command);
+	free(name);
+	return kind;
 }
 
 /* One that came through a restart becomes what the configuration says: all begins anew. */

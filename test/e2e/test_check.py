@@ -162,3 +162,11 @@ def test_tls_without_a_certificate_is_told(stopped):
     assert len(said) == 4, said
     for name, text in zip(names, said):
         assert f": {name} demands TLS, and smtpd_tls_cert_file names no certificate: nobody is served" in text
+
+
+def test_lines_of_tables_that_do_not_count_are_told(stopped, tmp_path):
+    table = tmp_path / "transport"
+    table.write_text("x.test smtp:[a.test]\nx.test smtp:[b.test]\nnothing-behind-it\n")
+    stopped.configure(transport_maps=f"hash:{table}")
+    said = warnings(stopped)
+    assert f'{table}, line 2: duplicate entry: "x.test"' in said and any(w.startswith(f"{table}, line 3: ") for w in said), said

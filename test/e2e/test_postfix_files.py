@@ -252,6 +252,9 @@ def test_what_nobody_does_is_logged_at_start(stopped):
 
 @pytest.mark.parametrize("line,sentence", [
     ("smtpd_relay_restrictions = permit_mynetworks\nsmtpd_recipient_restrictions =", "must hold one of"),
+    ("smtpd_client_restrictions = check_client_access, reject", "check_client_access needs a table behind it"),
+    ("smtpd_client_restrictions = reject_rbl_client", "reject_rbl_client needs a name behind it"),
+    ("smtpd_restriction_classes = mine", "smtpd_restriction_classes: nothing says what mine is"),
     ("smtpd_helo_restrictions = reject_nonfqdn_helo", 'unknown or unsupported restriction "reject_nonfqdn_helo"'),
 ])
 def test_what_would_open_the_relay_or_is_misspelt_is_refused(tmp_path, tls, line, sentence):

@@ -256,6 +256,9 @@ def test_reload_changes_what_a_connection_begins_with(mail):
             assert c.line().startswith("* OK")
         with become("pop3") as c:
             assert c.line().startswith("+OK")
+        with become("smtpd -o syslog_name=postfix/inbound") as c:
+            assert c.line().startswith("220")
+        mail.wait_log(r"postfix/inbound/smtpd\[\d+\]: connect from")
         with become("smtpd") as c:
             assert c.line().startswith("220")
         assert kept.ask("NOOP").startswith("250")

@@ -200,7 +200,15 @@ static void a_configuration_is_checked(void **state)
 		{"smtpd_sender_restrictions = check_sender_access hash:/etc/postfix/sender, "
 		 "reject_unknown_sender_domain\n",
 		 true},
-		{"smtpd_restriction_classes = greylist\nsmtpd_client_restrictions = greylist\n", true},
+		{"smtpd_restriction_classes = greylist\nsmtpd_client_restrictions = greylist\n", false},
+		{"smtpd_restriction_classes = greylist\nsmtpd_client_restrictions = greylist\n"
+		 "greylist = check_policy_service inet:127.0.0.1:10023\n",
+		 true},
+		{"smtpd_restriction_classes = mine\nmine = reject_nonsense\n", false},
+		{"smtpd_recipient_restrictions = check_recipient_access, reject_unauth_destination\n", false},
+		{"smtpd_client_restrictions = check_client_access\n", false},
+		{"smtpd_client_restrictions = check_client_access cidr:/x, reject_rbl_client list.example\n", true},
+		{"smtpd_client_restrictions = check_ccert_access hash:/x, hash:/y\n", true},
 		{"smtpd_recipient_restrictions = reject_rbl_client reject\nsmtpd_relay_restrictions =\n", false},
 		{"smtpd_relay_restrictions = check_policy_service inet:127.0.0.1:10023 reject\n", true},
 	};
