@@ -242,6 +242,11 @@ static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_l
 	if (rc == 0) {
 		a->header.modseq += MODSEQ_STEP;
 		a->header.rebuilding = true;
+		/* Also of those without messages, of which nothing more is written: it never falls (RFC 7162 3.1.1). */
+		for (size_t i = 0; i < a->mailboxes.n; i++) {
+			a->mailboxes.v[i]->rec.modseq = a->header.modseq;
+			a->mailboxes.v[i]->dirty = true;
+		}
 	}
 	return rc < 0 ? -1 : 0;
 }

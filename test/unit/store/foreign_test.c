@@ -527,7 +527,7 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	struct uid_range range = {2, 2};
 	struct store_op op = {.kind = OP_EXPUNGE, .mailbox = inbox, .uids = {&range, 1}};
 	struct rpc_reply hold;
-	struct mailbox_info before, work, after;
+	struct mailbox_info before, work, empty, after;
 	struct view *v;
 	char *path = mem_printf("%s/state", box.dir), *text;
 
@@ -542,6 +542,8 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	box_append(&box, 1, 7, box_mailbox(&box, 1, 7, "Work/x.y"), "four\n", 0, NULL);
 	before = box_info(&box, 1, 7, "INBOX");
 	work = box_info(&box, 1, 7, "Work/x.y");
+	box_change(&box, 1, 7, MAILBOX_CREATE, "Empty", NULL);
+	empty = box_info(&box, 1, 7, "Empty");
 	assert_int_equal(before.id, inbox);
 	box_stop(&box);
 	assert_int_equal(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
@@ -569,6 +571,10 @@ static void a_lost_index_is_rebuilt_with_the_same_uids(void **state)
 	assert_int_equal(after.id, work.id);
 	assert_int_equal(after.uidvalidity, work.uidvalidity);
 	assert_int_equal(after.messages, 1);
+	assert_true(after.highestmodseq > work.highestmodseq);
+	after = box_info(&box, 1, 7, "Empty");
+	assert_int_equal(after.uidvalidity, empty.uidvalidity);
+	assert_true(after.highestmodseq > empty.highestmodseq);
 	assert_int_equal(box_info(&box, 1, 7, "Trash").role, ROLE_TRASH);
 	free(path);
 }
