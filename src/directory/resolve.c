@@ -141,6 +141,17 @@ static void find_without_users(struct resolver *r, struct str local, struct foun
 	f->what = is_reserved(str_sub(key, 0, base_length(r->rules, local))) ? FOUND_RESERVED : FOUND_NOTHING;
 }
 
+/* user%elsewhere, elsewhere!user, user@elsewhere: to some mail systems that is where it is to go on. */
+static bool has_route(struct str local)
+{
+	return str_chr(local, '@') >= 0 || str_chr(local, '%') >= 0 || str_chr(local, '!') >= 0;
+}
+
+static bool may_route(const struct resolve_rules *rules)
+{
+	return rules->finder != NULL && rules->finder->conf->allow_untrusted_routing;
+}
+
 /* No account domain and not mydestination: an alias domain, one that is relayed for, or anybody's. */
 static int find_elsewhere(struct resolver *r, struct str address, struct found *f, struct err *err)
 {
@@ -163,9 +174,8 @@ static int find_elsewhere(struct resolver *r, struct str address, struct found *
 	if (rc <= 0)
 		return rc;
 	f->by_domain = false;
-	/* user%elsewhere@domain: who knows what the next host makes of it. */
-	if (!t->conf->allow_untrusted_routing &&
-	    (str_chr(local, '@') >= 0 || str_chr(local, '%') >= 0 || str_chr(local, '!') >= 0))
+	/* Who knows what the next host makes of it. */
+	if (!may_route(r->rules) && has_route(local))
 		return 0;
 	rc = t->conf->relay_recipient_maps.len
 		     ? find_address(t, t->conf->relay_recipient_maps, address, FIND_DEFAULT, 0, &value, NULL, err)
@@ -572,6 +582,18 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 	return 0;
 }
 
+/* A route that was asked for has come through an alias of a whole domain, or by an extension that is handed on, to a
+ * host of others: whoever may relay may have that. */
+static bool is_routed(const struct resolver *r)
+{
+	bool routed = !may_route(r->rules) && has_route(address_split(r->asked).local);
+
+	for (size_t i = 0; routed && i < r->out->targets.n; i++)
+		if (r->out->targets.v[i].account == 0 && has_route(address_split(r->out->targets.v[i].address).local))
+			return true;
+	return false;
+}
+
 static int classify(struct resolver *r, struct err *err)
 {
 	size_t remote = 0;
@@ -583,7 +605,7 @@ static int classify(struct resolver *r, struct err *err)
 			return err_set(err, ERR_TEMP, "4.4.6", "the alias %.*s leads only to itself",
 				       STR_ARG(r->asked));
 		r->out->class = r->disabled_seen ? RCPT_DISABLED : RCPT_UNKNOWN;
-	} else if (r->foreign) {
+	} else if (r->foreign || is_routed(r)) {
 		r->out->class = RCPT_REMOTE; /* where a table leads it is for those who may relay */
 	} else if (remote == 0) {
 		r->out->class = RCPT_LOCAL;

@@ -620,6 +620,50 @@ static void relay_domains_are_open_to_whom_they_list(void **state)
 	assert_int_equal(class_of(f, "u@elsewhere.test"), RCPT_REMOTE);
 }
 
+/* "%", "!" and "@" in a local part are a route to some mail systems: those whom ours lead to must not be sent one that a
+ * stranger wrote. */
+static void no_route_of_a_strangers_goes_elsewhere(void **state)
+{
+	static const char *const routes[] = {"victim%far.test", "far.test!victim", "victim@far.test", "x+victim%far.test"};
+	struct fixture *f = *state;
+	char address[100];
+
+	assert_int_equal(domain_add(f->db, STR("old.test"), STR_NULL, &f->err), 0);
+	add_alias(f, "@old.test", "@elsewhere.test", NULL);
+	add_alias(f, "out@example.test", "someone@elsewhere.test", NULL);
+	add_alias(f, "uucp@example.test", "gate!someone@elsewhere.test", NULL);
+	add_alias(f, "@example.test", "bob@example.test", NULL);
+	assert_int_equal(class_of(f, "anybody@old.test"), RCPT_MIXED);
+	assert_int_equal(class_of(f, "out+tag@example.test"), RCPT_MIXED);
+	/* what we wrote ourselves */
+	assert_int_equal(class_of(f, "uucp@example.test"), RCPT_MIXED);
+	for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+		snprintf(address, sizeof(address), "%s@old.test", routes[i]);
+		assert_int_equal(class_of(f, address), RCPT_REMOTE);
+		snprintf(address, sizeof(address), "out+%s@example.test", routes[i]);
+		assert_int_equal(class_of(f, address), RCPT_REMOTE);
+		/* of no meaning here */
+		snprintf(address, sizeof(address), "alice+%s@example.test", routes[i]);
+		assert_int_equal(class_of(f, address), RCPT_LOCAL);
+		snprintf(address, sizeof(address), "%s@example.test", routes[i]);
+		assert_int_equal(class_of(f, address), RCPT_LOCAL);
+	}
+	use_tables(f, "mydestination =\nrecipient_delimiter = +\nvirtual_alias_domains = alias.test\n"
+		      "virtual_alias_maps = inline:{ {@alias.test = @elsewhere.test} }\n");
+	assert_int_equal(class_of(f, "anybody@alias.test"), RCPT_MIXED);
+	assert_int_equal(class_of(f, "victim%far.test@alias.test"), RCPT_REMOTE);
+}
+
+static void routes_may_be_let_through(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(domain_add(f->db, STR("old.test"), STR_NULL, &f->err), 0);
+	add_alias(f, "@old.test", "@elsewhere.test", NULL);
+	use_tables(f, "mydestination =\nallow_untrusted_routing = yes\n");
+	assert_int_equal(class_of(f, "victim%far.test@old.test"), RCPT_MIXED);
+}
+
 static void a_table_that_fails_is_not_an_unknown_user(void **state)
 {
 	struct fixture *f = *state;
@@ -688,6 +732,8 @@ int main(void)
 		T(an_alias_to_elsewhere_is_mixed),
 		T(circles_end_and_limits_hold),
 		T(a_catch_all_takes_what_nobody_else_has),
+		T(no_route_of_a_strangers_goes_elsewhere),
+		T(routes_may_be_let_through),
 		T(a_whole_domain_can_stand_for_another),
 		T(postmaster_is_always_accepted),
 		T(postmaster_without_any_user_comes_again_later),
