@@ -161,7 +161,7 @@ static bool sender_is_ours(const struct policy_request *r)
 
 static enum policy_verdict do_reject_unknown_sender_domain(const struct policy_request *r, int *code_r, struct err *err)
 {
-	if (r->sender == NULL || r->sender->local.len == 0 || sender_is_ours(r))
+	if (!policy_has_sender(r) || sender_is_ours(r))
 		return POLICY_DUNNO;
 	return unknown_domain(r, r->sender, r->sender_text, &SENDER, code_r, err);
 }

@@ -172,7 +172,7 @@ static bool address_is_fqdn(const struct address *a)
 
 static enum policy_verdict do_reject_non_fqdn_sender(const struct policy_request *r, int *code_r, struct err *err)
 {
-	if (r->sender == NULL || r->sender->local.len == 0 || address_is_fqdn(r->sender))
+	if (!policy_has_sender(r) || address_is_fqdn(r->sender))
 		return POLICY_DUNNO;
 	return refuse(code_r, err, (int)r->conf->non_fqdn_reject_code, "5.5.2", "Sender address rejected",
 		      r->sender_text, "need fully-qualified address");
@@ -184,7 +184,7 @@ static enum policy_verdict login_mismatch(const struct policy_request *r, bool a
 	struct dir_allowed allowed = {0};
 	struct err why = ERR_NONE;
 
-	if (r->sender == NULL || r->sender->local.len == 0 || !(r->sasl_user.len > 0 ? authenticated : strangers))
+	if (!policy_has_sender(r) || !(r->sasl_user.len > 0 ? authenticated : strangers))
 		return POLICY_DUNNO;
 	if (r->sender_owned(r->ctx, &allowed, &why) < 0)
 		return refuse(code_r, err, 451, "4.3.0", "Sender address rejected", r->sender_text,

@@ -34,6 +34,12 @@ struct element {
 	const struct access_check *access; /* ACCESS: NULL: what the list is about */
 };
 
+/* Somebody says that he sent it: it is not the null sender. <""@domain> is an address like others. */
+static inline bool policy_has_sender(const struct policy_request *r)
+{
+	return r->sender != NULL && (r->sender->local.len > 0 || r->sender->domain.len > 0);
+}
+
 /* ---- policy.c ---- */
 /* policy_eval(), `depth` lists deep. */
 enum policy_verdict policy_eval_at(struct str list, const struct policy_request *r, unsigned depth, int *code_r,

@@ -32,6 +32,7 @@ struct ask {
 	const char *key;  /* only of this key; NULL: of any */
 	const char *host; /* the client's name */
 	const char *sender;
+	bool no_local; /* ""@sender */
 	bool conclude; /* what is left behind for the end of all lists counts, too */
 };
 
@@ -93,7 +94,7 @@ static const char *eval(const char *list, struct ask ask)
 	static char text[400];
 	struct conf *conf = conf_of(ask.conf ? ask.conf : "mynetworks = 127.0.0.0/8, 192.0.2.0/24\n");
 	struct policy_deferral deferral = {0};
-	struct address sender = {STR("a"), str_from(ask.sender ? ask.sender : "b.example")},
+	struct address sender = {ask.no_local ? STR("") : STR("a"), str_from(ask.sender ? ask.sender : "b.example")},
 		       rcpt = {STR("x"), STR("y.example")};
 	struct net_addr client;
 	struct policy_request r = {
@@ -173,6 +174,24 @@ static void senders_belong_to_their_users(void **state)
 	assert_string_equal(eval(auth, (struct ask){.owns = "n"}), "dunno");
 	assert_string_equal(eval(auth, (struct ask){.user = "alice", .owns = "n"}), "553 5.7.1");
 	assert_string_equal(eval(auth, (struct ask){.user = "alice", .owns = "e"}), "451 4.3.0");
+}
+
+/* <> is nobody's address; <""@domain> is one. */
+static void only_the_null_sender_is_let_alone(void **state)
+{
+	static const char both[] = "reject_sender_login_mismatch", known[] = "reject_unknown_sender_domain",
+			  whole[] = "reject_non_fqdn_sender";
+
+	(void)state;
+	assert_string_equal(eval(both, (struct ask){.user = "alice", .owns = "n", .no_local = true}), "553 5.7.1");
+	assert_string_equal(eval(both, (struct ask){.owns = "n", .no_local = true}), "553 5.7.1");
+	assert_string_equal(eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "no.example", .key = "?"}),
+			    "450 4.1.8");
+	assert_string_equal(eval(whole, (struct ask){.no_local = true, .sender = "host"}), "504 5.5.2");
+	assert_string_equal(eval(both, (struct ask){.user = "alice", .owns = "n", .no_local = true, .sender = ""}),
+			    "dunno");
+	assert_string_equal(eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "", .key = "?"}), "dunno");
+	assert_string_equal(eval(whole, (struct ask){.no_local = true, .sender = ""}), "dunno");
 }
 
 static void unknown_recipients_and_names(void **state)
@@ -515,6 +534,7 @@ int main(void)
 		cmocka_unit_test(strangers_do_not_relay),
 		cmocka_unit_test(the_first_that_decides_ends_the_list),
 		cmocka_unit_test(senders_belong_to_their_users),
+		cmocka_unit_test(only_the_null_sender_is_let_alone),
 		cmocka_unit_test(unknown_recipients_and_names),
 		cmocka_unit_test(a_configuration_is_checked),
 		cmocka_unit_test(what_decides_nothing_yet_is_named),
