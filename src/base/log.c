@@ -5,6 +5,7 @@
  * that reopening never needs a lock. To syslog the library's own time stamp and name are used. */
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -182,9 +183,7 @@ static void emit(enum log_level level, const char *name, const char *prefix, con
 	more = vsnprintf(line + len, room, fmt, args);
 	if (more > 0)
 		len += (size_t)more < room ? (size_t)more : room - 1;
-	for (size_t i = start; i < len; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	utf8_hide_controls(line + start, len - start);
 	if (fd == TO_SYSLOG) {
 		to_syslog(priority(level), str_of(line + start, len - start));
 	} else {
@@ -248,9 +247,7 @@ void log_of(const char *name, int pid, struct str text)
 	if (len)
 		memcpy(line + start, text.ptr, len);
 	len += start;
-	for (size_t i = start; i < len; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	utf8_hide_controls(line + start, len - start);
 	log_line(str_of(line, len));
 }
 

@@ -119,3 +119,28 @@ void utf8_sanitize(struct buf *out, struct str s)
 		s = rest;
 	}
 }
+
+/* How many bytes the control takes that stands there; 0: none. */
+static size_t control_size(const char *at, const char *end)
+{
+	unsigned char c = (unsigned char)*at;
+
+	if (c < 0x20 || c == 0x7f)
+		return 1;
+	return c == 0xc2 && at + 1 < end && (unsigned char)at[1] >= 0x80 && (unsigned char)at[1] <= 0x9f ? 2 : 0;
+}
+
+void utf8_hide_controls(char *text, size_t len)
+{
+	for (char *at = text, *end = text + len; at < end; at++)
+		for (size_t n = control_size(at, end); n > 0; n--)
+			at[n - 1] = '?';
+}
+
+bool utf8_has_control(struct str s)
+{
+	for (const char *at = s.ptr, *end = s.ptr + s.len; at < end; at++)
+		if (control_size(at, end) > 0)
+			return true;
+	return false;
+}

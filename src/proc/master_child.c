@@ -3,6 +3,7 @@
 #include "base/fatal.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "os/fd.h"
 #include "proc/master.h"
 #include <errno.h>
@@ -38,6 +39,14 @@ static const struct {
 	{PROCESS_SMTPD, PROCESS_DNS},	 {PROCESS_RELAY, PROCESS_DNS},	      {PROCESS_RELAY, PROCESS_DIRECTORY},
 	{PROCESS_RELAY, PROCESS_QUEUE},	 {PROCESS_DIRECTORY, PROCESS_STORE},
 };
+
+static bool may_ask(enum process_role caller, enum process_role callee)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(graph); i++)
+		if (graph[i].caller == caller && graph[i].callee == callee)
+			return true;
+	return false;
+}
 
 void child_init(struct master *m, enum process_role role, const char *name, unsigned phase)
 {
@@ -163,7 +172,9 @@ static void connect_all(struct child *c)
 	}
 }
 
-/* ---- what it tells us ---- */
+/* ---- what it tells us ----
+ *
+ * A captured one tells what it likes, so what it says is about itself, or about who may ask it. */
 
 static void on_ready(struct child *c, struct proc_packet *packet)
 {
@@ -173,6 +184,7 @@ static void on_ready(struct child *c, struct proc_packet *packet)
 		return;
 	free(c->jail);
 	c->jail = str_dup(note.text);
+	utf8_hide_controls(c->jail, strlen(c->jail)); /* it goes to a terminal */
 	c->ready = true;
 	log_info("process %s[%d] is ready: %s; other processes call it %s#%llu", c->name, (int)c->pid, c->jail, c->name,
 		 (unsigned long long)c->serial);
@@ -193,8 +205,7 @@ static void take_state(struct child *c, const struct proc_state *state)
 	c->down_s = state->down_s;
 	snprintf(c->down_where, sizeof(c->down_where), "%.*s", STR_ARG(state->down_where));
 	/* It goes into a file of lines, and into mail. */
-	for (char *p = c->down_where; *p; p++)
-		*p = str_has_control(str_of(p, 1)) ? '?' : *p;
+	utf8_hide_controls(c->down_where, strlen(c->down_where));
 	if (c->role == PROCESS_DIRECTORY)
 		surge_take(c->master, state);
 }
@@ -218,7 +229,8 @@ static bool alive(const struct child *c)
 
 /* It has no channel to a callee. Either none could be made: here is one; or one broke although both live, for which
  * the kernel must have been out of memory, and what was told over it (grants, sessions, claims) is lost at one end:
- * the caller ends in order and begins anew. What is on its way already needs nothing. */
+ * the caller ends in order and begins anew. What is on its way already needs nothing. A channel that is not its to have
+ * it does not get. */
 static void on_missing(struct child *c, struct proc_packet *packet)
 {
 	struct proc_stop stop = {.grace_ms = CHANNEL_LOST_GRACE_MS};
@@ -228,6 +240,11 @@ static void on_missing(struct child *c, struct proc_packet *packet)
 	if (proc_unpack(packet, &proc_missing_type, &missing, NULL) < 0 || missing.role >= PROCESS_ROLES)
 		return;
 	callee = &c->master->children[missing.role];
+	if (!may_ask(c->role, callee->role)) {
+		log_warning("process %s[%d] asks for a channel to %s, which it has no business with", c->name,
+			    (int)c->pid, callee->name);
+		return;
+	}
 	if (!alive(c) || !alive(callee) || missing.count != c->connected[missing.role])
 		return;
 	if (missing.count == 0) {
@@ -342,6 +359,12 @@ static void on_probed(struct child *c, struct proc_packet *packet)
 	}
 }
 
+/* Whom strangers speak to may be theirs by now, and would have others ended. */
+static bool is_believed(const struct child *c)
+{
+	return c->role == PROCESS_STORE || c->role == PROCESS_QUEUE || c->role == PROCESS_DIRECTORY;
+}
+
 /* Another process says that one broke the rules of the channel between them. None of ours does while it is ours. */
 static void on_report(struct child *c, struct proc_packet *packet)
 {
@@ -350,6 +373,14 @@ static void on_report(struct child *c, struct proc_packet *packet)
 
 	if (proc_unpack(packet, &proc_report_type, &report, NULL) < 0)
 		return;
+	if (!is_believed(c) || !may_ask(process_tag_role(report.tag), c->role)) {
+		char name[64];
+
+		process_tag_name(report.tag, name, sizeof(name));
+		log_warning("process %s[%d] says that %s broke the rules of a channel (%.*s): nobody is ended for that",
+			    c->name, (int)c->pid, name, STR_ARG(str_sub(report.text, 0, 200)));
+		return;
+	}
 	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++) {
 		struct child *accused = &children[role];
 

@@ -3,6 +3,7 @@
  * likes. */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "os/fd.h"
 #include "proc/master.h"
 #include <errno.h>
@@ -91,10 +92,7 @@ static bool line_is_of(const struct child *c, struct str line)
 	struct str host, rest, name, pid, text;
 	uint32_t number;
 
-	for (size_t i = 0; i < line.len; i++)
-		if ((unsigned char)line.ptr[i] < 0x20 || line.ptr[i] == 0x7f)
-			return false;
-	return line.len > STAMP_LEN && str_split(str_skip(line, STAMP_LEN), ' ', &host, &rest) &&
+	return line.len > STAMP_LEN && !utf8_has_control(line) && str_split(str_skip(line, STAMP_LEN), ' ', &host, &rest) &&
 	       str_split(rest, '[', &name, &rest) && str_chr(name, ' ') < 0 && str_split(rest, ']', &pid, &text) &&
 	       str_starts(text, STR(": ")) && str_to_u32(pid, &number) && number == (uint32_t)c->pid &&
 	       name_is_for(c, name);

@@ -3,6 +3,8 @@
 
 #ifdef POSTRIDER_TEST
 
+#include "base/encode.h"
+#include "proc/wire.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -78,12 +80,26 @@ static long try_log(const char *line)
 	return write(4, line, strlen(line)) < 0 || write(4, "\n", 1) < 0 ? -1 : write(4, clear, sizeof(clear) - 1);
 }
 
+/* A packet to master. */
+static long try_tell(const char *hex)
+{
+	struct buf packet;
+	long sent = -1;
+
+	buf_init(&packet, 4096);
+	if (hex_decode(&packet, str_from(hex)))
+		sent = send(PROC_CONTROL_FD, packet.ptr, packet.len, MSG_NOSIGNAL);
+	buf_release(&packet);
+	return sent;
+}
+
 static const struct {
 	const char *name;
 	long (*fn)(const char *arg);
 } single[] = {
 	{"open", try_open},	{"write", try_write}, {"connect", try_connect}, {"exec", try_exec}, {"fork", try_fork},
 	{"ptrace", try_ptrace}, {"kill", try_kill},   {"setuid", try_setuid},	{"code", try_code}, {"log", try_log},
+	{"tell", try_tell},
 };
 
 static const struct {
