@@ -63,6 +63,12 @@ uint64_t body_file_size(struct str body, const struct blob_ref *blob)
 	return blob ? blob->size : body.len;
 }
 
+/* Whoever wrote the message counted. Quotas and sums go by it: a captured one must not say what cannot be. */
+bool size_is_possible(uint64_t size, uint64_t file_size)
+{
+	return size >= file_size && size - file_size <= file_size;
+}
+
 int quota_check(const struct grant *g, const struct account *a, uint64_t bytes, uint64_t messages, struct err *err)
 {
 	uint64_t used = a ? a->header.used_bytes : 0, count = a ? a->header.used_messages : 0;
@@ -161,10 +167,12 @@ static int op_append(struct op_run *r, struct err *err)
 		return -1;
 	if (!blob && op->body.len > STORE_INLINE_MAX)
 		return err_set(err, ERR_LIMIT, "5.3.4", "a body of that length must come as a blob");
+	in.file_size = body_file_size(op->body, blob);
+	if (!size_is_possible(op->size, in.file_size))
+		return err_set(err, ERR_SYNTAX, "", "a message of that size does not make such a file");
 	if (quota_check(r->c->grant, r->a, op->size, 1, err) < 0 ||
 	    keywords_bits(r, m, op->keywords.v, op->keywords.n, true, &in.keywords, err) < 0)
 		return -1;
-	in.file_size = body_file_size(op->body, blob);
 	if (!blob) {
 		in.body = (int)(*r->t)->bodies.n;
 		vec_push(&(*r->t)->bodies, op->body);

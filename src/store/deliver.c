@@ -19,7 +19,8 @@
 #define STRIKE_ACCOUNTS 1000u
 #define STRIKE_NOTES	10000u
 /* Of deliveries that this process has not seen, and of accounts to look at: a captured front end may invent them. */
-#define CONFIRMED_MAX 100000
+#define CONFIRMED_MAX	       100000
+#define CONFIRMED_ACCOUNTS_MAX 1000000
 /* A commit that strikes off may be aborted, and be made again by the next one. */
 #define CONFIRMED_KEEP_MS (4 * STRIKE_DELAY_MS)
 
@@ -145,7 +146,7 @@ static void confirmations_trim(struct store_service *svc)
 		if (!d->confirmed_ms || clock_ms() - d->confirmed_ms < CONFIRMED_KEEP_MS)
 			continue;
 		map_remove(svc->delivered, key);
-		confirmation_free(d);
+		confirmation_free(svc, d);
 	}
 }
 
@@ -199,6 +200,12 @@ static void strike_timer(void *ctx)
 
 /* ---- confirm ---- */
 
+/* So many accounts are kept with all of them that more must not be taken on trust. */
+static bool confirmations_are_full(const struct store_service *svc, size_t more)
+{
+	return map_count(svc->delivered) >= CONFIRMED_MAX || svc->told_accounts + more > CONFIRMED_ACCOUNTS_MAX;
+}
+
 static struct confirmation *confirmation_get(struct call *c, struct str delivery_id)
 {
 	struct confirmation *d = map_get(c->svc->delivered, delivery_id);
@@ -218,13 +225,15 @@ static void delivered_by(struct call *c, const struct store_deliver *msg)
 
 	d->session = msg->session;
 	d->unheard = false;
+	c->svc->told_accounts += msg->targets.n - d->accounts.n;
 	vec_clear(&d->accounts); /* those of a repetition are the same */
 	for (size_t i = 0; i < msg->targets.n; i++)
 		vec_push(&d->accounts, msg->targets.v[i].account);
 }
 
-void confirmation_free(struct confirmation *d)
+void confirmation_free(struct store_service *svc, struct confirmation *d)
 {
+	svc->told_accounts -= d->accounts.n;
 	vec_release(&d->accounts);
 	free(d);
 }
@@ -242,16 +251,20 @@ void call_confirm(struct call *c)
 		rpc_answer(c->req, NULL);
 		return;
 	}
-	if (!d && map_count(c->svc->delivered) >= CONFIRMED_MAX) {
+	if (!d && confirmations_are_full(c->svc, msg->accounts.n)) {
 		rpc_answer(c->req, NULL);
 		return;
 	}
 	if (msg->delivery_id.len == 16 && msg->accounts.n <= TARGETS_MAX &&
 	    (!d || (d->peer == c->peer->id && !d->confirmed_ms))) {
+		bool known = d != NULL; /* and so are its accounts */
+
 		d = confirmation_get(c, msg->delivery_id);
 		d->confirmed_ms = clock_ms();
-		for (size_t i = 0; i < msg->accounts.n; i++)
+		for (size_t i = 0; i < msg->accounts.n && !known; i++)
 			vec_push(&d->accounts, msg->accounts.v[i].id);
+		if (!known)
+			c->svc->told_accounts += msg->accounts.n;
 		for (size_t i = 0; i < d->accounts.n; i++) {
 			struct account *a = NULL;
 
@@ -392,6 +405,8 @@ static int deliver_check(struct delivering *d, struct err *err)
 		return -1;
 	if (!msg->blob && msg->body.len > STORE_INLINE_MAX)
 		return err_set(err, ERR_LIMIT, "5.3.4", "a body of that length must come as a blob");
+	if (!size_is_possible(msg->size, body_file_size(msg->body, d->blob)))
+		return err_set(err, ERR_SYNTAX, "", "a message of that size does not make such a file");
 	return 0;
 }
 

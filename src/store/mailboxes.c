@@ -222,6 +222,12 @@ static int forget_range(struct txn *t, struct account *a, char type, uint32_t ma
 				  key_u32(&t->arena, a->id, type, mailbox + 1), false, collect_key, &k, err);
 }
 
+/* Names that are no mailboxes cost their owner no quota. */
+static bool subscriptions_have_room(const struct txn *t, const struct account *a)
+{
+	return a->subscriptions.n < (size_t)t->svc->conf->mailbox_count_limit;
+}
+
 int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct err *err)
 {
 	struct change_set *set;
@@ -239,8 +245,8 @@ int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct
 	txn_del(t, key_u32(&t->arena, a->id, 'K', m->id));
 	txn_del(t, key_u32(&t->arena, a->id, 'T', m->id));
 	(void)txn_file(t, a, FILE_FOLDER_REMOVE, m->rec.folder);
-	/* RFC 3501 6.3.9: the subscription stays though the mailbox is gone. */
-	if (m->rec.subscribed) {
+	/* RFC 3501 6.3.9: the subscription stays though the mailbox is gone; while there is room for it. */
+	if (m->rec.subscribed && subscriptions_have_room(t, a)) {
 		bytes_encode(STR_NULL, &t->scratch);
 		txn_put(t, key_bytes(&t->arena, a->id, 'U', m->rec.name), txn_value(t));
 		vec_push(&a->subscriptions, str_own(m->rec.name));
@@ -345,7 +351,8 @@ static int change_rename(struct txn **t, struct account *a, struct mailbox *m, s
 
 /* ---- subscribe ---- */
 
-static void change_subscription(struct txn *t, struct account *a, struct mailbox *m, struct str name, bool on)
+static int change_subscription(struct txn *t, struct account *a, struct mailbox *m, struct str name, bool on,
+			       struct err *err)
 {
 	size_t at;
 
@@ -355,19 +362,22 @@ static void change_subscription(struct txn *t, struct account *a, struct mailbox
 			m->rec.subscribed = on;
 			mailbox_changed(t, a, m);
 		}
-		return;
+		return 0;
 	}
 	if (account_subscribed_name(a, name, &at)) {
 		if (on)
-			return;
+			return 0;
 		txn_del(t, key_bytes(&t->arena, a->id, 'U', name));
 		free((void *)(uintptr_t)a->subscriptions.v[at].ptr);
 		vec_remove(&a->subscriptions, at);
 	} else if (on) {
+		if (!subscriptions_have_room(t, a))
+			return err_set(err, ERR_LIMIT, "", "too many names are subscribed that are no mailboxes");
 		bytes_encode(STR_NULL, &t->scratch);
 		txn_put(t, key_bytes(&t->arena, a->id, 'U', name), txn_value(t));
 		vec_push(&a->subscriptions, str_own(name));
 	}
+	return 0;
 }
 
 /* ---- the call ---- */
@@ -395,8 +405,7 @@ static int change(struct txn **t, struct account *a, const struct store_mailbox_
 		return mailbox_make_path(*t, a, name, msg->role <= ROLE_ALL ? msg->role : ROLE_NONE, m_r, err);
 	case MAILBOX_SUBSCRIBE:
 	case MAILBOX_UNSUBSCRIBE:
-		change_subscription(*t, a, m, name, msg->change == MAILBOX_SUBSCRIBE);
-		return 0;
+		return change_subscription(*t, a, m, name, msg->change == MAILBOX_SUBSCRIBE, err);
 	case MAILBOX_DELETE:
 	case MAILBOX_RENAME:
 		if (!m)

@@ -130,17 +130,15 @@ void call_status(struct call *c)
 	rpc_answer(c->req, r);
 }
 
-#define ANY_RIGHT (RIGHTS_FULL | RIGHT_ADMIN)
-
 static const struct handler HANDLERS[] = {
-	{&STORE_MAILBOXES, call_mailboxes, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
-	{&STORE_MAILBOX, call_mailbox, FRONT, ACCOUNT, RIGHT_READ | RIGHT_DELIVER | RIGHT_ADMIN},
+	{&STORE_MAILBOXES, call_mailboxes, ACCESS, ACCOUNT, RIGHT_READ | RIGHT_ADMIN},
+	{&STORE_MAILBOX, call_mailbox, ACCESS, ACCOUNT, RIGHT_READ | RIGHT_ADMIN},
 	{&STORE_MAILBOX_CHANGE, call_mailbox_change, ACCESS, ACCOUNT, RIGHT_WRITE | RIGHT_ADMIN},
 	{&STORE_VIEW_OPEN, call_view_open, ACCESS, ACCOUNT, RIGHT_READ},
 	{&STORE_VIEW_CLOSE, call_view_close, ACCESS, NO_GRANT, 0},
 	{&STORE_META, call_meta, ACCESS, ACCOUNT, RIGHT_READ},
 	{&STORE_BODY, call_body, ACCESS, ACCOUNT, RIGHT_READ},
-	{&STORE_BODIES, call_bodies, FRONT, ACCOUNT, RIGHT_READ},
+	{&STORE_BODIES, call_bodies, ACCESS, ACCOUNT, RIGHT_READ},
 	{&STORE_SUMMARY_PUT, call_summary_put, ACCESS, ACCOUNT, RIGHT_READ},
 	{&STORE_COMMIT, call_commit, ACCESS, ACCOUNT, RIGHT_WRITE},
 	{&STORE_DELIVER, call_deliver, SMTPD | RELAY, NO_GRANT, 0},
@@ -148,8 +146,8 @@ static const struct handler HANDLERS[] = {
 	{&STORE_BLOB_BEGIN, call_blob_begin, FRONT, NO_GRANT, 0},
 	{&STORE_BLOB_FINISH, call_blob_finish, FRONT, NO_GRANT, 0},
 	{&STORE_BLOB_DROP, call_blob_drop, FRONT, NO_GRANT, 0},
-	{&STORE_QUOTA, call_quota, FRONT, ACCOUNT_IF_THERE, ANY_RIGHT},
-	{&STORE_ADMIT, call_admit, FRONT, ACCOUNT_IF_THERE, RIGHT_DELIVER | RIGHT_WRITE | RIGHT_ADMIN},
+	{&STORE_QUOTA, call_quota, ACCESS, ACCOUNT_IF_THERE, RIGHT_READ | RIGHT_ADMIN},
+	{&STORE_ADMIT, call_admit, ACCESS, ACCOUNT_IF_THERE, RIGHT_WRITE | RIGHT_ADMIN},
 	{&STORE_GRANT, call_grant, DIRECTORY, NO_GRANT, 0},
 	{&STORE_RELEASE, call_release, DIRECTORY, NO_GRANT, 0},
 	{&STORE_REVOKE, call_revoke, DIRECTORY, NO_GRANT, 0},
@@ -390,7 +388,7 @@ static void peer_closed(void *ctx, struct rpc_peer *rpc)
 	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);)
 		if (((struct confirmation *)value)->peer == p->id && !((struct confirmation *)value)->confirmed_ms) {
 			map_remove(svc->delivered, key);
-			confirmation_free(value);
+			confirmation_free(svc, value);
 		}
 	free(p);
 }
@@ -635,7 +633,7 @@ static void maps_free(struct store_service *svc)
 	map_free(&svc->grants);
 	free_values(&svc->blobs);
 	for (size_t at = 0; map_next(svc->delivered, &at, &key, &value);)
-		confirmation_free(value);
+		confirmation_free(svc, value);
 	map_free(&svc->delivered);
 	vec_release(&svc->to_strike);
 	vec_release(&svc->to_project);

@@ -108,6 +108,7 @@ struct store_service {
 	struct map *followed;	 /* account, mailbox: struct followed */
 	struct map *blobs;	 /* blob: struct blob_ref */
 	struct map *delivered;	 /* delivery id: struct confirmation, until its notes are struck off */
+	size_t told_accounts;	 /* in all of these together */
 	VEC(uint64_t) to_strike; /* accounts with notes to be struck off */
 	bool strike_failed;	 /* the last time */
 	size_t chunk_count;
@@ -328,10 +329,12 @@ void blob_used(struct store_service *svc, uint64_t blob);
 void blobs_peer_end(struct store_service *svc, uint64_t peer);
 uint64_t body_file_size(struct str body, const struct blob_ref *blob);
 uint64_t crlf_size(struct str text, bool as_is);
+/* Of a message with CRLF, and the file it is to be. */
+bool size_is_possible(uint64_t size, uint64_t file_size);
 
 /* ---- delivery notes (deliver.c) -------------------------------------------------------------------------- */
 struct confirmation;
-void confirmation_free(struct confirmation *d);
+void confirmation_free(struct store_service *svc, struct confirmation *d);
 /* Quota as the sender is told of it: try again, or not (RFC 3463 3.3, X.2.2). */
 int delivery_quota(struct store_service *svc, const struct grant *g, const struct account *a, uint64_t bytes,
 		   struct err *err) WARN_UNUSED;

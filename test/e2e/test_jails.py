@@ -234,13 +234,14 @@ def u64(*values):
 
 
 def text(*values):
-    return b"".join(len(value).to_bytes(4, "little") + value.encode() for value in values)
+    return b"".join(len(value.encode()).to_bytes(4, "little") + value.encode() for value in values)
 
 
 def call(mail, process, peer, number, message):
     return probe(mail, process, "call", peer, number, message.hex() or "-")
 
 
+MAILBOX, QUOTA, ADMIT = 2, 16, 17
 MAILBOXES, BODY, BLOB_BEGIN, BLOB_FINISH, GRANT, REVOKE, FSCK = 1, 8, 13, 14, 18, 20, 21
 RESOLVE, AUTH_PLAIN, SESSION_END = 1, 4, 8
 QUEUE_CLAIM, QUEUE_ACT = 2, 8
@@ -278,6 +279,11 @@ def test_grants_are_neither_forged_nor_widened_nor_survive_their_session(mail):
     # A password that smtpd has heard opens no mailbox to it.
     assert log_in(mail, "smtpd", 9, "alice@example.test") == alice
     assert call(mail, "smtpd", "store", MAILBOXES, u64(9, alice)).startswith("refused")
+    # Nor does the right to deliver, which it has to whom it names: not even what mailboxes there are is told.
+    for process in ("smtpd", "relay"):
+        assert call(mail, process, "directory", RESOLVE, resolve(9, "bob@example.test")).startswith("ok")
+        for number, more in ((MAILBOXES, b""), (MAILBOX, text("INBOX")), (QUOTA, b""), (ADMIT, u64(0))):
+            assert "not for this process" in call(mail, process, "store", number, u64(9, bob) + more)
     # The session ends, and its grant with it.
     probe(mail, "access", "flood", "directory", SESSION_END, u64(777).hex(), 1)
     wait_for("the grant to end", lambda: call(mail, "access", "store", MAILBOXES, u64(777, alice)).startswith("refused"))
@@ -328,6 +334,59 @@ def test_who_breaks_the_rules_of_a_channel_is_replaced(mail):
         wait_for("another smtpd", lambda: mail.pid_of("smtpd") != pid)
         ready(mail, "smtpd")
     mail.send("bob@example.test")
+
+
+# ---- what it tells master ----
+
+ROLES = {"smtpd": 2, "access": 3, "relay": 4, "dns": 5, "directory": 6, "queue": 7, "store": 8}
+PROC_READY, PROC_REPORT, PROC_MISSING = 32, 36, 37
+MAY_ASK = {"smtpd": ("store", "directory", "queue", "dns"), "access": ("store", "directory"), "dns": (),
+           "relay": ("store", "directory", "queue", "dns")}
+
+
+def tell(mail, process, number, message):
+    assert probe(mail, process, "tell", (number.to_bytes(2, "little") + message).hex()) == "allowed"
+
+
+def tag_of(mail, name):
+    """Of the process that has this name now, as others call it."""
+    serial = mail.wait_log(rf"process {name}\[{mail.pid_of(name)}\] is ready: .* call it {name}#(\d+)")[1]
+    return int(serial) << 8 | ROLES[name]
+
+
+def test_nobody_is_ended_because_a_captured_process_says_so(mail):
+    before = all_children(mail)
+    for name in before.values():
+        ready(mail, name)
+    for liar in MAY_ASK:
+        for name in ROLES:
+            tell(mail, liar, PROC_REPORT, u64(tag_of(mail, name)) + text("bytes that are no message"))
+            mail.wait_log(rf"process {liar}\[\d+\] says that {name}#\d+ broke the rules")
+    assert mail.children() == before
+    mail.send("bob@example.test")
+
+
+def test_master_makes_no_channel_that_is_not_its_to_have(mail):
+    before = all_children(mail)
+    for name in before.values():
+        ready(mail, name)
+    for process, callees in MAY_ASK.items():
+        for name in set(ROLES) - set(callees):
+            tell(mail, process, PROC_MISSING, ROLES[name].to_bytes(4, "little") + u64(0))
+            mail.wait_log(rf"process {process}\[\d+\] asks for a channel to {name}")
+        tell(mail, process, PROC_MISSING, (2**32 - 1).to_bytes(4, "little") + u64(0))
+    assert mail.children() == before
+    mail.send("bob@example.test")
+
+
+def test_a_captured_process_says_nothing_that_a_terminal_obeys(mail):
+    all_children(mail)
+    ready(mail, "smtpd")
+    tell(mail, "smtpd", PROC_READY, text("root\x1b[2J\u009b2J\r\nqueue"))
+    mail.wait_log("is ready: root")
+    said = mail.command("status").stdout
+    assert "root" in said and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", said)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", mail.log())
 
 
 def test_a_flood_lets_others_be_served(mail):

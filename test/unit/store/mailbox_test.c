@@ -332,6 +332,75 @@ static void subscriptions_outlive_their_mailbox(void **state)
 	rpc_reply_release(&hold);
 }
 
+static bool subscribe(struct store_box *b, const char *name, enum err_kind *kind_r)
+{
+	struct store_mailbox_change req = {.session = 1,
+					   .account = 7,
+					   .commit_id = commit_id(),
+					   .change = MAILBOX_SUBSCRIBE,
+					   .name = str_from(name)};
+	struct mailbox_info info;
+	struct rpc_reply hold;
+	struct err err = ERR_NONE;
+	int rc;
+
+	rpc_reply_init(&hold);
+	rc = store_call(b->client, &STORE_MAILBOX_CHANGE, &req, &info, &hold, &err);
+	rpc_reply_release(&hold);
+	*kind_r = err.kind;
+	return rc == 0;
+}
+
+/* They are in no quota, and each look for a name walks over all of them. */
+static void names_that_are_no_mailboxes_are_not_subscribed_without_end(void **state)
+{
+	struct store_box *b = *state;
+	enum err_kind kind;
+	char name[16];
+	int n = 0;
+
+	box_stop(b);
+	b->conf->mailbox_count_limit = 20;
+	box_start(b);
+	box_grant(b, 1, 7, RIGHTS_FULL);
+	for (bool taken = true; taken && n < 100; n += taken) {
+		snprintf(name, sizeof(name), "none%d", n);
+		taken = subscribe(b, name, &kind);
+	}
+	assert_int_equal(n, 20);
+	assert_int_equal(kind, ERR_LIMIT);
+	assert_true(subscribe(b, "none7", &kind)); /* is there already */
+	assert_true(subscribe(b, "INBOX", &kind));
+	box_change(b, 1, 7, MAILBOX_UNSUBSCRIBE, "none7", NULL);
+	assert_true(subscribe(b, "other", &kind));
+	/* One more would remain of a mailbox that goes. */
+	for (n = 0; n < 3; n++) {
+		box_change(b, 1, 7, MAILBOX_CREATE, "List", NULL);
+		assert_true(subscribe(b, "List", &kind));
+		box_change(b, 1, 7, MAILBOX_DELETE, "List", NULL);
+	}
+	assert_false(subscribe(b, "List", &kind));
+}
+
+/* Sums and quotas go by the size that whoever brings a message has counted. */
+static void a_size_that_cannot_be_is_refused(void **state)
+{
+	static const uint64_t sizes[] = {0, 9, 21, 1ULL << 63, UINT64_MAX};
+	struct store_box *b = *state;
+	struct store_op op = {.kind = OP_APPEND, .mailbox = box_mailbox(b, 1, 7, "INBOX"), .body = STR("012345678\n")};
+	struct store_commit commit = {.session = 1, .account = 7, .ops = {&op, 1}};
+	struct deliver_target target = {.account = 7, .recipient = STR("a@example.test")};
+	struct store_deliver deliver = {.session = 1, .targets = {&target, 1}, .body = op.body};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		commit.commit_id = deliver.delivery_id = commit_id();
+		op.size = deliver.size = sizes[i];
+		box_refused(b, &STORE_COMMIT, &commit, ERR_SYNTAX);
+		box_refused(b, &STORE_DELIVER, &deliver, ERR_SYNTAX);
+	}
+	assert_int_equal(box_info(b, 1, 7, "INBOX").messages, 0);
+}
+
 /* ---- delivery ---- */
 
 static struct store_delivered deliver(struct store_box *b, uint64_t session, struct str id, const char *fingerprint,
@@ -602,6 +671,8 @@ int main(void)
 		T(mailboxes_are_made_renamed_and_deleted_with_children),
 		T(renaming_inbox_moves_its_messages),
 		T(subscriptions_outlive_their_mailbox),
+		T(names_that_are_no_mailboxes_are_not_subscribed_without_end),
+		T(a_size_that_cannot_be_is_refused),
 		T(delivery_creates_accounts_and_gives_each_its_prefix),
 		T(a_delivery_id_is_delivered_once),
 		T(a_resend_after_a_lost_answer_is_known),
