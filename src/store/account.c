@@ -318,9 +318,17 @@ int account_get(struct store_service *svc, uint64_t id, struct account **a_r, st
 
 struct mailbox *account_mailbox(struct account *a, uint32_t id)
 {
-	for (size_t i = 0; i < a->mailboxes.n; i++)
-		if (a->mailboxes.v[i]->id == id && !a->mailboxes.v[i]->deleted_now)
+	size_t n = a->mailboxes.n, from = a->mailbox_last < n ? a->mailbox_last : 0;
+
+	/* Whoever goes through many asks for one after the other. */
+	for (size_t k = 0; k < n; k++) {
+		size_t i = from + k < n ? from + k : from + k - n;
+
+		if (a->mailboxes.v[i]->id == id && !a->mailboxes.v[i]->deleted_now) {
+			a->mailbox_last = i;
 			return a->mailboxes.v[i];
+		}
+	}
 	return NULL;
 }
 

@@ -75,6 +75,7 @@ struct account {
 	bool dirty;
 	bool fresh;			 /* made by a transaction that is not committed yet */
 	VEC(struct mailbox *) mailboxes; /* in no order */
+	size_t mailbox_last;		 /* place in `mailboxes` that was found last by its id */
 	VEC(struct note) notes;
 	VEC(struct answer_record) answers; /* malloc'ed */
 	VEC(struct str) subscriptions;	   /* names that are no mailboxes; malloc'ed */

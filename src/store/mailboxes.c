@@ -278,38 +278,64 @@ static void rename_one(struct txn *t, struct account *a, struct mailbox *m, stru
 	mailbox_changed(t, a, m);
 }
 
-/* RFC 3501 6.3.5: what stands below goes along. */
-static int rename_tree(struct txn *t, struct account *a, struct mailbox *m, struct str to, struct err *err)
+/* A child's new name, if it is one: checked, and nobody's yet. */
+static int child_name(const struct map *names, struct str to, struct str rest, struct buf *name, struct err *err)
 {
-	struct str from = arena_str(&t->arena, m->rec.name);
+	struct buf checked;
+	int rc;
 
-	if (str_starts(to, from) && to.len > from.len && to.ptr[from.len] == '/')
-		return err_set(err, ERR_PERM, "", "a mailbox cannot be moved below itself");
-	rename_one(t, a, m, to);
-	for (size_t i = 0; i < a->mailboxes.n; i++) {
+	buf_add_str(name, to);
+	buf_add_str(name, rest);
+	buf_init(&checked, 2 * MAILBOX_NAME_MAX);
+	rc = mailbox_name_check(buf_str(name), &checked, err);
+	buf_release(&checked);
+	if (rc == 0 && map_get(names, buf_str(name)))
+		rc = err_set(err, ERR_EXISTS, "", "a mailbox of that name exists already");
+	return rc;
+}
+
+static int rename_children(struct txn *t, struct account *a, struct map *names, struct str from, struct str to,
+			   struct err *err)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < a->mailboxes.n && rc == 0; i++) {
 		struct mailbox *child = a->mailboxes.v[i];
 		struct buf name;
-		int rc = 0;
 
 		if (child->deleted_now || !str_starts(child->rec.name, from) || child->rec.name.len <= from.len ||
 		    child->rec.name.ptr[from.len] != '/')
 			continue;
 		buf_init(&name, 2 * MAILBOX_NAME_MAX);
-		buf_add_str(&name, to);
-		buf_add_str(&name, str_skip(child->rec.name, from.len));
-		struct buf checked;
-		buf_init(&checked, 2 * MAILBOX_NAME_MAX);
-		rc = mailbox_name_check(buf_str(&name), &checked, err);
-		if (rc == 0 && account_mailbox_named(a, buf_str(&name)))
-			rc = err_set(err, ERR_EXISTS, "", "a mailbox of that name exists already");
-		if (rc == 0)
+		rc = child_name(names, to, str_skip(child->rec.name, from.len), &name, err);
+		if (rc == 0) {
+			map_remove(names, child->rec.name);
 			rename_one(t, a, child, buf_str(&name));
-		buf_release(&checked);
+			map_set(names, child->rec.name, child);
+		}
 		buf_release(&name);
-		if (rc < 0)
-			return -1;
 	}
-	return 0;
+	return rc;
+}
+
+/* RFC 3501 6.3.5: what stands below goes along. It may be all that there is, so names are not looked for one by one:
+ * everybody else waits meanwhile. */
+static int rename_tree(struct txn *t, struct account *a, struct mailbox *m, struct str to, struct err *err)
+{
+	struct str from = arena_str(&t->arena, m->rec.name);
+	struct map *names;
+	int rc;
+
+	if (str_starts(to, from) && to.len > from.len && to.ptr[from.len] == '/')
+		return err_set(err, ERR_PERM, "", "a mailbox cannot be moved below itself");
+	rename_one(t, a, m, to);
+	names = map_new();
+	for (size_t i = 0; i < a->mailboxes.n; i++)
+		if (!a->mailboxes.v[i]->deleted_now)
+			map_set(names, a->mailboxes.v[i]->rec.name, a->mailboxes.v[i]);
+	rc = rename_children(t, a, names, from, to, err);
+	map_free(&names);
+	return rc;
 }
 
 /* RFC 3501 6.3.5: INBOX stays, its messages go into a new mailbox. */

@@ -171,6 +171,7 @@ struct txn {
 	VEC(struct change_set *) events;
 	VEC(struct uidlist_lines *) lines;
 	VEC(struct held_answer) answers;
+	struct map *events_of, *lines_of; /* {account, mailbox} to one of these */
 	struct map *places; /* R values written so far: index in kv, plus one */
 	size_t bytes;	    /* of what has been added, about */
 };

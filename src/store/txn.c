@@ -42,6 +42,8 @@ static void txn_free(struct txn *t)
 	vec_release(&t->lines);
 	vec_release(&t->answers);
 	map_free(&t->places);
+	map_free(&t->events_of);
+	map_free(&t->lines_of);
 	buf_release(&t->scratch);
 	arena_release(&t->arena);
 	free(t);
@@ -107,17 +109,30 @@ uint64_t txn_modseq(struct txn *t, struct account *a, struct mailbox *m)
 	return m->rec.modseq;
 }
 
+struct mailbox_key {
+	uint64_t account, mailbox;
+};
+
+/* What *m has of the mailbox. */
+static void *of_mailbox(struct map **m, const struct mailbox_key *key)
+{
+	if (!*m)
+		*m = map_new();
+	return map_get(*m, str_of(key, sizeof(*key)));
+}
+
 struct change_set *txn_changes(struct txn *t, uint64_t account, uint32_t mailbox)
 {
-	struct change_set *set;
+	struct mailbox_key key = {account, mailbox};
+	struct change_set *set = of_mailbox(&t->events_of, &key);
 
-	for (size_t i = t->events.n; i-- > 0;)
-		if (t->events.v[i]->account == account && t->events.v[i]->mailbox == mailbox)
-			return t->events.v[i];
+	if (set)
+		return set;
 	set = NEW(struct change_set);
 	set->account = account;
 	set->mailbox = mailbox;
 	vec_push(&t->events, set);
+	map_set(t->events_of, str_of(&key, sizeof(key)), set);
 	return set;
 }
 
@@ -134,16 +149,17 @@ void txn_change(struct txn *t, struct account *a, struct mailbox *m, enum change
 
 struct buf *txn_lines(struct txn *t, struct account *a, struct mailbox *m)
 {
-	struct uidlist_lines *l;
+	struct mailbox_key key = {a->id, m->id};
+	struct uidlist_lines *l = of_mailbox(&t->lines_of, &key);
 
-	for (size_t i = t->lines.n; i-- > 0;)
-		if (t->lines.v[i]->account == a->id && t->lines.v[i]->mailbox == m->id)
-			return &t->lines.v[i]->lines;
+	if (l)
+		return &l->lines;
 	l = NEW(struct uidlist_lines);
 	l->account = a->id;
 	l->mailbox = m->id;
 	buf_init(&l->lines, STORE_COMMIT_MAX);
 	vec_push(&t->lines, l);
+	map_set(t->lines_of, str_of(&key, sizeof(key)), l);
 	return &l->lines;
 }
 
