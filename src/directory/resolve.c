@@ -513,10 +513,12 @@ static int expand_by_tables(struct resolver *r, struct item item, struct err *er
 
 /* ---- one address ---- */
 
-/* No table might know single addresses of a domain that is not ours. */
-static bool rewrites_nothing(const struct resolve_rules *rules)
+/* No table might know single addresses of a domain that is not ours, to lead or to refuse them. */
+static bool treats_all_alike(const struct finder *f)
 {
-	return rules->finder == NULL || rules->finder->conf->virtual_alias_maps.len == 0;
+	return f == NULL || !(maps_name_addresses(f->set, f->conf->virtual_alias_maps) ||
+			      maps_name_addresses(f->set, f->conf->transport_maps) ||
+			      maps_name_addresses(f->set, f->conf->relocated_maps));
 }
 
 /* *elsewhere_r: the address, where its transport is not our store; what refuses mail for it is noted. */
@@ -548,7 +550,7 @@ static int resolve_item(struct resolver *r, struct item item, struct err *err)
 	if (item.depth == 0 && !r->judged) {
 		r->foreign = f.what == FOUND_REMOTE;
 		r->relay_seen = f.what == FOUND_RELAY;
-		if (f.by_domain && rewrites_nothing(r->rules))
+		if (f.by_domain && treats_all_alike(r->rules->finder))
 			r->out->foreign = f.domain;
 	}
 	if (rc > 0)

@@ -29,9 +29,10 @@ static bool share_wait(struct engine *e, enum block_kind kind, int64_t until)
 	return pthread_cond_timedwait(&e->kind_cond[kind], &e->kind_lock, &at) != ETIMEDOUT;
 }
 
-/* A quarter of the threads waits for a share for as long as it takes. Beyond it only a service of our own is waited for,
- * and only while it works off in each round as many calls as it may have at a time: many who come at once are no reason
- * to turn mail away, a service that hangs is one. Log-ins and what others answer (DNS, filters) are slow by nature. */
+/* A quarter of the threads waits for a share for as long as it takes. Beyond it only a service of our own is waited
+ * for, and only while it works off in each round as many calls as it may have at a time: many who come at once are no
+ * reason to turn mail away, a service that hangs is one. Log-ins and what others answer (DNS, filters) are slow by
+ * nature. */
 static bool waits_beyond(const struct engine *e, enum block_kind kind, int64_t *until)
 {
 	*until = NEVER;

@@ -17,9 +17,10 @@ struct table {
 	const struct table_ops *ops;
 	void *data;
 	char *name;
-	bool parts; /* table_takes_parts() */
-	bool quick; /* table_is_quick() */
-	bool fold;  /* keys are folded to lower case, here and in the file */
+	bool parts;	/* table_takes_parts() */
+	bool quick;	/* table_is_quick() */
+	bool addresses; /* table_names_addresses() */
+	bool fold;	/* keys are folded to lower case, here and in the file */
 };
 
 /* What a type is given to open a table. */

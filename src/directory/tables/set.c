@@ -499,6 +499,19 @@ int maps_find(const struct table_set *s, struct str list, struct str key, bool p
 	return 0;
 }
 
+bool maps_name_addresses(const struct table_set *s, struct str list)
+{
+	struct str item;
+
+	while (conf_list_next(&list, &item)) {
+		const struct table *t = table_of(s, item, NULL);
+
+		if (t == NULL || table_names_addresses(t))
+			return true;
+	}
+	return false;
+}
+
 /* ---- lists ---- */
 
 struct matching {

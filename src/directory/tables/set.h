@@ -40,6 +40,9 @@ bool table_set_routes_quickly(const struct table_set *s);
 int maps_find(const struct table_set *s, struct str list, struct str key, bool part, struct arena *arena,
 	      struct str *value_r, struct err *err) WARN_UNUSED;
 
+/* Does one of them name single addresses (table_names_addresses())? */
+bool maps_name_addresses(const struct table_set *s, struct str list);
+
 /* What a list has that an alias of alias_maps names (:include:/path), as member_next() walks it. *nests_r: the lists
  * that it names count, too. -1 with ERR_TEMP: it could not be read. */
 int table_set_members(const struct table_set *s, struct str path, struct str *members_r, bool *nests_r,

@@ -64,9 +64,22 @@ static struct table *open_at(struct str spec, const struct table_source *source,
 	return refuse_type(&o, err);
 }
 
+static void note_address(void *ctx, struct str key, struct str value)
+{
+	bool *seen = ctx;
+
+	(void)value;
+	*seen = *seen || str_chr(key, '@') >= 0;
+}
+
 struct table *table_open(struct str spec, const struct table_source *source, struct err *err)
 {
-	return open_at(spec, source, 0, err);
+	struct table *t = open_at(spec, source, 0, err);
+	bool seen = false;
+
+	if (t != NULL)
+		t->addresses = !table_each(t, note_address, &seen) || seen;
+	return t;
 }
 
 struct table *table_open_nested(const struct opening *outer, struct str spec, struct err *err)
@@ -140,6 +153,11 @@ bool table_each(const struct table *t, void (*f)(void *ctx, struct str key, stru
 bool table_is_quick(const struct table *t)
 {
 	return t->quick;
+}
+
+bool table_names_addresses(const struct table *t)
+{
+	return t->addresses;
 }
 
 size_t table_bytes(const struct table *t)

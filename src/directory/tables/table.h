@@ -47,6 +47,8 @@ int table_find(const struct table *t, struct str key, struct arena *arena, struc
 bool table_takes_parts(const struct table *t);
 /* A look-up compares keys, and does nothing that could take long: no rules are walked, no query is made. */
 bool table_is_quick(const struct table *t);
+/* Some key is an address with its domain, or none can tell: two addresses of a domain may get different answers. */
+bool table_names_addresses(const struct table *t);
 struct str table_name(const struct table *t); /* as opened */
 /* Visits every entry of a table that has a list of them (postmap -s). False: this type has none. */
 bool table_each(const struct table *t, void (*f)(void *ctx, struct str key, struct str value), void *ctx);

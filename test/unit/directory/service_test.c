@@ -1032,6 +1032,37 @@ static void a_table_may_know_single_addresses_of_a_foreign_domain(void **state)
 	}
 }
 
+static uint8_t refused_as(struct fixture *f, const char *address)
+{
+	struct rpc_reply hold;
+	struct dir_resolved r = resolve_as(f, 1, address, &hold);
+	uint8_t refused = r.refused;
+
+	rpc_reply_release(&hold);
+	return refused;
+}
+
+static void a_single_address_of_a_foreign_domain_may_be_refused(void **state)
+{
+	struct fixture *f = *state;
+	bool everybody;
+
+	use_tables(f, "mydestination =\ntransport_maps = inline:{far.test=smtp:[192.0.2.1]}\n");
+	assert_int_equal(foreign_as(f, "one@far.test", &everybody), RCPT_REMOTE);
+	assert_true(everybody);
+	use_tables(f, "mydestination =\ntransport_maps = inline:{{gone@far.test = error:5.1.1 gone}}\n");
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(foreign_as(f, "one@far.test", &everybody), RCPT_REMOTE);
+		assert_false(everybody);
+		assert_int_equal(refused_as(f, "gone@far.test"), ERR_PERM);
+	}
+	use_tables(f, "mydestination =\nrelocated_maps = inline:{moved@far.test=me@near.test}\n");
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(foreign_as(f, "one@far.test", &everybody), RCPT_REMOTE);
+		assert_int_equal(refused_as(f, "moved@far.test"), ERR_PERM);
+	}
+}
+
 static struct dir_routed_all route_all(struct fixture *f, struct rpc_channel *by, const char *const *addresses,
 				       size_t n, struct rpc_reply *hold)
 {
@@ -1160,6 +1191,7 @@ int main(void)
 		T(a_changed_configuration_is_asked_again),
 		T(a_domain_is_foreign_until_somebody_adds_it),
 		T(a_table_may_know_single_addresses_of_a_foreign_domain),
+		T(a_single_address_of_a_foreign_domain_may_be_refused),
 		T(many_recipients_are_routed_by_one_question),
 		T(a_store_that_goes_while_it_is_asked_costs_no_answer),
 		T(a_broken_database_is_told_as_a_failure_of_the_moment),
