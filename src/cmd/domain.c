@@ -60,6 +60,8 @@ static int run_set(struct account_cmd *a, int argc, char **argv)
 
 	if (!options_take(a, argc, argv, true, &o))
 		return EX_USAGE;
+	if (o.description == NULL && !o.enable && !o.disable)
+		return cmd_error(EX_USAGE, "nothing to set: say what, see postrider domain --help");
 	description = str_from(o.description);
 	enabled = o.enable;
 	if (domain_set(a->db, str_from(argv[optind]), o.enable || o.disable ? &enabled : NULL,

@@ -135,7 +135,7 @@ static int password_of(struct account_cmd *a, const struct options *o, struct pa
 
 	if (o->password == OPT_HASH) {
 		set_r->hash = o->hash;
-		return 0;
+		return password_hash_check(o->hash, &a->err) < 0 ? account_cmd_fail(a) : 0;
 	}
 	if (o->password == OPT_NO_PASSWORD)
 		return 0;

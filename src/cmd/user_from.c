@@ -62,6 +62,17 @@ static void take_line(struct list *l, struct str line, size_t number, const stru
 	vec_push(&l->lines, number);
 }
 
+/* Who cannot log in any more would be found out by him. */
+static int check_hashes(const struct list *l, size_t *failed_r, struct err *err)
+{
+	for (size_t i = 0; i < l->users.n; i++) {
+		*failed_r = i;
+		if (password_hash_check(l->users.v[i].password.hash, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int users_add_from(struct account_cmd *a, const char *path, const struct user_new *all)
 {
 	struct list l = {0};
@@ -75,7 +86,8 @@ int users_add_from(struct account_cmd *a, const char *path, const struct user_ne
 		return EX_NOINPUT;
 	while (rest.len > 0)
 		take_line(&l, next(&rest, '\n'), ++number, all);
-	if (users_add(a->db, l.users.v, l.users.n, &last, &failed, &a->err) < 0) {
+	if (check_hashes(&l, &failed, &a->err) < 0 ||
+	    users_add(a->db, l.users.v, l.users.n, &last, &failed, &a->err) < 0) {
 		struct err why = a->err;
 
 		err_set(&a->err, why.kind, why.code, "line %zu: %s", l.users.n ? l.lines.v[failed] : 0, why.text);

@@ -201,6 +201,92 @@ bool password_verify(struct str stored, struct str password)
 	return ok;
 }
 
+/* ---- hashes from elsewhere ---- */
+
+/* Of what libcrypt makes: how long the part behind the last '$' is. */
+static const struct {
+	const char *prefix;
+	size_t len;
+} crypt_forms[] = {{"$1$", 22}, {"$5$", 43}, {"$6$", 86}, {"$7$", 43}, {"$y$", 43}, {"$gy$", 43}};
+
+static bool is_crypt64(struct str text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!ascii_alnum(text.ptr[i]) && !char_is_one_of(text.ptr[i], "./"))
+			return false;
+	return true;
+}
+
+static bool is_crypt(struct str text)
+{
+	char *setting = str_dup(text);
+	int salt = crypt_checksalt(setting);
+	bool good = salt != CRYPT_SALT_INVALID && salt != CRYPT_SALT_METHOD_DISABLED;
+
+	free(setting);
+	if (!good || memchr(text.ptr, '\0', text.len) != NULL)
+		return false;
+	/* Two letters are the salt of a DES hash, so that any word would be one. */
+	if (text.ptr[0] != '$')
+		return is_crypt64(str_skip(text, text.ptr[0] == '_')) && text.len == (text.ptr[0] == '_' ? 20u : 13u);
+	if (str_starts(text, STR("$2")))
+		return text.len == 60;
+	for (size_t i = 0; i < ARRAY_SIZE(crypt_forms); i++)
+		if (str_starts(text, str_from(crypt_forms[i].prefix))) {
+			struct str last = str_skip(text, (size_t)str_rchr(text, '$') + 1);
+
+			return last.len == crypt_forms[i].len && is_crypt64(last);
+		}
+	return true;
+}
+
+static bool is_digest(const struct digest_scheme *scheme, struct str text)
+{
+	const EVP_MD *md = EVP_get_digestbyname(scheme->digest);
+	size_t size = md ? (size_t)EVP_MD_get_size(md) : 0;
+	struct buf raw;
+	bool good;
+
+	buf_init(&raw, 1024);
+	good = md && ((!scheme->salted && text.len == 2 * size ? hex_decode(&raw, text) : base64_decode(&raw, text))) &&
+	       (scheme->salted ? raw.len >= size : raw.len == size);
+	buf_release(&raw);
+	return good;
+}
+
+int password_hash_check(struct str stored, struct err *err)
+{
+	ptrdiff_t end = stored.len > 0 && stored.ptr[0] == '{' ? str_chr(stored, '}') : -1;
+	struct str scheme = str_sub(stored, 1, end > 0 ? (size_t)end - 1 : 0),
+		   text = str_skip(stored, end > 0 ? (size_t)end + 1 : 0);
+	bool good = true;
+
+	if (stored.len == 0 || char_is_one_of(stored.ptr[0], "!*"))
+		return 0;
+	if (end < 0 || str_iends(scheme, STR("CRYPT"))) {
+		good = text.len > 0 && (char_is_one_of(text.ptr[0], "!*") || is_crypt(text));
+	} else if (str_ieq(scheme, STR("PLAIN")) || str_ieq(scheme, STR("CLEARTEXT")) ||
+		   str_ieq(scheme, STR("CLEAR"))) {
+		return password_check(text, err);
+	} else {
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(digest_schemes) && !str_ieq(scheme, str_from(digest_schemes[i].name)))
+			i++;
+		if (i == ARRAY_SIZE(digest_schemes))
+			return err_set(
+				err, ERR_SYNTAX, "",
+				"no password would fit: the scheme {%.*s} is unknown; there are {...CRYPT}, {PLAIN}, "
+				"{SSHA512}, {SSHA256}, {SSHA}, {SMD5} and the like",
+				STR_ARG(str_sub(scheme, 0, 40)));
+		good = is_digest(&digest_schemes[i], text);
+	}
+	return good ? 0
+		    : err_set(err, ERR_SYNTAX, "",
+			      "no password would fit: this is no whole hash of crypt(3), and no {SCHEME} stands in "
+			      "front");
+}
+
 /* ---- SCRAM-SHA-256: RFC 5802 3, RFC 7677 ---- */
 
 static bool hmac_sha256(const void *key, size_t key_len, struct str data, uint8_t out[SCRAM_KEY_LEN])

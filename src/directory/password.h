@@ -33,6 +33,9 @@ int password_check(struct str password, struct err *err) WARN_UNUSED;
 int password_hash(struct str password, struct arena *arena, struct str *hash_r, struct err *err) WARN_UNUSED;
 /* Does the password fit? An unknown scheme or an empty hash fits nothing, and takes as long as a yescrypt. */
 bool password_verify(struct str stored, struct str password);
+/* Could any password fit? Of a hash from elsewhere: ERR_SYNTAX with one sentence when its scheme is unknown or it is cut
+ * short. Empty, and what shadow(5) has for nobody ("!", "*"), are good. Says nothing of the hash itself. */
+int password_hash_check(struct str stored, struct err *err) WARN_UNUSED;
 /* Spends the time of a failed password_verify(): for users that do not exist. */
 void password_waste(struct str password);
 

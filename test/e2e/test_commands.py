@@ -115,6 +115,7 @@ def test_aliases_in_json(stopped):
     (os.EX_USAGE, "frob", 'there is no command "frob"; see postrider --help'),
     (os.EX_DATAERR, "config nosuch", "nosuch: unknown parameter"),
     (os.EX_USAGE, "user set alice@example.test", "nothing to set"),
+    (os.EX_USAGE, "domain set example.test", "nothing to set"),
     (os.EX_USAGE, "user set alice@example.test --enable --disable", "only one of --enable and --disable"),
     (os.EX_DATAERR, "user add a@b@example.test --no-password", "has more than one @"),
     (os.EX_NOHOST, "user list nowhere.test", "there is no domain nowhere.test here"),
@@ -149,6 +150,15 @@ def test_a_password_has_no_nul(stopped):
     done = stopped.command("user", "add", "x@example.test", "--password-stdin", input="a\0b\n", check=False)
     assert done.returncode == os.EX_DATAERR and "NUL" in done.stderr
     assert "x@example.test" not in stopped.command("user", "list").stdout
+
+
+@pytest.mark.parametrize("hash", ["xx", "plainsecret", "$6$salt$cut-short", "{ARGON2ID}$argon2id$v=19$m=1,t=1,p=1$x$y", "{SSHA}@@@", "$argon2id$x$y"])
+def test_a_hash_that_nothing_fits_is_refused(stopped, hash):
+    done = stopped.command("user", "add", "x@example.test", "--password-hash", hash, check=False)
+    assert done.returncode == os.EX_DATAERR and "no password would fit" in done.stderr, done.stderr
+    done = stopped.command("user", "add", "--from", "-", input=f"y@example.test:{{PLAIN}}secret\nx@example.test:{hash}\n", check=False)
+    assert done.returncode == os.EX_DATAERR and "line 2: no password would fit" in done.stderr, done.stderr
+    assert "x@example.test" not in (users := stopped.command("user", "list").stdout) and "y@example.test" not in users
 
 
 def test_config_as_postconf_is_asked(stopped):

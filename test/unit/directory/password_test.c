@@ -18,6 +18,8 @@ static void a_new_hash_is_yescrypt_and_fits_its_password_alone(void **state)
 	assert_int_equal(password_hash(STR("correct horse"), &arena, &hash, NULL), 0);
 	assert_true(str_starts(hash, STR("$y$")));
 	assert_true(password_verify(hash, STR("correct horse")));
+	assert_int_equal(password_hash_check(hash, NULL), 0);
+	assert_int_equal(password_hash_check(str_sub(hash, 0, hash.len - 1), NULL), -1);
 	assert_false(password_verify(hash, STR("correct hors")));
 	assert_false(password_verify(hash, STR("correct horse ")));
 	assert_false(password_verify(hash, STR("correct horse\0x")));
@@ -54,6 +56,7 @@ static void schemes_of_other_systems_are_understood(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
 		if (!password_verify(str_from(good[i].stored), str_from(good[i].password)))
 			fail_msg("%s", good[i].stored);
+		assert_int_equal(password_hash_check(str_from(good[i].stored), NULL), 0);
 		assert_false(password_verify(str_from(good[i].stored), STR("Secret")));
 	}
 }
@@ -102,7 +105,14 @@ static void broken_hashes_fit_nothing(void **state)
 		assert_false(password_verify(str_from(bad[i]), STR("secret")));
 		assert_false(password_verify(str_from(bad[i]), str_from(bad[i])));
 		assert_false(password_verify(str_from(bad[i]), STR("")));
+		/* Those of nobody are meant so. */
+		assert_int_equal(password_hash_check(str_from(bad[i]), NULL),
+				 bad[i][0] == '\0' || bad[i][0] == '*' ? 0 : -1);
 	}
+	assert_int_equal(password_hash_check(STR("rl0uE0wi/x9s6"), NULL), 0); /* DES */
+	assert_int_equal(password_hash_check(STR("rl0uE0wi/x9s"), NULL), -1);
+	assert_int_equal(password_hash_check(STR("!$6$x$y"), NULL), 0);
+	assert_int_equal(password_hash_check(STR("a:b\0c"), NULL), -1);
 	password_waste(STR(""));
 }
 
