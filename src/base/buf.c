@@ -149,6 +149,14 @@ void buf_consume(struct buf *b, size_t n)
 	buf_truncate(b, b->len - n);
 }
 
+void buf_replace(struct buf *b, size_t from, char was, char now)
+{
+	char *at = b->ptr + from, *end = b->ptr + b->len;
+
+	while (from < b->len && at < end && (at = memchr(at, was, (size_t)(end - at))) != NULL)
+		*at++ = now;
+}
+
 struct str buf_str(const struct buf *b)
 {
 	return str_of(b->ptr, b->len);

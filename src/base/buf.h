@@ -33,8 +33,9 @@ void buf_add_u64(struct buf *b, uint64_t value); /* decimal */
  * Follow with buf_grow(b, written). */
 char *buf_reserve(struct buf *b, size_t n) WARN_UNUSED;
 void buf_grow(struct buf *b, size_t n);
-void buf_truncate(struct buf *b, size_t len); /* to at most len bytes */
-void buf_consume(struct buf *b, size_t n);    /* removes the first n bytes */
+void buf_truncate(struct buf *b, size_t len);			  /* to at most len bytes */
+void buf_consume(struct buf *b, size_t n);			  /* removes the first n bytes */
+void buf_replace(struct buf *b, size_t from, char was, char now); /* each such byte from there on */
 
 struct str buf_str(const struct buf *b);
 bool buf_failed(const struct buf *b) WARN_UNUSED;

@@ -19,7 +19,8 @@ struct out_chunk {
 	size_t at;	       /* sent */
 	int fd;		       /* -1: memory only */
 	uint64_t offset, left; /* of the slice, not read yet */
-	bool crlf, after_cr;
+	unsigned how;	       /* SLICE_* */
+	bool after_cr;
 };
 
 static struct out_chunk *chunk_new(struct session *s, int fd)
@@ -108,7 +109,7 @@ void session_printf(struct session *s, const char *fmt, ...)
 	wrote(s, c, from);
 }
 
-void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len, bool crlf)
+void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len, unsigned how)
 {
 	struct out_chunk *c;
 	int own;
@@ -125,7 +126,7 @@ void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len
 	c = chunk_new(s, own);
 	c->offset = offset;
 	c->left = len;
-	c->crlf = crlf;
+	c->how = how;
 	s->unsent += len;
 	if (s->transcript || s->kept)
 		transcript_output(s, STR("[file]\n"));
@@ -167,10 +168,12 @@ static int chunk_refill(struct session *s, struct out_chunk *c)
 	}
 	buf_clear(&c->buf);
 	c->at = 0;
-	if (c->crlf)
+	if (c->how & SLICE_CRLF)
 		add_crlf(c, str_of(raw, want));
 	else
 		buf_add(&c->buf, raw, want);
+	if (c->how & SLICE_NO_NUL)
+		buf_replace(&c->buf, 0, '\0', '\x80');
 	c->offset += want;
 	c->left -= want;
 	s->unsent += c->buf.len - want;

@@ -81,8 +81,12 @@ unsigned session_user_count(struct session *s, uint64_t user);
 /* ---- output ---- */
 void session_write(struct session *s, struct str bytes);
 void session_printf(struct session *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* len bytes of a file from offset; the descriptor is duplicated. crlf: each LF not behind a CR is sent as CRLF. */
-void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len, bool crlf);
+/* len bytes of a file from offset; the descriptor is duplicated. */
+enum {
+	SLICE_CRLF = 1,	  /* each LF not behind a CR is sent as CRLF */
+	SLICE_NO_NUL = 2, /* each NUL is sent as 0x80: as many bytes, and none that clients stop at */
+};
+void session_write_file(struct session *s, int fd, uint64_t offset, uint64_t len, unsigned how);
 /* What was promised (the rest of a literal) cannot be sent any more: the connection ends without another word. */
 void session_break(struct session *s);
 size_t session_unsent(struct session *s);

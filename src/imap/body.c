@@ -198,6 +198,7 @@ void imap_body_wire(struct imap_body *b, uint64_t from, uint64_t len, struct buf
 {
 	struct str in = str_sub(b->bytes, from, len);
 	char before = from > 0 && from <= b->bytes.len ? b->bytes.ptr[from - 1] : '\0';
+	size_t begin = out->len;
 
 	while (!b->as_is && in.len > 0) {
 		ptrdiff_t lf = str_chr(in, '\n');
@@ -206,16 +207,18 @@ void imap_body_wire(struct imap_body *b, uint64_t from, uint64_t len, struct buf
 		buf_add(out, in.ptr, plain);
 		if (plain > 0)
 			before = in.ptr[plain - 1];
+		in = str_skip(in, plain);
 		if (lf < 0)
-			return;
+			break;
 		if (before == '\r')
 			buf_addc(out, '\n');
 		else
 			buf_add(out, "\r\n", 2);
 		before = '\n';
-		in = str_skip(in, plain + 1);
+		in = str_skip(in, 1);
 	}
 	buf_add_str(out, in);
+	buf_replace(out, begin, '\0', '\x80');
 }
 
 /* File bytes to the wire, line ends made CRLF; `from` does not stand inside one. */
@@ -226,7 +229,7 @@ static void send_region(struct session *io, struct imap_body *b, uint64_t from, 
 	if (from >= end)
 		return;
 	if (b->fd >= 0) {
-		session_write_file(io, b->fd, from, end - from, !b->as_is);
+		session_write_file(io, b->fd, from, end - from, SLICE_NO_NUL | (b->as_is ? 0 : SLICE_CRLF));
 		return;
 	}
 	buf_init(&wire, 2 * b->bytes.len + 1);

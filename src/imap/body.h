@@ -2,7 +2,8 @@
  *
  * Files hold LF, the wire CRLF (unless as_is). A "wire" number counts bytes as sent; a "file" number counts bytes
  * as stored, from the very first (prefix included). Whole bodies go out as file slices: nothing is read but to
- * count line ends. */
+ * count line ends. A NUL, which no literal may hold (RFC 3501 9: CHAR8), goes out as 0x80, as Dovecot sends it: sizes
+ * stay what they are, and so does the file. */
 #ifndef IMAP_BODY_H
 #define IMAP_BODY_H
 

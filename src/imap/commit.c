@@ -42,5 +42,7 @@ enum next imap_mailbox_change(struct imap_session *s, struct store_mailbox_chang
 	rc = store_call(s->server->store, &STORE_MAILBOX_CHANGE, change, &info, &hold, &err);
 	FAULT_POINT("access.committed");
 	rpc_reply_release(&hold);
+	if (rc < 0 && change->change == MAILBOX_CREATE && change->role != ROLE_NONE && err.kind == ERR_PERM)
+		return imap_reply(s, "NO [USEATTR] %s", err.text);
 	return rc < 0 ? imap_reply_err(s, &err) : imap_reply(s, "OK %s", text);
 }

@@ -13,7 +13,8 @@ static bool parse_use(struct imap_parser *p, uint8_t *role_r)
 	while (!imap_parse_take(p, ')')) {
 		if (!imap_parse_char(p, '\\') || !imap_parse_atom(p, &name))
 			return false;
-		*role_r = imap_role_of(name);
+		/* A mailbox has one special use here: two are too many. */
+		*role_r = *role_r == UINT8_MAX || *role_r == imap_role_of(name) ? imap_role_of(name) : ROLE_INBOX;
 		imap_parse_take(p, ' ');
 	}
 	return imap_parse_char(p, ')') && imap_parse_end(p);

@@ -153,6 +153,15 @@ static void read_ahead(struct imap_session *s, struct fetch *f, uint32_t uid)
 	imap_ahead_load(s, &f->ahead, uid, v, n);
 }
 
+static bool unreadable(struct fetch *f, const struct err *err)
+{
+	if (err->kind == ERR_NOT_FOUND)
+		f->gone = true;
+	else
+		f->failed = true;
+	return false;
+}
+
 static bool prepare(struct imap_session *s, struct fetch *f, struct message *m)
 {
 	struct err err = ERR_NONE;
@@ -163,20 +172,14 @@ static bool prepare(struct imap_session *s, struct fetch *f, struct message *m)
 	}
 	if (f->need_body || (f->need_summary && m->meta && m->meta->summary.len == 0))
 		read_ahead(s, f, m->entry.uid);
-	if (f->need_summary && !imap_summary_get(s, &f->ahead, m->meta, &f->message_arena, &m->summary)) {
-		f->failed = true;
-		return false;
-	}
+	if (f->need_summary && imap_summary_get(s, &f->ahead, m->meta, &f->message_arena, &m->summary, &err) < 0)
+		return unreadable(f, &err);
 	if (!f->need_body)
 		return true;
 	m->body_open = true;
 	if (imap_body_open(s, &f->ahead, m->entry.uid, &m->body, &m->body_hold, &m->body_meta, &err) == 0)
 		return true;
-	if (err.kind == ERR_NOT_FOUND)
-		f->gone = true;
-	else
-		f->failed = true;
-	return false;
+	return unreadable(f, &err);
 }
 
 static void send_section(struct imap_session *s, struct message *m, const struct imap_item *item, struct buf *out)
@@ -384,7 +387,7 @@ static void look_at_items(struct imap_session *s, struct fetch *f)
 		case ITEM_UID:
 			break;
 		case ITEM_MODSEQ:
-			s->condstore = true; /* RFC 7162 3.1: asking for it enables it */
+			imap_condstore(s);
 			break;
 		case ITEM_INTERNALDATE:
 		case ITEM_SIZE:

@@ -92,8 +92,8 @@ bool imap_ahead_has(struct imap_ahead *ahead, uint32_t uid);
 int imap_body_open(struct imap_session *s, struct imap_ahead *ahead, uint32_t uid, struct imap_body *b,
 		   struct rpc_reply *hold, struct message_meta *meta_r, struct err *err) WARN_UNUSED;
 /* The summary of a message: from meta, or made from the body (opened for that if need be) and given to the store.
- * False: the message cannot be read. */
-bool imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
-		      struct arena *arena, struct summary *summary_r) WARN_UNUSED;
+ * -1: the message cannot be read, or (ERR_NOT_FOUND) is gone. */
+int imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+		     struct arena *arena, struct summary *summary_r, struct err *err) WARN_UNUSED;
 
 #endif

@@ -76,6 +76,7 @@ static struct imap_region filter_fields(const struct imap_section *section, stru
 			add_crlf_lines(text, h.raw);
 	}
 	buf_addz(text, "\r\n");
+	buf_replace(text, 0, '\0', '\x80');
 	buf_release(&raw);
 	return (struct imap_region){.exists = !body->failed, .is_text = true};
 }
@@ -290,34 +291,35 @@ static void summarize(struct imap_session *s, struct imap_ahead *ahead, uint64_t
 	buf_release(&made);
 }
 
-static bool summary_from_body(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
-			      struct arena *arena, struct summary *summary_r)
+static int summary_from_body(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+			     struct arena *arena, struct summary *summary_r, struct err *err)
 {
 	struct message_meta newest;
 	struct imap_body body;
 	struct rpc_reply hold;
 	struct buf prefix, raw;
-	bool ok;
+	int rc;
 
 	buf_init(&prefix, PREFIX_MAX);
 	buf_init(&raw, IMAP_BODY_LOAD_MAX);
-	ok = imap_body_open(s, ahead, meta->uid, &body, &hold, &newest, NULL) == 0 &&
-	     imap_body_read(&body, 0, newest.prefix_len <= PREFIX_MAX ? newest.prefix_len : 0, &prefix) &&
-	     imap_body_read(&body, newest.prefix_len,
-			    body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw);
-	if (ok)
+	rc = imap_body_open(s, ahead, meta->uid, &body, &hold, &newest, err);
+	if (rc == 0 && (!imap_body_read(&body, 0, newest.prefix_len <= PREFIX_MAX ? newest.prefix_len : 0, &prefix) ||
+			!imap_body_read(&body, newest.prefix_len,
+					body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1, &raw)))
+		rc = err_set(err, ERR_TEMP, "4.3.0", "the message cannot be read");
+	if (rc == 0)
 		summarize(s, ahead, meta->message, buf_str(&prefix), buf_str(&raw), arena, summary_r);
 	imap_body_release(&body);
 	rpc_reply_release(&hold);
 	buf_release(&prefix);
 	buf_release(&raw);
-	return ok;
+	return rc;
 }
 
-bool imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
-		      struct arena *arena, struct summary *summary_r)
+int imap_summary_get(struct imap_session *s, struct imap_ahead *ahead, const struct message_meta *meta,
+		     struct arena *arena, struct summary *summary_r, struct err *err)
 {
 	if (meta->summary.len > 0 && summary_decode(meta->summary, arena, summary_r))
-		return true;
-	return summary_from_body(s, ahead, meta, arena, summary_r);
+		return 0;
+	return summary_from_body(s, ahead, meta, arena, summary_r, err);
 }

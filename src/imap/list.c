@@ -98,7 +98,6 @@ static bool parse_patterns(struct imap_parser *p, struct str reference, struct l
 		if (!imap_parse_peek(p, ')') && !imap_parse_space(p))
 			return false;
 	}
-	r->delimiter_only = false;
 	return true;
 }
 
@@ -117,8 +116,10 @@ static bool parse_list(struct imap_parser *p, struct list_request *r)
 		return false;
 	r->list.patterns = r->patterns.v;
 	r->list.pattern_count = r->patterns.n;
-	if (r->extended)
+	if (r->extended) {
 		r->list.options |= IMAP_LIST_EXTENDED;
+		r->delimiter_only = false; /* RFC 5258 3: there "" is a pattern that matches nothing */
+	}
 	return true;
 }
 

@@ -18,6 +18,7 @@ struct search_job {
 	uint32_t seq;		/* last message looked at */
 	struct imap_seqs found; /* sequence numbers or UIDs */
 	uint64_t modseq;	/* highest among the found */
+	uint64_t first_modseq, last_modseq;
 	bool failed;
 
 	struct store_meta metas;
@@ -137,11 +138,16 @@ static const struct summary *candidate_summary(struct imap_candidate *c)
 {
 	struct search_job *j = c->ctx;
 
+	struct err err = ERR_NONE;
+
 	if (!j->summary_asked) {
 		j->summary_asked = true;
 		if (candidate_meta(c) && j->meta->summary.len == 0)
 			read_ahead(j, c->seq, c->entry.uid);
-		j->has_summary = j->meta && imap_summary_get(j->s, &j->ahead, j->meta, &j->arena, &j->summary);
+		j->has_summary =
+			j->meta && imap_summary_get(j->s, &j->ahead, j->meta, &j->arena, &j->summary, &err) == 0;
+		if (err.kind != ERR_OK && err.kind != ERR_NOT_FOUND)
+			j->failed = true;
 	}
 	return j->has_summary ? &j->summary : NULL;
 }
@@ -163,6 +169,7 @@ static const struct str *candidate_message(struct imap_candidate *c)
 		uint64_t len = body.size < IMAP_BODY_LOAD_MAX ? body.size : IMAP_BODY_LOAD_MAX - 1;
 
 		j->has_message = imap_body_read(&body, 0, len, &j->raw);
+		j->failed |= !j->has_message;
 		j->message = buf_str(&j->raw);
 		c->prefix_len = meta.prefix_len;
 	} else if (err.kind != ERR_NOT_FOUND) {
@@ -195,6 +202,9 @@ static void look_at(struct search_job *j, uint32_t seq)
 	j->meta = NULL;
 	if (imap_search_match(j->search.root, &c)) {
 		imap_seqs_add(&s->arena, &j->found, s->uid_command ? c.entry.uid : seq);
+		if (j->modseq == 0)
+			j->first_modseq = c.entry.modseq;
+		j->last_modseq = c.entry.modseq;
 		if (c.entry.modseq > j->modseq)
 			j->modseq = c.entry.modseq;
 	}
@@ -241,6 +251,17 @@ static void write_search(struct imap_session *s, const struct search_job *j)
 	buf_release(&out);
 }
 
+/* Of what is returned (RFC 4731 3.2). */
+static uint64_t esearch_modseq(const struct search_job *j)
+{
+	uint64_t first = j->search.returns & RETURN_MIN ? j->first_modseq : 0;
+	uint64_t last = j->search.returns & RETURN_MAX ? j->last_modseq : 0;
+
+	if (j->search.returns & (RETURN_ALL | RETURN_COUNT))
+		return j->modseq;
+	return first > last ? first : last;
+}
+
 static void write_esearch(struct imap_session *s, const struct search_job *j)
 {
 	const struct imap_seqs *f = &j->found;
@@ -260,7 +281,7 @@ static void write_esearch(struct imap_session *s, const struct search_job *j)
 		imap_add_ranges(&out, f->v, f->n);
 	}
 	if (j->search.modseq && f->n)
-		buf_addf(&out, " MODSEQ %llu", (unsigned long long)j->modseq);
+		buf_addf(&out, " MODSEQ %llu", (unsigned long long)esearch_modseq(j));
 	buf_addz(&out, "\r\n");
 	session_write(s->io, buf_str(&out));
 	buf_release(&out);
@@ -291,7 +312,8 @@ enum next imap_cmd_search(struct imap_session *s, struct imap_parser *p)
 			return imap_reply(s, "NO [BADCHARSET (UTF-8 US-ASCII)] Unknown charset");
 		return imap_bad(s, p);
 	}
-	s->condstore |= j->search.modseq;
+	if (j->search.modseq)
+		imap_condstore(s);
 	j->s = s;
 	arena_init(&j->arena);
 	buf_init(&j->raw, IMAP_BODY_LOAD_MAX);

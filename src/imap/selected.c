@@ -57,14 +57,45 @@ static void on_expunged(void *ctx, size_t seq, uint32_t uid, uint64_t modseq)
 	session_printf(s->io, "* %zu EXPUNGE\r\n", seq);
 }
 
-static void on_flags(void *ctx, size_t seq, struct view_entry e)
+static uint64_t keyword_bits(const struct imap_session *s, const struct imap_flags *flags)
+{
+	uint64_t bits = 0;
+
+	for (unsigned i = 0; i < view_keyword_count(s->view); i++) {
+		for (size_t k = 0; k < flags->n; k++)
+			bits |= (uint64_t)str_ieq(flags->v[k].name, view_keyword(s->view, i)) << i;
+	}
+	return bits;
+}
+
+/* Is the message what the running STORE made of what the client knew, and nothing else? */
+static bool is_own_change(const struct imap_session *s, const struct view_entry *e, const struct view_entry *before)
+{
+	uint32_t flags, was = before->flags & FLAG_SYSTEM;
+	uint64_t keywords;
+
+	if (s->own == NULL || e->modseq != s->own->modseq)
+		return false;
+	flags = s->own->flags->system;
+	keywords = keyword_bits(s, s->own->flags);
+	if (s->own->mode == FLAGS_ADD) {
+		flags |= was;
+		keywords |= before->keywords;
+	} else if (s->own->mode == FLAGS_REMOVE) {
+		flags = was & ~flags;
+		keywords = before->keywords & ~keywords;
+	}
+	return (e->flags & FLAG_SYSTEM) == flags && e->keywords == keywords;
+}
+
+static void on_flags(void *ctx, size_t seq, struct view_entry e, struct view_entry before)
 {
 	struct imap_session *s = ctx;
-	bool own = s->hide_own && e.modseq == s->own_modseq;
+	bool own = is_own_change(s, &e, &before);
 	const char *blank = "";
 	struct buf out;
 
-	if (own && !s->own_modseq_only)
+	if (own && !s->own->tell_modseq)
 		return;
 	buf_init(&out, FLAGS_TEXT_MAX);
 	buf_addf(&out, "* %zu FETCH (", seq);

@@ -145,7 +145,7 @@ enum next imap_command_end(struct imap_session *s, enum next next)
 	release_job(s);
 	s->command = NULL;
 	s->append = NULL;
-	s->uid_command = s->hide_own = s->own_modseq_only = false;
+	s->uid_command = false;
 	arena_release(&s->arena);
 	return next;
 }

@@ -47,6 +47,15 @@ struct imap_frame {
 	uint64_t literal_size;
 };
 
+/* The flag changes of the running STORE: imap_sync() does not tell them, unless a message's flags are not what the
+ * command alone would have made of those that the client knew (RFC 3501 6.4.6: what others changed is told). */
+struct imap_own_change {
+	uint64_t modseq; /* of the commit; 0: it changed nothing */
+	enum flags_mode mode;
+	const struct imap_flags *flags;
+	bool tell_modseq; /* tell the new MODSEQ all the same (.SILENT: RFC 7162 3.1.3) */
+};
+
 struct imap_command;
 struct imap_append;
 
@@ -67,7 +76,6 @@ struct imap_session {
 	bool read_only;
 	bool condstore;	    /* announce MODSEQ (RFC 7162 3.1) */
 	bool session_named; /* directory knows this session: tell it when we end */
-	bool hide_own;	    /* see own_modseq */
 
 	uint64_t account;
 	char *user; /* canonical, or NULL */
@@ -75,9 +83,7 @@ struct imap_session {
 	unsigned bad_commands;
 	int64_t active_ms;
 
-	/* Flag changes of this modseq are the running command's own: imap_sync() does not tell them. */
-	uint64_t own_modseq;
-	bool own_modseq_only; /* but their new MODSEQ (STORE .SILENT, RFC 7162 3.1.3) */
+	const struct imap_own_change *own; /* NULL but while a STORE is answered */
 
 	struct imap_marks marks; /* of the large message that was asked for last */
 
@@ -118,6 +124,8 @@ enum next imap_reply_err(struct imap_session *s, const struct err *err);
 bool imap_login_gone(const struct err *err);
 const char *imap_err_code(const struct err *err);	      /* "[OVERQUOTA] " or "" */
 enum next imap_bye(struct imap_session *s, const char *text); /* "* BYE text", NEXT_CLOSE */
+/* A command that enables CONDSTORE: the first one tells the selected mailbox's HIGHESTMODSEQ (RFC 7162 3.1). */
+void imap_condstore(struct imap_session *s);
 /* The deadline of commands and answers, before log-in and behind it. */
 void imap_deadline(const struct conf *conf, struct session *io, bool logged_in);
 /* Ends a command that was produced or collected in several steps: the arena goes. Returns next. */

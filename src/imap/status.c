@@ -72,8 +72,8 @@ void imap_write_status(struct imap_session *s, const struct mailbox_info *info, 
 	buf_addz(&out, ")\r\n");
 	session_write(s->io, buf_str(&out));
 	buf_release(&out);
-	if (items & IMAP_STATUS_HIGHESTMODSEQ) /* asking for it enables CONDSTORE */
-		s->condstore = true;
+	if (items & IMAP_STATUS_HIGHESTMODSEQ)
+		imap_condstore(s);
 }
 
 enum next imap_cmd_status(struct imap_session *s, struct imap_parser *p)

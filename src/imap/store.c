@@ -78,13 +78,17 @@ static struct str modified_code(struct imap_session *s, const struct store_op_re
 static enum next stored(struct imap_session *s, const struct store_request *r, const struct store_committed *done)
 {
 	struct str code = modified_code(s, &done->results.v[0]);
+	struct imap_own_change own = {done->modseq, r->mode, &r->flags, r->silent && s->condstore};
+	enum next next;
 
-	s->hide_own = true;
-	s->own_modseq = done->modseq;
-	s->own_modseq_only = r->silent && s->condstore;
-	if (r->silent)
-		return imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
+	s->own = &own;
+	if (r->silent) {
+		next = imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
+		s->own = NULL;
+		return next;
+	}
 	imap_sync(s, false); /* new keywords are announced before they are used */
+	s->own = NULL;
 	/* The store went away after it had made the change: what we show is older. The next sync tells of it. */
 	if (!view_synced(s->view))
 		return imap_reply(s, "OK %.*sStore completed.", STR_ARG(code));
@@ -103,7 +107,8 @@ enum next imap_cmd_store(struct imap_session *s, struct imap_parser *p)
 	if (!imap_take_set(s, p, &r.seqs) || !imap_parse_space(p) || !parse_modifiers(p, &r) || !parse_item(p, &r) ||
 	    !parse_flags(p, &r.flags) || !imap_parse_end(p))
 		return imap_bad(s, p);
-	s->condstore |= r.conditional;
+	if (r.conditional)
+		imap_condstore(s);
 	if (s->read_only)
 		return imap_reply(s, "NO [NOPERM] The mailbox is selected read-only");
 	if (r.seqs.n == 0)

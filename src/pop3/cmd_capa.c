@@ -24,13 +24,12 @@ enum next pop3_cmd_capa(struct pop3_session *s, struct str args)
 		return pop3_bad(s, "CAPA takes no argument.");
 	(void)pop3_ok(s, "Capability list follows.");
 	session_write(s->io, STR("TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n"));
-	if (s->state == POP3_AUTHORIZATION) {
-		if (!session_is_tls(s->io) && pop3_tls_available(s))
-			session_write(s->io, STR("STLS\r\n"));
-		if (!pop3_cleartext_refused(s))
-			session_write(s->io, STR("USER\r\n"));
-		add_mechanisms(s);
-	}
+	if (s->state == POP3_AUTHORIZATION && !session_is_tls(s->io) && pop3_tls_available(s))
+		session_write(s->io, STR("STLS\r\n"));
+	/* In both states the same: RFC 2449 6.2, RFC 5034 3. */
+	if (!pop3_cleartext_refused(s))
+		session_write(s->io, STR("USER\r\n"));
+	add_mechanisms(s);
 	session_printf(s->io, "IMPLEMENTATION %.*s\r\n.\r\n", STR_ARG(s->conf->mail_name));
 	return NEXT_UNIT;
 }

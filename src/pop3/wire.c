@@ -59,7 +59,7 @@ bool pop3_wire_add(struct pop3_wire *w, struct str piece, struct buf *out)
 		}
 		if (c == '.' && w->before == '\n')
 			buf_addc(out, '.');
-		buf_addc(out, c);
+		buf_addc(out, c == '\0' ? '\x80' : c); /* clients stop at a NUL; IMAP sends the same */
 		if (c != '\r')
 			w->line_len++;
 		w->before = c;
@@ -70,5 +70,11 @@ bool pop3_wire_add(struct pop3_wire *w, struct str piece, struct buf *out)
 
 void pop3_wire_end(const struct pop3_wire *w, struct buf *out)
 {
-	buf_addz(out, w->after_crlf ? ".\r\n" : "\r\n.\r\n");
+	if (!w->after_crlf)
+		buf_addz(out, "\r\n");
+	/* TOP ends the header with an empty line, also that of a message which is nothing else: old clients wait for
+	 * it. RETR gives what is there, of the size that LIST told. */
+	if (!w->in_body && w->body_lines != UINT64_MAX)
+		buf_addz(out, "\r\n");
+	buf_addz(out, ".\r\n");
 }

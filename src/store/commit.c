@@ -566,6 +566,7 @@ void call_commit(struct call *c)
 	struct store_service *svc = c->svc;
 	struct blob_list blobs = {0};
 	struct err err = ERR_NONE;
+	uint64_t before = c->account->header.modseq;
 	struct txn *t;
 
 	if (answer_repeat(c, msg->commit_id, &store_committed_type))
@@ -576,7 +577,8 @@ void call_commit(struct call *c)
 		refuse(c->req, &err);
 		return;
 	}
-	out->modseq = c->account->header.modseq;
+	/* The account's: the last change may be somebody else's. */
+	out->modseq = c->account->header.modseq > before ? c->account->header.modseq : 0;
 	if (t->events.n > 0 || t->kv.n > 0 || t->files.n > 0)
 		answer_remember(t, c->account, msg->commit_id, &STORE_COMMIT, out);
 	if (t->accounts.n == 0 && t->kv.n == 0) {

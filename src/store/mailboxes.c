@@ -176,6 +176,8 @@ int mailbox_make_path(struct txn *t, struct account *a, struct str name, unsigne
 		return err_set(err, ERR_EXISTS, "", "the mailbox exists already");
 	if (a->mailboxes.n >= (size_t)t->svc->conf->mailbox_count_limit)
 		return err_set(err, ERR_LIMIT, "", "the account has too many mailboxes");
+	if (role != ROLE_NONE && account_mailbox_role(a, (uint8_t)role)) /* RFC 6154 3: then none is made */
+		return err_set(err, ERR_PERM, "", "another mailbox has that special use");
 	for (size_t i = 1; i < name.len; i++)
 		if (name.ptr[i] == '/' && !account_mailbox_named(a, str_sub(name, 0, i)))
 			make_one(t, a, str_sub(name, 0, i), ROLE_NONE);
@@ -278,6 +280,20 @@ static void rename_one(struct txn *t, struct account *a, struct mailbox *m, stru
 	mailbox_changed(t, a, m);
 }
 
+static bool is_below(struct str name, struct str parent)
+{
+	return name.len > parent.len && str_starts(name, parent) && name.ptr[parent.len] == '/';
+}
+
+/* A name that is a parent of mailboxes and no mailbox itself: what LIST calls \Noselect. */
+static bool is_implied(const struct account *a, struct str name)
+{
+	for (size_t i = 0; i < a->mailboxes.n; i++)
+		if (!a->mailboxes.v[i]->deleted_now && is_below(a->mailboxes.v[i]->rec.name, name))
+			return true;
+	return false;
+}
+
 /* A child's new name, if it is one: checked, and nobody's yet. */
 static int child_name(const struct map *names, struct str to, struct str rest, struct buf *name, struct err *err)
 {
@@ -303,8 +319,7 @@ static int rename_children(struct txn *t, struct account *a, struct map *names, 
 		struct mailbox *child = a->mailboxes.v[i];
 		struct buf name;
 
-		if (child->deleted_now || !str_starts(child->rec.name, from) || child->rec.name.len <= from.len ||
-		    child->rec.name.ptr[from.len] != '/')
+		if (child->deleted_now || !is_below(child->rec.name, from))
 			continue;
 		buf_init(&name, 2 * MAILBOX_NAME_MAX);
 		rc = child_name(names, to, str_skip(child->rec.name, from.len), &name, err);
@@ -319,16 +334,17 @@ static int rename_children(struct txn *t, struct account *a, struct map *names, 
 }
 
 /* RFC 3501 6.3.5: what stands below goes along. It may be all that there is, so names are not looked for one by one:
- * everybody else waits meanwhile. */
-static int rename_tree(struct txn *t, struct account *a, struct mailbox *m, struct str to, struct err *err)
+ * everybody else waits meanwhile. m: of that name, or NULL. */
+static int rename_tree(struct txn *t, struct account *a, struct mailbox *m, struct str from, struct str to,
+		       struct err *err)
 {
-	struct str from = arena_str(&t->arena, m->rec.name);
 	struct map *names;
 	int rc;
 
-	if (str_starts(to, from) && to.len > from.len && to.ptr[from.len] == '/')
+	if (is_below(to, from))
 		return err_set(err, ERR_PERM, "", "a mailbox cannot be moved below itself");
-	rename_one(t, a, m, to);
+	if (m)
+		rename_one(t, a, m, to);
 	names = map_new();
 	for (size_t i = 0; i < a->mailboxes.n; i++)
 		if (!a->mailboxes.v[i]->deleted_now)
@@ -358,21 +374,18 @@ static int make_parents(struct txn *t, struct account *a, struct str name, struc
 	return 0;
 }
 
-static int change_rename(struct txn **t, struct account *a, struct mailbox *m, struct str to, struct mailbox **m_r,
-			 struct err *err)
+static int change_rename(struct txn **t, struct account *a, struct mailbox *m, struct str from, struct str to,
+			 struct mailbox **m_r, struct err *err)
 {
 	if (account_mailbox_named(a, to))
 		return err_set(err, ERR_EXISTS, "", "a mailbox of that name exists already");
-	if (str_eq(m->rec.name, STR("INBOX")))
+	if (m && str_eq(from, STR("INBOX")))
 		return rename_inbox(t, a, m, to, m_r, err);
 	*m_r = m;
 	/* Only what does not lie in the moved tree is made: moving below itself is refused first. */
-	if (!str_starts(to, m->rec.name) && make_parents(*t, a, to, err) < 0)
+	if (!is_below(to, from) && make_parents(*t, a, to, err) < 0)
 		return -1;
-	if (str_starts(to, m->rec.name) && to.len > m->rec.name.len && to.ptr[m->rec.name.len] != '/' &&
-	    make_parents(*t, a, to, err) < 0)
-		return -1;
-	return rename_tree(*t, a, m, to, err);
+	return rename_tree(*t, a, m, from, to, err);
 }
 
 /* ---- subscribe ---- */
@@ -434,10 +447,10 @@ static int change(struct txn **t, struct account *a, const struct store_mailbox_
 		return change_subscription(*t, a, m, name, msg->change == MAILBOX_SUBSCRIBE, err);
 	case MAILBOX_DELETE:
 	case MAILBOX_RENAME:
-		if (!m)
+		if (!m && (msg->change == MAILBOX_DELETE || !is_implied(a, name)))
 			return err_set(err, ERR_NOT_FOUND, "", "there is no such mailbox");
 		return msg->change == MAILBOX_DELETE ? mailbox_delete(t, a, m, err)
-						     : change_rename(t, a, m, to, m_r, err);
+						     : change_rename(t, a, m, name, to, m_r, err);
 	default:
 		return err_set(err, ERR_SYNTAX, "", "unknown change of a mailbox");
 	}

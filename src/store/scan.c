@@ -77,7 +77,8 @@ static void see_file(void *ctx, const struct store_entry *entry)
 	if (map_get(s->fresh_bases, entry->base))
 		return; /* seen on its way from new/ to cur/ */
 	map_set(s->fresh_bases, entry->base, s);
-	f.base = arena_str(&s->arena, entry->base);
+	f.file = arena_str(&s->arena, entry->name);
+	f.base = str_sub(f.file, 0, entry->base.len);
 	maildir_name_parse(f.base, &f.name);
 	vec_push(&s->fresh, f);
 }
@@ -85,28 +86,16 @@ static void see_file(void *ctx, const struct store_entry *entry)
 /* Length with CRLF line ends. */
 static int measure(struct scan *s, struct found *f)
 {
-	struct buf path;
 	char block[65536], last = 0;
+	struct buf path;
 	ssize_t n;
 	off_t at = 0;
 	int fd;
 
 	buf_init(&path, 4096);
 	buf_addf(&path, "%.*s/%.*s%s%s/%.*s", STR_ARG(s->path), STR_ARG(s->folder), s->folder.len ? "/" : "",
-		 f->mask & PROJECTED_CUR ? "cur" : "new", STR_ARG(f->base));
-	if (f->mask & PROJECTED_CUR) {
-		char letters[8];
-		size_t plain = path.len;
-
-		buf_addf(&path, ":2,%s", maildir_letters(f->mask, letters));
-		fd = io_open(s->root, path.ptr, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-		if (fd < 0) {
-			buf_truncate(&path, plain);
-			fd = io_open(s->root, path.ptr, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-		}
-	} else {
-		fd = io_open(s->root, path.ptr, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-	}
+		 f->mask & PROJECTED_CUR ? "cur" : "new", STR_ARG(f->file));
+	fd = io_open(s->root, path.ptr, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
 	buf_release(&path);
 	if (fd < 0)
 		return -1;
@@ -126,20 +115,8 @@ static int measure(struct scan *s, struct found *f)
 
 static void examine(struct scan *s, struct found *f)
 {
-	char letters[8];
-	struct str name = f->base;
-
 	f->mtime = 0;
-	if (f->mask & PROJECTED_CUR) {
-		struct str full =
-			arena_printf(&s->arena, "%.*s:2,%s", STR_ARG(f->base), maildir_letters(f->mask, letters));
-
-		if (store_engine_stat(s->job.svc->engine, s->path, s->folder, true, full, &f->file_size, &f->mtime,
-				      NULL) > 0)
-			name = full;
-	}
-	if (name.ptr == f->base.ptr &&
-	    store_engine_stat(s->job.svc->engine, s->path, s->folder, f->mask & PROJECTED_CUR, name, &f->file_size,
+	if (store_engine_stat(s->job.svc->engine, s->path, s->folder, f->mask & PROJECTED_CUR, f->file, &f->file_size,
 			      &f->mtime, NULL) <= 0)
 		f->file_size = f->name.file_size == UINT64_MAX ? 0 : f->name.file_size;
 	if (f->name.file_size == f->file_size && f->name.size != UINT64_MAX && f->name.size >= f->file_size)

@@ -11,6 +11,7 @@
 struct known;
 
 struct found {
+	struct str file; /* its whole name: the letters may be any, in any order */
 	struct str base;
 	unsigned mask; /* letters, and PROJECTED_CUR */
 	uint64_t file_size, size, mtime;

@@ -187,6 +187,7 @@ RPC_DECLARE(store_commit, STORE_COMMIT_FIELDS)
 	F(S, list, modified, uid_range) /* FLAGS: failed the unchangedsince test */
 RPC_DECLARE(store_op_result, STORE_OP_RESULT_FIELDS)
 
+/* modseq: the last one that this commit gave; 0: it changed nothing */
 #define STORE_COMMITTED_FIELDS(F, S) F(S, u64, modseq) F(S, list, results, store_op_result)
 RPC_DECLARE(store_committed, STORE_COMMITTED_FIELDS)
 

@@ -615,15 +615,18 @@ static void tell_flags(struct view *v, const struct sync *sync, const struct vie
 {
 	for (size_t i = 0; i < sync->news.n; i++) {
 		const struct message_change *m = &sync->news.v[i];
-		struct view_entry now = {m->uid, m->flags, m->keywords, m->modseq};
+		struct view_entry now = {m->uid, m->flags, m->keywords, m->modseq}, before;
 		bool found;
 		size_t pos = find(v, m->uid, &found);
 
-		if (m->kind == CHANGE_EXPUNGE || !found || entry_at(v, pos).modseq >= m->modseq)
+		if (m->kind == CHANGE_EXPUNGE || !found)
+			continue;
+		before = entry_at(v, pos);
+		if (before.modseq >= m->modseq)
 			continue;
 		show_flags(v, pos, now);
 		if (ev && ev->flags)
-			ev->flags(ev->ctx, pos + 1, now);
+			ev->flags(ev->ctx, pos + 1, now, before);
 	}
 }
 

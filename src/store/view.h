@@ -69,7 +69,7 @@ bool view_gone(const struct view *v); /* the mailbox was deleted, or the right t
  * keywords: the list grew. Any callback may be NULL. */
 struct view_events {
 	void (*expunged)(void *ctx, size_t seq, uint32_t uid, uint64_t modseq);
-	void (*flags)(void *ctx, size_t seq, struct view_entry entry);
+	void (*flags)(void *ctx, size_t seq, struct view_entry entry, struct view_entry before); /* as it was shown */
 	void (*keywords)(void *ctx);
 	void (*exists)(void *ctx, size_t count, uint32_t recent);
 	void *ctx;

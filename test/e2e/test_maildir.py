@@ -116,3 +116,27 @@ def test_fsck_command(mail):
     mail.send("bob@example.test")
     wait_for("file", lambda: mail.messages("bob@example.test"))
     assert mail.command("mail", "fsck", "bob@example.test").returncode == 0
+
+
+def test_names_of_other_servers_lose_neither_size_nor_date(mail):
+    """Dovecot's letters for keywords, letters in any order, a name without ":2,": all are files of a day and a length."""
+    mail.send("bob@example.test")
+    box = open_box(mail)
+    first = mail.wait_messages("bob@example.test", 1)[0]
+    cur = os.path.join(mail.maildir("bob@example.test"), "cur")
+    st, text = os.stat(first), "Subject: foreign\n\nhello\n"
+    names = ["1600000001.M1P2.host:2,Sab", "1600000002.a.host:2,SF", "1600000003.a.host", "1600000004.a.host:2,", "1600000005.a.host:1,x"]
+    for name in names:
+        path = os.path.join(cur, "..", "tmp", name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chown(path, st.st_uid, st.st_gid)
+        os.utime(path, (1_600_000_000, 1_600_000_000))
+        os.rename(path, os.path.join(cur, name))
+    wait_for("the files", lambda: count(box) == 1 + len(names))
+    box.select()
+    for line in box.fetch(f"2:{1 + len(names)}", "(RFC822.SIZE INTERNALDATE)")[1]:
+        assert b"RFC822.SIZE 27" in line and b"13-Sep-2020 12:26:40" in line, line
+    seen = box.search(None, "SEEN")[1][0].split()
+    assert len(seen) == 2 and box.search(None, "FLAGGED")[1][0].split()[0] in seen
+    box.logout()

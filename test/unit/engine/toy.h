@@ -234,7 +234,7 @@ static enum next toy_unit(struct session *s, struct str unit)
 	}
 	if (str_eq(word, STR("FILE"))) {
 		session_write(s, STR("<"));
-		session_write_file(s, t->sv->file, 0, n, true);
+		session_write_file(s, t->sv->file, 0, n, SLICE_CRLF);
 		session_write(s, STR(">\n"));
 		return NEXT_UNIT;
 	}

@@ -41,8 +41,9 @@ static void told_expunged(void *ctx, size_t seq, uint32_t uid, uint64_t modseq)
 	buf_addf(ctx, "x%zu ", seq);
 }
 
-static void told_flags(void *ctx, size_t seq, struct view_entry e)
+static void told_flags(void *ctx, size_t seq, struct view_entry e, struct view_entry before)
 {
+	assert_true(before.uid == e.uid && before.modseq < e.modseq);
 	buf_addf(ctx, "f%zu:%u ", seq, e.flags);
 }
 
