@@ -17,8 +17,10 @@
 #include "policy/policy.h"
 #include "proc/bundle.h"
 #include <errno.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum level { LEVEL_NOTE, LEVEL_WARNING, LEVEL_ERROR };
 static const char *const LEVELS[] = {[LEVEL_NOTE] = "note", [LEVEL_WARNING] = "warning", [LEVEL_ERROR] = "error"};
@@ -466,6 +468,34 @@ static void check_destinations(struct check *k, const struct conf *conf)
 	free(path);
 }
 
+/* ---- accounts ---- */
+
+/* Those that processes become: a system that root starts needs them. */
+static void check_accounts(struct check *k, const struct conf *conf)
+{
+	const struct {
+		const char *name;
+		struct str account;
+	} all[] = {{"mail_owner", conf->mail_owner},
+		   {"directory_owner", conf->directory_owner},
+		   {"queue_owner", conf->queue_owner},
+		   {"store_owner", conf->store_owner}};
+
+	for (size_t i = 0; geteuid() == 0 && i < ARRAY_SIZE(all); i++) {
+		char *account = str_dup(all[i].account);
+		const struct passwd *pw = getpwnam(account);
+
+		if (pw == NULL)
+			finding(k, LEVEL_ERROR,
+				"%s: this machine has no account \"%s\": useradd --system --shell %s %s", all[i].name,
+				account, "/usr/sbin/nologin", account);
+		else if (pw->pw_uid == 0)
+			finding(k, LEVEL_ERROR, "%s: \"%s\" is root, whose rights no process needs", all[i].name,
+				account);
+		free(account);
+	}
+}
+
 /* ---- copies ---- */
 
 static void check_copies(struct check *k, const struct conf *conf)
@@ -600,6 +630,7 @@ int cmd_check(struct cmd *c)
 		check_templates(&k, conf);
 		check_copies(&k, conf);
 		check_destinations(&k, conf);
+		check_accounts(&k, conf);
 	}
 	check_whole(&k);
 	conf_unref(&conf);

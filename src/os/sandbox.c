@@ -79,8 +79,8 @@ static void leave_root(const struct sandbox *box)
 		pw = getpwnam(box->account);
 		if (pw == NULL)
 			die(EX_NOUSER,
-			    "there is no account \"%s\": run `postrider init` or `make install` as root, "
-			    "or useradd --system --shell /usr/sbin/nologin %s",
+			    "there is no account \"%s\": `postrider init` as root makes those that it asks for, or "
+			    "useradd --system --shell /usr/sbin/nologin %s",
 			    box->account, box->account);
 		if (pw->pw_uid == 0)
 			die(EX_CONFIG, "%s: the account \"%s\" must not be root", box->process, box->account);

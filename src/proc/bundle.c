@@ -580,7 +580,10 @@ int bundle_tls(const struct bundle *b, const struct conf *conf, struct tls_conte
 			options.ciphers = arena_strz(&arena, conf->tls_high_cipherlist);
 		result = protocol_range(&arena, conf->smtpd_tls_protocols, &options, err);
 		if (result == 0 && (*tls_r = tls_context_new(&options, err)) == NULL)
-			result = -1;
+			result = conf->smtpd_tls_chain_files.len > 0 ? err_context(err, "smtpd_tls_chain_files")
+								     : err_context(err, "certificate %.*s, key %.*s",
+										   STR_ARG(conf->smtpd_tls_cert_file),
+										   STR_ARG(conf->smtpd_tls_key_file));
 	}
 	arena_release(&arena);
 	return result;

@@ -170,3 +170,18 @@ def test_lines_of_tables_that_do_not_count_are_told(stopped, tmp_path):
     stopped.configure(transport_maps=f"hash:{table}")
     said = warnings(stopped)
     assert f'{table}, line 2: duplicate entry: "x.test"' in said and any(w.startswith(f"{table}, line 3: ") for w in said), said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only a system that root starts needs accounts")
+def test_accounts_that_are_not_there_are_told(stopped):
+    stopped.configure(mail_owner="nobody-of-that-name", store_owner="root")
+    done = stopped.command("check", check=False)
+    assert done.returncode == 78 and 'error: mail_owner: this machine has no account "nobody-of-that-name"' in done.stdout
+    assert 'error: store_owner: "root" is root' in done.stdout
+
+
+def test_a_key_that_is_none_is_named(stopped):
+    with open(stopped.dir + "/tls/key.pem", "w") as f:
+        f.write("no key\n")
+    done = stopped.command("check", check=False)
+    assert done.returncode == 78 and f"certificate {stopped.dir}/tls/cert.pem, key {stopped.dir}/tls/key.pem: " in done.stdout, done.stdout
