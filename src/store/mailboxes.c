@@ -83,6 +83,106 @@ struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, 
 	return m;
 }
 
+/* ---- names that were given up ----
+ *
+ * Recovery does once more, in their order, the file operations of all commits since the last checkpoint, in directories
+ * as they were in the end. That comes to the same end only while a directory's name meant one folder all the time: one
+ * that was removed or renamed, and another that took its name, would be taken for each other. So whoever takes such a
+ * name waits for a checkpoint. */
+
+static uint64_t checkpoints(struct store_service *svc)
+{
+	struct store_engine_stats stats;
+
+	store_engine_stats(svc->engine, &stats);
+	return stats.checkpoints;
+}
+
+/* Those up to this serial are in the index. */
+static void given_up_forget(struct runtime *rt, uint64_t serial)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < rt->given_up.n; i++) {
+		struct given_up g = rt->given_up.v[i];
+
+		if (g.serial > serial)
+			rt->given_up.v[kept++] = g;
+		else
+			free(g.folder);
+	}
+	rt->given_up.n = kept;
+}
+
+/* What ended last may have begun before the commit; the one behind it has not. */
+static void given_up_trim(struct store_service *svc, struct runtime *rt)
+{
+	uint64_t now = rt->given_up.n > 0 ? checkpoints(svc) : 0, serial = 0;
+
+	for (size_t i = 0; i < rt->given_up.n && rt->given_up.v[i].checkpoints + 2 <= now; i++)
+		serial = rt->given_up.v[i].serial;
+	given_up_forget(rt, serial);
+}
+
+static void folder_given_up(struct txn *t, struct account *a, struct str folder)
+{
+	struct runtime *rt = runtime_get(t->svc, a->id);
+	struct given_up g = {
+		.folder = str_dup(folder), .serial = ++rt->given_up_serial, .checkpoints = checkpoints(t->svc)};
+
+	given_up_trim(t->svc, rt);
+	vec_push(&rt->given_up, g);
+}
+
+/* The same, or one below the other: parents are made, what stands below is renamed along. */
+static bool are_related(struct str a, struct str b)
+{
+	return a.len > b.len ? are_related(b, a) : str_starts(b, a) && (a.len == b.len || b.ptr[a.len] == '.');
+}
+
+static bool was_given_up(struct store_service *svc, uint64_t account, struct str name)
+{
+	struct runtime *rt = runtime_get(svc, account);
+	struct buf folder;
+	bool found = false;
+
+	given_up_trim(svc, rt);
+	buf_init(&folder, 4 * MAILBOX_NAME_MAX);
+	mailbox_folder(&folder, name);
+	for (size_t i = 0; i < rt->given_up.n && !found; i++)
+		found = are_related(str_from(rt->given_up.v[i].folder), buf_str(&folder));
+	buf_release(&folder);
+	return found;
+}
+
+struct naming {
+	struct store_service *svc;
+	struct rpc_request *req;
+	uint64_t account, serial;
+};
+
+static void naming_goes_on(void *ctx)
+{
+	struct naming *n = ctx;
+	struct err err = ERR_NONE;
+
+	if (store_stopping(n->svc, &err)) {
+		rpc_refuse(n->req, &err);
+	} else {
+		given_up_forget(runtime_get(n->svc, n->account), n->serial);
+		service_handle(n->svc, n->req);
+	}
+	free(n);
+}
+
+static void naming_waits(struct call *c)
+{
+	struct naming *n = NEW(struct naming);
+
+	*n = (struct naming){c->svc, c->req, c->account->id, runtime_get(c->svc, c->account->id)->given_up_serial};
+	store_engine_checkpoint(c->svc->engine, naming_goes_on, n);
+}
+
 /* ---- roles ---- */
 
 static const struct {
@@ -247,6 +347,7 @@ int mailbox_delete(struct txn **tp, struct account *a, struct mailbox *m, struct
 	txn_del(t, key_u32(&t->arena, a->id, 'K', m->id));
 	txn_del(t, key_u32(&t->arena, a->id, 'T', m->id));
 	(void)txn_file(t, a, FILE_FOLDER_REMOVE, m->rec.folder);
+	folder_given_up(t, a, m->rec.folder);
 	/* RFC 3501 6.3.9: the subscription stays though the mailbox is gone; while there is room for it. */
 	if (m->rec.subscribed && subscriptions_have_room(t, a)) {
 		bytes_encode(STR_NULL, &t->scratch);
@@ -272,6 +373,7 @@ static void rename_one(struct txn *t, struct account *a, struct mailbox *m, stru
 	mailbox_folder(&folder, name);
 	op = txn_file(t, a, FILE_FOLDER_RENAME, m->rec.folder);
 	op->to_folder = arena_str(&t->arena, buf_str(&folder));
+	folder_given_up(t, a, m->rec.folder);
 	free((void *)(uintptr_t)m->rec.name.ptr);
 	free((void *)(uintptr_t)m->rec.folder.ptr);
 	m->rec.name = str_own(name);
@@ -472,6 +574,11 @@ void call_mailbox_change(struct call *c)
 		to = checked_name(c->req, msg->new_name, &err);
 	if (err.kind != ERR_OK) {
 		refuse(c->req, &err);
+		return;
+	}
+	if ((msg->change == MAILBOX_CREATE && was_given_up(c->svc, c->account->id, name)) ||
+	    (msg->change == MAILBOX_RENAME && was_given_up(c->svc, c->account->id, to))) {
+		naming_waits(c);
 		return;
 	}
 	t = txn_new(c->svc);

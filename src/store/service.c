@@ -605,6 +605,9 @@ static void runtimes_free(struct store_service *svc)
 			rpc_refuse(rt->waiting.v[i], &err);
 		vec_release(&rt->waiting);
 		vec_release(&rt->fscks);
+		for (size_t i = 0; i < rt->given_up.n; i++)
+			free(rt->given_up.v[i].folder);
+		vec_release(&rt->given_up);
 		for (size_t i = 0; i < rt->folders.n; i++) {
 			vec_release(&rt->folders.v[i]->suspects);
 			vec_release(&rt->folders.v[i]->waiters);

@@ -39,6 +39,12 @@ struct blob_ref {
 	bool finished;
 };
 
+/* A folder that was removed or renamed, since checkpoint number `checkpoints`. */
+struct given_up {
+	char *folder;
+	uint64_t serial, checkpoints;
+};
+
 /* What must outlive the cache of an account. */
 struct runtime {
 	uint64_t account;
@@ -56,6 +62,8 @@ struct runtime {
 	bool was_rebuilt;	   /* or was tried to */
 	struct map *rebuilt;	   /* while rebuilding: message id to its first place */
 	VEC(struct fsck *) fscks;  /* wait for the rebuild */
+	VEC(struct given_up) given_up;
+	uint64_t given_up_serial;
 };
 
 /* A request that waits for a grant: directory has not repeated it yet to a new store process. */

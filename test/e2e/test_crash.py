@@ -15,6 +15,7 @@ import time
 import pytest
 
 from crashkill import Faults, make_users, rounds
+from disks import crash
 from instance import BINARY, Instance, Raw, wait_for
 
 SECONDS = float(os.environ.get("CRASH_SECONDS", "30"))
@@ -575,3 +576,42 @@ def test_a_renamed_folder_is_recovered_with_one_file_a_message(faulty):
     box.select("New")
     assert box.fetch("1", "(FLAGS)")[1][0] in (rb"1 (FLAGS (\Seen))", rb"1 (FLAGS (\Seen \Recent))")
     box.logout()
+
+
+def test_a_folder_that_took_anothers_name_is_itself_after_a_crash(tmp_path):
+    """Recovery does again what was done to files, in directories as they are by then: of two mailboxes that had the same name one
+    after the other neither gets what is the other's."""
+    with Instance(tmp_path / "mail") as m:
+        m.user("bob@example.test")
+        m.start()
+        for name in ("first", "second", "third"):
+            send_until_accepted(m, name)
+        assert m.stop() == 0                              # a checkpoint: their files are older than the journal
+        m.start()
+        box = m.imap("bob@example.test")
+
+        def move(subject, target):
+            box.select()
+            [number] = box.search(None, "SUBJECT", subject)[1][0].split()
+            assert box._simple_command("MOVE", number.decode(), target)[0] == "OK"
+        for name in ("A", "B", "Old"):
+            assert box.create(name)[0] == "OK"
+        move("first", "A")
+        assert box.rename("A", "C")[0] == "OK"
+        assert box.rename("B", "A")[0] == "OK"            # now another has that name
+        move("second", "A")
+        assert box.delete("Old")[0] == "OK"
+        assert box.create("Old")[0] == "OK"               # and this one is new
+        move("third", "Old")
+        crash(m)
+        m.start()
+        done = m.command("mail", "fsck", "--check", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        box = m.imap("bob@example.test")
+        found = {}
+        for name in ("INBOX", "A", "C", "Old"):
+            assert box.select(name, readonly=True)[0] == "OK"
+            data = box.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1]
+            found[name] = [part[1].split()[1].decode() for part in data if isinstance(part, tuple)]
+        assert found == {"INBOX": [], "A": ["second"], "C": ["first"], "Old": ["third"]}
+        assert m.stop() == 0
