@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define MECHANISMS_FRESH_MS 60000
+#define MECHANISMS_FRESH_MS 2000 /* a reload reaches us and directory one after the other */
 #define MECHANISMS_CALL_MS  5000
 #define LOG_USER_MAX	    200
 
@@ -15,7 +15,8 @@ void login_mechanisms_init(struct login_mechanisms *m)
 	pthread_mutex_init(&m->lock, NULL);
 }
 
-static void ask(struct login_mechanisms *m, unsigned at, struct rpc_channel *directory, const char *service)
+static void ask(struct login_mechanisms *m, unsigned at, struct rpc_channel *directory, const char *service,
+		const struct conf *conf)
 {
 	struct dir_mechanisms request = {.tls = at & 1, .loopback = at >> 1, .service = str_from(service)};
 	struct dir_mechanism_list list;
@@ -27,6 +28,7 @@ static void ask(struct login_mechanisms *m, unsigned at, struct rpc_channel *dir
 	if (rc == 0) {
 		pthread_mutex_lock(&m->lock);
 		snprintf(m->of[at].names, sizeof(m->of[at].names), "%.*s", STR_ARG(list.names));
+		snprintf(m->of[at].wanted, sizeof(m->of[at].wanted), "%.*s", STR_ARG(conf->auth_mechanisms));
 		m->of[at].asked_ms = clock_ms() + 1;
 		pthread_mutex_unlock(&m->lock);
 	}
@@ -34,16 +36,17 @@ static void ask(struct login_mechanisms *m, unsigned at, struct rpc_channel *dir
 }
 
 void login_mechanisms_get(struct login_mechanisms *m, struct rpc_channel *directory, const char *service,
-			  struct session *io, char *out, size_t size)
+			  const struct conf *conf, struct session *io, char *out, size_t size)
 {
 	unsigned at = (session_is_tls(io) ? 1 : 0) + (net_addr_is_loopback(session_peer(io)) ? 2 : 0);
 	bool fresh;
 
 	pthread_mutex_lock(&m->lock);
-	fresh = m->of[at].asked_ms && clock_ms() - m->of[at].asked_ms < MECHANISMS_FRESH_MS;
+	fresh = m->of[at].asked_ms && clock_ms() - m->of[at].asked_ms < MECHANISMS_FRESH_MS &&
+		str_eq(str_from(m->of[at].wanted), str_sub(conf->auth_mechanisms, 0, sizeof(m->of[at].wanted) - 1));
 	pthread_mutex_unlock(&m->lock);
 	if (!fresh)
-		ask(m, at, directory, service);
+		ask(m, at, directory, service, conf);
 	pthread_mutex_lock(&m->lock);
 	snprintf(out, size, "%s", m->of[at].names);
 	pthread_mutex_unlock(&m->lock);

@@ -6,15 +6,18 @@
 #ifndef DIRECTORY_LOGIN_H
 #define DIRECTORY_LOGIN_H
 
+#include "config/conf.h"
 #include "directory/schema.h"
 #include "engine/session.h"
 #include <pthread.h>
 
-/* What directory offers, remembered for a minute for each kind of client. Zeroed: empty. */
+/* What directory offers, remembered for a moment for each kind of client, and as long as the configuration asks for the
+ * same. Zeroed: empty. */
 struct login_mechanisms {
 	pthread_mutex_t lock;
 	struct {
 		int64_t asked_ms; /* 0: never */
+		char wanted[160]; /* auth_mechanisms as it was then */
 		char names[160];
 	} of[4]; /* tls + 2 * loopback */
 };
@@ -22,7 +25,7 @@ struct login_mechanisms {
 void login_mechanisms_init(struct login_mechanisms *m);
 /* Copies the names ("PLAIN LOGIN ...") that fit this client. While directory does not answer, the last ones stand. */
 void login_mechanisms_get(struct login_mechanisms *m, struct rpc_channel *directory, const char *service,
-			  struct session *io, char *out, size_t size);
+			  const struct conf *conf, struct session *io, char *out, size_t size);
 /* Sends the password itself: not without TLS. */
 bool login_mechanism_is_cleartext(struct str mechanism);
 bool login_mechanism_in(struct str names, struct str mechanism);

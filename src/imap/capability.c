@@ -21,7 +21,7 @@ bool imap_tls_available(struct imap_session *s)
 
 static void mechanisms(struct imap_session *s, char *out, size_t size)
 {
-	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "imap", s->io, out, size);
+	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "imap", s->conf, s->io, out, size);
 }
 
 bool imap_mechanism_offered(struct imap_session *s, struct str mechanism)

@@ -42,7 +42,8 @@ static bool offered(struct pop3_session *s, struct str mechanism)
 {
 	char names[160];
 
-	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "pop3", s->io, names, sizeof(names));
+	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "pop3", s->conf, s->io, names,
+			     sizeof(names));
 	return login_mechanism_in(str_from(names), mechanism) &&
 	       !(login_mechanism_is_cleartext(mechanism) && pop3_cleartext_refused(s));
 }

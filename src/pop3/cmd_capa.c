@@ -7,7 +7,8 @@ static void add_mechanisms(struct pop3_session *s)
 	struct str rest, name;
 	bool any = false;
 
-	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "pop3", s->io, names, sizeof(names));
+	login_mechanisms_get(&s->server->mechanisms, s->server->directory, "pop3", s->conf, s->io, names,
+			     sizeof(names));
 	for (rest = str_from(names); str_token(&rest, " ", &name);) {
 		if (login_mechanism_is_cleartext(name) && pop3_cleartext_refused(s))
 			continue;

@@ -313,6 +313,20 @@ def test_reload_returns_when_it_counts(mail):
             assert f"number {i}" in c.line()
 
 
+def test_reload_changes_what_log_ins_are_offered(mail):
+    def offered():
+        with mail.raw("imap") as c:
+            c.line()
+            c.send("a CAPABILITY\r\n")
+            return re.findall(r"AUTH=(\S+)", c.line())
+    with mail.raw("imap") as kept:
+        kept.line()
+        for mechanisms in ("PLAIN", "SCRAM-SHA-256 PLAIN", "PLAIN"):
+            mail.configure(auth_mechanisms=mechanisms)
+            mail.command("reload")
+            wait_for("the mechanisms", lambda: offered() == mechanisms.split(), timeout=20)
+
+
 def test_reload_tells_who_has_not_taken_it(mail):
     os.kill(mail.pid_of("queue"), signal.SIGSTOP)
     try:
