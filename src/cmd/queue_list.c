@@ -40,6 +40,7 @@ static void print_entry(const struct queue_entry *e)
 	struct tm tm;
 	struct str last = STR("");
 
+	queue_entry_for_terminal(e);
 	localtime_r(&arrival, &tm);
 	strftime(when, sizeof(when), "%a %b %e %H:%M:%S", &tm);
 	snprintf(id, sizeof(id), "%.*s%s", STR_ARG(m->id),

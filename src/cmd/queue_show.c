@@ -101,6 +101,7 @@ static int print_envelope(void *ctx, const struct queue_entry *e)
 	const struct queue_message *m = e->m;
 
 	(void)ctx;
+	queue_entry_for_terminal(e);
 	printf("id: %.*s\nsender: %.*s\n", STR_ARG(m->id), STR_ARG(m->sender.len ? m->sender : STR("<>")));
 	print_time("arrival", m->arrival);
 	printf("size: %" PRIu64 "\nclient: %.*s\n", m->size, STR_ARG(m->client));
@@ -156,6 +157,7 @@ static int cat_envelope(void *ctx, const struct queue_entry *e)
 	const struct queue_message *m = e->m;
 	const char **queue_r = ctx;
 
+	queue_entry_for_terminal(e);
 	*queue_r = queue_condition_name(e->condition);
 	printf("*** ENVELOPE RECORDS %s/%.*s ***\n", *queue_r, STR_ARG(m->id));
 	printf("message_size: %15" PRIu64 " %15u %15zu %15u %15" PRIu64 " %15u\n", m->size, 0U, m->rcpts.n, 0U, m->size,

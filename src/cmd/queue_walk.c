@@ -1,6 +1,7 @@
 /* Page after page of the queue, and acting on what was chosen. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "cmd/control.h"
 #include "cmd/progress.h"
 #include "cmd/queue.h"
@@ -27,6 +28,29 @@ const char *queue_waits_text(const struct queue_entry *e, char out[100])
 	strftime(when, sizeof(when), "%a %b %e %H:%M:%S %Y", &tm);
 	snprintf(out, 100, "held until %s, as its sender asked", when);
 	return out;
+}
+
+static void hide(struct str s)
+{
+	if (s.len > 0) /* of the answer, which is ours */
+		utf8_hide_controls((char *)(uintptr_t)s.ptr, s.len);
+}
+
+void queue_entry_for_terminal(const struct queue_entry *e)
+{
+	const struct queue_message *m = e->m;
+	const struct str texts[] = {m->sender, m->auth_user, m->client, m->envid, m->verp};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		hide(texts[i]);
+	for (size_t i = 0; i < m->rcpts.n; i++) {
+		const struct queue_rcpt *r = &m->rcpts.v[i];
+
+		hide(r->address);
+		hide(r->original);
+		hide(r->orcpt);
+		hide(r->last_text);
+	}
 }
 
 static struct queue_entry entry_of(const struct queue_listed *page, size_t i)

@@ -7,6 +7,7 @@
  * and when that says nothing the file that syslogd writes by default. */
 #include "base/map.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "base/vec.h"
 #include "cmd/cf_files.h"
 #include "cmd/cmd.h"
@@ -242,6 +243,7 @@ static void tell(struct trace *t, const struct line *l)
 	buf_init(&text, 8192);
 	say(&text, l);
 	if (t->json == NULL) {
+		utf8_hide_controls(text.ptr, text.len); /* a log of syslog's may hold what ours does not */
 		printf("%.*s  %.*s: %s\n", STR_ARG(l->when), STR_ARG(l->id), text.ptr);
 	} else {
 		event = json_pack("{s:o, s:o, s:o, s:o}", "time", json_of(l->when), "id", json_of(l->id), "program",

@@ -173,6 +173,19 @@ def test_shows_one(filled):
         filled.run("postcat", "-q", bad, status=1)
 
 
+def test_prints_nothing_that_a_terminal_obeys(queue):
+    """U+009B is as good as ESC [; SMTPUTF8 lets it into addresses."""
+    said = ("EHLO x\r\nMAIL FROM:<evil\u009b2J@elsewhere.test> SMTPUTF8 ENVID=e\r\n"
+            "RCPT TO:<victim\u009b31m@elsewhere.test>\r\nBDAT 6 LAST\r\nT: 1\r\nQUIT\r\n")
+    assert "queued as" in queue.run("sendmail", "-bs", input=said).stdout
+    (found,) = [m["id"] for m in queue.list()]
+    for done in (queue.run("mailq"), queue.run("postcat", "-eq", found), queue.postrider("show", found), queue.postrider("list")):
+        shown = done.stdout.split("\nReceived:")[0]         # a message is shown as it is
+        assert "evil" in shown
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown), shown
+    queue.postrider("delete", "ALL")
+
+
 def test_shows_a_large_one(queue):
     queue.submit("large@a.test", ["r@one.test"], "0123456789\n" * 100000)
     body = queue.run("postcat", "-bq", queue.id_of("large@a.test")).stdout
