@@ -235,10 +235,12 @@ static void step(struct work *w, struct sasl *sasl, uint64_t session, const stru
 void service_auth_start(struct work *w)
 {
 	const struct dir_auth_start *ask = w->req->msg;
+	/* Who says that he could bind, and did not see that we can, is right where we do not say so (RFC 5802 6). */
+	bool binds = ask->tls && mechanism_offered(w, STR("SCRAM-SHA-256-PLUS"), true);
 	struct sasl_options options = {
 		.mechanism = ask->mechanism,
-		.binding_exporter = ask->tls ? ask->binding_exporter : STR_NULL,
-		.binding_unique = ask->tls ? ask->binding_unique : STR_NULL,
+		.binding_exporter = binds ? ask->binding_exporter : STR_NULL,
+		.binding_unique = binds ? ask->binding_unique : STR_NULL,
 		.service = ask->service,
 		.client = ask->client,
 		.epoch = grants_epoch(w->service->grants),

@@ -48,19 +48,32 @@ void mx_self_free(struct mx_self **s)
 	*s = NULL;
 }
 
+/* As IPv6 has it: an address of IPv4 that is written so leads to the same host. */
+static struct in6_addr host_of(const struct net_addr *a)
+{
+	struct in6_addr host = {0};
+
+	if (a->any.sa_family != AF_INET)
+		return a->v6.sin6_addr;
+	host.s6_addr[10] = host.s6_addr[11] = 0xff;
+	memcpy(host.s6_addr + 12, &a->v4.sin_addr, 4);
+	return host;
+}
+
 static bool same_host(const struct net_addr *a, const struct net_addr *b)
 {
-	if (a->any.sa_family != b->any.sa_family)
-		return false;
-	if (a->any.sa_family == AF_INET)
-		return memcmp(&a->v4.sin_addr, &b->v4.sin_addr, sizeof(a->v4.sin_addr)) == 0;
-	return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, sizeof(a->v6.sin6_addr)) == 0;
+	struct in6_addr one = host_of(a), other = host_of(b);
+
+	return memcmp(&one, &other, sizeof(one)) == 0;
 }
 
 /* 0.0.0.0 and :: reach ourselves. */
 static bool is_unspecified(const struct net_addr *a)
 {
-	return a->any.sa_family == AF_INET ? a->v4.sin_addr.s_addr == 0 : IN6_IS_ADDR_UNSPECIFIED(&a->v6.sin6_addr);
+	static const struct net_addr v4 = {.v4 = {.sin_family = AF_INET}};
+	struct in6_addr host = host_of(a);
+
+	return IN6_IS_ADDR_UNSPECIFIED(&host) || same_host(a, &v4);
 }
 
 static bool is_listed(struct str list, const struct net_addr *a)

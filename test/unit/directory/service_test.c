@@ -566,6 +566,37 @@ static void use_tables(struct fixture *f, const char *main_cf)
 	table_files_free(&files);
 }
 
+/* "y,,": the client can bind, and says that we did not offer it. */
+static void a_binding_that_is_not_offered_is_not_missed(void **state)
+{
+	struct fixture *f = *state;
+	struct scram_client client = {.gs2 = "y,,", .user = "alice", .password = "pencil"};
+	struct dir_auth_start start = {.session = 5,
+				       .service = STR("imap"),
+				       .mechanism = STR("SCRAM-SHA-256"),
+				       .has_initial = 1,
+				       .client = STR("192.0.2.1"),
+				       .tls = 1,
+				       .binding_exporter = STR("exported")};
+	struct dir_auth_step step = {.session = 5};
+	struct buf challenge, message;
+
+	buf_init(&challenge, 4096);
+	buf_init(&message, 4096);
+	start.initial = scram_first(&client, &message);
+	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_FAILED);
+	use_tables(f, "myhostname = mail.example.test\nauth_mechanisms = SCRAM-SHA-256\n"
+		      "auth_default_domain = example.test\n");
+	start.initial = scram_first(&client, &message);
+	assert_int_equal(sasl(f, &DIR_AUTH_START, &start, &challenge).status, AUTH_CONTINUE);
+	step.response = scram_final(&client, buf_str(&challenge), &message);
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).status, AUTH_CONTINUE);
+	step.response = STR_NULL;
+	assert_int_equal(sasl(f, &DIR_AUTH_STEP, &step, &challenge).account, f->alice);
+	buf_release(&challenge);
+	buf_release(&message);
+}
+
 static const char with_tables[] =
 	"mydestination =\nsmtp_tls_policy_maps = inline:{ {[mx.test]:25 = encrypt}, {.up.test = may} }\n"
 	"smtp_sasl_password_maps = inline:{mx.test=user:secret}\n"
@@ -1173,6 +1204,7 @@ int main(void)
 		T(each_process_may_ask_only_what_its_work_takes),
 		T(failures_look_alike_and_are_slowed),
 		T(scram_plus_runs_over_three_calls),
+		T(a_binding_that_is_not_offered_is_not_missed),
 		T(an_aborted_exchange_is_gone),
 		T(mechanisms_with_and_without_tls),
 		T(senders_own_what_leads_to_them_alone),

@@ -572,6 +572,17 @@ static void mail_does_not_come_back_to_ourselves(void **state)
 	assert_int_equal(find("r.test", "", &err), -1);
 	assert_string_equal(err.code, "5.4.6");
 	assert_string_equal(err.text, "mail for r.test loops back to myself");
+	/* Written as IPv6 it is the same host. */
+	zone[1].type = DNS_AAAA;
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const mapped[] = {"::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:198.51.100.7"};
+
+		zone[1].values = mapped[i];
+		assert_int_equal(find("r.test", "proxy_interfaces = 198.51.100.7\n", &err), -1);
+		assert_string_equal(err.code, "5.4.6");
+	}
+	zone[1].values = "::ffff:192.0.2.1";
+	assert_int_equal(find("r.test", "proxy_interfaces = 198.51.100.7\n", &err), 0);
 	assert_int_equal(find("[127.0.0.1]", "", &err), -1);
 	assert_int_equal(find("[0.0.0.0]", "", &err), -1);
 	assert_int_equal(find("[127.0.0.1]:2525", "", &err), 0);
