@@ -1,6 +1,7 @@
 /* The log-in calls of the service: see directory/schema.h. */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "directory/accounts.h"
 #include "directory/service_private.h"
 
 #define EXCHANGES_MAX 16384
@@ -132,6 +133,18 @@ static struct sasl_env env_of(struct work *w)
 
 /* ---- answering ---- */
 
+/* The name that failures are counted under. A domain can be spelled in many ways; whether there is such a user must not
+ * make a difference. */
+static struct str name_counted(struct work *w, struct str user)
+{
+	struct arena *arena = &w->req->arena;
+	struct address_key key;
+
+	return address_key(user, false, arena, &key)
+		       ? arena_printf(arena, "%.*s@%.*s", STR_ARG(key.local_key), STR_ARG(key.domain))
+		       : user;
+}
+
 static void answer_refusal(struct work *w, enum dir_auth_status status, struct str user, struct str client,
 			   const struct err *why)
 {
@@ -140,7 +153,7 @@ static void answer_refusal(struct work *w, enum dir_auth_status status, struct s
 	if (user.len > 0 && user.len <= SASL_USER_MAX)
 		answer.user = work_login_name(w, user);
 	if (status == AUTH_FAILED)
-		answer.delay_ms = penalty_failed(w->service->penalty, client, answer.user, clock_ms(),
+		answer.delay_ms = penalty_failed(w->service->penalty, client, name_counted(w, answer.user), clock_ms(),
 						 w->conf->auth_failure_delay, w->conf->auth_failure_delay_max);
 	rpc_answer(w->req, &answer);
 }
