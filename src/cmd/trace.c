@@ -232,6 +232,18 @@ static void say(struct buf *out, const struct line *l)
 	}
 }
 
+/* A log of syslog's may hold what ours does not. */
+static void print_event(const struct line *l, const struct buf *text)
+{
+	struct buf out;
+
+	buf_init(&out, 16384);
+	buf_addf(&out, "%.*s  %.*s: %.*s", STR_ARG(l->when), STR_ARG(l->id), STR_ARG(buf_str(text)));
+	utf8_hide_controls(out.ptr, out.len);
+	puts(out.ptr);
+	buf_release(&out);
+}
+
 static void tell(struct trace *t, const struct line *l)
 {
 	struct buf text;
@@ -243,8 +255,7 @@ static void tell(struct trace *t, const struct line *l)
 	buf_init(&text, 8192);
 	say(&text, l);
 	if (t->json == NULL) {
-		utf8_hide_controls(text.ptr, text.len); /* a log of syslog's may hold what ours does not */
-		printf("%.*s  %.*s: %s\n", STR_ARG(l->when), STR_ARG(l->id), text.ptr);
+		print_event(l, &text);
 	} else {
 		event = json_pack("{s:o, s:o, s:o, s:o}", "time", json_of(l->when), "id", json_of(l->id), "program",
 				  json_of(l->program), "text", json_of(buf_str(&text)));

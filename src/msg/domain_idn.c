@@ -35,6 +35,14 @@ bool domain_normalize(struct str domain, struct arena *arena, struct str *key_r)
 	return ok;
 }
 
+/* RFC 5891 5.4: an A-label that no U-label makes is none, and what it would be shown as may be another domain. */
+static bool leads_back(struct str unicode, struct str domain, struct arena *arena)
+{
+	struct str key, there;
+
+	return domain_normalize(unicode, arena, &there) && domain_normalize(domain, arena, &key) && str_eq(key, there);
+}
+
 struct str domain_unicode(struct str domain, struct arena *arena)
 {
 	char *unicode = NULL;
@@ -43,7 +51,7 @@ struct str domain_unicode(struct str domain, struct arena *arena)
 	if (str_ifind(domain, STR("xn--")) < 0 || !domain_is_valid(domain))
 		return domain;
 	if (idn2_to_unicode_8z8z(arena_strz(arena, domain), &unicode, 0) == IDN2_OK) {
-		if (domain_is_valid(str_from(unicode)))
+		if (leads_back(str_from(unicode), domain, arena))
 			result = arena_str(arena, str_from(unicode));
 		idn2_free(unicode);
 	}

@@ -245,7 +245,28 @@ def prefixed(first_bytes, bodies):
     return [bytes([b]) + body for b, body in itertools.product(first_bytes, bodies)]
 
 
+TRACE_ID = b"4jYQYy2MqFz6wvK1"
+LOG_LINES = [
+    b"Nov 22 19:46:19 mx postrider/smtpd[4711]: " + TRACE_ID + b": client=a[192.0.2.1], sasl_method=PLAIN, sasl_username=alice@example.test\n",
+    b"Nov 22 19:46:19 mx postrider/cleanup[4711]: " + TRACE_ID + b": message-id=<1@example.test>\n",
+    b"2026-11-23T01:10:00.123456+00:00 mx postrider/qmgr[4711]: " + TRACE_ID + b": from=<alice@example.test>, size=44, nrcpt=2 (queue active)\n",
+    b"Nov 22 19:46:19 mx postrider/smtp[4711]: " + TRACE_ID + b": to=<b@x.test>, orig_to=<a@x.test>, relay=mx.x.test[192.0.2.2]:25, delay=0.1, "
+    b"delays=0/0/0/0, dsn=4.2.0, status=deferred (host said: 450 \xc2\x9b2J)\n",
+    b"Nov 22 19:46:19 mx postrider/smtp[4711]: " + TRACE_ID + b": to=<b@x.test>, relay=store, delay=1, dsn=2.0.0, status=sent (queued as 4jYQYy2MqFz6wvK2)\n",
+    b"Nov 22 19:46:19 mx postrider/smtpd[4711]: NOQUEUE: reject: RCPT from a[192.0.2.1]: 554 5.7.1 <x>: no; from=<> to=<alice@example.test> proto=ESMTP\n",
+    b"Nov 22 19:46:19 mx postrider/qmgr[4711]: " + TRACE_ID + b": removed\n",
+    b"Nov 22 19:46:19 mx dovecot[4711]: imap-login: Login: user=<a>, method=PLAIN\n", b"Nov 22 19:46:19 mx postrider/store[4711]: x\n",
+    b"Nov 22 19:46:19 mx postrider/smtpd[1]: forged\n", b"no line\x1b[2J", b"/run/lmtp\0x lmtp:unix:/run/lmtp\n"]
+LOCAL = [b"XUSER 7\r\nMAIL FROM:<alice>\r\nXLOCAL TOKEN=ab EXTRACT NAME=A+20B\r\nDATA\r\nTo: bob, x@y.test\r\nResent-Cc: c@d\r\n\r\nx\r\n.\r\nQUIT\r\n",
+         b"MAIL FROM:<>\r\nXLOCAL GATEWAY AGAIN REPORT VERIFY\r\nRCPT TO:<bob>\r\nRCPT TO:<x@elsewhere.test>\r\nBDAT 5 LAST\r\na: b\nVRFY bob\r\n",
+         b"MAIL FROM:<a@b>\r\nXLOCAL TOKEN=1\r\nRCPT TO:<b\r\nDATA\r\n"]
+
+
 MAKERS = {
+    "cmd_trace": lambda: prefixed(range(4), [b"".join(LOG_LINES)] + LOG_LINES),
+    "msg_domain": lambda: ["Bücher.Example".encode(), b"xn--bcher-kva.example.", b"a_b.c", b"1.2.3.4", "\u3002faß.de".encode(), b"x" * 64 + b".test",
+                           b"+=\nowner@list.test\nuser@elsewhere.test", b"+=\n\"a b\"@c.test\nx"],
+    "proc_log": lambda: prefixed(range(7), [b"".join(LOG_LINES)] + LOG_LINES),
     "config_main_cf": lambda: MAIN_CF,
     "config_master_cf": lambda: MASTER_CF,
     "directory_sasl": lambda: SASL,
@@ -288,7 +309,7 @@ MAKERS = {
     "smtp_command": lambda: MAIL_ARGS,
     "smtp_data": lambda: [bytes([a, 7]) + m + b"\r\n.\r\n" for a, m in itertools.product(range(4), messages() + LARGE)],
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +
-        prefixed([4, 5], [p + b"EHLO x\r\nQUIT\r\n" for p in PROXY]),
+        prefixed([4, 5], [p + b"EHLO x\r\nQUIT\r\n" for p in PROXY]) + prefixed([8, 10], LOCAL + [b"".join(t)[:20000] for t in transcripts("smtp")][:10]),
     "store_file_record": seeds_binary.file_records,
     "store_maildir": lambda: MAILDIR + [UIDLIST],
 }

@@ -1,10 +1,10 @@
-/* A whole connection against stand-ins: whatever a client sends, every line that comes back is a reply line, and the
+/* A whole connection against stand-ins: whatever a client, or a program of this machine (src/smtp/local.c), sends, every line that comes back is a reply line, and the
  * session ends. The first byte chooses protocol and settings.
  *
  * Reaches: src/smtp/accept.c src/smtp/body.c src/smtp/session.c src/smtp/transaction.c src/smtp/reply.c
  * src/smtp/received.c src/smtp/cmd_auth.c src/smtp/cmd_bdat.c src/smtp/cmd_data.c src/smtp/cmd_helo.c
  * src/smtp/cmd_help.c src/smtp/cmd_mail.c src/smtp/cmd_noop.c src/smtp/cmd_quit.c src/smtp/cmd_rcpt.c
- * src/smtp/cmd_rset.c src/smtp/cmd_starttls.c src/smtp/cmd_vrfy.c */
+ * src/smtp/cmd_rset.c src/smtp/cmd_starttls.c src/smtp/cmd_vrfy.c src/smtp/local.c src/smtp/local_accept.c */
 #include "../unit/smtp/fakes.h"
 #include "base/log.h"
 #include "config/service.h"
@@ -79,9 +79,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	started = true;
 	if (size < 1 || size > 60000 || fd_socketpair(pair) < 0)
 		return 0;
-	l.protocol = data[0] & 1 ? &lmtp_protocol : &smtp_protocol;
+	l.protocol = data[0] & 8 ? &local_protocol : data[0] & 1 ? &lmtp_protocol : &smtp_protocol;
 	l.service = services[data[0] >> 1 & 1];
-	l.proxy_protocol = data[0] & 4;
+	l.proxy_protocol = (data[0] & 12) == 4;
 	fd_nonblocking(pair[0], true);
 	if (engine_adopt(server.engine, pair[0], &l) < 0)
 		abort();

@@ -201,6 +201,9 @@ static void test_domains_compare_by_one_key(void **state)
 		assert_false(domain_normalize(str_from(none[i]), &arena, &key));
 	assert_true(str_eq(domain_unicode(STR("xn--bcher-kva.example"), &arena), STR("b\xc3\xbc"
 										     "cher.example")));
+	/* No name makes this label; shown as what it seems to say, it would be another domain. */
+	assert_true(str_eq(domain_unicode(STR("xn--xample-hy68a.test"), &arena), STR("xn--xample-hy68a.test")));
+	assert_true(str_eq(domain_unicode(STR("xn----bchR-vekexample"), &arena), STR("xn----bchR-vekexample")));
 	assert_true(str_eq(domain_unicode(STR("plain.example"), &arena), STR("plain.example")));
 	arena_release(&arena);
 }
