@@ -17,7 +17,8 @@ struct queue_entry {
 };
 /* "held until Mon Nov 23 08:00:00 2026, as its sender asked". Returns out. */
 const char *queue_waits_text(const struct queue_entry *e, char out[100]);
-/* Before it is printed as text: what strangers called themselves, and servers said, must be nothing that a terminal obeys. */
+/* Before it is printed as text: what strangers called themselves, and servers said, must be nothing that a terminal
+ * obeys. */
 void queue_entry_for_terminal(const struct queue_entry *e);
 /* The words Postfix has for its queues. */
 const char *queue_condition_name(enum queue_condition c);

@@ -92,10 +92,10 @@ static bool line_is_of(const struct child *c, struct str line)
 	struct str host, rest, name, pid, text;
 	uint32_t number;
 
-	return line.len > STAMP_LEN && !utf8_has_control(line) && str_split(str_skip(line, STAMP_LEN), ' ', &host, &rest) &&
-	       str_split(rest, '[', &name, &rest) && str_chr(name, ' ') < 0 && str_split(rest, ']', &pid, &text) &&
-	       str_starts(text, STR(": ")) && str_to_u32(pid, &number) && number == (uint32_t)c->pid &&
-	       name_is_for(c, name);
+	return line.len > STAMP_LEN && !utf8_has_control(line) &&
+	       str_split(str_skip(line, STAMP_LEN), ' ', &host, &rest) && str_split(rest, '[', &name, &rest) &&
+	       str_chr(name, ' ') < 0 && str_split(rest, ']', &pid, &text) && str_starts(text, STR(": ")) &&
+	       str_to_u32(pid, &number) && number == (uint32_t)c->pid && name_is_for(c, name);
 }
 
 void master_log_lines(const struct child *c, struct str lines)

@@ -97,9 +97,9 @@ static const struct {
 	const char *name;
 	long (*fn)(const char *arg);
 } single[] = {
-	{"open", try_open},	{"write", try_write}, {"connect", try_connect}, {"exec", try_exec}, {"fork", try_fork},
-	{"ptrace", try_ptrace}, {"kill", try_kill},   {"setuid", try_setuid},	{"code", try_code}, {"log", try_log},
-	{"tell", try_tell},
+	{"open", try_open}, {"write", try_write},   {"connect", try_connect}, {"exec", try_exec},
+	{"fork", try_fork}, {"ptrace", try_ptrace}, {"kill", try_kill},	      {"setuid", try_setuid},
+	{"code", try_code}, {"log", try_log},	    {"tell", try_tell},
 };
 
 static const struct {

@@ -180,8 +180,8 @@ struct txn {
 	VEC(struct uidlist_lines *) lines;
 	VEC(struct held_answer) answers;
 	struct map *events_of, *lines_of; /* {account, mailbox} to one of these */
-	struct map *places; /* R values written so far: index in kv, plus one */
-	size_t bytes;	    /* of what has been added, about */
+	struct map *places;		  /* R values written so far: index in kv, plus one */
+	size_t bytes;			  /* of what has been added, about */
 };
 
 /* When a transaction has grown past this it is committed and another begun (txn_roll). */

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const wanted[] = {"4jYQYy2MqFz6wvK1", "alice@example.test"};
 	char path[64];
-	char *argv[] = {(char *)(uintptr_t)"--log", path, NULL, NULL};
+	char *argv[] = {(char *)(uintptr_t) "--log", path, NULL, NULL};
 	struct cmd c = {.dir = "/nonexistent", .argc = 3, .argv = argv, .name = "trace"};
 
 	if (in < 0)

@@ -1,5 +1,5 @@
-/* Domains in any script, and senders made for each recipient: a key is its own key, and looks like a domain; a made sender
- * is one address. Delimiters, sender and recipient stand in lines.
+/* Domains in any script, and senders made for each recipient: a key is its own key, and looks like a domain; a made
+ * sender is one address. Delimiters, sender and recipient stand in lines.
  *
  * Covers: src/msg/domain.c src/msg/domain_idn.c src/msg/verp.c */
 #include "base/fatal.h"

@@ -1,6 +1,6 @@
-/* What a captured process writes into its log pipe, whole lines or not: each line of the log begins with a stamp, says of
- * which process it is, and that is its writer; nothing in it is for a terminal. The first byte chooses the process and
- * how it arrives. And the UNIX sockets that relay asks master to connect to: each is named in the text.
+/* What a captured process writes into its log pipe, whole lines or not: each line of the log begins with a stamp, says
+ * of which process it is, and that is its writer; nothing in it is for a terminal. The first byte chooses the process
+ * and how it arrives. And the UNIX sockets that relay asks master to connect to: each is named in the text.
  *
  * Covers: src/proc/master_log.c */
 #include "base/fatal.h"
@@ -20,8 +20,9 @@ static int log_fd = -1;
 static void start(void)
 {
 	static const char *const names[PROCESS_ROLES] = {
-		[PROCESS_SMTPD] = "smtpd",	   [PROCESS_ACCESS] = "access", [PROCESS_RELAY] = "relay", [PROCESS_DNS] = "dns",
-		[PROCESS_DIRECTORY] = "directory", [PROCESS_QUEUE] = "queue",	[PROCESS_STORE] = "store"};
+		[PROCESS_SMTPD] = "smtpd", [PROCESS_ACCESS] = "access",	      [PROCESS_RELAY] = "relay",
+		[PROCESS_DNS] = "dns",	   [PROCESS_DIRECTORY] = "directory", [PROCESS_QUEUE] = "queue",
+		[PROCESS_STORE] = "store"};
 
 	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
 		master.children[role] = (struct child){
@@ -39,7 +40,8 @@ static void check_line(const struct child *c, struct str line)
 
 	invariant(line.len > 16 && !utf8_has_control(line));
 	invariant(str_split(str_skip(line, 16), ' ', &host, &rest) && str_split(rest, '[', &name, &rest) &&
-		  str_split(rest, ']', &pid, &rest) && str_to_u32(pid, &number) && number == PID && str_starts(rest, STR(": ")));
+		  str_split(rest, ']', &pid, &rest) && str_to_u32(pid, &number) && number == PID &&
+		  str_starts(rest, STR(": ")));
 	last = str_skip(name, (size_t)(str_rchr(name, '/') + 1));
 	for (int role = PROCESS_SMTPD; role < PROCESS_ROLES; role++)
 		invariant(role == (int)c->role || !str_eq(last, str_from(master.children[role].name)));

@@ -1,5 +1,5 @@
-/* A whole connection against stand-ins: whatever a client, or a program of this machine (src/smtp/local.c), sends, every line that comes back is a reply line, and the
- * session ends. The first byte chooses protocol and settings.
+/* A whole connection against stand-ins: whatever a client, or a program of this machine (src/smtp/local.c), sends,
+ * every line that comes back is a reply line, and the session ends. The first byte chooses protocol and settings.
  *
  * Reaches: src/smtp/accept.c src/smtp/body.c src/smtp/session.c src/smtp/transaction.c src/smtp/reply.c
  * src/smtp/received.c src/smtp/cmd_auth.c src/smtp/cmd_bdat.c src/smtp/cmd_data.c src/smtp/cmd_helo.c

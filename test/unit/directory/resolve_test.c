@@ -620,11 +620,12 @@ static void relay_domains_are_open_to_whom_they_list(void **state)
 	assert_int_equal(class_of(f, "u@elsewhere.test"), RCPT_REMOTE);
 }
 
-/* "%", "!" and "@" in a local part are a route to some mail systems: those whom ours lead to must not be sent one that a
- * stranger wrote. */
+/* "%", "!" and "@" in a local part are a route to some mail systems: those whom ours lead to must not be sent one that
+ * a stranger wrote. */
 static void no_route_of_a_strangers_goes_elsewhere(void **state)
 {
-	static const char *const routes[] = {"victim%far.test", "far.test!victim", "victim@far.test", "x+victim%far.test"};
+	static const char *const routes[] = {"victim%far.test", "far.test!victim", "victim@far.test",
+					     "x+victim%far.test"};
 	struct fixture *f = *state;
 	char address[100];
 

@@ -421,26 +421,29 @@ static void each_process_may_ask_only_what_its_work_takes(void **state)
 /* However his name is spelled, guesses at one user's password are counted together; and no slower because he exists. */
 static void another_spelling_is_no_other_user(void **state)
 {
-	static const char *const spellings[2][4] = {
-		{"alice@example.test", "Alice@EXAMPLE.test.", "alice@\xef\xbd\x85xample.test", "ALICE@exampl\xef\xbd\x85.test"},
-		{"nobody@example.test", "Nobody@EXAMPLE.test.", "nobody@\xef\xbd\x85xample.test", "NOBODY@exampl\xef\xbd\x85.test"}};
+	static const char *const spellings[2][4] = {{"alice@example.test", "Alice@EXAMPLE.test.",
+						     "alice@\xef\xbd\x85xample.test", "ALICE@exampl\xef\xbd\x85.test"},
+						    {"nobody@example.test", "Nobody@EXAMPLE.test.",
+						     "nobody@\xef\xbd\x85xample.test",
+						     "NOBODY@exampl\xef\xbd\x85.test"}};
 	struct fixture *f = *state;
 	char client[32];
 
 	for (int who = 0; who < 2; who++)
 		for (int i = 0; i < 4; i++) {
-			struct dir_auth_plain ask = {.session = 5,
-						     .service = STR("imap"),
-						     .user = str_from(spellings[who][i]),
-						     .password = STR("guess"),
-						     .client = str_of(client, (size_t)snprintf(client, sizeof(client),
-											       "198.51.100.%d",
-											       10 * who + i))};
+			struct dir_auth_plain ask = {
+				.session = 5,
+				.service = STR("imap"),
+				.user = str_from(spellings[who][i]),
+				.password = STR("guess"),
+				.client = str_of(client, (size_t)snprintf(client, sizeof(client), "198.51.100.%d",
+									  10 * who + i))};
 			struct dir_auth answer;
 			struct rpc_reply hold;
 
 			rpc_reply_init(&hold);
-			assert_int_equal(rpc_call(f->access, &DIR_AUTH_PLAIN, &ask, &answer, &hold, true, WAIT_MS, &f->err), 0);
+			assert_int_equal(
+				rpc_call(f->access, &DIR_AUTH_PLAIN, &ask, &answer, &hold, true, WAIT_MS, &f->err), 0);
 			assert_int_equal(answer.status, AUTH_FAILED);
 			assert_int_equal(answer.delay_ms, 1000 << i);
 			rpc_reply_release(&hold);

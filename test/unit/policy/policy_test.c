@@ -185,12 +185,14 @@ static void only_the_null_sender_is_let_alone(void **state)
 	(void)state;
 	assert_string_equal(eval(both, (struct ask){.user = "alice", .owns = "n", .no_local = true}), "553 5.7.1");
 	assert_string_equal(eval(both, (struct ask){.owns = "n", .no_local = true}), "553 5.7.1");
-	assert_string_equal(eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "no.example", .key = "?"}),
-			    "450 4.1.8");
+	assert_string_equal(
+		eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "no.example", .key = "?"}),
+		"450 4.1.8");
 	assert_string_equal(eval(whole, (struct ask){.no_local = true, .sender = "host"}), "504 5.5.2");
 	assert_string_equal(eval(both, (struct ask){.user = "alice", .owns = "n", .no_local = true, .sender = ""}),
 			    "dunno");
-	assert_string_equal(eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "", .key = "?"}), "dunno");
+	assert_string_equal(eval(known, (struct ask){.owns = "u", .no_local = true, .sender = "", .key = "?"}),
+			    "dunno");
 	assert_string_equal(eval(whole, (struct ask){.no_local = true, .sender = ""}), "dunno");
 }
 
