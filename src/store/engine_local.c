@@ -552,6 +552,7 @@ static bool local_blob_finished(struct store_engine *e, uint64_t blob, uint64_t 
 
 static void local_checkpoint(struct store_engine *e, void (*fn)(void *ctx), void *ctx)
 {
+	odd_forget(local_of(e), false);
 	kvlog_checkpoint(local_of(e)->k, fn, ctx);
 }
 
@@ -597,6 +598,8 @@ static void local_dispose(struct local *l)
 	vec_release(&l->waiters);
 	pthread_mutex_destroy(&l->lock);
 	pthread_mutex_destroy(&l->notes_lock);
+	odd_forget(l, true);
+	pthread_mutex_destroy(&l->odd_lock);
 	pthread_mutex_destroy(&l->settle_lock);
 	pthread_cond_destroy(&l->cond);
 	free(l);
@@ -667,6 +670,7 @@ static struct local *local_alloc(const struct store_local_options *options)
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_cond_init(&l->cond, NULL);
 	pthread_mutex_init(&l->settle_lock, NULL);
+	pthread_mutex_init(&l->odd_lock, NULL);
 	pthread_mutexattr_init(&attr);
 	pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
 	pthread_mutex_init(&l->notes_lock, &attr);

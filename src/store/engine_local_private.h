@@ -115,6 +115,8 @@ struct note {
 	bool replace, home;
 };
 
+#define STORE_PATH_MAX 1800
+
 struct local {
 	struct store_engine e;
 	struct store_local_options o;
@@ -153,6 +155,11 @@ struct local {
 	bool waiting_there;	     /* the file of what waits exists. Under settle_lock */
 	bool loaded;		     /* and was read. Recovery only */
 
+	pthread_mutex_t odd_lock; /* the next three; taken behind all others */
+	struct map *odd;	  /* base to "cur/name": see engine_local_find.c; or NULL */
+	char odd_folder[STORE_PATH_MAX];
+	int64_t odd_used_ms;
+
 	struct map *cache; /* recovery only: see engine_local_find.c */
 	VEC(struct pending_copy *) pending;
 	bool recovering;
@@ -186,13 +193,14 @@ int pending_follow(struct local *l, const struct store_file_op *op, struct err *
 void pending_end(struct local *l);
 
 /* names and finding */
-#define STORE_PATH_MAX 1800
 /* path/folder/name at out ("" parts left out). Returns out. */
 const char *local_path(char out[STORE_PATH_MAX], struct str path, struct str folder, const char *name);
 #define FOUND_MAX (STORE_NAME_MAX + 4)
 /* Where the file is: "new/..." or "cur/...". 1, 0 nowhere, -1 err. */
 int file_find(struct local *l, struct str path, struct str folder, struct str base, bool hint_cur,
 	      struct str hint_flags, char found_r[FOUND_MAX], struct err *err) WARN_UNUSED;
+/* Names that were remembered and that nobody asked for lately, or (at_once) all. */
+void odd_forget(struct local *l, bool at_once);
 /* what engine_local_files.c does for engine_local_folders.c, and the other way */
 /* Renames within an account, making the directory it goes to if that is missing. 1, 0 no source, -1. */
 int file_rename_into(struct local *l, const char *from, struct str path, struct str to_folder, const char *to,

@@ -636,6 +636,56 @@ static void mem_fails_on_order_and_loses_what_was_held(void **state)
 
 /* ---- what waits, and its bytes ---- */
 
+static void count_reads(void *ctx, const struct io_event *ev)
+{
+	if (ev->op == IO_READDIR)
+		atomic_fetch_add((atomic_uint *)ctx, 1);
+}
+
+#define ODD 200
+
+/* Dovecot's keywords are letters, too. */
+static void names_that_cannot_be_guessed_are_looked_for_once(void **state)
+{
+	struct fixture *f = *state;
+	atomic_uint reads = 0;
+	struct io_hook hook = {.after = count_reads, .ctx = &reads};
+	struct store_file_op move = {
+		.kind = FILE_MOVE, .was_cur = true, .was_flags = STR("S"), .cur = true, .flags = STR("FS")};
+	int cur;
+
+	if (f->mem)
+		return;
+	put(f, STR(""), STR("1.Ma.h"), "first\n");
+	wait_files(f, 7);
+	cur = openat(f->maildir, "u/alice/cur", O_RDONLY | O_DIRECTORY);
+	for (int i = 0; i < ODD; i++) {
+		char name[40];
+		int fd;
+
+		snprintf(name, sizeof(name), "%d.other:2,Sab", i);
+		fd = openat(cur, name, O_WRONLY | O_CREAT, 0600);
+		assert_int_equal(dprintf(fd, "text\n"), 5);
+		close(fd);
+	}
+	io_set_hook(&hook);
+	for (int i = 0; i < ODD; i++)
+		assert_true(body_is(f, STR(""), arena_printf(&f->arena, "%d.other", i), true, STR("S"), "text\n"));
+	io_set_hook(NULL);
+	assert_in_range(atomic_load(&reads), ODD, 2 * ODD);
+	/* What another tool and we do to them is seen. */
+	assert_int_equal(renameat(cur, "7.other:2,Sab", cur, "7.other:2,FSab"), 0);
+	assert_true(body_is(f, STR(""), STR("7.other"), true, STR("S"), "text\n"));
+	assert_int_equal(unlinkat(cur, "8.other:2,Sab", 0), 0);
+	assert_true(body_is(f, STR(""), STR("8.other"), true, STR("S"), NULL));
+	move.base = move.to_base = STR("9.other");
+	file_op(f, move, NULL, 0);
+	wait_files(f, 7);
+	assert_int_equal(faccessat(cur, "9.other:2,FS", F_OK, 0), 0);
+	assert_true(body_is(f, STR(""), STR("9.other"), true, STR("FS"), "text\n"));
+	close(cur);
+}
+
 enum { FAILING, MENDED, DONE };
 struct waiting_hook {
 	struct fixture *f;
@@ -795,6 +845,7 @@ int main(void)
 		BOTH(moves_copies_and_removals_happen_in_order),
 		BOTH(one_commit_serves_several_accounts_with_one_body),
 		BOTH(a_blob_is_checked_used_once_and_placed),
+		BOTH(names_that_cannot_be_guessed_are_looked_for_once),
 		BOTH(the_bytes_of_what_waits_stay_while_its_list_names_it),
 		BOTH(a_list_that_is_written_anew_keeps_what_came_meanwhile),
 		BOTH(notes_are_appended_in_order_by_the_checkpoint),
