@@ -16,6 +16,11 @@
 /* Letters of a mask of FLAG_* and PROJECTED_PASSED, in ASCII order; out has room for 8. Returns out. */
 const char *maildir_letters(unsigned mask, char out[8]);
 unsigned maildir_mask(struct str letters); /* unknown letters are ignored */
+/* What Dovecot writes there for keywords, 'a' to 'z': bit 0 is 'a'. */
+uint32_t maildir_keyword_letters(struct str letters);
+/* Their names, from the folder's file of them: a line each, "0 name". Others are "". They point into the text. */
+#define MAILDIR_KEYWORDS_NAME "dovecot-keywords"
+void maildir_keyword_names(struct str text, struct str names_r[26]);
 void maildir_base(struct buf *out, uint64_t date, uint64_t file, struct str host, uint64_t file_size, uint64_t size);
 
 struct maildir_name {

@@ -13,7 +13,8 @@
 #include "store/scan_private.h"
 #include <unistd.h>
 
-#define RETRY_MS 250
+#define RETRY_MS     250
+#define KEYWORDS_MAX (64u << 10)
 /* A folder that last changed so long ago has settled, even if the file system's clock is another machine's. */
 #define SETTLED_S 2
 
@@ -65,7 +66,7 @@ static void see_file(void *ctx, const struct store_entry *entry)
 	struct scan *s = ctx;
 	unsigned mask = maildir_mask(entry->flags) | (entry->cur ? PROJECTED_CUR : 0);
 	struct known *k;
-	struct found f = {.mask = mask};
+	struct found f = {.mask = mask, .letters = maildir_keyword_letters(entry->flags)};
 
 	if (entry->base.len == 0 || entry->name.ptr[0] == '.')
 		return;
@@ -140,9 +141,25 @@ static int by_age(const void *a, const void *b)
 	return str_cmp(x->base, y->base);
 }
 
+/* Of a mailbox that comes from Dovecot. Without the file the letters mean nothing. */
+static void read_keywords(struct scan *s)
+{
+	struct err err = ERR_NONE;
+	struct str text;
+	int rc = store_engine_read_file(s->job.svc->engine, s->path, s->folder, MAILDIR_KEYWORDS_NAME, KEYWORDS_MAX,
+					&s->arena, &text, &err);
+
+	if (rc < 0)
+		log_warning("account %llu: reading the keywords of \"%.*s\": %s", (unsigned long long)s->account,
+			    STR_ARG(s->folder), err.text);
+	else if (rc > 0)
+		maildir_keyword_names(text, s->keywords);
+}
+
 static void scan_work(struct job *j)
 {
 	struct scan *s = (struct scan *)j;
+	uint32_t letters = 0;
 
 	s->rc = store_engine_scan(j->svc->engine, s->path, s->folder, see_file, s, &s->missing, &s->err);
 	if (s->rc < 0 || s->missing)
@@ -156,7 +173,10 @@ static void scan_work(struct job *j)
 		examine(s, f);
 		if (s->listed)
 			f->listed = map_get(s->listed, f->base);
+		letters |= f->letters;
 	}
+	if (letters != 0)
+		read_keywords(s);
 	if (s->fresh.n > 1)
 		qsort(s->fresh.v, s->fresh.n, sizeof(s->fresh.v[0]), by_age);
 }

@@ -16,8 +16,22 @@ static void name_fields(struct txn *t, const struct account *a, const struct fou
 		*e = made;
 }
 
-static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const struct found *f, uint64_t *modseq,
-		     struct err *err)
+/* What a file that nobody knew has by its name. Keywords for which the mailbox has no room are none. */
+static uint64_t keywords_of(struct txn *t, struct account *a, struct mailbox *m, const struct scan *s,
+			    const struct found *f)
+{
+	uint64_t keywords = 0;
+	unsigned bit;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(s->keywords); i++)
+		if ((f->letters & 1u << i) && s->keywords[i].len > 0 &&
+		    keyword_bit(t, a, m, s->keywords[i], &bit, NULL) == 0)
+			keywords |= 1ULL << bit;
+	return keywords;
+}
+
+static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const struct scan *s, const struct found *f,
+		     uint64_t *modseq, struct err *err)
 {
 	struct placing p = {0};
 	const struct uidlist_entry *l = f->listed;
@@ -31,7 +45,7 @@ static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const
 	p.modseq = *modseq;
 	p.uid = l && l->uid >= m->rec.uidnext ? l->uid : 0;
 	p.hot.flags = (uint8_t)(f->mask & FLAG_SYSTEM);
-	p.hot.keywords = l ? l->keywords : 0;
+	p.hot.keywords = l ? l->keywords : keywords_of(*t, a, m, s, f);
 	if ((f->mask & PROJECTED_PASSED) && keyword_bit(*t, a, m, STR("$Forwarded"), &bit, NULL) == 0)
 		p.hot.keywords |= 1ULL << bit;
 	p.hot.projected = (uint8_t)f->mask;
@@ -178,7 +192,7 @@ int scan_merge(struct store_service *svc, struct account *a, struct mailbox *m, 
 	for (size_t i = 0; rc == 0 && i < s->fresh.n; i++) {
 		if (!s->fresh.v[i].listed)
 			rebuild_ceiling(t, a, m, s);
-		rc = merge_new(&t, a, m, &s->fresh.v[i], &new_modseq, err);
+		rc = merge_new(&t, a, m, s, &s->fresh.v[i], &new_modseq, err);
 	}
 	if (rc == 0)
 		rebuild_ceiling(t, a, m, s);

@@ -13,7 +13,8 @@ struct known;
 struct found {
 	struct str file; /* its whole name: the letters may be any, in any order */
 	struct str base;
-	unsigned mask; /* letters, and PROJECTED_CUR */
+	unsigned mask;	  /* letters, and PROJECTED_CUR */
+	uint32_t letters; /* of keywords: maildir_keyword_letters() */
 	uint64_t file_size, size, mtime;
 	struct maildir_name name;
 	const struct uidlist_entry *listed;
@@ -37,8 +38,9 @@ struct scan {
 	VEC(struct found) fresh;	    /* by age */
 	VEC(struct message_change) renamed; /* uid, and in flags the mask that stands there */
 	VEC(uint32_t) vanished;
-	struct uidlist *list; /* rebuilding */
-	struct map *listed;   /* base: entry */
+	struct uidlist *list;	 /* rebuilding */
+	struct map *listed;	 /* base: entry */
+	struct str keywords[26]; /* what the letters of keywords mean here, or "" */
 	bool rebuild, missing;
 	int rc;
 	struct err err;

@@ -1,5 +1,6 @@
 """The Maildir as others see it: mutt, rsync, grep and rm may touch it while it is served."""
 
+import imaplib
 import os
 import shutil
 import time
@@ -125,7 +126,10 @@ def test_names_of_other_servers_lose_neither_size_nor_date(mail):
     first = mail.wait_messages("bob@example.test", 1)[0]
     cur = os.path.join(mail.maildir("bob@example.test"), "cur")
     st, text = os.stat(first), "Subject: foreign\n\nhello\n"
-    names = ["1600000001.M1P2.host:2,Sab", "1600000002.a.host:2,SF", "1600000003.a.host", "1600000004.a.host:2,", "1600000005.a.host:1,x"]
+    with open(os.path.join(cur, "..", "dovecot-keywords"), "w") as f:
+        f.write("0 NonJunk\n1 $label1\n2 not(a)keyword\n31 too-many\n")
+    os.chown(f.name, st.st_uid, st.st_gid)
+    names = ["1600000001.M1P2.host:2,Sabcz", "1600000002.a.host:2,SF", "1600000003.a.host", "1600000004.a.host:2,", "1600000005.a.host:1,x"]
     for name in names:
         path = os.path.join(cur, "..", "tmp", name)
         with open(path, "w") as f:
@@ -139,4 +143,11 @@ def test_names_of_other_servers_lose_neither_size_nor_date(mail):
         assert b"RFC822.SIZE 27" in line and b"13-Sep-2020 12:26:40" in line, line
     seen = box.search(None, "SEEN")[1][0].split()
     assert len(seen) == 2 and box.search(None, "FLAGGED")[1][0].split()[0] in seen
+    # What the letters mean stands beside the messages, and is a keyword of ours now, whatever becomes of the name.
+    tagged = box.search(None, "KEYWORD", "NonJunk")[1][0]
+    assert len(tagged.split()) == 1 and box.search(None, "KEYWORD", "$label1")[1][0] == tagged
+    assert box.fetch(tagged, "(FLAGS BODY.PEEK[])")[1][0][1].endswith(b"hello\r\n")
+    box.store(tagged, "+FLAGS", "\\Flagged")
+    wait_for("our name", lambda: os.path.exists(os.path.join(cur, "1600000001.M1P2.host:2,FS")))
+    assert set(imaplib.ParseFlags(box.fetch(tagged, "(FLAGS)")[1][0])) >= {b"\\Flagged", b"\\Seen", b"NonJunk", b"$label1"}
     box.logout()

@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct str in = str_of(data, size);
 	struct arena a;
 	struct uidlist u;
+	struct str keywords[26];
 	struct maildir_name n;
 	struct buf out, folder, again;
 
@@ -26,6 +27,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	maildir_name_parse(in, &n);
 	(void)maildir_mask(in);
+	maildir_keyword_names(in, keywords);
+	for (size_t i = 0; i < ARRAY_SIZE(keywords); i++)
+		invariant(!memchr(keywords[i].ptr, '\n', keywords[i].len));
+	invariant(maildir_keyword_letters(in) < 1u << 26);
 	if (size > 0 && size < 300) {
 		folder_mailbox(&out, in);
 		buf_clear(&out);

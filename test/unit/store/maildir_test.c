@@ -19,6 +19,20 @@ static void letters_and_masks_agree(void **state)
 	assert_int_equal(maildir_mask(STR("SxyzS2")), FLAG_SEEN);
 }
 
+static void letters_of_keywords_have_names(void **state)
+{
+	struct str names[26];
+
+	(void)state;
+	assert_int_equal(maildir_keyword_letters(STR("FSacz{`")), 1 | 1 << 2 | 1 << 25);
+	maildir_keyword_names(STR("0 NonJunk\r\n2 $label1\n26 behind\nx y\n\n 3 four\n25 last"), names);
+	for (unsigned i = 0; i < 26; i++)
+		assert_true(str_eq(names[i], i == 0    ? STR("NonJunk")
+					     : i == 2  ? STR("$label1")
+					     : i == 25 ? STR("last")
+						       : STR("")));
+}
+
 static void our_names_are_known_again(void **state)
 {
 	struct maildir_name n;
@@ -178,6 +192,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(letters_and_masks_agree),
+		cmocka_unit_test(letters_of_keywords_have_names),
 		cmocka_unit_test(our_names_are_known_again),
 		cmocka_unit_test(foreign_names_are_read_as_far_as_they_go),
 		cmocka_unit_test(mailbox_names_become_folders_and_come_back),
