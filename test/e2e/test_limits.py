@@ -140,6 +140,7 @@ def test_full_for_one_recipient_only(stopped):
 
 ODD = (b"Subject: odd\r\nX-NUL: a\0b\r\n\r\nnul \0 and bare \r carriage \r\r returns\r\n"
        b"\0\0\r\n.\r\n..\r\n\xff\xfe\x80 8 bit\r\n" + b"l" * 5000 + b"\r\nlast line without an end")
+AS_SENT = ODD.replace(b"\0", b"\x80")    # no literal may hold a NUL (RFC 3501 9: CHAR8); the file keeps them
 
 
 def fetch_all(mail, user=BOB):
@@ -152,6 +153,11 @@ def fetch_all(mail, user=BOB):
     return out
 
 
+def nuls_kept(mail):
+    with open(mail.wait_messages(BOB, 1)[0], "rb") as f:
+        return f.read().count(b"\0")
+
+
 def test_odd_bytes_by_bdat(mail):
     with Smtp(mail) as c:
         c.ask("MAIL FROM:<a@elsewhere.test> BODY=8BITMIME")
@@ -162,7 +168,8 @@ def test_odd_bytes_by_bdat(mail):
         c.send(b"BDAT %d LAST\r\n" % (len(ODD) - half) + ODD[half:])
         assert code(c.reply()) == "250"
     got = fetch_all(mail)[0]
-    assert got.endswith(ODD) or got.endswith(ODD + b"\r\n")
+    assert got.endswith(AS_SENT) or got.endswith(AS_SENT + b"\r\n")
+    assert nuls_kept(mail) == ODD.count(b"\0")
     pop = mail.pop3(BOB)
     size = pop.list()[1][0].split()[1]
     assert int(size) == len(got)
@@ -175,7 +182,8 @@ def test_odd_bytes_by_append(mail):
     box.literal = ODD                # imaplib's append() would "correct" line ends
     assert box._simple_command("APPEND", "INBOX", r"(\Seen)")[0] == "OK"
     box.logout()
-    assert fetch_all(mail) == [ODD]
+    assert fetch_all(mail) == [AS_SENT]
+    assert nuls_kept(mail) == ODD.count(b"\0")
 
 
 # ---- large ----
