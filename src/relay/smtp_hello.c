@@ -199,12 +199,12 @@ static bool is_starred(const struct smtpc_reply *r)
 
 static int pix_find(struct smtpc_try *t, struct smtpc_conn *c)
 {
-	const struct remote_env *env = smtpc_env(t);
 	struct str words = c->conf->smtp_pix_workarounds, maps = c->conf->smtp_pix_workaround_maps, item;
+	const struct remote_env *env = maps.len > 0 ? smtpc_env(t) : NULL;
 	char text[NET_ADDR_TEXT];
 	struct err err = ERR_NONE;
 
-	if (maps.len > 0 && env->lookup != NULL && c->addr.len > 0 &&
+	if (env != NULL && env->lookup != NULL && c->addr.len > 0 &&
 	    env->lookup(env->lookup_ctx, STR("smtp_pix_workaround_maps"), maps, str_from(net_addr_text(&c->addr, text)),
 			t->job->arena, &words, &err) < 0) {
 		smtpc_note(t, false, STR("4.3.0"),

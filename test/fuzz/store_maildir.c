@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void)maildir_mask(in);
 	maildir_keyword_names(in, keywords);
 	for (size_t i = 0; i < ARRAY_SIZE(keywords); i++)
-		invariant(!memchr(keywords[i].ptr, '\n', keywords[i].len));
+		invariant(str_chr(keywords[i], '\n') < 0);
 	invariant(maildir_keyword_letters(in) < 1u << 26);
 	if (size > 0 && size < 300) {
 		folder_mailbox(&out, in);
