@@ -23,6 +23,11 @@ static void give_back(struct relay *r, const struct queue_message *m, uint32_t p
 	(void)!rpc_send(r->env.queue, &QUEUE_GIVE_BACK, &ask);
 }
 
+static uint32_t part_of(const struct queue_claimed *got, size_t i)
+{
+	return i < got->infos.n ? got->infos.v[i].part : 0;
+}
+
 /* The disk made the queue wait for longer than we did: what it handed out then is ours, and nobody would ever try it.
  */
 static void came_late(void *ctx, uint16_t number, const void *reply)
@@ -33,8 +38,8 @@ static void came_late(void *ctx, uint16_t number, const void *reply)
 		const struct queue_claimed *got = reply;
 
 		for (size_t i = 0; i < got->messages.n; i++)
-			if (!held_has(&r->held, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0))
-				give_back(r, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0);
+			if (!held_has(&r->held, &got->messages.v[i], part_of(got, i)))
+				give_back(r, &got->messages.v[i], part_of(got, i));
 		if (got->messages.n > 0)
 			log_info("the queue handed out %zu messages too late, they are given back", got->messages.n);
 	}
@@ -151,7 +156,7 @@ static void take_up(struct relay *r, const struct queue_message *m, const struct
 static void give_all_back(struct relay *r, const struct queue_claimed *got)
 {
 	for (size_t i = 0; i < got->messages.n; i++)
-		give_back(r, &got->messages.v[i], i < got->infos.n ? got->infos.v[i].part : 0);
+		give_back(r, &got->messages.v[i], part_of(got, i));
 }
 
 static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *err)
