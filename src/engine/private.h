@@ -145,6 +145,8 @@ struct session {
 	int64_t min_rate;      /* bytes a second that buy more time */
 	int64_t in_by, out_by; /* when the unit or bulk that has begun must be here, the output gone; 0: not begun */
 	int64_t delay_until;   /* 0: none */
+	int64_t again_until;   /* when session_again() says no to the unit that runs; 0: it was not asked */
+	int64_t again_ms;      /* how long the unit waited when it ran last */
 	int64_t phase_by;      /* hand-shake, PROXY, linger: to end by then */
 	int64_t due_at;	       /* what the timer was set to when it parked */
 	unsigned client_count; /* of its client at this service when it came; 0: not counted */
@@ -152,6 +154,7 @@ struct session {
 	struct buf in;
 	size_t in_at;	 /* consumed */
 	size_t unit_len; /* of the unit that runs */
+	size_t again;	 /* the length of the unit that is to run again; 0: there is none */
 	size_t scanned;
 	size_t asked; /* input length frame() wanted more than */
 

@@ -61,6 +61,8 @@ void rpc_reply_release(struct rpc_reply *r);
  * (ERR_TEMP, sys EMFILE) with *reply_r filled in but for these, which are -1. Thread-safe. */
 int rpc_call(struct rpc_channel *c, const struct rpc_call *call, const void *request, void *reply_r,
 	     struct rpc_reply *hold, bool repeatable, int64_t timeout_ms, struct err *err) WARN_UNUSED;
+/* Whether the call was not even sent: as many calls of its kind (engine.h) as may wait do so already. */
+bool rpc_is_busy(const struct err *err);
 /* A call that nobody waits for: done(ctx, reply, err) runs once, reply NULL on failure (ERR_LOST, ERR_TEMP when
  * rpc_channel_tend() finds its time over, the server's own error), else a struct of call->reply that lives until it
  * returns. On whichever thread reads the channel or finds it broken: the rules of on_event hold. Never repeated, no

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define BUSY_CODE	    "4.3.2"
 #define SECRET_REQUEST_SIZE (32u << 10) /* no request with a password in it is larger */
 
 /* ---- the list of calls; all under lock ---- */
@@ -238,6 +239,11 @@ static int call_outcome(struct rpc_channel *c, struct pending *p, struct err *er
 	return err_set(err, ERR_TEMP, "4.3.0", "%s did not answer in time", c->name);
 }
 
+bool rpc_is_busy(const struct err *err)
+{
+	return err->kind == ERR_TEMP && str_eq(str_from(err->code), STR(BUSY_CODE));
+}
+
 /* Sends the frame, whose header has place for the id, and waits for what answers it. 0: p->reply is the caller's. */
 static int exchange(struct rpc_channel *c, struct pending *p, uint16_t number, struct buf *frame, int64_t timeout_ms,
 		    struct err *err)
@@ -248,7 +254,7 @@ static int exchange(struct rpc_channel *c, struct pending *p, uint16_t number, s
 	int result;
 
 	if (!engine_block_try(kind))
-		return err_set(err, ERR_TEMP, "4.3.2", "%s is too busy", c->name);
+		return err_set(err, ERR_TEMP, BUSY_CODE, "%s is too busy", c->name);
 	pthread_mutex_lock(&c->lock);
 	channel_pending_add(c, p);
 	if (c->closing || c->given_up)

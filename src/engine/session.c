@@ -220,6 +220,7 @@ static void session_next(struct session *s, enum next next)
 		s->phase = PHASE_CLOSING;
 		break;
 	case NEXT_ABORT:
+	case NEXT_AGAIN: /* of a unit alone, and unit_run() sees to it */
 		s->phase = PHASE_DEAD;
 		break;
 	}
@@ -339,10 +340,14 @@ static void unit_run(struct session *s, size_t len)
 
 	s->unit_len = len;
 	s->scanned = 0;
-	if (s->transcript || s->kept)
+	if (s->again == 0 && (s->transcript || s->kept))
 		transcript_unit(s, unit);
 	next = s->protocol->unit(s, unit);
 	s->unit_len = 0;
+	s->again = next == NEXT_AGAIN ? len : 0;
+	if (s->again > 0)
+		return; /* it stays where it is, unlogged and, if it is a secret, unwiped */
+	s->again_until = 0;
 	if (s->secret)
 		unit_wipe(s, len);
 	session_consume(s, len);
@@ -363,6 +368,10 @@ static bool unit_find(struct session *s)
 	struct str in;
 	ssize_t len;
 
+	if (s->again > 0) {
+		unit_run(s, s->again);
+		return true;
+	}
 	if (s->skip_line)
 		skip_line(s);
 	in = session_input(s);

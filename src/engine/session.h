@@ -26,6 +26,7 @@ enum next {
 	NEXT_TLS,     /* session_starttls() was called: flush, hand-shake, then run protocol->secured */
 	NEXT_CLOSE,   /* flush what is buffered, then close */
 	NEXT_ABORT,   /* close at once */
+	NEXT_AGAIN,   /* session_again() said yes: the same unit runs again a little later */
 };
 
 /* What frame() may answer instead of a length. */
@@ -154,6 +155,11 @@ void session_set_deadline(struct session *s, int64_t request_ms, int64_t min_rat
 /* What this handler has written leaves, and the next unit runs (or the connection closes), only after delay_ms:
  * failed log-ins, error floods. Holds no thread. */
 void session_delay(struct session *s, int64_t delay_ms);
+/* For a unit() that cannot be served yet, because too many others are (rpc_is_busy()): true, and the handler, which has
+ * written nothing, returns NEXT_AGAIN and is called with the same unit soon, holding no thread meanwhile. False when
+ * that has gone on for half a minute. */
+bool session_again(struct session *s);
+bool session_is_again(const struct session *s); /* this is not the first time that unit() sees this unit */
 /* Sets CHANGE and runs protocol->change soon. Any thread, any time. */
 void session_wake(struct engine *e, struct session_ref ref);
 /* From change(): frame() is asked again about what it called FRAME_MORE before. */

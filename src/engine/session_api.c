@@ -5,6 +5,10 @@
 
 #include <sys/socket.h>
 
+#define AGAIN_FOR_MS   30000
+#define AGAIN_FIRST_MS 25
+#define AGAIN_MOST_MS  400
+
 void *session_state(struct session *s)
 {
 	return s->state;
@@ -109,6 +113,26 @@ void session_delay(struct session *s, int64_t delay_ms)
 {
 	if (delay_ms > 0)
 		s->delay_until = clock_ms() + delay_ms;
+}
+
+bool session_again(struct session *s)
+{
+	if (s->again_until == 0) {
+		s->again_until = clock_ms() + AGAIN_FOR_MS;
+		s->again_ms = AGAIN_FIRST_MS;
+	} else if (s->again_ms < AGAIN_MOST_MS) {
+		s->again_ms *= 2;
+	}
+	if (clock_ms() >= s->again_until)
+		return false;
+	/* Spread, so that those who came together do not come back together. */
+	session_delay(s, s->again_ms + (int64_t)(s->id * 7919 % (uint64_t)s->again_ms));
+	return true;
+}
+
+bool session_is_again(const struct session *s)
+{
+	return s->again_until > 0;
 }
 
 void session_look_again(struct session *s)

@@ -26,13 +26,16 @@ static enum next exchange(struct imap_session *s, const struct rpc_call *call, c
 	struct err err = ERR_NONE;
 	struct dir_auth answer;
 	struct rpc_reply hold;
+	enum imap_mode before = s->mode;
 	enum next next;
 
 	s->mode = IMAP_MODE_COMMAND;
 	s->session_named = true;
 	rpc_reply_init(&hold);
 	if (rpc_call(s->server->directory, call, request, &answer, &hold, false, AUTH_CALL_MS, &err) < 0) {
-		next = imap_reply(s, "NO [UNAVAILABLE] Temporary authentication failure");
+		next = imap_auth_unanswered(s, &err);
+		if (next == NEXT_AGAIN)
+			s->mode = before;
 	} else if (answer.status == AUTH_CONTINUE) {
 		s->mode = IMAP_MODE_AUTH;
 		login_send_challenge(s->io, answer.challenge);

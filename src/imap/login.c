@@ -50,6 +50,13 @@ enum next imap_auth_done(struct imap_session *s, const struct dir_auth *answer)
 	return NEXT_UNIT;
 }
 
+enum next imap_auth_unanswered(struct imap_session *s, const struct err *err)
+{
+	if (rpc_is_busy(err) && session_again(s->io))
+		return NEXT_AGAIN;
+	return imap_reply(s, "NO [UNAVAILABLE] Temporary authentication failure");
+}
+
 enum next imap_cmd_login(struct imap_session *s, struct imap_parser *p)
 {
 	struct dir_auth_plain request = {
@@ -69,10 +76,12 @@ enum next imap_cmd_login(struct imap_session *s, struct imap_parser *p)
 	s->session_named = true;
 	rpc_reply_init(&hold);
 	if (rpc_call(s->server->directory, &DIR_AUTH_PLAIN, &request, &answer, &hold, false, LOGIN_CALL_MS, &err) < 0)
-		next = imap_reply(s, "NO [UNAVAILABLE] Temporary authentication failure");
+		next = imap_auth_unanswered(s, &err);
 	else
 		next = imap_auth_done(s, &answer);
-	mem_wipe((void *)(uintptr_t)request.password.ptr, request.password.len); /* a quoted one was copied */
+	/* A quoted one was copied; what was not is read again when the command runs again. */
+	if (next != NEXT_AGAIN || request.password.ptr < p->in.ptr || request.password.ptr >= p->in.ptr + p->in.len)
+		mem_wipe((void *)(uintptr_t)request.password.ptr, request.password.len);
 	rpc_reply_release(&hold);
 	return next;
 }

@@ -160,6 +160,9 @@ bool imap_tls_available(struct imap_session *s);
 /* After directory's answer to LOGIN or AUTHENTICATE: log, delay, state, tagged reply. */
 enum next imap_auth_done(struct imap_session *s, const struct dir_auth *answer);
 
+/* Directory could not be asked, or did not answer: NEXT_AGAIN, or replied NO. */
+enum next imap_auth_unanswered(struct imap_session *s, const struct err *err);
+
 /* ---- units of the modes other than COMMAND; called by session.c ---- */
 enum next imap_authenticate_unit(struct imap_session *s, struct str line);
 enum next imap_idle_unit(struct imap_session *s, struct str line);

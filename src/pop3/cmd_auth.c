@@ -18,15 +18,19 @@ static enum next succeeded(struct pop3_session *s, const struct dir_auth *answer
 
 static enum next exchange(struct pop3_session *s, const struct rpc_call *call, const void *request)
 {
+	struct err err = ERR_NONE;
 	struct dir_auth answer;
 	struct rpc_reply hold;
+	enum pop3_mode before = s->mode;
 	enum next next;
 
 	s->mode = POP3_MODE_COMMAND;
 	s->session_named = true;
 	rpc_reply_init(&hold);
-	if (rpc_call(s->server->directory, call, request, &answer, &hold, false, POP3_AUTH_MS, NULL) < 0) {
-		next = pop3_err(s, "[SYS/TEMP] Temporary authentication failure.");
+	if (rpc_call(s->server->directory, call, request, &answer, &hold, false, POP3_AUTH_MS, &err) < 0) {
+		next = pop3_auth_unanswered(s, &err);
+		if (next == NEXT_AGAIN)
+			s->mode = before;
 	} else if (answer.status == AUTH_CONTINUE) {
 		s->mode = POP3_MODE_SASL;
 		login_send_challenge(s->io, answer.challenge);

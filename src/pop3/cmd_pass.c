@@ -5,6 +5,7 @@
 enum next pop3_cmd_pass(struct pop3_session *s, struct str args)
 {
 	struct dir_auth_plain request = {.session = session_id(s->io), .service = STR("pop3"), .password = args};
+	struct err err = ERR_NONE;
 	struct dir_auth answer;
 	struct rpc_reply hold;
 	enum next next;
@@ -17,11 +18,13 @@ enum next pop3_cmd_pass(struct pop3_session *s, struct str args)
 	login_tried(&s->login, request.user, STR("PLAIN"));
 	s->session_named = true;
 	rpc_reply_init(&hold);
-	if (rpc_call(s->server->directory, &DIR_AUTH_PLAIN, &request, &answer, &hold, false, POP3_AUTH_MS, NULL) < 0)
-		next = pop3_err(s, "[SYS/TEMP] Temporary authentication failure.");
+	if (rpc_call(s->server->directory, &DIR_AUTH_PLAIN, &request, &answer, &hold, false, POP3_AUTH_MS, &err) < 0)
+		next = pop3_auth_unanswered(s, &err);
 	else
 		next = pop3_auth_done(s, &answer);
 	rpc_reply_release(&hold);
+	if (next == NEXT_AGAIN)
+		return next;
 	free(s->user_given);
 	s->user_given = NULL;
 	return next;

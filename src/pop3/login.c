@@ -41,6 +41,13 @@ enum next pop3_logged_in(struct pop3_session *s, const struct dir_auth *answer)
 	return pop3_ok(s, "Logged in, %zu messages.", s->count);
 }
 
+enum next pop3_auth_unanswered(struct pop3_session *s, const struct err *err)
+{
+	if (rpc_is_busy(err) && session_again(s->io))
+		return NEXT_AGAIN;
+	return pop3_err(s, "[SYS/TEMP] Temporary authentication failure.");
+}
+
 enum next pop3_auth_done(struct pop3_session *s, const struct dir_auth *answer)
 {
 	switch (answer->status) {

@@ -71,6 +71,8 @@ bool pop3_cleartext_refused(struct pop3_session *s);
 bool pop3_tls_available(struct pop3_session *s);
 /* Answers the client as directory did: logged in, or why not. */
 enum next pop3_auth_done(struct pop3_session *s, const struct dir_auth *answer);
+/* Directory could not be asked, or did not answer: NEXT_AGAIN, or told the client. */
+enum next pop3_auth_unanswered(struct pop3_session *s, const struct err *err);
 enum next pop3_logged_in(struct pop3_session *s, const struct dir_auth *answer);
 /* A line that answers a SASL challenge. */
 enum next pop3_sasl_line(struct pop3_session *s, struct str line);

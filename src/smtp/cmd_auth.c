@@ -106,6 +106,10 @@ static enum next auth_call(struct smtp_session *c, const struct rpc_call *call, 
 
 	rpc_reply_init(&hold);
 	if (smtp_directory(c, call, request, &answer, &hold, &err) < 0) {
+		if (rpc_is_busy(&err) && session_again(c->s)) {
+			rpc_reply_release(&hold);
+			return NEXT_AGAIN;
+		}
 		answer = (struct dir_auth){.status = AUTH_TEMP};
 		smtp_log(c, "warning: SASL: %s", err.text);
 	}
@@ -208,7 +212,7 @@ enum next smtp_cmd_auth(struct smtp_session *c, struct str args)
 		return smtp_reply(c, 501, "5.5.4", "Syntax: AUTH mechanism [initial-response]");
 	if (mechanism.len > 40)
 		return smtp_reply(c, 504, "5.5.4", "Error: unknown authentication mechanism");
-	if (smtp_limit_check(c, EVENT_AUTH, &err) < 0)
+	if (!session_is_again(c->s) && smtp_limit_check(c, EVENT_AUTH, &err) < 0)
 		return smtp_reply(c, 450, "4.7.1", "%s", err.text);
 	arena_clear(&c->auth_arena);
 	c->auth_mechanism = arena_str(&c->auth_arena, mechanism);

@@ -76,7 +76,8 @@ static enum next run_command(struct smtp_session *c, struct str line)
 	cmd = command_find(c, verb);
 	c->command = cmd != NULL ? cmd->id : CMD_UNKNOWN;
 	c->where = cmd != NULL ? cmd->name : "UNKNOWN";
-	c->counts[c->command]++;
+	if (!session_is_again(c->s))
+		c->counts[c->command]++;
 	if (cmd == NULL && is_foreign(c, verb))
 		return reply_foreign(c, line);
 	if (c->command == CMD_BDAT) /* its bytes follow whatever is wrong with the line: only it can tell how many */

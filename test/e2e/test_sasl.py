@@ -228,6 +228,50 @@ def test_changed_password_and_disabled_user(unslowed):
     assert not re.search(r"new secret|bmV3IHNlY3JldA", mail.log())
 
 
+STORM = 60
+PLAIN = base64.b64encode(b"\0alice@example.test\0secret")
+ONE_STEP = {"smtp": (b"AUTH PLAIN %s\r\n" % PLAIN, b"235 "), "pop3": (b"AUTH PLAIN %s\r\n" % PLAIN, b"+OK"),
+            "imap": (b"a AUTHENTICATE PLAIN %s\r\n" % PLAIN, b"a OK")}
+FIRST_A_NAME = {"smtp": (b"AUTH LOGIN YWxpY2VAZXhhbXBsZS50ZXN0\r\n", b"c2VjcmV0\r\n", b"235 "),
+                "pop3": (b"USER alice@example.test\r\n", b"PASS secret\r\n", b"+OK"),
+                "imap": (b"t NOOP\r\n", b"a LOGIN alice@example.test {6+}\r\nsecret\r\n", b"a OK")}
+
+
+def try_all(mail, protocol, before, command, good):
+    crowd = [Raw(mail.ports[{"smtp": "submission", "imap": "imap", "pop3": "pop3"}[protocol]]) for _ in range(STORM)]
+    for c in crowd:
+        c.line()
+        if protocol == "smtp":
+            c.ask("STARTTLS")
+            c.socket = mail.tls().wrap_socket(c.socket)
+            c.file = c.socket.makefile("rb")
+            c.ask("EHLO client.test")
+        if before:
+            c.send(before)
+            c.line()
+    for c in crowd:
+        c.send(command)
+    answers = [c.file.readline() for c in crowd]
+    assert all(a.startswith(good) for a in answers), answers
+    for c in crowd:
+        c.close()
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "imap", "pop3"])
+def test_a_storm_of_log_ins_is_sat_out(tmp_path, protocol):
+    """Sixty at once where two may wait: all get in, each by an answer to the one command that it gave."""
+    settings = {"access_thread_limit": "4", "smtpd_thread_limit": "4", "smtpd_client_auth_rate_limit": str(2 * STORM),
+                "smtpd_client_event_limit_exceptions": "", "mynetworks": "192.0.2.0/24",
+                "imap_user_connection_count_limit": "0", "pop3_user_connection_count_limit": "0",
+                "smtpd_client_connection_count_limit": "0", "imap_client_connection_count_limit": "0",
+                "pop3_client_connection_count_limit": "0"}
+    with Instance(tmp_path / "mail", settings=settings) as m:
+        m.user(ALICE)
+        m.start()
+        try_all(m, protocol, b"", *ONE_STEP[protocol])
+        try_all(m, protocol, *FIRST_A_NAME[protocol])
+
+
 def test_failures_are_slowed(mail):
     """Answers to wrong passwords come later and later, and others do not wait for that."""
     took = []

@@ -423,6 +423,40 @@ static void test_a_delay_holds_the_answer_back(void **state)
 	toy_end(t);
 }
 
+static void test_a_unit_runs_again_until_it_can(void **state)
+{
+	struct toy *t = toy_new();
+	struct client *c;
+	int64_t start;
+
+	(void)state;
+	toy_start(t);
+	c = client_tcp(t);
+	expect_line(c, "hello 127.0.0.1");
+	start = clock_ms();
+	client_send(c, "ECHO a\nAGAIN 2\nECHO b\nAGAIN 1\nEC");
+	expect_line(c, "a");
+	expect_line(c, "again 2");
+	assert_true(clock_ms() - start >= 75);
+	expect_line(c, "b");
+	client_send(c, "HO c\nAGAIN 1\nAG");
+	expect_line(c, "again 1");
+	expect_line(c, "c");
+	expect_line(c, "again 1");
+	client_send(c, "AIN 1\n");
+	shutdown(c->fd, SHUT_WR); /* who has said all he wanted hears the answer */
+	expect_line(c, "again 1");
+	client_free(c);
+	c = client_tcp(t);
+	expect_line(c, "hello 127.0.0.1");
+	client_send(c, "AGAIN 1000\nECHO never\n");
+	engine_stop(t->e, 10000); /* who waits is told, as all others are */
+	t->stopped = true;
+	expect_line(c, "stopping");
+	client_free(c);
+	toy_end(t);
+}
+
 static void test_blocked_threads_make_room_for_others(void **state)
 {
 	struct toy *t = toy_new();
@@ -465,19 +499,18 @@ static struct toy *trying_toy(int try_ms, int pipe_r[2])
 
 #define CROWD 100
 
-static void test_many_at_once_are_no_reason_to_refuse(void **state)
+static void come_at_once(const char *thrice)
 {
 	struct client *crowd[CROWD];
 	int p[2];
 	struct toy *t = trying_toy(2, p);
 
-	(void)state;
 	for (int i = 0; i < CROWD; i++) {
 		crowd[i] = client_tcp(t);
 		expect_line(crowd[i], "hello 127.0.0.1");
 	}
 	for (int i = 0; i < CROWD; i++)
-		client_send(crowd[i], "TRY 0\nTRY 0\nTRY 0\n");
+		client_send(crowd[i], thrice);
 	for (int i = 0; i < CROWD; i++) {
 		for (int k = 0; k < 3; k++)
 			expect_line(crowd[i], "tried");
@@ -487,7 +520,20 @@ static void test_many_at_once_are_no_reason_to_refuse(void **state)
 	toy_end(t);
 }
 
-/* Nobody of the directory answers, or log-ins take their time: `refused_min` of the crowd hear so, others are served. */
+static void test_many_at_once_are_no_reason_to_refuse(void **state)
+{
+	(void)state;
+	come_at_once("TRY 0\nTRY 0\nTRY 0\n");
+}
+
+static void test_log_ins_wait_without_a_thread(void **state)
+{
+	(void)state;
+	come_at_once("TRY 2\nTRY 2\nTRY 2\n");
+}
+
+/* Nobody of the directory answers, or log-ins take their time: `refused_min` of the crowd hear so, others are served.
+ */
 static void hanging(const char *call, unsigned share, int refused_min)
 {
 	struct client *crowd[12], *other;
@@ -694,8 +740,10 @@ int main(void)
 		cmocka_unit_test(test_silence_times_out),
 		cmocka_unit_test(test_what_a_captured_process_set_on_a_listening_socket_is_set_back),
 		cmocka_unit_test(test_a_delay_holds_the_answer_back),
+		cmocka_unit_test(test_a_unit_runs_again_until_it_can),
 		cmocka_unit_test(test_blocked_threads_make_room_for_others),
 		cmocka_unit_test(test_many_at_once_are_no_reason_to_refuse),
+		cmocka_unit_test(test_log_ins_wait_without_a_thread),
 		cmocka_unit_test(test_a_service_that_hangs_does_not_take_the_last_thread),
 		cmocka_unit_test(test_stop_tells_every_session_and_ends),
 		cmocka_unit_test(test_what_will_not_end_is_closed_after_the_grace),

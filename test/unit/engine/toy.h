@@ -57,7 +57,7 @@ struct toy_service {
 struct toy_state {
 	struct toy_service *sv;
 	uint64_t produced, to_produce;
-	unsigned changes;
+	unsigned changes, agains;
 	bool line_start, dot; /* DOT filter */
 	bool append;
 };
@@ -267,8 +267,20 @@ static enum next toy_unit(struct session *s, struct str unit)
 		session_write(s, STR("unblocked\n"));
 		return NEXT_UNIT;
 	}
+	if (str_eq(word, STR("AGAIN"))) {
+		session_transcript_hide(s, 0);
+		if (t->agains < n && session_is_again(s) == (t->agains > 0) && session_again(s)) {
+			t->agains++;
+			return NEXT_AGAIN;
+		}
+		session_printf(s, "again %u\n", t->agains);
+		t->agains = 0;
+		return NEXT_UNIT;
+	}
 	if (str_eq(word, STR("TRY"))) {
 		if (!engine_block_try(n == 0 ? BLOCK_DIRECTORY : BLOCK_LOGIN)) {
+			if (n == 2 && session_again(s))
+				return NEXT_AGAIN;
 			session_write(s, STR("too many\n"));
 			return NEXT_UNIT;
 		}
