@@ -278,7 +278,7 @@ bool account_header_decode(struct str in, struct account_header *h)
 	h->last_uidvalidity = get_u32(&r);
 	h->oldest_expunged = get(&r);
 	h->next_answer = get_u32(&r);
-	h->rebuilding = get_u8(&r) != 0;
+	h->rebuilding = get_u8(&r);
 	h->path = get_str(&r);
 	h->host = get_str(&r);
 	return read_ok(&r);

@@ -44,6 +44,7 @@ uint64_t key_account(struct str key); /* 0 when too short */
 struct str key_tail(struct str key);  /* what stands behind the letter */
 
 /* ---- values ---- */
+enum rebuilding { REBUILDING_NOT, REBUILDING, REBUILDING_TAKEOVER /* of a Maildir that another server has kept */ };
 struct account_header {
 	uint64_t next_message; /* ids of messages and of files come from one counter */
 	uint64_t modseq;       /* highest given in the account */
@@ -53,7 +54,7 @@ struct account_header {
 	uint32_t last_uidvalidity;
 	uint64_t oldest_expunged; /* time of the oldest X; 0: none */
 	uint32_t next_answer;	  /* slot for the next commit answer */
-	bool rebuilding;	  /* a rebuild has not come to its end */
+	uint8_t rebuilding;	  /* enum rebuilding: one has not come to its end */
 	struct str path;	  /* Maildir relative to the root */
 	struct str host;	  /* in the names of files we make */
 };

@@ -207,6 +207,11 @@ static unsigned free_role(struct account *a, unsigned role)
 	return role != ROLE_NONE && account_mailbox_role(a, (uint8_t)role) ? ROLE_NONE : role;
 }
 
+unsigned mailbox_role(struct account *a, struct str name)
+{
+	return free_role(a, role_of_name(name));
+}
+
 /* ---- making an account ---- */
 
 static void make_default_folders(struct txn *t, struct account *a)
@@ -220,8 +225,7 @@ static void make_default_folders(struct txn *t, struct account *a)
 		buf_init(&folder, 4 * MAILBOX_NAME_MAX);
 		if (mailbox_name_check(item, &name, NULL) == 0 && !account_mailbox_named(a, buf_str(&name))) {
 			mailbox_folder(&folder, buf_str(&name));
-			mailbox_make(t, a, buf_str(&name), free_role(a, role_of_name(buf_str(&name))), true,
-				     buf_str(&folder));
+			mailbox_make(t, a, buf_str(&name), mailbox_role(a, buf_str(&name)), true, buf_str(&folder));
 		}
 		buf_release(&folder);
 		buf_release(&name);

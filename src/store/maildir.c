@@ -33,33 +33,6 @@ unsigned maildir_mask(struct str letters)
 	return mask;
 }
 
-uint32_t maildir_keyword_letters(struct str letters)
-{
-	uint32_t mask = 0;
-
-	for (size_t i = 0; i < letters.len; i++)
-		if (letters.ptr[i] >= 'a' && letters.ptr[i] <= 'z')
-			mask |= 1u << (letters.ptr[i] - 'a');
-	return mask;
-}
-
-void maildir_keyword_names(struct str text, struct str names_r[26])
-{
-	struct str line;
-
-	for (size_t i = 0; i < 26; i++)
-		names_r[i] = STR("");
-	while (text.len > 0) {
-		struct str number, name;
-		uint64_t n;
-
-		(void)str_split(text, '\n', &line, &text);
-		(void)str_split(line, ' ', &number, &name);
-		if (str_to_u64(number, &n) && n < 26)
-			names_r[n] = str_trim(name);
-	}
-}
-
 void maildir_base(struct buf *out, uint64_t date, uint64_t file, struct str host, uint64_t file_size, uint64_t size)
 {
 	buf_addf(out, "%llu.M%llx.%.*s,S=%llu,W=%llu", (unsigned long long)date, (unsigned long long)file,

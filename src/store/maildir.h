@@ -1,4 +1,5 @@
-/* maildir - names: of message files, of Maildir++ folders, and the lines of postrider-uidlist. No I/O.
+/* maildir - names: of message files, of Maildir++ folders, and the lines of postrider-uidlist; and what other servers
+ * keep in a Maildir. No I/O.
  *
  * A message file of ours is called  time.Mfile.host,S=size,W=vsize  and behind it, in cur/, ":2," and letters in
  * ASCII order. `file` is the file's id in its account, in hex. S is the file's length, W that with CRLF line ends.
@@ -16,11 +17,6 @@
 /* Letters of a mask of FLAG_* and PROJECTED_PASSED, in ASCII order; out has room for 8. Returns out. */
 const char *maildir_letters(unsigned mask, char out[8]);
 unsigned maildir_mask(struct str letters); /* unknown letters are ignored */
-/* What Dovecot writes there for keywords, 'a' to 'z': bit 0 is 'a'. */
-uint32_t maildir_keyword_letters(struct str letters);
-/* Their names, from the folder's file of them: a line each, "0 name". Others are "". They point into the text. */
-#define MAILDIR_KEYWORDS_NAME "dovecot-keywords"
-void maildir_keyword_names(struct str text, struct str names_r[26]);
 void maildir_base(struct buf *out, uint64_t date, uint64_t file, struct str host, uint64_t file_size, uint64_t size);
 
 struct maildir_name {
@@ -71,6 +67,7 @@ struct uidlist_entry {
 	struct str base;
 };
 struct uidlist {
+	bool foreign; /* another server's: entries have a UID and a base, and no more */
 	uint32_t uidvalidity, mailbox, ceiling;
 	uint64_t modseq;
 	struct str keywords[STORE_KEYWORDS_MAX];
@@ -83,5 +80,20 @@ struct uidlist {
 };
 /* Everything lives in the arena. False when there is no V line: not a uidlist. */
 bool uidlist_read(struct str text, struct arena *a, struct uidlist *u_r) WARN_UNUSED;
+
+/* ---- what Dovecot and Courier leave behind (maildir_foreign.c) ---- */
+/* What Dovecot writes behind the letters of flags for keywords, 'a' to 'z': bit 0 is 'a'. */
+uint32_t maildir_keyword_letters(struct str letters);
+/* Their names, from the folder's file of them: a line each, "0 name". Others are "". They point into the text. */
+#define MAILDIR_KEYWORDS_NAME "dovecot-keywords"
+void maildir_keyword_names(struct str text, struct str names_r[26]);
+#define MAILDIR_DOVECOT_UIDLIST	      "dovecot-uidlist"
+#define MAILDIR_COURIER_UIDLIST	      "courierimapuiddb"
+#define MAILDIR_DOVECOT_SUBSCRIPTIONS "subscriptions"
+#define MAILDIR_COURIER_SUBSCRIPTIONS "courierimapsubscribed"
+/* A folder's file of UIDs, of either. Entries point into the text. False: it is none. */
+bool uidlist_read_foreign(struct str text, struct arena *a, struct uidlist *u_r) WARN_UNUSED;
+/* fn for the folder (".Work.2024") of each line of an account's subscriptions but INBOX; it may not be there. */
+void maildir_subscriptions(struct str text, struct arena *a, void (*fn)(void *ctx, struct str folder), void *ctx);
 
 #endif

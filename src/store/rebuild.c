@@ -3,7 +3,10 @@
  * First a checkpoint, so that every uidlist says all that was committed; then the account's keys go, and each folder
  * is read: files that its uidlist names keep UID, message id, date and keywords, all others get UIDs above the
  * ceiling. Without a uidlist the mailbox gets a new UIDVALIDITY. Lost are the change history, the delivery notes and
- * summaries, which are made again. Requests for the account wait meanwhile. */
+ * summaries, which are made again. Requests for the account wait meanwhile.
+ *
+ * A Maildir that another server has kept is taken over in the same way: the index never knew the account and no folder
+ * has a uidlist of ours, so Dovecot's or Courier's lists of UIDs and subscriptions count. Later they are stale. */
 #include "base/clock.h"
 #include "base/fatal.h"
 #include "base/log.h"
@@ -50,8 +53,11 @@ static int drop_key(void *ctx, struct str key, struct str value)
 	return ++d->count >= 20000;
 }
 
+/* 1: there were some, 0, or -1. */
 static int drop_keys(struct store_service *svc, uint64_t id, struct err *err)
 {
+	bool any = false;
+
 	for (;;) {
 		struct txn *t = txn_new(svc);
 		struct dropping d = {.t = t};
@@ -60,14 +66,77 @@ static int drop_keys(struct store_service *svc, uint64_t id, struct err *err)
 
 		if (rc < 0 || d.count == 0) {
 			txn_abort(&t);
-			return rc < 0 ? -1 : 0;
+			return rc < 0 ? -1 : any;
 		}
+		any = true;
 		vec_push(&t->account_ids, id);
 		if (txn_commit(&t, NULL, NULL, err) < 0)
 			return -1;
 		if (rc == 0)
-			return 0;
+			return 1;
 	}
+}
+
+/* ---- what another server left behind ---- */
+
+struct inheritance {
+	bool taken;		/* what stands here counts: the account is taken over */
+	struct map *subscribed; /* folders; NULL: nobody wrote down which */
+	struct arena arena;
+};
+
+/* 1, 0 absent or unreadable: that is logged, and what can be served is. */
+static int read_foreign(struct store_service *svc, struct str path, struct str folder, const char *name,
+			struct arena *arena, struct str *text_r)
+{
+	struct err err = ERR_NONE;
+	int rc = store_engine_read_file(svc->engine, path, folder, name, UIDLIST_MAX, arena, text_r, &err);
+
+	if (rc < 0)
+		log_warning("%.*s: reading %s of \"%.*s\": %s", STR_ARG(path), name, STR_ARG(folder), err.text);
+	return rc > 0;
+}
+
+static void add_subscription(void *ctx, struct str folder)
+{
+	map_set(ctx, folder, ctx);
+}
+
+static void inheritance_take(struct inheritance *in, struct store_service *svc, struct str path)
+{
+	struct str text;
+
+	in->taken = true;
+	log_info("%.*s: another server's Maildir is taken over", STR_ARG(path));
+	if (!read_foreign(svc, path, STR(""), MAILDIR_DOVECOT_SUBSCRIPTIONS, &in->arena, &text) &&
+	    !read_foreign(svc, path, STR(""), MAILDIR_COURIER_SUBSCRIPTIONS, &in->arena, &text))
+		return;
+	in->subscribed = map_new();
+	maildir_subscriptions(text, &in->arena, add_subscription, in->subscribed);
+}
+
+static void inheritance_release(struct inheritance *in)
+{
+	map_free(&in->subscribed);
+	arena_release(&in->arena);
+}
+
+static bool inherited_subscription(const struct inheritance *in, struct str folder)
+{
+	return in->subscribed == NULL || map_get(in->subscribed, folder) != NULL;
+}
+
+/* NULL: there is none. */
+static struct uidlist *inherited_uidlist(struct store_service *svc, struct str path, struct str folder,
+					 struct arena *arena)
+{
+	struct uidlist *u = ARENA_NEW(arena, struct uidlist);
+	struct str text;
+
+	if (!read_foreign(svc, path, folder, MAILDIR_DOVECOT_UIDLIST, arena, &text) &&
+	    !read_foreign(svc, path, folder, MAILDIR_COURIER_UIDLIST, arena, &text))
+		return NULL;
+	return uidlist_read_foreign(text, arena, u) ? u : NULL;
 }
 
 /* ---- the mailboxes ---- */
@@ -124,8 +193,9 @@ static void apply_uidlist(struct account *a, struct mailbox *m, const struct uid
 	struct str names[STORE_KEYWORDS_MAX];
 
 	m->rec.uidvalidity = u->uidvalidity;
-	m->rec.subscribed = u->subscribed;
-	if (m->rec.role != ROLE_INBOX)
+	if (!u->foreign)
+		m->rec.subscribed = u->subscribed;
+	if (!u->foreign && m->rec.role != ROLE_INBOX)
 		m->rec.role = u->role <= ROLE_ALL && u->role != ROLE_INBOX && !account_mailbox_role(a, (uint8_t)u->role)
 				      ? (uint8_t)u->role
 				      : m->rec.role;
@@ -158,45 +228,62 @@ static bool name_fits(struct account *a, const struct uidlist *u)
 }
 
 /* With the id that it had, if nobody else has taken it. */
-static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct str name, struct str folder,
-				       uint32_t id)
+static struct mailbox *mailbox_make_as(struct txn *t, struct account *a, struct str name, unsigned role,
+				       bool subscribed, struct str folder, uint32_t id)
 {
 	uint32_t next = a->header.next_mailbox;
 	struct mailbox *m;
 
 	if (id && id < UINT32_MAX && !account_mailbox(a, id))
 		a->header.next_mailbox = id;
-	m = mailbox_make(t, a, name, ROLE_NONE, true, folder);
+	m = mailbox_make(t, a, name, role, subscribed, folder);
 	if (a->header.next_mailbox < next)
 		a->header.next_mailbox = next;
 	return m;
 }
 
-/* One mailbox for a folder, or NULL. *arena and *u_r (NULL: no uidlist) go to the scan. */
-static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, struct str folder, struct arena *arena,
-					   struct uidlist **u_r, struct err *err)
+/* 1, 0 there is none that can be used, or -1 where it pays to try again. */
+static int own_uidlist(struct txn *t, struct account *a, struct str folder, struct arena *arena, struct uidlist **u_r,
+		       struct err *err)
 {
-	struct uidlist *u = ARENA_NEW(arena, struct uidlist);
 	struct runtime *rt = runtime_get(t->svc, a->id);
-	struct str text, name;
-	struct mailbox *m;
+	struct str text;
 	int rc = store_engine_read_file(t->svc->engine, a->header.path, folder, STORE_UIDLIST_NAME, UIDLIST_MAX, arena,
 					&text, err);
 
+	*u_r = ARENA_NEW(arena, struct uidlist);
 	if (rc < 0) {
 		log_warning("account %llu: reading the uidlist of \"%.*s\": %s", (unsigned long long)a->id,
 			    STR_ARG(folder), err->text);
 		/* Without it all UIDs would be others: not for a passing want of descriptors. */
 		if (++rt->rebuild_tries < TRIES)
-			return NULL;
+			return -1;
 	}
-	if (rc <= 0 || !uidlist_read(text, arena, u))
-		u = NULL;
+	if (rc <= 0 || !uidlist_read(text, arena, *u_r))
+		*u_r = NULL;
+	return *u_r != NULL;
+}
+
+/* One mailbox for a folder, or NULL. *arena and *u_r (NULL: no uidlist) go to the scan. */
+static struct mailbox *mailbox_from_folder(struct txn *t, struct account *a, struct str folder,
+					   const struct inheritance *in, struct arena *arena, struct uidlist **u_r,
+					   struct err *err)
+{
+	struct uidlist *u = NULL;
+	struct mailbox *m;
+	struct str name;
+
+	/* In a take-over that did not come to its end, one of ours holds what it had come to. */
+	if (in->taken)
+		u = inherited_uidlist(t->svc, a->header.path, folder, arena);
+	else if (own_uidlist(t, a, folder, arena, &u, err) < 0)
+		return NULL;
 	if (folder.len == 0) {
 		m = account_mailbox_named(a, STR("INBOX"));
 	} else {
 		name = u && name_fits(a, u) ? u->name : folder_name(a, folder, arena);
-		m = mailbox_make_as(t, a, name, folder, u ? u->mailbox : 0);
+		m = mailbox_make_as(t, a, name, u && !u->foreign ? ROLE_NONE : mailbox_role(a, name),
+				    inherited_subscription(in, folder), folder, u ? u->mailbox : 0);
 	}
 	if (u) {
 		apply_uidlist(a, m, u);
@@ -220,12 +307,35 @@ struct part_list {
 	size_t n, cap;
 };
 
-static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_list *parts, struct err *err)
+static bool any_has(struct store_service *svc, struct str path, const struct folder_list *folders, const char *name,
+		    struct arena *arena)
+{
+	struct str text;
+
+	for (size_t i = 0; i < folders->names.n; i++)
+		if (store_engine_read_file(svc->engine, path, folders->names.v[i], name, 0, arena, &text, NULL) != 0)
+			return true;
+	return false;
+}
+
+static bool is_foreign(struct store_service *svc, struct str path, const struct folder_list *folders,
+		       struct arena *arena)
+{
+	return (any_has(svc, path, folders, MAILDIR_DOVECOT_UIDLIST, arena) ||
+		any_has(svc, path, folders, MAILDIR_COURIER_UIDLIST, arena)) &&
+	       !any_has(svc, path, folders, STORE_UIDLIST_NAME, arena);
+}
+
+/* known: the index had something of the account. takeover: of an account that was being taken over. */
+static int make_parts(struct txn *t, uint64_t id, struct str path, bool known, bool takeover, struct inheritance *in,
+		      struct part_list *parts, struct err *err)
 {
 	struct folder_list folders;
 	struct account *a;
 	int rc = folder_list(t->svc, path, &folders, err);
 
+	if (rc >= 0 && (takeover || (!known && is_foreign(t->svc, path, &folders, &in->arena))))
+		inheritance_take(in, t->svc, path);
 	if (rc >= 0)
 		rc = account_create(t, id, path, folders.names.n == 0, &a, err);
 	for (size_t i = 0; rc == 0 && i < folders.names.n; i++) {
@@ -233,7 +343,7 @@ static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_l
 		struct part p;
 
 		arena_init(&p.arena);
-		m = mailbox_from_folder(t, a, folders.names.v[i], &p.arena, &p.list, err);
+		m = mailbox_from_folder(t, a, folders.names.v[i], in, &p.arena, &p.list, err);
 		p.mailbox = m ? m->id : 0;
 		rc = m ? 0 : -1;
 		vec_push(parts, p);
@@ -241,7 +351,7 @@ static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_l
 	folder_list_release(&folders);
 	if (rc == 0) {
 		a->header.modseq += MODSEQ_STEP;
-		a->header.rebuilding = true;
+		a->header.rebuilding = in->taken ? REBUILDING_TAKEOVER : REBUILDING;
 		/* Also of those without messages, of which nothing more is written: it never falls (RFC 7162 3.1.1). */
 		for (size_t i = 0; i < a->mailboxes.n; i++) {
 			a->mailboxes.v[i]->rec.modseq = a->header.modseq;
@@ -251,23 +361,33 @@ static int make_parts(struct txn *t, uint64_t id, struct str path, struct part_l
 	return rc < 0 ? -1 : 0;
 }
 
+static bool was_being_taken_over(struct store_service *svc, uint64_t id)
+{
+	struct account *a;
+
+	return account_get(svc, id, &a, NULL) > 0 && a->header.rebuilding == REBUILDING_TAKEOVER;
+}
+
 /* rt->rebuilding counts this call and each folder; the last one ends the rebuild. */
 static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path, struct err *err)
 {
 	struct runtime *rt = runtime_get(svc, id);
 	struct part_list parts = {0};
+	struct inheritance in = {0};
 	struct account *a;
 	struct txn *t = NULL;
+	bool takeover = was_being_taken_over(svc, id);
 	int rc;
 
+	arena_init(&in.arena);
 	rt->rebuild_broken = false;
 	/* Ids and UIDs may not be what an open view believes: its session has to select again. */
 	follow_revoke(svc, id);
 	account_forget(svc, id);
 	rc = drop_keys(svc, id, err);
-	if (rc == 0) {
+	if (rc >= 0) {
 		t = txn_new(svc);
-		rc = make_parts(t, id, path, &parts, err);
+		rc = make_parts(t, id, path, rc > 0, takeover, &in, &parts, err);
 	}
 	if (rc == 0)
 		rc = txn_commit(&t, NULL, NULL, err);
@@ -284,6 +404,7 @@ static int rebuild_begin(struct store_service *svc, uint64_t id, struct str path
 			arena_release(&parts.v[i].arena);
 	}
 	vec_release(&parts);
+	inheritance_release(&in);
 	folder_rebuilt(svc, id);
 	return rc;
 }
@@ -348,7 +469,7 @@ static void rebuild_finish(struct store_service *svc, uint64_t id)
 	if (rt->rebuild_broken)
 		keep_above_ceilings(a);
 	rt->rebuild_tries = 0;
-	a->header.rebuilding = false;
+	a->header.rebuilding = REBUILDING_NOT;
 	a->dirty = true;
 	if (txn_commit(&t, NULL, NULL, &err) < 0) {
 		rt->rebuild_failed_ms = clock_ms();
@@ -480,7 +601,7 @@ static void folders_adopt(struct store_service *svc, struct account *a, const st
 	struct map *have = mailboxes_by_folder(a);
 
 	for (size_t i = 0; i < l->names.n; i++) {
-		struct str folder = l->names.v[i];
+		struct str folder = l->names.v[i], name;
 		struct mailbox *m;
 
 		if (folder.len == 0 ? account_mailbox_folder(a, folder) != NULL : map_get(have, folder) != NULL)
@@ -489,7 +610,8 @@ static void folders_adopt(struct store_service *svc, struct account *a, const st
 			continue;
 		if (!*t)
 			*t = txn_new(svc);
-		m = mailbox_make(*t, a, folder_name(a, folder, &(*t)->arena), ROLE_NONE, true, folder);
+		name = folder_name(a, folder, &(*t)->arena);
+		m = mailbox_make(*t, a, name, mailbox_role(a, name), true, folder);
 		folder_scan_soon(svc, a->id, m->id);
 	}
 	map_free(&have);

@@ -45,12 +45,12 @@ static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const
 	p.modseq = *modseq;
 	p.uid = l && l->uid >= m->rec.uidnext ? l->uid : 0;
 	p.hot.flags = (uint8_t)(f->mask & FLAG_SYSTEM);
-	p.hot.keywords = l ? l->keywords : keywords_of(*t, a, m, s, f);
+	p.hot.keywords = l && !s->list->foreign ? l->keywords : keywords_of(*t, a, m, s, f);
 	if ((f->mask & PROJECTED_PASSED) && keyword_bit(*t, a, m, STR("$Forwarded"), &bit, NULL) == 0)
 		p.hot.keywords |= 1ULL << bit;
 	p.hot.projected = (uint8_t)f->mask;
 	p.fixed.message = p.fixed.file = l && l->message ? l->message : a->header.next_message++;
-	p.fixed.date = l ? l->date : f->name.ours ? f->name.date : f->mtime;
+	p.fixed.date = l && !s->list->foreign ? l->date : f->name.ours ? f->name.date : f->mtime;
 	p.fixed.size = f->size;
 	p.fixed.file_size = f->file_size;
 	p.fixed.prefix_len = l && l->prefix_len <= f->file_size ? l->prefix_len : 0;
@@ -59,7 +59,7 @@ static int merge_new(struct txn **t, struct account *a, struct mailbox *m, const
 	if (message_place(*t, a, m, &p, &uid, err) < 0)
 		return -1;
 	struct runtime *rt = runtime_get((*t)->svc, a->id);
-	if (l && rt->rebuilt) {
+	if (l && !s->list->foreign && rt->rebuilt) {
 		struct place *first = map_get_u64(rt->rebuilt, p.fixed.message);
 
 		if (first) {

@@ -259,6 +259,8 @@ int messages_move_all(struct txn **t, struct account *a, struct mailbox *from, s
 
 /* ---- mailboxes (mailboxes.c) ----------------------------------------------------------------------------- */
 void mailbox_info_fill(struct account *a, struct mailbox *m, struct arena *arena, struct mailbox_info *info_r);
+/* What a mailbox of this name is used for, if no other is: ROLE_SENT of "Sent Items". */
+unsigned mailbox_role(struct account *a, struct str name);
 struct mailbox *mailbox_make(struct txn *t, struct account *a, struct str name, unsigned role, bool subscribed,
 			     struct str folder);
 /* With missing parents. */

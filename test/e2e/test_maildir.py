@@ -2,10 +2,14 @@
 
 import imaplib
 import os
+import pwd
 import shutil
+import subprocess
 import time
 
-from instance import wait_for
+import pytest
+
+from instance import let_through, wait_for
 
 
 def flags_of(path):
@@ -150,4 +154,117 @@ def test_names_of_other_servers_lose_neither_size_nor_date(mail):
     box.store(tagged, "+FLAGS", "\\Flagged")
     wait_for("our name", lambda: os.path.exists(os.path.join(cur, "1600000001.M1P2.host:2,FS")))
     assert set(imaplib.ParseFlags(box.fetch(tagged, "(FLAGS)")[1][0])) >= {b"\\Flagged", b"\\Seen", b"NonJunk", b"$label1"}
+    box.logout()
+
+
+class Dovecot:
+    """Debian's Dovecot in a directory, without a server: what doveadm does to it is what the server would."""
+
+    CONF = """base_dir = {dir}/run
+state_dir = {dir}/state
+log_path = {dir}/log
+mail_location = maildir:{maildir}
+ssl = no
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+"""
+
+    def __init__(self, directory, maildir):
+        self.dir, self.maildir = str(directory), str(maildir)
+        os.makedirs(self.dir)
+        os.makedirs(os.path.dirname(self.maildir))
+        self.as_whom = []
+        if os.getuid() == 0:             # whom it refuses to read mail as
+            nobody = pwd.getpwnam("nobody")
+            self.as_whom = ["setpriv", "--reuid", str(nobody.pw_uid), "--regid", str(nobody.pw_gid), "--clear-groups"]
+            for path in (self.dir, os.path.dirname(self.maildir)):
+                let_through(path)
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        with open(os.path.join(self.dir, "dovecot.conf"), "w") as f:
+            f.write(self.CONF.format(dir=self.dir, maildir=self.maildir))
+
+    def __call__(self, *args, text=None):
+        done = subprocess.run([*self.as_whom, "doveadm", "-c", os.path.join(self.dir, "dovecot.conf"), *args], input=text, text=True,
+                              capture_output=True, env={**os.environ, "HOME": self.dir, "USER": "somebody"}, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def validity(self, mailbox):
+        fields = dict(f.split("=") for f in self("-f", "flow", "mailbox", "status", "uidvalidity uidnext", mailbox).split() if "=" in f)
+        return int(fields["uidvalidity"]), int(fields["uidnext"])
+
+    def uids(self, mailbox):
+        """uid -> (subject, when it came)"""
+        lines = self("-f", "tab", "fetch", "uid hdr.subject date.received", "mailbox", mailbox, "all").splitlines()[1:]
+        return {int(uid): (subject, when) for uid, subject, when in (line.split("\t") for line in lines)}
+
+
+def seen_by_imap(box, mailbox):
+    status = box.status(f'"{mailbox}"', "(UIDVALIDITY UIDNEXT)")[1][0].decode()
+    box.select(f'"{mailbox}"', readonly=True)
+    validity = int(status.split("UIDVALIDITY ")[1].split(")")[0].split()[0]), int(status.split("UIDNEXT ")[1].split(")")[0].split()[0])
+    uids = {}
+    if int(box.response("EXISTS")[1][0] or 0):
+        for part in box.uid("fetch", "1:*", "(INTERNALDATE BODY.PEEK[HEADER.FIELDS (SUBJECT)])")[1][::2]:
+            uid = int(part[0].split(b"UID ")[1].split()[0])
+            when = time.strftime("%Y-%m-%d %H:%M:%S", imaplib.Internaldate2tuple(part[0]))
+            uids[uid] = (part[1].split(b":", 1)[1].strip().decode(), when)
+    return validity, uids
+
+
+def test_a_maildir_of_dovecot_is_taken_over(mail, tmp_path):
+    """UIDs, flags, keywords, dates and subscriptions stay, so that mail programs need not fetch all of it again; and a
+    mail program that leaves mail on the POP3 server does not get it twice."""
+    theirs = tmp_path / "theirs" / "Maildir"
+    dovecot = Dovecot(tmp_path / "dovecot", theirs)
+    for i in range(1, 6):
+        dovecot("save", text=f"Subject: message {i}\n\nbody {i}\n")
+    dovecot("mailbox", "create", "-s", "Work/2024", "Sent", "Ärger")
+    dovecot("mailbox", "create", "Not subscribed")
+    dovecot("flags", "add", "\\Flagged NonJunk", "mailbox", "INBOX", "2")
+    dovecot("expunge", "mailbox", "INBOX", "3")
+    dovecot("copy", "Work/2024", "mailbox", "INBOX", "3:4")
+    dovecot("expunge", "mailbox", "Work/2024", "1")
+    boxes = ("INBOX", "Work/2024", "Sent", "Ärger", "Not subscribed")
+    before = {name: (dovecot.validity(name), dovecot.uids(name)) for name in boxes}
+    assert sorted(before["INBOX"][1]) == [1, 2, 4, 5] and sorted(before["Work/2024"][1]) == [2]
+
+    mail.user("carol@example.test")
+    ours = os.path.join(mail.dir, "mail", "example.test", "carol")
+    shutil.copytree(theirs, ours)
+    with open(os.path.join(ours, "new", "1700000000.M1P1.host"), "w") as f:
+        f.write("Subject: came meanwhile\n\n")
+    own = os.stat(os.path.join(mail.dir, "mail"))
+    for base, dirs, files in os.walk(ours):
+        for name in [base] + [os.path.join(base, f) for f in files]:
+            os.chown(name, own.st_uid, own.st_gid)
+
+    box = mail.imap("carol@example.test")
+    for name in boxes:
+        validity, uids = seen_by_imap(box, name.replace("Ä", "&AMQ-"))
+        if name == "INBOX":
+            assert uids.pop(6)[0] == "came meanwhile"
+            assert validity == (before[name][0][0], 7)
+            assert uids == before[name][1]
+        else:
+            assert (validity, uids) == before[name]
+    box.select("INBOX")
+    assert box.uid("search", None, "FLAGGED", "KEYWORD", "NonJunk")[1] == [b"2"]
+    listed = b"\n".join(box.list()[1])
+    assert b"\\Sent" in next(x for x in listed.split(b"\n") if x.endswith(b"Sent") or x.endswith(b'"Sent"'))
+    subscribed = b" ".join(box.lsub()[1])
+    assert b"Work/2024" in subscribed and b"&AMQ-rger" in subscribed and b"Not subscribed" not in subscribed
+    box.logout()
+    pop = mail.pop3("carol@example.test")
+    assert pop.uidl()[1][0].split()[1] == b"%08x%08x" % (1, before["INBOX"][0][0])
+    pop.quit()
+    # From now on our own list counts, whatever still lies there.
+    mail.send("carol@example.test")
+    mail.wait_messages("carol@example.test", 6)
+    assert mail.command("mail", "fsck", "carol@example.test").returncode == 0
+    box = mail.imap("carol@example.test")
+    (validity, uidnext), uids = seen_by_imap(box, "INBOX")
+    assert validity == before["INBOX"][0][0] and sorted(uids) == [1, 2, 4, 5, 6, 7] and uidnext >= 8
     box.logout()

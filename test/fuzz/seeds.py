@@ -119,6 +119,8 @@ LARGE = [b"X: " + b"a" * 300 + b"\r\n", b"X: a\r\n" * 30, (b"X: " + b"a" * 150 +
          b"Received: a\r\n b\r\nMessage-ID:\r\n <x@y>\r\nBcc: a\r\n b\r\nDelivered-To: x\r\nReturn-Path: y\r\n\r\n.x\r\n..\r\ny"]
 CHARSETS = [b"utf-8", b"us-ascii", b"utf-7", b"iso-8859-1", b"koi8-r", b"windows-1252", b"UTF-16", b"utf-16le", b"utf-16be", b"gb18030", b"big5",
             b"shift_jis", b"euc-jp", b"iso-2022-jp", b"euc-kr", b"unknown"]
+OTHERS = [b"3 V1275660208 N25022 G30\n25006 W3 S2 :a.host:2,S\n25017 :b.host\n", b"1 12 40\n3 a.b\n9 c.d:2,F\n",
+          b"V\t2\n\nWork\t2024\nINBOX.Sent\nTrash\n"]
 UIDLIST = b"""V 1700000000 3
 R 2 1 Sent%20Items
 N 2001 77
@@ -311,7 +313,7 @@ MAKERS = {
     "smtp_session": lambda: prefixed(range(4), [b"".join(t)[:20000] for t in transcripts("smtp")]) +
         prefixed([4, 5], [p + b"EHLO x\r\nQUIT\r\n" for p in PROXY]) + prefixed([8, 10], LOCAL + [b"".join(t)[:20000] for t in transcripts("smtp")][:10]),
     "store_file_record": seeds_binary.file_records,
-    "store_maildir": lambda: MAILDIR + [UIDLIST],
+    "store_maildir": lambda: MAILDIR + [UIDLIST] + OTHERS,
 }
 
 

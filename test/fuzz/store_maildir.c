@@ -1,11 +1,25 @@
 /* Names and uidlists as other tools, or a crash, may leave them. What is read must be sound: entries in ascending
  * order and below the ceiling; a folder's name is one that can be written back.
  *
- * Covers: src/store/maildir.c */
+ * Covers: src/store/maildir.c src/store/maildir_foreign.c */
 #include "base/fatal.h"
 #include "store/maildir.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void is_folder(void *ctx, struct str folder)
+{
+	(void)ctx;
+	invariant(folder.len > 1 && folder.len <= FOLDER_NAME_MAX && folder.ptr[0] == '.' &&
+		  str_chr(folder, '\t') < 0 && str_chr(folder, '\n') < 0);
+}
+
+static void is_ascending(const struct uidlist *u)
+{
+	invariant(u->uidvalidity > 0);
+	for (size_t i = 0; i < u->count; i++)
+		invariant(u->entries[i].uid > 0 && (i == 0 || u->entries[i].uid > u->entries[i - 1].uid));
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -21,10 +35,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	buf_init(&folder, 1 << 20);
 	buf_init(&again, 1 << 20);
 	if (uidlist_read(in, &a, &u)) {
-		invariant(u.uidvalidity > 0 && u.keyword_count <= STORE_KEYWORDS_MAX);
-		for (size_t i = 0; i < u.count; i++)
-			invariant(u.entries[i].uid > 0 && (i == 0 || u.entries[i].uid > u.entries[i - 1].uid));
+		invariant(u.keyword_count <= STORE_KEYWORDS_MAX);
+		is_ascending(&u);
 	}
+	if (uidlist_read_foreign(in, &a, &u)) {
+		is_ascending(&u);
+		invariant(u.count == 0 || u.entries[u.count - 1].uid < u.ceiling);
+		for (size_t i = 0; i < u.count; i++)
+			invariant(u.entries[i].base.len > 0 && str_chr(u.entries[i].base, ':') < 0);
+	}
+	maildir_subscriptions(in, &a, is_folder, NULL);
 	maildir_name_parse(in, &n);
 	(void)maildir_mask(in);
 	maildir_keyword_names(in, keywords);

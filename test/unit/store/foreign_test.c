@@ -687,6 +687,70 @@ static void what_a_rebuild_can_never_read_gets_no_uid_twice(void **state)
 	io_set_hook(NULL);
 }
 
+static void make_dir(const char *rest)
+{
+	char *path = mail_path(rest);
+
+	assert_int_equal(mkdir(path, 0700), 0);
+	free(path);
+}
+
+static void is_as_dovecot_left_it(void)
+{
+	struct mailbox_info info = box_info(&box, 1, 7, "INBOX");
+	struct view *v = open_view(info.id);
+
+	assert_int_equal(info.uidvalidity, 1500000000);
+	assert_int_equal(info.messages, 3);
+	assert_true(info.uidnext >= 51);
+	assert_int_equal(view_at(v, 1).uid, 40);
+	assert_int_equal(view_at(v, 1).flags, FLAG_SEEN);
+	assert_int_equal(view_at(v, 2).uid, 42);
+	assert_true(view_at(v, 3).uid >= 50);
+	view_close(&v);
+}
+
+/* The folder cannot be read at first, then the system is started anew: what it had begun to write is not taken for a
+ * list of ours. When all is read it is, and the other one is stale. */
+static void a_takeover_that_is_hindered_begins_again(void **state)
+{
+	static const struct io_hook hook = {.before = refuse_open};
+	struct store_mailbox_get get = {.session = 1, .account = 7, .name = STR("INBOX")};
+	char *state_dir = mem_printf("%s/state", box.dir), *list = mail_path("postrider-uidlist");
+	char *maildir = mail_path("");
+
+	(void)state;
+	box_stop(&box);
+	assert_int_equal(nftw(state_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+	assert_int_equal(nftw(maildir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
+	make_dir("cur");
+	make_dir("new");
+	make_dir("tmp");
+	put("cur/b.host:2,", "two\n");
+	put("cur/a.host:2,S", "one\n");
+	put("new/c.host", "three\n");
+	put("dovecot-uidlist", "3 V1500000000 N50\n40 :a.host\n42 :b.host:2,S\n44 :gone.host\n");
+	refused_path = "u7/cur";
+	atomic_store(&refused_times, 1);
+	io_set_hook(&hook);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	box_refused(&box, &STORE_MAILBOX, &get, ERR_TEMP);
+	box_stop(&box);
+	assert_int_equal(access(list, F_OK), 0);
+	box_start(&box);
+	box_grant(&box, 1, 7, RIGHTS_FULL);
+	rebuild_by_hand();
+	is_as_dovecot_left_it();
+	put("dovecot-uidlist", "3 V1500000000 N90\n60 :a.host\n80 :b.host:2,S\n");
+	rebuild_by_hand();
+	is_as_dovecot_left_it();
+	io_set_hook(NULL);
+	free(maildir);
+	free(list);
+	free(state_dir);
+}
+
 static void a_long_uidlist_is_begun_anew(void **state)
 {
 	char *list = mail_path("postrider-uidlist"), *path = mem_printf("%s/state", box.dir);
@@ -766,6 +830,7 @@ int main(void)
 		T(a_rebuild_that_cannot_read_a_folder_begins_again),
 		T(a_rebuild_that_cannot_read_a_uidlist_begins_again),
 		T(what_a_rebuild_can_never_read_gets_no_uid_twice),
+		T(a_takeover_that_is_hindered_begins_again),
 		T(a_long_uidlist_is_begun_anew),
 		T(fsck_changes_nothing_that_is_right),
 	};

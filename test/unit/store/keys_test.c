@@ -91,7 +91,7 @@ static void records_come_back(void **state)
 				   .modseq = 1ULL << 62,
 				   .used_bytes = 99,
 				   .next_mailbox = 7,
-				   .rebuilding = true,
+				   .rebuilding = REBUILDING_TAKEOVER,
 				   .path = STR("a/b"),
 				   .host = STR("mx")},
 			      h2;
@@ -114,7 +114,7 @@ static void records_come_back(void **state)
 	account_header_encode(&h, &out);
 	assert_true(account_header_decode(buf_str(&out), &h2));
 	assert_int_equal(h2.modseq, h.modseq);
-	assert_true(h2.rebuilding);
+	assert_int_equal(h2.rebuilding, REBUILDING_TAKEOVER);
 	assert_true(str_eq(h2.path, h.path));
 	buf_clear(&out);
 	mailbox_record_encode(&b, &out);

@@ -188,11 +188,69 @@ static void uidlist_last_word_counts(void **state)
 	arena_release(&a);
 }
 
+static void uidlists_of_others_are_read(void **state)
+{
+	struct uidlist u;
+	struct arena a;
+
+	(void)state;
+	arena_init(&a);
+	assert_true(uidlist_read_foreign(STR("3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1\n"
+					     "25006 :1276528487.M364837P9451.host,S=1355,W=1394:2,S\n"
+					     "25017 W2481 Pu:idl S12 :1276533073.M242911P3632.host:2,F\n"
+					     "25017 :twice\n25007 :back\nx :no\n25020 no\n25020 W1:no\n0 :no\n"
+					     "4294967295 :no\n25021 :\n25021 :last"),
+					 &a, &u));
+	assert_true(u.foreign);
+	assert_int_equal(u.uidvalidity, 1275660208);
+	assert_int_equal(u.ceiling, 25022);
+	assert_int_equal(u.count, 3);
+	assert_int_equal(u.entries[0].uid, 25006);
+	assert_true(str_eq(u.entries[0].base, STR("1276528487.M364837P9451.host,S=1355,W=1394")));
+	assert_int_equal(u.entries[1].uid, 25017);
+	assert_true(str_eq(u.entries[1].base, STR("1276533073.M242911P3632.host")));
+	assert_true(str_eq(u.entries[2].base, STR("last")));
+	assert_true(uidlist_read_foreign(STR("1 1200000000 4\n1 1199.a.host\n9 1200.b.host:2,S\n"), &a, &u));
+	assert_int_equal(u.uidvalidity, 1200000000);
+	assert_int_equal(u.ceiling, 10); /* whatever the first line says */
+	assert_int_equal(u.count, 2);
+	assert_true(str_eq(u.entries[1].base, STR("1200.b.host")));
+	assert_false(uidlist_read_foreign(STR(""), &a, &u));
+	assert_false(uidlist_read_foreign(STR("3 N5\n1 :a\n"), &a, &u));
+	assert_false(uidlist_read_foreign(STR("1 0 5\n1 a\n"), &a, &u));
+	assert_false(uidlist_read_foreign(STR("2 V5 N5\n1 :a\n"), &a, &u));
+	arena_release(&a);
+}
+
+static void note(void *ctx, struct str folder)
+{
+	buf_addf(ctx, "%.*s|", STR_ARG(folder));
+}
+
+static void subscriptions_of_others_are_folders(void **state)
+{
+	struct arena a;
+	struct buf out;
+
+	(void)state;
+	arena_init(&a);
+	buf_init(&out, 1000);
+	maildir_subscriptions(STR("V\t2\n\nINBOX\nSent\nWork\t2024\n"), &a, note, &out);
+	assert_true(str_eq(buf_str(&out), STR(".V.2|.Sent|.Work.2024|")));
+	buf_clear(&out);
+	maildir_subscriptions(STR("INBOX\r\nINBOX.Sent\nWork.2024"), &a, note, &out);
+	assert_true(str_eq(buf_str(&out), STR(".Sent|.Work.2024|")));
+	buf_release(&out);
+	arena_release(&a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(letters_and_masks_agree),
 		cmocka_unit_test(letters_of_keywords_have_names),
+		cmocka_unit_test(uidlists_of_others_are_read),
+		cmocka_unit_test(subscriptions_of_others_are_folders),
 		cmocka_unit_test(our_names_are_known_again),
 		cmocka_unit_test(foreign_names_are_read_as_far_as_they_go),
 		cmocka_unit_test(mailbox_names_become_folders_and_come_back),
