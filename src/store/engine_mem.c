@@ -299,6 +299,7 @@ static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void 
 		       struct err *err)
 {
 	struct mem *m = mem_of(e);
+	struct mem_folders *account = mem_account(m, path, false);
 	int count = 0;
 
 	(void)err;
@@ -306,9 +307,9 @@ static int mem_folders(struct store_engine *e, struct str path, void (*fn)(void 
 		fn(ctx, STR(""));
 		count++;
 	}
-	for (size_t i = 0; i < m->folders.n; i++) {
-		struct mem_folder *f = m->folders.v[i];
-		if (!str_eq(str_from(f->path), path) || f->folder[0] != '.')
+	for (size_t i = 0; account != NULL && i < account->all.n; i++) {
+		struct mem_folder *f = account->all.v[i];
+		if (f->folder[0] != '.')
 			continue;
 		fn(ctx, str_from(f->folder));
 		count++;
@@ -443,6 +444,23 @@ static void mem_stats(struct store_engine *e, struct store_engine_stats *stats_r
 	*stats_r = (struct store_engine_stats){.commits = mem_of(e)->commits.n, .flushes = mem_of(e)->durable};
 }
 
+static void accounts_free(struct mem *m)
+{
+	struct str path;
+	void *value;
+
+	for (size_t at = 0; map_next(m->accounts, &at, &path, &value);) {
+		struct mem_folders *account = value;
+
+		while (account->all.n > 0)
+			mem_folder_drop(account, account->all.v[0]);
+		vec_release(&account->all);
+		free(account);
+	}
+	map_free(&m->accounts);
+	pthread_mutex_destroy(&m->lock);
+}
+
 static void mem_close(struct store_engine *e)
 {
 	struct mem *m = mem_of(e);
@@ -456,12 +474,10 @@ static void mem_close(struct store_engine *e)
 			file_record_unref(c->record);
 		free(c);
 	}
-	while (m->folders.n)
-		mem_folder_drop(m, m->folders.v[0]);
+	accounts_free(m);
 	for (size_t i = 0; i < m->blobs.n; i++)
 		close(m->blobs.v[i].fd);
 	vec_release(&m->commits);
-	vec_release(&m->folders);
 	vec_release(&m->blobs);
 	vec_release(&m->waits);
 	overlay_free(&m->kv);
@@ -503,6 +519,8 @@ int store_engine_mem_open(const struct store_loop *loop, struct store_engine **e
 	(void)err;
 	m->e.ops = &MEM_OPS;
 	m->kv = overlay_new();
+	m->accounts = map_new();
+	pthread_mutex_init(&m->lock, NULL);
 	m->step = step_new(loop, look, m);
 	*e_r = &m->e;
 	return 0;

@@ -5,23 +5,35 @@
 #include "base/fatal.h"
 #include "os/io.h"
 
+struct mem_folders *mem_account(struct mem *m, struct str path, bool make)
+{
+	struct mem_folders *account;
+
+	pthread_mutex_lock(&m->lock);
+	account = map_get(m->accounts, path);
+	if (account == NULL && make) {
+		account = NEW(struct mem_folders);
+		map_set(m->accounts, path, account);
+	}
+	pthread_mutex_unlock(&m->lock);
+	return account;
+}
+
 struct mem_folder *mem_folder_get(struct mem *m, struct str path, struct str folder, bool make)
 {
+	struct mem_folders *account = mem_account(m, path, make);
 	struct mem_folder *f;
 
-	for (size_t i = 0; i < m->folders.n; i++) {
-		f = m->folders.v[i];
-		if (str_eq(str_from(f->path), path) && str_eq(str_from(f->folder), folder))
-			return f;
-	}
+	for (size_t i = 0; account != NULL && i < account->all.n; i++)
+		if (str_eq(str_from(account->all.v[i]->folder), folder))
+			return account->all.v[i];
 	if (!make)
 		return NULL;
 	f = NEW(struct mem_folder);
-	f->path = str_dup(path);
 	f->folder = str_dup(folder);
 	f->stamp = ++m->stamp;
 	buf_init(&f->uidlist, (size_t)64 << 20);
-	vec_push(&m->folders, f);
+	vec_push(&account->all, f);
 	return f;
 }
 
@@ -32,15 +44,14 @@ void mem_file_release(struct mem_file *f)
 	free(f->bytes);
 }
 
-void mem_folder_drop(struct mem *m, struct mem_folder *f)
+void mem_folder_drop(struct mem_folders *account, struct mem_folder *f)
 {
 	for (size_t i = 0; i < f->files.n; i++)
 		mem_file_release(&f->files.v[i]);
 	vec_release(&f->files);
 	buf_release(&f->uidlist);
-	free(f->path);
 	free(f->folder);
-	vec_remove_item(&m->folders, f);
+	vec_remove_item(&account->all, f);
 	free(f);
 }
 
@@ -168,14 +179,14 @@ static void do_folder(struct mem *m, const struct store_file_op *op)
 			mem_file_take(m, f, 0, &file);
 			vec_push(&to->files, file);
 		}
-		mem_folder_drop(m, f);
+		mem_folder_drop(mem_account(m, op->path, false), f);
 	} else if (op->kind == FILE_FOLDER_RENAME) {
 		free(f->folder);
 		f->folder = str_dup(op->to_folder);
 	} else if (op->kind == FILE_FOLDER_REMOVE && f) {
 		while (f->files.n)
 			do_remove(m, op->path, op->folder, str_from(f->files.v[0].base));
-		mem_folder_drop(m, f);
+		mem_folder_drop(mem_account(m, op->path, false), f);
 	}
 }
 

@@ -2,8 +2,10 @@
 #ifndef STORE_ENGINE_MEM_PRIVATE_H
 #define STORE_ENGINE_MEM_PRIVATE_H
 
+#include "base/map.h"
 #include "journal/overlay.h"
 #include "store/engine_local_private.h"
+#include <pthread.h>
 
 struct mem_commit {
 	struct kvlog_op *kv;
@@ -22,10 +24,14 @@ struct mem_file {
 };
 
 struct mem_folder {
-	char *path, *folder;
+	char *folder;
 	VEC(struct mem_file) files;
 	struct buf uidlist;
 	uint64_t stamp;
+};
+
+struct mem_folders {
+	VEC(struct mem_folder *) all;
 };
 
 struct mem_blob {
@@ -46,7 +52,8 @@ struct mem {
 	struct overlay *kv;
 	VEC(struct mem_commit *) commits;
 	size_t durable;
-	VEC(struct mem_folder *) folders;
+	struct map *accounts; /* path: struct mem_folders */
+	pthread_mutex_t lock; /* of that map: scans run on other threads */
 	VEC(struct mem_blob) blobs;
 	VEC(struct mem_wait) waits;
 	bool hold, closing;
@@ -55,8 +62,9 @@ struct mem {
 	uint64_t stamp, next_blob;
 };
 
+struct mem_folders *mem_account(struct mem *m, struct str path, bool make); /* NULL: it has no folder */
 struct mem_folder *mem_folder_get(struct mem *m, struct str path, struct str folder, bool make);
-void mem_folder_drop(struct mem *m, struct mem_folder *f);
+void mem_folder_drop(struct mem_folders *account, struct mem_folder *f);
 ptrdiff_t mem_file_index(const struct mem_folder *f, struct str base); /* f may be NULL; -1: not there */
 void mem_file_set(struct mem *m, struct mem_folder *f, struct str base, bool cur, struct str flags, char *bytes,
 		  size_t len, uint64_t mtime);

@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const char login[] = "a LOGIN alice pw\r\nb SELECT INBOX\r\n";
 	struct buf in, got;
 
-	if (!service)
+	if (fuzz_stand_is_due(&service))
 		start();
 	if (size < 1 || size > 60000)
 		return 0;

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct buf in, got;
 
-	if (!service)
+	if (fuzz_stand_is_due(&service))
 		start();
 	if (size < 1 || size > 60000)
 		return 0;

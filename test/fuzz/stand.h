@@ -16,6 +16,24 @@ static inline void fuzz_stand_start(const char *main_cf)
 	access_stand_open(&stand, main_cf, true);
 }
 
+/* What each input leaves behind in memory would slow down those that come later. */
+#define STAND_INPUTS 500
+
+/* True when the stand and the service are to be made: at first, and after so many inputs, when the old ones are ended.
+ */
+static inline bool fuzz_stand_is_due(struct service **service)
+{
+	static unsigned inputs;
+
+	if (*service != NULL && ++inputs % STAND_INPUTS != 0)
+		return false;
+	if (*service != NULL) {
+		access_stand_close(&stand);
+		service_free(service);
+	}
+	return true;
+}
+
 /* Sends the bytes, whole or in two pieces, hangs up that side, and gives all that comes back. False when the end was a
  * reset, which may cut the last line. */
 static inline bool fuzz_stand_talk(const struct protocol *protocol, struct service *service, struct str bytes,
