@@ -321,10 +321,15 @@ static int commit(struct imap_session *s, struct imap_append *a, uint32_t *uidva
 /* RFC 7888 again: a client that sends another literal here (MULTIAPPEND) is refused and kept in step. */
 static enum next unexpected_tail(struct imap_session *s)
 {
+	enum next next;
+
 	s->mode = IMAP_MODE_COMMAND;
 	if (s->frame.literal)
-		return imap_refuse_literal(s, "BAD Unexpected extra arguments");
-	return imap_command_end(s, imap_reply(s, "BAD Unexpected extra arguments"));
+		next = imap_refuse_literal(s, "BAD Unexpected extra arguments");
+	else
+		next = imap_reply(s, "BAD Unexpected extra arguments");
+	/* One that is on its way is skipped first. */
+	return s->mode == IMAP_MODE_COMMAND ? imap_command_end(s, next) : next;
 }
 
 enum next imap_append_tail(struct imap_session *s, struct str line)
