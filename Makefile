@@ -95,6 +95,7 @@ FUZZ_B := $(B)-fuzz
 FUZZ := $(patsubst test/fuzz/%.c,%,$(wildcard test/fuzz/$(if $(M),$(M)_*,*).c))
 .PHONY: fuzz-build
 fuzz-build:
+	@contrib/install-deps build check
 	@$(MAKE) --no-print-directory B=$(FUZZ_B) CC=clang SAN=address,undefined CFLAGS="-O1 -g -fsanitize=fuzzer-no-link" $(patsubst %,$(FUZZ_B)/fuzz/%,$(FUZZ))
 
 define FUZZ_RULE
@@ -170,10 +171,10 @@ $(B)/bench/%: $(B)/obj/test/bench/%.o $(call libs_for,store)
 PARTS ?=
 torture:
 	contrib/install-deps build check torture
-	$(SUB_WERROR) B=$(B) unit-build
-	$(SUB_WERROR) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
-	$(SUB_WERROR) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(B)-tsan/postrider
-	$(SUB_WERROR) B=$(B)-tested CFLAGS="-O2 -g -DPOSTRIDER_TEST" $(B)-tested/postrider
+	$(SUB) B=$(B) unit-build
+	$(SUB) B=$(B)-asan SAN=address,undefined CFLAGS="-O1 -g" $(B)-asan/postrider unit-build
+	$(SUB) B=$(B)-tsan SAN=thread CFLAGS="-O1 -g" $(B)-tsan/postrider
+	$(SUB) B=$(B)-tested CFLAGS="-O2 -g -DPOSTRIDER_TEST" $(B)-tested/postrider
 	POSTRIDER=$(abspath $(B))-asan/postrider POSTRIDER_TSAN=$(abspath $(B))-tsan/postrider POSTRIDER_TESTED=$(abspath $(B))-tested/postrider \
 		UNIT=$(abspath $(B))-asan/unit UNIT_PLAIN=$(abspath $(B))/unit test/torture/run $(PARTS)
 

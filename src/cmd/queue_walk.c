@@ -92,17 +92,12 @@ static void *page_run(void *arg)
 	return NULL;
 }
 
-/* The one behind `before`, or the first from `after` on. */
-static void page_ask(struct page *p, struct control *control, const struct page *before, const char *after,
-		     uint32_t max)
+/* What stands behind `after`. */
+static void page_ask(struct page *p, struct control *control, struct str after, uint32_t max, bool by_thread)
 {
 	*p = (struct page){.control = control, .max = max};
-	if (before)
-		snprintf(p->after, sizeof(p->after), "%.*s",
-			 STR_ARG(before->listed.messages.v[before->listed.messages.n - 1].id));
-	else
-		snprintf(p->after, sizeof(p->after), "%s", after);
-	p->has_thread = before && pthread_create(&p->thread, NULL, page_run, p) == 0;
+	snprintf(p->after, sizeof(p->after), "%.*s", STR_ARG(after));
+	p->has_thread = by_thread && pthread_create(&p->thread, NULL, page_run, p) == 0;
 	if (!p->has_thread)
 		(void)page_run(p);
 }
@@ -135,11 +130,11 @@ static int walk_from(const char *dir, const char *after, uint32_t max,
 
 	if (control_begin(&control, dir, err) < 0)
 		return -1;
-	page_ask(page, &control, NULL, after, max);
+	page_ask(page, &control, str_from(after), max, false);
 	while (page->result == 0 && page->listed.messages.n > 0 && stop == 0) {
 		struct page *seen = page;
 
-		page_ask(next, &control, page, NULL, max);
+		page_ask(next, &control, page->listed.messages.v[page->listed.messages.n - 1].id, max, true);
 		stop = page_look(page, fn, ctx);
 		page_wait(next);
 		rpc_reply_release(&page->hold);
