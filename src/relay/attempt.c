@@ -162,9 +162,7 @@ void attempt_free(struct attempt **ap)
 
 void attempt_release(struct attempt *a, unsigned pause_ms)
 {
-	struct queue_give_back ask = {.id = a->message->id, .part = a->info->part, .pause_ms = pause_ms};
-
-	(void)!rpc_send(a->relay->env.queue, &QUEUE_GIVE_BACK, &ask);
+	relay_give_back(a->relay, a->message, a->info->part, pause_ms);
 }
 
 /* ---- outcomes ------------------------------------------------------------------------------------------- */

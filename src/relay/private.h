@@ -132,6 +132,8 @@ struct relay {
 	struct dispatch d;
 };
 
+/* relay.c: the queue hands it out again, the destination's not before pause_ms. */
+void relay_give_back(struct relay *r, const struct queue_message *m, uint32_t part, unsigned pause_ms);
 /* relay.c: as long, or until it stops. */
 void relay_pause(struct relay *r, int ms);
 

@@ -16,11 +16,12 @@
 #define PAUSE_MS       1000 /* after a claim that failed */
 #define ROOM_WAIT_MS   200
 
-static void give_back(struct relay *r, const struct queue_message *m, uint32_t part)
+/* With the next call: a queue that stands still for a while, and takes nothing, must not leave it claimed for ever. */
+void relay_give_back(struct relay *r, const struct queue_message *m, uint32_t part, unsigned pause_ms)
 {
-	struct queue_give_back ask = {.id = m->id, .part = part};
+	struct queue_give_back ask = {.id = m->id, .part = part, .pause_ms = pause_ms};
 
-	(void)!rpc_send(r->env.queue, &QUEUE_GIVE_BACK, &ask);
+	(void)!rpc_send_later(r->env.queue, &QUEUE_GIVE_BACK, &ask);
 }
 
 static uint32_t part_of(const struct queue_claimed *got, size_t i)
@@ -39,7 +40,7 @@ static void came_late(void *ctx, uint16_t number, const void *reply)
 
 		for (size_t i = 0; i < got->messages.n; i++)
 			if (!held_has(&r->held, &got->messages.v[i], part_of(got, i)))
-				give_back(r, &got->messages.v[i], part_of(got, i));
+				relay_give_back(r, &got->messages.v[i], part_of(got, i), 0);
 		if (got->messages.n > 0)
 			log_info("the queue handed out %zu messages too late, they are given back", got->messages.n);
 	}
@@ -147,7 +148,7 @@ static void take_up(struct relay *r, const struct queue_message *m, const struct
 		return;
 	}
 	if (as == HELD_LEFT)
-		give_back(r, m, info->part);
+		relay_give_back(r, m, info->part, 0);
 	fd_close(&fd);
 }
 
@@ -156,7 +157,7 @@ static void take_up(struct relay *r, const struct queue_message *m, const struct
 static void give_all_back(struct relay *r, const struct queue_claimed *got)
 {
 	for (size_t i = 0; i < got->messages.n; i++)
-		give_back(r, &got->messages.v[i], part_of(got, i));
+		relay_give_back(r, &got->messages.v[i], part_of(got, i), 0);
 }
 
 static int claim(struct relay *r, uint32_t max, uint32_t wait_ms, struct err *err)
