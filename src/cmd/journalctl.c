@@ -41,6 +41,11 @@ static int file_without_name(struct err *err)
 }
 
 /* _COMM is what the journal itself knows of the sender, not what the sender says. */
+static int there_is_none(struct err *err)
+{
+	return err_set(err, ERR_NOT_FOUND, "", "there is no journalctl on this machine");
+}
+
 static int begin(struct reading *r, struct err *err)
 {
 	static const char *const argv[] = {"journalctl", "--no-pager", "--output=short-iso", "_COMM=postrider", NULL};
@@ -67,8 +72,7 @@ static int begin(struct reading *r, struct err *err)
 	r->err = words[0];
 	if (rc != 0) {
 		errno = rc;
-		return rc == ENOENT ? err_set(err, ERR_NOT_FOUND, "", "there is no journalctl on this machine")
-				    : err_errno(err, "cannot run journalctl");
+		return rc == ENOENT ? there_is_none(err) : err_errno(err, "cannot run journalctl");
 	}
 	return 0;
 }
@@ -120,6 +124,8 @@ static int end(struct reading *r, struct err *err)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127) /* posix_spawn(3): known too late to be its own error */
+		return there_is_none(err);
 	while (str_token(&rest, "\n", &line))
 		last = line;
 	while (str_ends(last, STR(".")))
