@@ -40,12 +40,12 @@ static int file_without_name(struct err *err)
 	return fd;
 }
 
-/* _COMM is what the journal itself knows of the sender, not what the sender says. */
 static int there_is_none(struct err *err)
 {
 	return err_set(err, ERR_NOT_FOUND, "", "there is no journalctl on this machine");
 }
 
+/* _COMM is what the journal itself knows of the sender, not what the sender says. */
 static int begin(struct reading *r, struct err *err)
 {
 	static const char *const argv[] = {"journalctl", "--no-pager", "--output=short-iso", "_COMM=postrider", NULL};
