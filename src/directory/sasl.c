@@ -2,6 +2,7 @@
  *
  * Each mechanism is one step function; `stage` counts what it has seen. SCRAM (sasl_scram.c) is the only one with
  * state of its own. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "directory/sasl_private.h"
 
@@ -20,7 +21,9 @@ enum dir_auth_status sasl_verify(const struct sasl_env *env, struct str user, st
 		err_set(why_r, ERR_DENIED, "5.7.8", "unknown user");
 		return AUTH_FAILED;
 	}
-	fits = password_verify(user_r->password, password);
+	fits = env->verified
+		       ? verified_password(env->verified, user_r->password, password, env->verified_ms, clock_ms())
+		       : password_verify(user_r->password, password);
 	if (!user_r->active) {
 		err_set(why_r, ERR_DENIED, "5.7.8", "user disabled");
 		return AUTH_FAILED;

@@ -8,6 +8,7 @@
 
 #include "directory/accounts.h"
 #include "directory/schema.h"
+#include "directory/verified.h"
 
 #define SASL_RESPONSE_MAX 9216 /* RFC 4954 4: 12288 octets of base64 */
 #define SASL_USER_MAX	  320
@@ -19,6 +20,8 @@ struct sasl_env {
 	void *ctx;
 	uint8_t secret[DB_SECRET_LEN]; /* of the database: for dummy salts */
 	uint32_t scram_iterations;     /* what new users get: dummies too */
+	struct verified *verified;     /* NULL: each password is hashed */
+	int64_t verified_ms;	       /* for how long one that was right is known */
 };
 
 struct sasl_options {

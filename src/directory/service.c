@@ -550,6 +550,7 @@ struct directory_service *directory_service_new(const struct directory_options *
 	s->tables = options->tables ? table_set_ref(options->tables) : table_set_new();
 	s->exchanges = map_new();
 	s->penalty = penalty_new(PENALTY_ENTRIES);
+	s->verified = verified_new();
 	s->clients = rates_new(RATES_MAX);
 	s->users = rates_new(RATES_MAX);
 	s->store = rpc_channel_new("store", STORE_CALLS);
@@ -606,6 +607,8 @@ void directory_service_reload(struct directory_service *s, struct conf *conf, st
 	s->tables = tables ? table_set_ref(tables) : table_set_new();
 	s->reloads++;
 	pthread_mutex_unlock(&s->lock);
+	if (conf->auth_cache_time == 0)
+		verified_clear(s->verified);
 	conf_unref(&old);
 	table_set_unref(&old_tables);
 }
@@ -653,6 +656,7 @@ void directory_service_free(struct directory_service **sp)
 	service_exchanges_free(s);
 	grants_free(&s->grants);
 	penalty_free(&s->penalty);
+	verified_free(&s->verified);
 	rates_free(&s->clients);
 	rates_free(&s->users);
 	sending_free(&s->sending);

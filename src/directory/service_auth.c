@@ -124,8 +124,11 @@ static int find_user(void *ctx, struct str user, struct arena *arena, struct acc
 
 static struct sasl_env env_of(struct work *w)
 {
-	struct sasl_env env = {
-		.find = find_user, .ctx = w, .scram_iterations = (uint32_t)w->conf->auth_scram_iterations};
+	struct sasl_env env = {.find = find_user,
+			       .ctx = w,
+			       .scram_iterations = (uint32_t)w->conf->auth_scram_iterations,
+			       .verified = w->service->verified,
+			       .verified_ms = w->conf->auth_cache_time};
 
 	memcpy(env.secret, w->service->secret, sizeof(env.secret));
 	return env;

@@ -28,6 +28,7 @@ struct directory_service {
 	struct rpc_channel *store;
 	struct grants *grants;
 	struct penalty *penalty;
+	struct verified *verified;
 	struct rates *clients, *users; /* the loop's: nobody who has no account can make a user's count be forgotten */
 	struct sending *sending;
 	bool save_armed; /* the loop's: a timer is set */
